@@ -1,0 +1,300 @@
+/* fastproc.h: the whole contract of the C core.
+ *
+ * The text between the two `cdef` markers is read by build_ffi.py and handed to cffi as it stands, so there is no second
+ * copy of any declaration. Inside it: no preprocessor lines except integer #defines.
+ *
+ * Conventions: a function returns 0 or a non-negative result on success and a negative errno on failure; errno itself is
+ * never changed. The caller owns every buffer it passes; nothing is returned that must be freed, except what a
+ * struct fp_job holds, which fp_job_close() gives back. On failure no descriptor, child or mapping is left behind.
+ */
+#ifndef FASTPROC_H
+#define FASTPROC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#pragma GCC visibility push(hidden)
+#endif
+
+/* cdef-begin */
+
+/* The set-up step that failed. The child's stages are in the order in which they run; the kernel's rules force it. */
+enum fp_stage {
+    FP_STAGE_NONE = 0,
+    /* parent, before the child exists */
+    FP_STAGE_REDIRECT = 1,  /* opening a file given as stdin, stdout, stderr (done by the caller) */
+    FP_STAGE_VECTORS = 2,   /* memory for the argument and environment vectors */
+    FP_STAGE_PIPE = 3,      /* pipe2(2), fcntl(2) on the pipes */
+    FP_STAGE_NULL = 4,      /* opening /dev/null */
+    FP_STAGE_STACK = 5,     /* mmap(2) of the child's stack and report */
+    FP_STAGE_MECHANISM = 6, /* an option that the chosen mechanism cannot carry out */
+    FP_STAGE_MASK = 7,      /* blocking the signals of the calling thread */
+    FP_STAGE_CLONE = 8,     /* clone3(2), clone(2), posix_spawn(3) */
+    FP_STAGE_PIDFD = 9,     /* pidfd_open(2), where clone could not give the pidfd */
+    FP_STAGE_REPORT = 10,   /* reading the child's report */
+    /* child, between clone and exec */
+    FP_STAGE_BORN = 32,
+    FP_STAGE_CGROUP = 33,
+    FP_STAGE_SIGNALS = 34,
+    FP_STAGE_SETSID = 35,
+    FP_STAGE_SETPGID = 36,
+    FP_STAGE_CTTY = 37,
+    FP_STAGE_FOREGROUND = 38,
+    FP_STAGE_FDS = 39,
+    FP_STAGE_NAMESPACES = 40,
+    FP_STAGE_CHROOT = 41,
+    FP_STAGE_CWD = 42,
+    FP_STAGE_RLIMITS = 43,
+    FP_STAGE_NICE = 44,
+    FP_STAGE_SCHEDULER = 45,
+    FP_STAGE_AFFINITY = 46,
+    FP_STAGE_IONICE = 47,
+    FP_STAGE_OOM_SCORE_ADJ = 48,
+    FP_STAGE_TIMER_SLACK = 49,
+    FP_STAGE_UMASK = 50,
+    FP_STAGE_CLOSE_FDS = 51,
+    FP_STAGE_SECUREBITS = 52,
+    FP_STAGE_BOUNDING = 53,
+    FP_STAGE_GROUPS = 54,
+    FP_STAGE_GID = 55,
+    FP_STAGE_UID = 56,
+    FP_STAGE_CAPABILITIES = 57,
+    FP_STAGE_AMBIENT = 58,
+    FP_STAGE_PDEATHSIG = 59,
+    FP_STAGE_NO_NEW_PRIVS = 60,
+    FP_STAGE_LANDLOCK = 61,
+    FP_STAGE_SECCOMP = 62,
+    FP_STAGE_SIGMASK = 63,
+    FP_STAGE_EXEC = 64,
+};
+
+/* How the child was made: best first. */
+enum fp_mechanism {
+    FP_MECHANISM_AUTO = 0,
+    FP_MECHANISM_CLONE3_VM = 1,   /* clone3, shared memory, own stack, handled signals cleared by the kernel */
+    FP_MECHANISM_CLONE_VM = 2,    /* clone, shared memory, own stack */
+    FP_MECHANISM_CLONE = 3,       /* clone without shared memory; the report lies in a shared page */
+    FP_MECHANISM_POSIX_SPAWN = 4, /* the C library's posix_spawn; only some options */
+    FP_MECHANISM_FORK_PIPE = 5,   /* fork and an error pipe: where nothing else works or memory sharing is emulated */
+};
+
+#define FP_ATTR_SETSID 1
+#define FP_ATTR_PGID 2
+#define FP_ATTR_CTTY 4
+#define FP_ATTR_FOREGROUND 8
+#define FP_ATTR_UMASK 16
+#define FP_ATTR_NICE 32
+#define FP_ATTR_IONICE 64
+#define FP_ATTR_AFFINITY 128
+#define FP_ATTR_SCHEDULER 256
+#define FP_ATTR_OOM_SCORE_ADJ 512
+#define FP_ATTR_KEEP_SIGMASK 1024
+#define FP_ATTR_PDEATHSIG 2048
+#define FP_ATTR_NO_NEW_PRIVS 4096
+#define FP_ATTR_TIMER_SLACK 8192
+#define FP_ATTR_KEEP_FDS 16384
+
+#define FP_RLIMITS_MAX 16
+#define FP_CPU_WORDS 16
+
+struct fp_rlimit {
+    int32_t resource;
+    uint32_t reserved;
+    uint64_t soft;
+    uint64_t hard;
+};
+
+/* What belongs to the command: filled once, never changed, may be shared by threads. size must be sizeof(struct fp_attr). */
+struct fp_attr {
+    uint32_t size;
+    uint32_t flags;
+    int32_t pgid;
+    int32_t ctty_fd;
+    uint32_t umask;
+    int32_t nice;
+    int32_t ionice; /* class << 13 | level, ioprio_set(2) */
+    int32_t sched_policy;
+    int32_t sched_priority;
+    int32_t oom_score_adj;
+    int32_t pdeathsig;
+    uint32_t pipe_size; /* bytes; 0 leaves the kernel's choice */
+    uint64_t timer_slack_ns;
+    uint64_t sigmask;    /* bit n-1 is signal n */
+    uint64_t sigdefault; /* to SIG_DFL */
+    uint64_t sigignore;  /* to SIG_IGN, after sigdefault */
+    uint32_t nrlimits;
+    uint32_t ncpu_words;
+    uint64_t cpus[FP_CPU_WORDS];
+    struct fp_rlimit rlimits[FP_RLIMITS_MAX];
+};
+
+/* The choices for a standard stream besides a descriptor number of the parent (>= 0). */
+#define FP_STDIO_INHERIT -1
+#define FP_STDIO_PIPE -2
+#define FP_STDIO_NULL -3
+#define FP_STDIO_STDOUT -4 /* stderr only: wherever stdout goes */
+#define FP_STDIO_STDERR -5 /* stdout only: wherever stderr goes */
+
+/* What fp_spawn() gives. On failure pid, pidfd and the pipe ends are -1 and stage, detail say where it failed.
+ * detail: the index of the descriptor pair, of the rlimit or of the PATH candidate; for FP_STAGE_REPORT and a child that
+ * died before exec, the signal. */
+struct fp_child {
+    int32_t pid;
+    int32_t pidfd;
+    int32_t fd[3]; /* the parent's ends of the pipes: stdin, stdout, stderr; non-blocking, close-on-exec */
+    int32_t stage;
+    int32_t detail;
+    int32_t mechanism;
+};
+
+#define FP_WAIT_RUNNING 0   /* not yet */
+#define FP_WAIT_EXITED 1    /* status and usage are the kernel's */
+#define FP_WAIT_RECOVERED 2 /* somebody else reaped it: the status is PIDFD_GET_INFO's, usage is not known */
+#define FP_WAIT_UNKNOWN 3   /* somebody else reaped it and the kernel does not tell */
+#define FP_WAIT_STOPPED 4   /* only when asked for */
+#define FP_WAIT_CONTINUED 5 /* only when asked for */
+
+#define FP_WAIT_NOHANG 1
+#define FP_WAIT_UNTRACED 2
+#define FP_WAIT_CONTINUE 4
+
+struct fp_usage {
+    int64_t utime_us;
+    int64_t stime_us;
+    int64_t maxrss; /* KiB */
+    int64_t minflt;
+    int64_t majflt;
+    int64_t inblock;
+    int64_t oublock;
+    int64_t nvcsw;
+    int64_t nivcsw;
+};
+
+struct fp_status {
+    int32_t state;      /* FP_WAIT_* */
+    int32_t returncode; /* exit code, or minus the signal; the signal for STOPPED */
+    int32_t core_dumped;
+    int32_t reserved;
+    struct fp_usage usage;
+};
+
+#define FP_JOB_FIXED 65536
+
+#define FP_JOB_DONE 0
+#define FP_JOB_AGAIN 1 /* a signal arrived or the slice is over: call fp_run_resume() */
+
+#define FP_JOB_TIMED_OUT 1
+#define FP_JOB_TERMINATED 2 /* SIGTERM was sent */
+#define FP_JOB_KILLED 4     /* SIGKILL was sent */
+#define FP_JOB_PIPES_OPEN 8 /* the child has exited but somebody still holds a pipe */
+
+/* One captured stream: the first bytes in the fixed buffer, all of them in heap when there are more. */
+struct fp_sink {
+    uint64_t len;
+    uint64_t cap;
+    char *heap;
+    char fixed[FP_JOB_FIXED];
+};
+
+/* The state of one fp_run(). Zeroed at first, reused afterwards. */
+struct fp_job {
+    struct fp_child child;
+    struct fp_status status;
+    int32_t flags;
+    int32_t error; /* errno of a read, write or poll that broke the exchange, else 0 */
+    int64_t started_ns;
+    int64_t ended_ns;
+    int64_t deadline_ns;
+    int64_t grace_ns;
+    int64_t kill_ns;
+    int64_t drain_ns;
+    int64_t drain_end_ns;
+    const char *input;
+    uint64_t input_len;
+    uint64_t input_done;
+    int32_t live; /* a child or a descriptor is owned by this job */
+    int32_t recheck; /* looks at a pidfd that was readable with nothing to reap (a traced child) */
+    struct fp_sink sink[2];
+};
+
+/* Sets a child up completely and executes the first of `paths` that execve(2) takes, in execvp(3)'s order of errors.
+ * A blob is `n` strings, each ended by NUL. fds are nfds pairs (child's number, parent's number), in addition to stdio.
+ * cwd_fd and cgroup_fd are -1 or directory descriptors. */
+int fp_spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc, const char *env,
+             uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds, uint32_t nfds,
+             struct fp_child *ret_child);
+
+/* Collects the status and the resource usage in one call. pid is used where pidfd is -1. */
+int fp_wait(int pidfd, int pid, int options, struct fp_status *ret_status);
+
+/* Sends a signal through the pidfd. Where there is none (pidfd -1), by number: refuses pid <= 1, and the caller must hold
+ * the unreaped child. */
+int fp_signal(int pidfd, int pid, int sig);
+
+/* fp_spawn, feed, collect, wait, deadline: the bulk path. Times in nanoseconds, -1 for none. slice_ns bounds one call so that
+ * the caller can run its signal handlers. Returns FP_JOB_DONE, FP_JOB_AGAIN or a negative errno of the spawn. */
+int fp_run(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc, const char *env,
+           uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds, uint32_t nfds,
+           const char *input, uint64_t input_len, int64_t timeout_ns, int64_t grace_ns, int64_t drain_ns, int64_t slice_ns,
+           struct fp_job *job);
+int fp_run_resume(struct fp_job *job, int64_t slice_ns);
+
+/* Kills and reaps a child that is still there, closes the descriptors, frees the heap buffers. */
+void fp_job_close(struct fp_job *job);
+
+/* What this kernel and sandbox allow, tested once with harmless calls. refused[m] is 0 or the errno that made mechanism m
+ * impossible here. */
+struct fp_features {
+    int32_t refused[6];
+    int32_t pidfd;        /* clone gives a pidfd */
+    int32_t pidfd_open;
+    int32_t pidfd_signal;
+    int32_t pidfd_wait;   /* waitid(P_PIDFD) */
+    int32_t pidfd_info;   /* PIDFD_GET_INFO tells the exit status of a child that was reaped */
+    int32_t close_range;
+    int32_t shared_memory; /* CLONE_VM really shares memory (not so under valgrind and qemu-user) */
+};
+int fp_probe(int again, struct fp_features *ret_features);
+
+/* Forces a mechanism for all following spawns of the process; FP_MECHANISM_AUTO ends it. */
+int fp_mechanism_force(int mechanism);
+
+/* cdef-end */
+
+/* Only in builds with FP_FAULTS, which are made for the tests. */
+#ifdef FP_FAULTS
+/* cdef-faults-begin */
+enum fp_point {
+    FP_POINT_NONE = 0,
+    FP_POINT_VECTORS = 1,
+    FP_POINT_PIPE_IN = 2,
+    FP_POINT_PIPE_OUT = 3,
+    FP_POINT_PIPE_ERR = 4,
+    FP_POINT_NONBLOCK = 5,
+    FP_POINT_LIFT = 6,
+    FP_POINT_NULL = 7,
+    FP_POINT_STACK = 8,
+    FP_POINT_STACK_GUARD = 9,
+    FP_POINT_MASK = 10,
+    FP_POINT_CLONE = 11,
+    FP_POINT_PIDFD = 12,
+    FP_POINT_REPORT_PIPE = 13,
+    FP_POINT_REPORT_READ = 14,
+    FP_POINT_REPORT_PAGE = 15,
+    FP_POINT_CGROUP_OPEN = 16,
+    FP_POINT_LIMIT = 32, /* below: parent; FP_STAGE_* values from 32 on name the child's steps */
+};
+/* The nth passage (1 is the next) through the point or child stage fails with error; error < 0 makes the child die there by
+ * signal -error. 0, 0, 0 disarms. */
+int fp_fault_set(int point, int error, int nth);
+/* How often an armed fault was hit. */
+int fp_fault_hits(void);
+/* cdef-faults-end */
+#endif
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
+
+#endif
