@@ -1,0 +1,98 @@
+# Every target works on a fresh clone: the environment .venv is made and filled when it is needed.
+# make PYTHON=python3.13 VENV=.venv-3.13 uses another interpreter beside it.
+
+PYTHON ?= python3
+VENV ?= .venv
+CC ?= cc
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet
+C_SOURCES := $(wildcard csrc/*.c)
+C_HEADERS := $(wildcard csrc/*.h)
+C_HARNESS := $(wildcard tests/c/*.c)
+SANITIZE := $(CC) -std=gnu11 -D_GNU_SOURCE -DFP_FAULTS=1 -g -O1 -fno-omit-frame-pointer -Icsrc
+
+# What pyproject.toml asks for: a Python expression over its tables `build` and `project`.
+REQUIRE = $(BIN)/python -c 'import tomllib; t = tomllib.load(open("pyproject.toml", "rb")); \
+    build, project = t["build-system"], t["project"]; print("\n".join($(1)))' >$(VENV)/requirements.txt \
+    && $(PIP) --requirement $(VENV)/requirements.txt
+
+# Stamps. They lie in the environment, so that another one builds its own.
+RUNTIME := $(VENV)/.fastproc-runtime
+TOOLS := $(VENV)/.fastproc-tools
+EXTENSION := $(VENV)/.fastproc-extension
+FAULTS := $(VENV)/.fastproc-faults
+
+help:  ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+
+dev: $(TOOLS) build  ## make .venv with all tools and build in place
+
+build: $(EXTENSION)  ## build the extension in place
+
+demo: $(EXTENSION)  ## run real programs and report
+	$(BIN)/python demo/demo.py
+
+test: $(TOOLS) $(EXTENSION) $(FAULTS)  ## run all tests (PYTEST_ARGS=... to choose)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+soak: $(TOOLS) $(EXTENSION) $(FAULTS)  ## run the tests that take minutes
+	$(BIN)/python -m pytest -m soak -s tests/soak
+
+bench: $(EXTENSION)  ## measure; writes benchmarks/results
+	$(BIN)/python benchmarks/bench_spawn.py
+
+lint: $(TOOLS)  ## ruff and clang-format, checking only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES) $(C_HEADERS) $(C_HARNESS)
+
+format: $(TOOLS)  ## rewrite the files as lint wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(C_SOURCES) $(C_HEADERS) $(C_HARNESS)
+
+types: $(TOOLS)  ## mypy, strict
+	$(BIN)/mypy
+
+c-check: $(TOOLS)  ## clang-format and the compiler's static analyzer
+	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES) $(C_HEADERS) $(C_HARNESS)
+	for file in $(C_SOURCES); do \
+	    $(CC) -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wshadow -Wvla -Werror -fanalyzer -Icsrc -c -o /dev/null $$file || exit 1; \
+	done
+
+asan:  ## the C harness under the address and undefined-behaviour sanitizers
+	mkdir -p build/asan
+	$(SANITIZE) -fsanitize=address,undefined -fno-sanitize-recover=undefined -o build/asan/harness $(C_SOURCES) $(C_HARNESS) -lpthread
+	build/asan/harness
+
+tsan:  ## the C harness under the thread sanitizer
+	mkdir -p build/tsan
+	$(SANITIZE) -fsanitize=thread -o build/tsan/harness $(C_SOURCES) $(C_HARNESS) -lpthread
+	build/tsan/harness
+
+clean:  ## remove what was built, and the environment
+	rm -rf build dist .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info src/fastproc/_native/*.so
+	find src tests benchmarks demo -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUNTIME): pyproject.toml setup.py tools/venv.sh
+	tools/venv.sh $(PYTHON) $(VENV)
+	@$(call REQUIRE,build["requires"] + project["dependencies"])
+	touch $@
+
+$(EXTENSION): $(RUNTIME) build_ffi.py $(C_SOURCES) $(C_HEADERS)
+	$(BIN)/python build_ffi.py
+	$(PIP) --no-build-isolation --no-deps --editable .
+	touch $@
+
+$(TOOLS): $(RUNTIME)
+	@$(call REQUIRE,project["optional-dependencies"]["test"] + project["optional-dependencies"]["lint"])
+	touch $@
+
+$(FAULTS): $(RUNTIME) build_ffi.py $(C_SOURCES) $(C_HEADERS)
+	FASTPROC_FAULTS=1 $(BIN)/python build_ffi.py --dest build/faults
+	touch $@
+
+.PHONY: help dev build demo test soak bench lint format types c-check asan tsan clean
+.DELETE_ON_ERROR:

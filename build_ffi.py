@@ -1,0 +1,82 @@
+"""Build script of the C core's binding, `fastproc._native._ffi`.
+
+The declarations are the text between the markers of csrc/fastproc.h; the sources are csrc/*.c. setup.py uses
+`ffibuilder`. Run directly it builds in place under src/, or into another place:
+
+    python build_ffi.py
+    FASTPROC_FAULTS=1 python build_ffi.py --dest build/faults    # with the fault points that the tests use
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import sysconfig
+from pathlib import Path
+
+from cffi import FFI
+
+ROOT = Path(__file__).resolve().parent
+FAULTS = os.environ.get("FASTPROC_FAULTS", "") not in ("", "0")
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+HEADER = ROOT / "csrc" / "fastproc.h"
+
+COMPILE_ARGS = [
+    *("-std=gnu11", "-O2", "-fvisibility=hidden", "-fstack-protector-strong"),
+    # Some compilers and Python builds define it already: -U avoids the warning. Level 3 warns on glibc < 2.34.
+    *("-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"),
+    *("-Wall", "-Wextra", "-Wshadow", "-Wvla"),
+    # An sdist (it has a PKG-INFO) meets compilers that do not exist yet: a new warning must not stop an installation.
+    *(() if (ROOT / "PKG-INFO").exists() else ("-Werror",)),
+]
+LINK_ARGS = [] if sys.platform == "darwin" else ["-Wl,-z,relro,-z,now"]
+
+# What cffi generates is not ours to keep free of warnings.
+PREAMBLE = """
+#if defined(__GNUC__)
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+#pragma GCC diagnostic ignored "-Wshadow"
+#pragma GCC diagnostic ignored "-Wcast-function-type"
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+#pragma GCC diagnostic ignored "-Wunused-function"
+#endif
+#include "fastproc.h"
+"""
+
+
+def declarations(name: str) -> str:
+    """The text of the header between `/* NAME-begin */` and `/* NAME-end */`."""
+    found = re.search(rf"/\* {name}-begin \*/\n(.*?)/\* {name}-end \*/", HEADER.read_text("utf-8"), re.DOTALL)
+    if not found:
+        raise SystemExit(f"{HEADER}: no {name} region")
+    return found[1]
+
+
+ffibuilder = FFI()
+ffibuilder.cdef(declarations("cdef"))
+if FAULTS:
+    ffibuilder.cdef(declarations("cdef-faults"))
+ffibuilder.set_source(
+    "fastproc._native._ffi",
+    PREAMBLE,
+    sources=sorted(os.path.relpath(path) for path in ROOT.glob("csrc/*.c")),
+    depends=[os.path.relpath(path) for path in (*ROOT.glob("csrc/*.h"), ROOT / "build_ffi.py")],
+    include_dirs=[os.path.relpath(ROOT / "csrc")],
+    define_macros=[("_GNU_SOURCE", None), *([("FP_FAULTS", "1")] if FAULTS else [])],
+    extra_compile_args=COMPILE_ARGS,
+    extra_link_args=LINK_ARGS,
+    py_limited_api=not FREE_THREADED,
+)
+
+if __name__ == "__main__":
+    from setuptools import setup
+
+    parser = argparse.ArgumentParser(description="Build fastproc._native._ffi.")
+    parser.add_argument("--dest", type=Path, help="a folder to build into (default: in place, under src)")
+    dest = parser.parse_args().dest
+    where = [f"--build-lib={dest.resolve()}"] if dest else ["--inplace"]
+    where.append(f"--build-temp=build/{'temp-faults' if FAULTS else 'temp'}")
+    os.chdir(ROOT)
+    setup(script_name="setup.py", script_args=["--quiet", "build_ext", *where], cffi_modules=["build_ffi.py:ffibuilder"])
