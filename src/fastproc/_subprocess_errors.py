@@ -1,0 +1,98 @@
+"""The two exceptions that are also subprocess's: ExitError and TimeoutExpired.
+
+Apart from errors.py because it imports `subprocess`, which is slow to load; reached only as `fastproc.errors.ExitError`
+and `fastproc.errors.TimeoutExpired`, under which names they also pickle.
+"""
+
+from __future__ import annotations
+
+import subprocess
+
+from fastproc._values.quoting import join
+from fastproc.errors import ProcessError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastproc._values.status import Result
+
+_TAIL_BYTES = 2000
+_TAIL_LINES = 20
+
+
+class ExitError(ProcessError, subprocess.CalledProcessError):
+    """The program ran, and its exit status is not among those accepted.
+
+    Attributes:
+        result: the whole Result.
+        returncode, cmd, output, stdout, stderr: as subprocess.CalledProcessError has them.
+    """
+
+    def __init__(self, result: Result) -> None:
+        """Take everything from the result."""
+        super().__init__(result.returncode, list(result.argv), result.stdout, result.stderr)
+        self.args = (result,)
+        self.result = result
+
+    def __str__(self) -> str:
+        """The shell line, the status in words, and the end of stderr."""
+        text = f"`{join(self.result.argv)}`: {self.result.status_text()}"
+        tail = _tail(self.result.stderr)
+        return f"{text}\n{tail}" if tail else text
+
+
+class TimeoutExpired(ProcessError, subprocess.TimeoutExpired, TimeoutError):
+    """The deadline passed before the program ended.
+
+    Attributes:
+        result: the partial Result with the output so far and how the child was ended, or None when it still runs.
+        cmd, timeout, output, stdout, stderr: as subprocess.TimeoutExpired has them.
+    """
+
+    def __init__(
+        self,
+        cmd: str | Sequence[str],
+        timeout: float,
+        output: bytes | None = None,
+        stderr: bytes | None = None,
+        result: Result | None = None,
+    ) -> None:
+        """Take the output from the result where it is not given."""
+        if result is not None:
+            output = result.stdout if output is None else output
+            stderr = result.stderr if stderr is None else stderr
+        super().__init__(cmd, timeout, output, stderr)
+        self.args = (cmd, timeout)
+        self.result = result
+
+    def __str__(self) -> str:
+        """The shell line, the limit, and how the child was ended."""
+        line = self.cmd if isinstance(self.cmd, str) else join(self.cmd)
+        text = f"`{line}` timed out after {self.timeout:g} seconds"
+        if self.result is None:
+            return text
+        tail = _tail(self.result.stderr)
+        text += f": {self.result.status_text()}"
+        return f"{text}\n{tail}" if tail else text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by the constructor's arguments; OSError's own way knows only errno and filenames."""
+        return type(self), (self.cmd, self.timeout, self.output, self.stderr, self.result), self.__dict__
+
+
+for _class in (ExitError, TimeoutExpired):
+    _class.__module__ = "fastproc.errors"
+del _class
+
+
+def _tail(stderr: bytes | None) -> str:
+    """The last lines of the captured error output, for a message."""
+    if not stderr:
+        return ""
+    text = stderr[-_TAIL_BYTES:].decode("utf-8", "backslashreplace").rstrip()
+    lines = text.split("\n")
+    shown = lines[-_TAIL_LINES:]
+    if len(stderr) > _TAIL_BYTES or len(lines) > len(shown):
+        shown.insert(0, "[...]")
+    return "\n".join(shown)

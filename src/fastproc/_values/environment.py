@@ -1,0 +1,87 @@
+"""An environment as the kernel takes it, and the search of a program's name in a PATH.
+
+Built from bytes that the caller has already read (the engine's snapshot of os.environ: HAZARDS F4), or from the env
+option; never changes.
+"""
+
+from __future__ import annotations
+
+from os import fsencode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+# What confstr(CS_PATH) gives on Linux: the PATH where there is none (HAZARDS F3).
+DEFAULT_PATH = b"/bin:/usr/bin"
+_PREFIXES_KEPT = 32
+_prefixes: dict[bytes, tuple[bytes, ...]] = {}
+
+
+class Environment:
+    """An immutable set of variables with its blob.
+
+    Attributes:
+        blob: "NAME=value" strings, each ended by NUL.
+        count: how many there are.
+        path: the value of PATH, or None.
+        variables: the same by name; not to be changed.
+    """
+
+    __slots__ = ("blob", "count", "path", "variables")
+
+    blob: bytes
+    count: int
+    path: bytes | None
+    variables: dict[bytes, bytes]
+
+    def __init__(self, variables: Mapping[bytes, bytes]) -> None:
+        """Copy the variables; names and values must have no NUL, names no "=" and not be empty."""
+        variables = dict(variables)
+        self.variables = variables
+        self.count = len(variables)
+        self.blob = env_blob(variables)
+        self.path = variables.get(b"PATH")
+
+    def edited(self, remove: Iterable[str], add: Iterable[tuple[str, str]]) -> Environment:
+        """Return this environment without some variables and then with others."""
+        variables = self.variables.copy()
+        for name in remove:
+            variables.pop(fsencode(name), None)
+        variables.update(encoded(add))
+        return Environment(variables)
+
+
+def encoded(pairs: Iterable[tuple[str, str]]) -> dict[bytes, bytes]:
+    """Return checked text pairs as bytes in the file system's encoding."""
+    return {fsencode(name): fsencode(value) for name, value in pairs}
+
+
+def env_blob(variables: Mapping[bytes, bytes]) -> bytes:
+    """Return the variables as "NAME=value" strings, each ended by NUL."""
+    return b"\0".join([*map(b"=".join, variables.items()), b""])
+
+
+def prefixes(path: bytes) -> tuple[bytes, ...]:
+    """Return what goes before a program's name for each element of PATH in order, and b"" at the end.
+
+    An empty element means the current directory, as POSIX has it (HAZARDS F1), and becomes an empty prefix.
+    """
+    found = _prefixes.get(path)
+    if found is None:
+        found = (*(item + b"/" if item and item[-1:] != b"/" else item for item in path.split(b":")), b"")
+        if len(_prefixes) >= _PREFIXES_KEPT:
+            _prefixes.clear()
+        _prefixes[path] = found
+    return found
+
+
+def candidates(program: bytes, path: bytes | None) -> list[bytes]:
+    """Return the files that execvp(3) would try for a program's name, in order.
+
+    A name with a slash is itself the only one. Else each element of PATH in order; DEFAULT_PATH where path is None. An
+    empty element, and an empty PATH, mean the current directory, which is the child's when the command has a cwd.
+    """
+    if b"/" in program:
+        return [program]
+    return [prefix + program for prefix in prefixes(DEFAULT_PATH if path is None else path)[:-1]]

@@ -1,0 +1,72 @@
+"""The types of what is given to commands. For type checkers only: nothing imports it when the program runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from os import PathLike
+from typing import Protocol, TypedDict
+
+from fastproc._values.redirect import Append, Special
+
+
+class HasFileno(Protocol):
+    """A file, socket or anything else with a descriptor."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        ...
+
+
+Text = str | bytes | PathLike[str] | PathLike[bytes]
+Path = Text
+Environ = Mapping[str, Text] | Mapping[bytes, Text]
+Stream = None | Special | int | str | Append | HasFileno
+"""A normalised stream."""
+StreamArgument = None | int | Text | Append | HasFileno
+Signal = int | str
+Limit = int | str | None
+BytesLike = bytes | bytearray | memoryview
+
+
+class OptionsDict(TypedDict, total=False):
+    """The keyword options of a command, with the types that each takes."""
+
+    cwd: Path | int | None
+    env: Environ | None
+    env_add: Environ
+    env_remove: Iterable[str | bytes]
+    argv0: Text | None
+    stdin: StreamArgument
+    stdout: StreamArgument
+    stderr: StreamArgument
+    swap_outputs: bool
+    fds: Mapping[int, int | HasFileno]
+    pass_fds: Iterable[int | HasFileno]
+    close_fds: bool
+    umask: int | None
+    setsid: bool
+    pgid: int | None
+    ctty: int | None
+    foreground: bool
+    nice: int | None
+    ionice: str | tuple[str, int] | None
+    affinity: Iterable[int] | None
+    scheduler: str | tuple[str, int] | None
+    rlimits: Mapping[str, Limit | tuple[Limit, Limit]] | Mapping[int, Limit | tuple[Limit, Limit]]
+    oom_score_adj: int | None
+    sigmask: Iterable[Signal] | str
+    sigdefault: Iterable[Signal]
+    sigignore: Iterable[Signal]
+    restore_signals: bool
+    pdeathsig: Signal | None
+    no_new_privs: bool
+    timer_slack_ns: int | None
+    cgroup: Path | int | None
+    pipe_size: int | None
+    check: bool
+    ok_codes: Iterable[int] | int
+    capture: bool
+    input: BytesLike | Iterable[bytes] | None
+    timeout: float | None
+    grace: float
+    drain_timeout: float | None

@@ -1,0 +1,357 @@
+"""The options of a command: their names, defaults and checks. Everything wrong is found here, before any child exists.
+
+An Options holds only what differs from the defaults, in a normal and hashable form (text as str, mappings as tuples of
+pairs, signals as sorted numbers, times as float seconds), never changes, and is shared by the commands that have it.
+What the kernel gets is made from it by plan.py. The options that set kernel attributes are checked by attributes.py.
+"""
+
+from __future__ import annotations
+
+from fastproc._values.redirect import FD_MAX, PIPE, STDERR, STDOUT, check_fd, check_path, check_stream, check_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+    from fastproc._values.plan import Settled
+
+# 68 years. A longer timeout is none at all (HAZARDS D19: it must fit the kernel's and C's nanoseconds).
+SECONDS_MAX = 2.0**31
+
+DEFAULTS: dict[str, object] = {
+    # of the child
+    "cwd": None,
+    "env": None,
+    "env_add": (),
+    "env_remove": (),
+    "argv0": None,
+    "stdin": None,
+    "stdout": None,
+    "stderr": None,
+    "swap_outputs": False,
+    "fds": (),
+    "pass_fds": (),
+    "close_fds": True,
+    "umask": None,
+    "setsid": False,
+    "pgid": None,
+    "ctty": None,
+    "foreground": False,
+    "nice": None,
+    "ionice": None,
+    "affinity": None,
+    "scheduler": None,
+    "rlimits": (),
+    "oom_score_adj": None,
+    "sigmask": (),
+    "sigdefault": (),
+    "sigignore": (),
+    "restore_signals": True,
+    "pdeathsig": None,
+    "no_new_privs": False,
+    "timer_slack_ns": None,
+    "cgroup": None,
+    "pipe_size": None,
+    # of the run
+    "check": True,
+    "ok_codes": (0,),
+    "capture": False,
+    "input": None,
+    "timeout": None,
+    "grace": 0.1,
+    "drain_timeout": 1.0,
+}
+RUN_LEVEL = frozenset(("check", "ok_codes", "capture", "input", "timeout", "grace", "drain_timeout"))
+
+
+class Options:
+    """What differs from the defaults, normalised. Never changed, except for the cache in `settled`."""
+
+    __slots__ = ("settled", "values")
+
+    values: dict[str, Any]
+    settled: Settled | None
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        """Take values that `normalise()` returned."""
+        self.values = values
+        self.settled = None
+
+    def get(self, name: str) -> Any:
+        """Return an option's normalised value, or its default."""
+        values = self.values
+        return values[name] if name in values else DEFAULTS[name]
+
+    def merged(self, given: Mapping[str, Any]) -> Options:
+        """Return these options changed by keyword options, in which a default value undoes an option."""
+        values = {name: value for name, value in self.values.items() if name not in given}
+        values.update(_checked(given))
+        return make(values)
+
+
+def normalise(given: Mapping[str, Any]) -> Options:
+    """Check keyword options and return what differs from the defaults.
+
+    Raises:
+        TypeError: an unknown option, or a value of a wrong type; the message starts with the option's name.
+        ValueError: a value that is not possible, or two options that exclude each other.
+    """
+    if not given:
+        return NONE
+    if len(given) == 1 and given.get("capture") is True:
+        return CAPTURE
+    return make(_checked(given))
+
+
+def make(values: dict[str, Any]) -> Options:
+    """Return Options of normalised values, after a look at what excludes what."""
+    if len(values) < 2:
+        if not values:
+            return NONE
+        if values.get("capture") is True:
+            return CAPTURE
+    check_together(values)
+    return Options(values)
+
+
+def _checked(given: Mapping[str, Any]) -> dict[str, object]:
+    values = {}
+    for name, value in given.items():
+        check = _CHECKS.get(name)
+        if check is None:
+            check = _find_check(name)
+        value = check(name, value)
+        default = DEFAULTS[name]
+        if value is not default and value != default:
+            values[name] = value
+    return values
+
+
+def _find_check(name: str) -> Callable[[str, object], object]:
+    if name not in DEFAULTS:
+        from difflib import get_close_matches
+
+        close = get_close_matches(name, DEFAULTS, 1)
+        raise TypeError(f"{name}: there is no such option" + (f"; did you mean {close[0]}?" if close else ""))
+    from fastproc._values import attributes
+
+    _CHECKS.update(attributes.CHECKS)
+    return _CHECKS[name]
+
+
+def check_together(values: Mapping[str, Any]) -> None:
+    """Refuse options that exclude each other.
+
+    Raises:
+        ValueError: the message starts with the name of one of them.
+    """
+    if "input" in values and values.get("stdin", PIPE) is not PIPE:
+        raise ValueError("input: cannot be used with stdin, which is given too")
+    if values.get("stdout") is STDERR and values.get("stderr") is STDOUT:
+        raise ValueError("stderr: stdout goes to stderr and stderr to stdout")
+    if "ctty" in values and "setsid" not in values:
+        raise ValueError(
+            "ctty: needs setsid=True, only a session leader can take a controlling terminal (ioctl_tty(2))"
+        )
+    if "pgid" in values and "setsid" in values:
+        raise ValueError(
+            "pgid: a session leader is in its own group and cannot change it (setpgid(2)): drop setsid or pgid"
+        )
+    if "sigignore" in values and "sigdefault" in values:
+        both = set(values["sigignore"]) & set(values["sigdefault"])
+        if both:
+            raise ValueError(f"sigignore: signals {sorted(both)} are in sigdefault too")
+    if "fds" in values or "pass_fds" in values:
+        fd_pairs(values)
+
+
+def fd_pairs(values: Mapping[str, Any]) -> tuple[tuple[int, object], ...]:
+    """Return `fds` and `pass_fds` as pairs (child's number, parent's number or file), sorted by the child's.
+
+    A file in pass_fds keeps its number, which is asked for here.
+
+    Raises:
+        ValueError: one number of the child is given twice, or is that of a standard stream.
+    """
+    pairs: dict[int, object] = dict(values.get("fds", ()))
+    for item in values.get("pass_fds", ()):
+        number = item if isinstance(item, int) else check_fd("pass_fds", item.fileno())
+        if number <= 2:
+            raise ValueError(f"pass_fds: {number} is a standard stream, use stdin, stdout or stderr")
+        if pairs.setdefault(number, number) != number:
+            raise ValueError(f"pass_fds: {number} is in fds too")
+    return tuple(sorted(pairs.items(), key=_first))
+
+
+def _first(pair: tuple[int, object]) -> int:
+    return pair[0]
+
+
+def check_bool(name: str, value: object) -> object:
+    """Return True or False; anything else is a TypeError."""
+    if value is True or value is False:
+        return value
+    raise TypeError(f"{name}: must be True or False, not {value!r}")
+
+
+def check_seconds(name: str, value: object) -> float | None:
+    """Return a time in seconds as float, or None for no limit (also for infinity and more than 68 years).
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is negative or not a number (NaN).
+    """
+    if value is None:
+        return None
+    if isinstance(value, (str, bytes, bool)) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
+        raise TypeError(f"{name}: must be a number of seconds or None, not {type(value).__name__}")
+    try:
+        seconds = float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        return None
+    if not seconds >= 0:
+        raise ValueError(f"{name}: {value} is not a time in seconds (0 or more)")
+    return seconds if seconds < SECONDS_MAX else None
+
+
+def check_int(name: str, value: object, low: int, high: int) -> int:
+    """Return an int within limits.
+
+    Raises:
+        TypeError: it is not an int (a bool is none).
+        ValueError: it is outside.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: must be an int, not {type(value).__name__}")
+    if not low <= value <= high:
+        raise ValueError(f"{name}: {value} is not in the range {low} to {high}")
+    return int(value)
+
+
+def _check_grace(name: str, value: object) -> float:
+    seconds = check_seconds(name, value)
+    if seconds is None:
+        raise ValueError(f"{name}: must be a number of seconds; a child that is never killed would never end")
+    return seconds
+
+
+def _check_ok_codes(name: str, value: object) -> tuple[int, ...]:
+    if isinstance(value, int):
+        value = (value,)
+    codes = tuple(sorted({check_int(name, item, -64, 255) for item in iterable(name, value)}))
+    if not codes:
+        raise ValueError(f"{name}: is empty, so no exit status would be accepted")
+    return codes
+
+
+def iterable(name: str, value: object) -> Iterable[object]:
+    """Return the value if it can be iterated and is no text; else raise TypeError."""
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+        raise TypeError(f"{name}: must be an iterable, not {type(value).__name__}")
+    return value
+
+
+def _check_input(name: str, value: object) -> object:
+    if value is None or isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        raise TypeError(f"{name}: must be bytes, not str: use input=text.encode()")
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)  # a snapshot: the command must not change when the buffer does
+    if isinstance(value, list):
+        return tuple(value)
+    if hasattr(value, "__iter__"):
+        return value
+    try:
+        return bytes(memoryview(value))  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name}: must be bytes-like or an iterable of bytes, not {type(value).__name__}") from None
+
+
+def _check_text_or_none(name: str, value: object) -> str | None:
+    return None if value is None else check_text(name, value)
+
+
+def check_place(name: str, value: object) -> str | int | None:
+    """Return a directory given as a path or a descriptor: a str, an int, or None."""
+    if value is None:
+        return None
+    return check_fd(name, value) if isinstance(value, int) else check_path(name, value)
+
+
+def check_env_name(option: str, name: object) -> str:
+    """Return the name of an environment variable (HAZARDS F6: neither empty nor with "=")."""
+    text = check_text(f"{option}: name of a variable", name)
+    if not text or "=" in text:
+        raise ValueError(f"{option}: {text!r} cannot be the name of a variable")
+    return text
+
+
+def _check_environ(name: str, value: object) -> object:
+    if value is None and name == "env":
+        return None
+    pairs = _pairs(name, value)
+    found: dict[str, str] = {}
+    for key, item in pairs:
+        key = check_env_name(name, key)
+        found[key] = check_text(f"{name}: value of {key!r}", item)
+    return tuple(found.items())
+
+
+def _pairs(name: str, value: object) -> Iterable[tuple[object, object]]:
+    if not hasattr(value, "items"):
+        raise TypeError(f"{name}: must be a mapping, not {type(value).__name__}")
+    return value.items()  # type: ignore[no-any-return]
+
+
+def _check_env_remove(name: str, value: object) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(check_env_name(name, item) for item in iterable(name, value)))
+
+
+def _check_source(name: str, value: object) -> object:
+    if isinstance(value, int):
+        return check_fd(name, value)
+    if callable(getattr(value, "fileno", None)):
+        return value
+    raise TypeError(f"{name}: must be a descriptor number or a file, not {type(value).__name__}")
+
+
+def _check_fds(name: str, value: object) -> tuple[tuple[int, object], ...]:
+    pairs = []
+    for number, source in _pairs(name, value):
+        number = check_int(f"{name}: number in the child", number, 0, FD_MAX)
+        if number <= 2:
+            raise ValueError(f"{name}: {number} is a standard stream, use stdin, stdout or stderr")
+        pairs.append((number, _check_source(name, source)))
+    return tuple(sorted(pairs, key=_first))
+
+
+def _check_pass_fds(name: str, value: object) -> tuple[object, ...]:
+    return tuple(dict.fromkeys(_check_source(name, item) for item in iterable(name, value)))
+
+
+_CHECKS: dict[str, Callable[[str, object], object]] = {
+    "cwd": check_place,
+    "env": _check_environ,
+    "env_add": _check_environ,
+    "env_remove": _check_env_remove,
+    "argv0": _check_text_or_none,
+    "stdin": check_stream,
+    "stdout": check_stream,
+    "stderr": check_stream,
+    "swap_outputs": check_bool,
+    "fds": _check_fds,
+    "pass_fds": _check_pass_fds,
+    "close_fds": check_bool,
+    "check": check_bool,
+    "ok_codes": _check_ok_codes,
+    "capture": check_bool,
+    "input": _check_input,
+    "timeout": check_seconds,
+    "grace": _check_grace,
+    "drain_timeout": check_seconds,
+}
+
+NONE = Options({})
+CAPTURE = Options({"capture": True})

@@ -1,0 +1,380 @@
+"""Lowering: a Command and what the engine resolved for it become a Plan of bytes and ints, ready for the C core.
+
+Pure. What depends only on the options is made once per Options (`Settled`), what depends on the arguments once per
+Command (its blob), and a Plan is kept on its Command while the environment stays the same object.
+"""
+
+from __future__ import annotations
+
+from os import fsencode
+
+from fastproc._values.environment import DEFAULT_PATH, Environment, encoded, prefixes
+from fastproc._values.options import RUN_LEVEL, fd_pairs
+from fastproc._values.redirect import DEVNULL, INHERIT, PIPE, STDERR, STDOUT, Special
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from fastproc._values.command import Command
+    from fastproc._values.kinds import Stream
+    from fastproc._values.options import Options
+
+    Stdio = tuple[int, int, int]
+    FdPairs = tuple[tuple[int, int], ...]
+
+# FP_STDIO_* of csrc/fastproc.h, which a test compares.
+STDIO_INHERIT = -1
+STDIO_PIPE = -2
+STDIO_NULL = -3
+STDIO_STDOUT = -4
+STDIO_STDERR = -5
+
+_SPECIAL = {int(PIPE): STDIO_PIPE, int(DEVNULL): STDIO_NULL, int(STDOUT): STDIO_STDOUT, int(STDERR): STDIO_STDERR}
+
+# execve(2): MAX_ARG_STRLEN is 32 pages for one string with its NUL (HAZARDS F7); with larger pages it is more.
+_STRING_MAX = 131072
+
+
+class Settled:
+    """What an Options means for every command that has it.
+
+    Attributes:
+        streams: normalised stdin, stdout, stderr, with `capture` and `input` taken into account.
+        stdio: the same as FP_STDIO_* or descriptor numbers; None when one of them must be opened first.
+        fds: pairs (child's, parent's number); None when one is a file whose number must be asked for.
+        fd_sources: the same pairs with the files themselves.
+        cwd, cgroup: path, descriptor number, or None; cwd_fd, cgroup_fd: the descriptor number, or -1.
+        argv0: what replaces the first argument, or None.
+        same_environment: the child's environment is the parent's; environment: the command's own, or None.
+        needs_io: whether anything must be opened or asked for before lowering: stdio, fds, cwd or cgroup.
+        swapped: stdout and stderr are exchanged: what comes from the pipe of one is the other's.
+        attr: the AttrSpec, see attributes.attr_spec(); None when all is default.
+        check, ok_codes, input: as the options.
+        timeout_ns, grace_ns, drain_ns: nanoseconds, -1 for none.
+        native: free for the caller's prepared struct of attr.
+    """
+
+    __slots__ = (
+        "_edited",
+        "_options",
+        "argv0",
+        "attr",
+        "cgroup",
+        "cgroup_fd",
+        "check",
+        "cwd",
+        "cwd_fd",
+        "drain_ns",
+        "environment",
+        "fd_sources",
+        "fds",
+        "grace_ns",
+        "input",
+        "native",
+        "needs_io",
+        "ok_codes",
+        "same_environment",
+        "stdio",
+        "streams",
+        "swapped",
+        "timeout_ns",
+    )
+
+    argv0: bytes | None
+    attr: dict[str, Any] | None
+    cgroup: str | int | None
+    cgroup_fd: int
+    check: bool
+    cwd: str | int | None
+    cwd_fd: int
+    drain_ns: int
+    environment: Environment | None
+    fd_sources: tuple[tuple[int, object], ...]
+    fds: FdPairs | None
+    grace_ns: int
+    input: bytes | Iterable[bytes] | None
+    native: object
+    needs_io: bool
+    ok_codes: tuple[int, ...]
+    same_environment: bool
+    stdio: Stdio | None
+    streams: tuple[Stream, Stream, Stream]
+    swapped: bool
+    timeout_ns: int
+
+    def __init__(self, options: Options) -> None:
+        """Make it all from the options."""
+        values = options.values
+        self._options = options
+        self._edited: tuple[Environment, Environment] | None = None
+        self.native = None
+        self.streams = streams(values)
+        numbers = tuple(stdio_number(item) for item in self.streams)
+        self.stdio = None if None in numbers else numbers  # type: ignore[assignment]
+        self.swapped = "swap_outputs" in values and self.streams[1] is not STDERR and self.streams[2] is not STDOUT
+        self.fd_sources = fd_pairs(values)
+        all_ints = all(isinstance(source, int) for _, source in self.fd_sources)
+        self.fds = self.fd_sources if all_ints else None  # type: ignore[assignment]
+        self.cwd = values.get("cwd")
+        self.cgroup = values.get("cgroup")
+        self.cwd_fd = self.cwd if isinstance(self.cwd, int) else -1
+        self.cgroup_fd = self.cgroup if isinstance(self.cgroup, int) else -1
+        self.needs_io = (
+            self.stdio is None or self.fds is None or isinstance(self.cwd, str) or isinstance(self.cgroup, str)
+        )
+        self.attr = None
+        if not RUN_LEVEL.issuperset(values):
+            from fastproc._values.attributes import attr_spec
+
+            self.attr = attr_spec(values)
+        argv0 = values.get("argv0")
+        self.argv0 = None if argv0 is None else fsencode(argv0)
+        self.environment = _own_environment(values)
+        self.same_environment = not ("env" in values or "env_add" in values or "env_remove" in values)
+        self.check = values.get("check", True)
+        self.ok_codes = values.get("ok_codes", (0,))
+        self.input = values.get("input")
+        self.timeout_ns = _ns(options.get("timeout"))
+        self.grace_ns = _ns(options.get("grace"))
+        self.drain_ns = _ns(options.get("drain_timeout"))
+
+    def environment_for(self, parent: Environment) -> Environment:
+        """Return the child's environment, made once for each environment of the parent."""
+        if self.environment is not None:
+            return self.environment
+        edited = self._edited
+        if edited is not None and edited[0] is parent:
+            return edited[1]
+        if self.same_environment:
+            return parent
+        values = self._options.values
+        child = parent.edited(values.get("env_remove", ()), values.get("env_add", ()))
+        self._edited = (parent, child)
+        return child
+
+
+class Plan:
+    """One spawn, in the terms of fp_spawn(). Not to be changed; kept and used again by its Command.
+
+    Attributes:
+        paths, npaths: blob of the files to try, and their number.
+        argv, argc: blob of the arguments.
+        env, envc: blob of the environment.
+        stdio: stdin, stdout, stderr as descriptor numbers or FP_STDIO_*.
+        fds: further pairs (child's number, parent's number).
+        attr: AttrSpec or None.
+        cwd, cgroup: directory descriptors or -1.
+        settled: what the options mean, also for the run.
+        searched: the PATH that was searched, or None when the program has a slash.
+        command: what it was made from.
+    """
+
+    __slots__ = (
+        "argc",
+        "argv",
+        "attr",
+        "cgroup",
+        "command",
+        "cwd",
+        "env",
+        "envc",
+        "fds",
+        "npaths",
+        "parent",
+        "paths",
+        "searched",
+        "settled",
+        "stdio",
+    )
+
+    argc: int
+    argv: bytes
+    attr: dict[str, Any] | None
+    cgroup: int
+    command: Command
+    cwd: int
+    env: bytes
+    envc: int
+    fds: FdPairs
+    npaths: int
+    parent: Environment
+    paths: bytes
+    searched: bytes | None
+    settled: Settled
+    stdio: Stdio
+
+
+_new = object.__new__
+
+
+def settle(command: Command) -> Settled:
+    """Return what a command's options mean; made once."""
+    options = command._options
+    settled = options.settled
+    if settled is None:
+        settled = options.settled = Settled(options)
+    return settled
+
+
+def lower(
+    command: Command,
+    parent: Environment,
+    stdio: Stdio | None = None,
+    fds: FdPairs | None = None,
+    cwd: int = -1,
+    cgroup: int = -1,
+) -> Plan:
+    """Make the Plan of a command.
+
+    Args:
+        command: the command.
+        parent: the parent's environment, the same object as long as it has not changed.
+        stdio: the three streams as FP_STDIO_* or descriptors, when settle(command).stdio is None.
+        fds: further pairs, when settle(command).fds is None.
+        cwd: descriptor of the working directory, when settle(command).cwd is a path.
+        cgroup: descriptor of the cgroup, when settle(command).cgroup is a path.
+
+    Raises:
+        SpawnError: E2BIG, one argument or variable is longer than the kernel takes.
+    """
+    settled = command._options.settled
+    if settled is None:
+        settled = settle(command)
+    if settled.needs_io:
+        return _make(command, settled, parent, stdio, fds, cwd, cgroup)
+    plan = command._plan
+    if plan is None or plan.parent is not parent:
+        plan = command._plan = _make(command, settled, parent, None, None, -1, -1)
+    return plan
+
+
+def _make(
+    command: Command,
+    settled: Settled,
+    parent: Environment,
+    stdio: Stdio | None,
+    fds: FdPairs | None,
+    cwd: int,
+    cgroup: int,
+) -> Plan:
+    plan = _new(Plan)
+    plan.command = command
+    plan.settled = settled
+    plan.parent = parent
+    env = parent if settled.same_environment else settled.environment_for(parent)
+    plan.env = env.blob
+    plan.envc = env.count
+    argv = command._blob
+    name = argv[: argv.index(0) + 1]
+    if 47 in name:  # a slash
+        plan.paths = name
+        plan.npaths = 1
+        plan.searched = None
+    else:
+        # HAZARDS F3: the child's PATH, else the parent's, else the system's.
+        path = env.path
+        if path is None:
+            path = parent.path
+            if path is None:
+                path = DEFAULT_PATH
+        before = prefixes(path)
+        plan.paths = name.join(before)
+        plan.npaths = len(before) - 1
+        plan.searched = path
+    if settled.argv0 is not None:
+        argv = settled.argv0 + argv[len(name) - 1 :]
+    plan.argv = argv
+    plan.argc = len(command._argv)
+    if len(argv) > _STRING_MAX or len(env.blob) > _STRING_MAX:
+        _check_strings(command, argv, env)
+    plan.attr = settled.attr
+    stdio = settled.stdio if stdio is None else stdio
+    fds = settled.fds if fds is None else fds
+    if stdio is None or fds is None:
+        raise ValueError("stdio, fds: must be given for a command whose files are not opened yet")
+    plan.stdio = _swapped(stdio) if settled.swapped else stdio
+    plan.fds = fds
+    plan.cwd = settled.cwd_fd if cwd == -1 else cwd
+    plan.cgroup = settled.cgroup_fd if cgroup == -1 else cgroup
+    return plan
+
+
+def streams(values: Mapping[str, Any]) -> tuple[Stream, Stream, Stream]:
+    """Return stdin, stdout and stderr of normalised options, with `capture` and `input` taken into account."""
+    first: Stream = PIPE if "input" in values else values.get("stdin")
+    out: Stream = values.get("stdout")
+    err: Stream = values.get("stderr")
+    if "capture" in values:
+        out = PIPE if out is INHERIT else out
+        err = PIPE if err is INHERIT else err
+    return first, out, err
+
+
+def stdio_number(stream: Stream) -> int | None:
+    """Return a normalised stream as FP_STDIO_* or a descriptor number; None when it must be opened or asked for."""
+    if stream is INHERIT:
+        return STDIO_INHERIT
+    if isinstance(stream, int):
+        return _SPECIAL[int(stream)] if isinstance(stream, Special) else stream
+    return None
+
+
+def size_note(plan: Plan, limit: int) -> str:
+    """Say how much a Plan hands to execve(2), for the message of E2BIG.
+
+    Args:
+        plan: what was refused.
+        limit: os.sysconf("SC_ARG_MAX"), a quarter of the stack's limit.
+    """
+    words = plan.argc + plan.envc + 2
+    total = len(plan.argv) + len(plan.env) + 8 * words
+    return (
+        f"{len(plan.argv)} bytes of arguments, {len(plan.env)} bytes of environment and their {words} pointers "
+        f"are {total} bytes, the limit is {limit} (a quarter of RLIMIT_STACK, execve(2))"
+    )
+
+
+def _swapped(stdio: Stdio) -> Stdio:
+    """Exchange the places of stdout and stderr; an inherited one is then the parent's descriptor of the other."""
+    first, out, err = stdio
+    return first, 2 if err == STDIO_INHERIT else err, 1 if out == STDIO_INHERIT else out
+
+
+def _own_environment(values: Mapping[str, Any]) -> Environment | None:
+    """The environment of a command that does not take the parent's."""
+    if "env" not in values:
+        return None
+    variables = encoded(values["env"])
+    own = Environment(variables)
+    if "env_add" in values or "env_remove" in values:
+        own = own.edited(values.get("env_remove", ()), values.get("env_add", ()))
+    return own
+
+
+def _ns(seconds: object) -> int:
+    return -1 if seconds is None else int(seconds * 1e9)  # type: ignore[operator]
+
+
+def _check_strings(command: Command, argv: bytes, env: Environment) -> None:
+    """Find a string that execve(2) refuses with E2BIG whatever the total is (HAZARDS F7), and say which."""
+    from resource import getpagesize
+
+    limit = 32 * getpagesize()
+    for index, item in enumerate(argv.split(b"\0")):
+        if len(item) >= limit:
+            raise _too_big(command, index, f"argument {index} has {len(item)} bytes", limit)
+    for index, (name, value) in enumerate(env.variables.items()):
+        size = len(name) + 1 + len(value)
+        if size >= limit:
+            raise _too_big(command, index, f"environment variable {name!r} has {size} bytes with its name", limit)
+
+
+def _too_big(command: Command, index: int, what: str, limit: int) -> Exception:
+    from errno import E2BIG
+
+    from fastproc.errors import spawn_error
+
+    reason = f"{what}, the limit is {limit - 1} (execve(2)); use a file or standard input"
+    return spawn_error(E2BIG, "vectors", index, argv=command.argv, extra=reason)

@@ -1,0 +1,146 @@
+"""Where a standard stream of the child goes: the constants, `Append`, and the check of a given value.
+
+PIPE, STDOUT and DEVNULL equal subprocess's constants of the same names, so either may be given.
+"""
+
+from __future__ import annotations
+
+from os import PathLike, fsdecode, fspath
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fastproc._values.kinds import Path, Stream
+
+FD_MAX = 2**31 - 1
+
+
+class Special(int):
+    """A destination that is neither a file nor a descriptor; shows and pickles by its name."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Return the constant's name."""
+        return _NAMES[int(self)]
+
+    def __reduce__(self) -> str:
+        """Pickle as the constant itself."""
+        return _NAMES[int(self)]
+
+
+_NAMES = {-1: "PIPE", -2: "STDOUT", -3: "DEVNULL", -4: "STDERR"}
+
+INHERIT = None
+"""The parent's own stream (the default)."""
+PIPE = Special(-1)
+"""A new pipe to the parent."""
+STDOUT = Special(-2)
+"""For stderr: wherever stdout goes."""
+DEVNULL = Special(-3)
+"""/dev/null."""
+STDERR = Special(-4)
+"""For stdout: wherever stderr goes."""
+
+_SPECIAL = {int(item): item for item in (PIPE, STDOUT, DEVNULL, STDERR)}
+
+
+class Append:
+    """Output appended to a file, as the shell's `>>`; the file is made when it is missing."""
+
+    __slots__ = ("path",)
+
+    path: str
+
+    def __init__(self, path: Path) -> None:
+        """Take the file's path (str, bytes or os.PathLike)."""
+        object.__setattr__(self, "path", check_path("Append", path))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse: an Append may be a part of a Command's hash."""
+        raise AttributeError(f"{name}: an Append is immutable")
+
+    def __repr__(self) -> str:
+        """Return the call that makes it."""
+        return f"Append({self.path!r})"
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the path."""
+        return self.path == other.path if isinstance(other, Append) else NotImplemented
+
+    def __hash__(self) -> int:
+        """Hash the path."""
+        return hash((Append, self.path))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle as the call that makes it."""
+        return Append, (self.path,)
+
+
+def check_text(name: str, value: object) -> str:
+    """Return a str, bytes or os.PathLike as str, in the file system's encoding with surrogateescape (HAZARDS F14).
+
+    Raises:
+        TypeError: it is another kind of object.
+        ValueError: it has a NUL, which C would take for its end (HAZARDS F5), or cannot be encoded.
+    """
+    if not isinstance(value, (str, bytes, PathLike)):
+        raise TypeError(f"{name}: must be str, bytes or os.PathLike, not {type(value).__name__}")
+    text = fsdecode(fspath(value))
+    if "\0" in text:
+        raise ValueError(f"{name}: has a NUL byte at index {text.index(chr(0))}")
+    if not text.isascii():
+        from sys import getfilesystemencodeerrors, getfilesystemencoding
+
+        try:
+            text.encode(getfilesystemencoding(), getfilesystemencodeerrors())
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{name}: cannot be encoded: {error}") from None
+    return text
+
+
+def check_path(name: str, value: object) -> str:
+    """Return a path as str; as check_text(), and it must not be empty."""
+    text = check_text(name, value)
+    if not text:
+        raise ValueError(f"{name}: the path is empty")
+    return text
+
+
+def check_fd(name: str, value: int) -> int:
+    """Return a descriptor number.
+
+    Raises:
+        TypeError: it is a bool, which is an int only by accident.
+        ValueError: it is negative or too large.
+    """
+    if isinstance(value, bool):
+        raise TypeError(f"{name}: {value} is not a descriptor number")
+    if not 0 <= value <= FD_MAX:
+        raise ValueError(f"{name}: {int(value)} is not a descriptor number (0 to {FD_MAX})")
+    return int(value)
+
+
+def check_stream(name: str, value: object) -> Stream:
+    """Return the normalised destination of stdin, stdout or stderr.
+
+    None, a Special, a path as str, an Append, a descriptor number, or an object with fileno(), which is kept.
+    """
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        special = _SPECIAL.get(value)
+        if special is None:
+            return check_fd(name, value)
+        if (special is STDOUT and name != "stderr") or (special is STDERR and name != "stdout"):
+            raise ValueError(f"{name}: {special!r} is not possible here")
+        return special
+    if isinstance(value, (str, bytes, PathLike)):
+        return check_path(name, value)
+    if isinstance(value, Append):
+        if name == "stdin":
+            raise ValueError("stdin: Append is for outputs")
+        return value
+    if callable(getattr(value, "fileno", None)):
+        return value  # type: ignore[return-value]
+    kinds = "None, PIPE, DEVNULL, a path, Append, a descriptor number or a file"
+    raise TypeError(f"{name}: must be {kinds}, not {type(value).__name__}")

@@ -1,0 +1,229 @@
+"""The exception tree: what can go wrong with a process, each also under its standard library name.
+
+    ProcessError(Exception)
+    ├── SpawnError(OSError)            the child never ran its program; says the stage, and what was being set up
+    │   └── also FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, BlockingIOError by errno
+    ├── ExitError(subprocess.CalledProcessError)                    it ran and its exit status was not accepted
+    ├── TimeoutExpired(subprocess.TimeoutExpired, TimeoutError)     the deadline passed
+    ├── ExitStatusUnknown              somebody else reaped the child and the kernel does not tell its status
+    └── Unsupported(NotImplementedError)                            this system cannot do what the command asks for
+
+This module imports nothing of the package at import time, and never `subprocess`, which costs more than all of
+fastproc: the two classes that derive from it are made when first named, by the module's `__getattr__`.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastproc._subprocess_errors import ExitError as ExitError
+    from fastproc._subprocess_errors import TimeoutExpired as TimeoutExpired
+    from fastproc._values.status import Result
+
+__all__ = [
+    "ExitError",
+    "ExitStatusUnknown",
+    "ProcessError",
+    "SpawnError",
+    "TimeoutExpired",
+    "Unsupported",
+    "exit_error",
+    "spawn_error",
+    "timeout_expired",
+]
+
+
+class ProcessError(Exception):
+    """Base of every exception that fastproc raises about a process."""
+
+
+class SpawnError(ProcessError, OSError):
+    """The child could not be made, set up, or given its program; nothing of it is left.
+
+    An OSError of the right subclass: a missing program is also a FileNotFoundError, and so on. Made by `spawn_error()`.
+
+    Attributes:
+        errno: the error number; strerror: its text.
+        filename: the program, directory or redirection concerned.
+        stage: the set-up step that failed, such as "exec", "cwd", "rlimits".
+        detail: a number that belongs to the stage: the index of the limit, descriptor, argument or PATH candidate.
+        argv: the command's arguments.
+        searched: the PATH that was searched, or None when the program's name has a slash.
+        extra: more about the reason, such as a missing interpreter, or a size and its limit.
+    """
+
+    stage: str
+    detail: int
+    argv: tuple[str, ...]
+    searched: str | None
+    extra: str
+
+    def __str__(self) -> str:
+        """The line to show: errno, program, reason, stage."""
+        program = self.argv[0] if self.argv else self.filename
+        where = f"stage {self.stage}"
+        if self.searched is not None and self.stage == "exec":
+            where += f", searched {self.searched}"
+        return f"[Errno {self.errno}] cannot start {program!r}: {self._reason()} ({where})"
+
+    def _reason(self) -> str:
+        text = self.strerror or f"error {self.errno}"
+        text = text[:1].lower() + text[1:]
+        if self.stage == "exec" and isinstance(self, FileNotFoundError):
+            text = "no such file"
+        elif self.stage == "exec" and self.errno == 8:
+            # HAZARDS F9: execve(2) says ENOEXEC for a script without an interpreter line; no fallback to sh.
+            text += " (no #! line? it is not handed to /bin/sh; run it as `sh FILE`)"
+        elif self.stage == "cwd":
+            text = f"cannot enter {self.filename!r}: {text}"
+        elif self.stage in ("redirect", "cgroup"):
+            text = f"cannot open {self.filename!r}: {text}"
+        elif self.stage == "rlimits":
+            text = f"limit number {self.detail}: {text}"
+        return f"{text}: {self.extra}" if self.extra else text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle and copy through the factory, so that the subclass and every attribute come back."""
+        fields = (self.errno, self.stage, self.detail, self.argv, self.filename, self.searched, self.extra)
+        return _restore_spawn_error, fields, self.__dict__
+
+
+class SpawnNotFoundError(SpawnError, FileNotFoundError):
+    """A SpawnError that is a FileNotFoundError (ENOENT)."""
+
+
+class SpawnPermissionError(SpawnError, PermissionError):
+    """A SpawnError that is a PermissionError (EACCES, EPERM)."""
+
+
+class SpawnNotADirectoryError(SpawnError, NotADirectoryError):
+    """A SpawnError that is a NotADirectoryError (ENOTDIR)."""
+
+
+class SpawnIsADirectoryError(SpawnError, IsADirectoryError):
+    """A SpawnError that is an IsADirectoryError (EISDIR), as for output to a directory."""
+
+
+class SpawnBlockingIOError(SpawnError, BlockingIOError):
+    """A SpawnError that is a BlockingIOError (EAGAIN), as os.fork() raises at the limit of processes."""
+
+
+class Unsupported(ProcessError, NotImplementedError):
+    """This system, kernel or sandbox cannot do what was asked; the text says what and why."""
+
+
+class ExitStatusUnknown(ProcessError):
+    """The child has ended, but somebody else reaped it and the kernel does not tell how it ended.
+
+    Never guessed as 0 (HAZARDS D2): it happens where SIGCHLD is ignored, or another part of the process waits for any
+    child, on kernels without PIDFD_INFO_EXIT (before 6.15).
+
+    Attributes:
+        pid: the number that the child had.
+        argv: its arguments.
+        stdout, stderr: what was captured, or None.
+    """
+
+    def __init__(
+        self, pid: int, argv: Sequence[str] = (), stdout: bytes | None = None, stderr: bytes | None = None
+    ) -> None:
+        """Keep who it was and the output there was."""
+        argv = tuple(argv)
+        super().__init__(pid, argv, stdout, stderr)
+        self.pid = pid
+        self.argv = argv
+        self.stdout = stdout
+        self.stderr = stderr
+
+    def __str__(self) -> str:
+        """The program, its pid, and why nothing is known."""
+        program = repr(self.argv[0]) if self.argv else "the child"
+        return f"{program} (pid {self.pid}) has ended, but its status was taken by another wait() in this process"
+
+
+_BY_KIND: dict[type[OSError], type[SpawnError]] = {
+    FileNotFoundError: SpawnNotFoundError,
+    PermissionError: SpawnPermissionError,
+    NotADirectoryError: SpawnNotADirectoryError,
+    IsADirectoryError: SpawnIsADirectoryError,
+    BlockingIOError: SpawnBlockingIOError,
+}
+
+
+def spawn_error(
+    errno: int,
+    stage: str,
+    detail: int = 0,
+    *,
+    argv: Sequence[str] = (),
+    filename: str | bytes | int | None = None,
+    searched: str | bytes | None = None,
+    extra: str = "",
+) -> SpawnError:
+    """Make the SpawnError of the right subclass.
+
+    Args:
+        errno: the positive error number.
+        stage: lower-case name of the step that failed.
+        detail: the stage's number, see SpawnError.
+        argv: the command's arguments; the first is the program in the message.
+        filename: what could not be used; the program when None.
+        searched: the PATH that was searched, for the message.
+        extra: more about the reason.
+    """
+    from os import fsdecode, strerror
+
+    argv = tuple(argv)
+    if filename is None and argv:
+        filename = argv[0]
+    elif isinstance(filename, bytes):
+        filename = fsdecode(filename)
+    text = strerror(errno)
+    error = _BY_KIND.get(type(OSError(errno, text)), SpawnError)(errno, text, filename)
+    error.stage = stage
+    error.detail = detail
+    error.argv = argv
+    error.searched = fsdecode(searched) if isinstance(searched, bytes) else searched
+    error.extra = extra
+    return error
+
+
+def _restore_spawn_error(
+    errno: int,
+    stage: str,
+    detail: int,
+    argv: tuple[str, ...],
+    filename: str | int | None,
+    searched: str | None,
+    extra: str,
+) -> SpawnError:
+    return spawn_error(errno, stage, detail, argv=argv, filename=filename, searched=searched, extra=extra)
+
+
+def exit_error(result: Result) -> ExitError:
+    """Make the ExitError of a result whose exit status is not accepted."""
+    from fastproc._subprocess_errors import ExitError
+
+    return ExitError(result)
+
+
+def timeout_expired(argv: Sequence[str], timeout: float, result: Result | None = None) -> TimeoutExpired:
+    """Make the TimeoutExpired of a command; result is what there was, or None when the child still runs."""
+    from fastproc._subprocess_errors import TimeoutExpired
+
+    return TimeoutExpired(list(argv), timeout, result=result)
+
+
+def __getattr__(name: str) -> object:
+    if name in ("ExitError", "TimeoutExpired"):
+        from fastproc import _subprocess_errors
+
+        value = globals()[name] = getattr(_subprocess_errors, name)
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
