@@ -11,6 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet
 C_SOURCES := $(wildcard csrc/*.c)
 C_HEADERS := $(wildcard csrc/*.h)
 C_HARNESS := $(wildcard tests/c/*.c)
+C_OTHERS := $(C_HARNESS) $(wildcard tests/programs/*.c benchmarks/*.c)
 SANITIZE := $(CC) -std=gnu11 -D_GNU_SOURCE -DFP_FAULTS=1 -g -O1 -fno-omit-frame-pointer -Icsrc
 
 # What pyproject.toml asks for: a Python expression over its tables `build` and `project`.
@@ -46,18 +47,18 @@ bench: $(EXTENSION)  ## measure; writes benchmarks/results
 lint: $(TOOLS)  ## ruff and clang-format, checking only
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES) $(C_HEADERS) $(C_HARNESS)
+	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES) $(C_HEADERS) $(C_OTHERS)
 
 format: $(TOOLS)  ## rewrite the files as lint wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(C_SOURCES) $(C_HEADERS) $(C_HARNESS)
+	$(BIN)/clang-format -i $(C_SOURCES) $(C_HEADERS) $(C_OTHERS)
 
 types: $(TOOLS)  ## mypy, strict
 	$(BIN)/mypy
 
 c-check: $(TOOLS)  ## clang-format and the compiler's static analyzer
-	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES) $(C_HEADERS) $(C_HARNESS)
+	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES) $(C_HEADERS) $(C_OTHERS)
 	for file in $(C_SOURCES); do \
 	    $(CC) -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wshadow -Wvla -Werror -fanalyzer -Icsrc -c -o /dev/null $$file || exit 1; \
 	done
