@@ -79,4 +79,6 @@ if __name__ == "__main__":
     where = [f"--build-lib={dest.resolve()}"] if dest else ["--inplace"]
     where.append(f"--build-temp=build/{'temp-faults' if FAULTS else 'temp'}")
     os.chdir(ROOT)
-    setup(script_name="setup.py", script_args=["--quiet", "build_ext", *where], cffi_modules=["build_ffi.py:ffibuilder"])
+    setup(
+        script_name="setup.py", script_args=["--quiet", "build_ext", *where], cffi_modules=["build_ffi.py:ffibuilder"]
+    )
