@@ -94,6 +94,7 @@ enum fp_mechanism {
 #define FP_ATTR_NO_NEW_PRIVS 4096
 #define FP_ATTR_TIMER_SLACK 8192
 #define FP_ATTR_KEEP_FDS 16384
+#define FP_ATTR_SWAP_OUTPUTS 32768 /* the child's 1 and 2 change places, last of all */
 
 #define FP_RLIMITS_MAX 16
 #define FP_CPU_WORDS 16
@@ -137,8 +138,8 @@ struct fp_attr {
 #define FP_STDIO_STDERR -5 /* stdout only: wherever stderr goes */
 
 /* What fp_spawn() gives. On failure pid, pidfd and the pipe ends are -1 and stage, detail say where it failed.
- * detail: the index of the descriptor pair, of the rlimit or of the PATH candidate; for FP_STAGE_REPORT and a child that
- * died before exec, the signal. */
+ * detail: the index of the descriptor pair, of the rlimit or of the PATH candidate. A child that died before exec without a
+ * report gives -ECANCELED, the stage it had reached, and in detail the signal (or 0 when that is not known). */
 struct fp_child {
     int32_t pid;
     int32_t pidfd;
@@ -240,7 +241,10 @@ int fp_run(const struct fp_attr *attr, const char *paths, uint32_t npaths, const
            struct fp_job *job);
 int fp_run_resume(struct fp_job *job, int64_t slice_ns);
 
-/* Kills and reaps a child that is still there, closes the descriptors, frees the heap buffers. */
+/* Gives the child wait_ns to end by itself, then kills and reaps it and closes the descriptors. What was read stays. */
+void fp_job_abort(struct fp_job *job, int64_t wait_ns);
+
+/* fp_job_abort(job, 0), and frees the heap buffers. */
 void fp_job_close(struct fp_job *job);
 
 /* What this kernel and sandbox allow, tested once with harmless calls. refused[m] is 0 or the errno that made mechanism m

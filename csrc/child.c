@@ -1,0 +1,484 @@
+/* child.c: the only code that runs between clone and exec, as a table of steps.
+ *
+ * It may share memory with a parent whose other threads go on: inline system calls only, no libc function, no errno, no
+ * allocation, no lock, no path walk but execve's and those below /proc. The build is checked for it: this object file refers
+ * to no function outside itself. */
+#include "internal.h"
+
+#if FP_LINUX
+
+#include <limits.h>
+#include <linux/sched.h>
+
+#if defined(__clang__)
+#define FP__BARE __attribute__((no_sanitize("address", "undefined", "thread"), no_stack_protector))
+#elif defined(__GNUC__) && __GNUC__ >= 11
+#define FP__BARE __attribute__((no_sanitize("address", "undefined", "thread"), no_stack_protector))
+#else
+#define FP__BARE __attribute__((no_sanitize("address", "undefined", "thread")))
+#endif
+
+#define FP__PR_SET_PDEATHSIG 1
+#define FP__PR_SET_TIMERSLACK 29
+#define FP__PR_SET_NO_NEW_PRIVS 38
+#define FP__PROC_SUPER_MAGIC 0x9fa0
+#define FP__TIOCSCTTY 0x540E
+#define FP__TIOCSPGRP 0x5410
+
+/* The kernel's struct sigaction on x86_64 and aarch64, not the C library's. */
+struct kernel_sigaction {
+    void *handler;
+    unsigned long flags;
+    void *restorer;
+    uint64_t mask;
+};
+
+struct kernel_statfs {
+    long type;
+    long rest[31];
+};
+
+struct kernel_dirent {
+    uint64_t ino;
+    int64_t off;
+    uint16_t reclen;
+    uint8_t type;
+    char name[];
+};
+
+/* Where clone3 could not place the child: by writing 0, itself, to the cgroup.procs that the parent opened (cgroups(7)). */
+static FP__BARE long step_cgroup(struct fp__context *c)
+{
+    if (c->cgroup_fd < 0)
+        return 0;
+    long r = fp__sys3(SYS_write, c->cgroup_fd, "0\n", 2);
+    return r < 0 ? r : 0;
+}
+
+static FP__BARE long set_disposition(uint64_t set, long handler)
+{
+    for (int sig = 1; set != 0; sig++, set >>= 1) {
+        if (!(set & 1))
+            continue;
+        struct kernel_sigaction action = {.handler = (void *)handler, .flags = 0, .restorer = 0, .mask = 0};
+        long r = fp__sys4(SYS_rt_sigaction, sig, &action, 0, 8);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* A handler of the parent must never run here: it would work on the parent's memory (HAZARDS A1). clone3 clears them in the
+ * kernel; elsewhere every caught signal, the C library's own 32 and 33 among them (A2), is reset before the mask opens.
+ * Ignored ones survive exec (A3), so those that Python ignores are named in sigdefault. */
+static FP__BARE long step_signals(struct fp__context *c)
+{
+    if (!c->sighand_cleared) {
+        uint64_t caught = 0;
+        for (int sig = 1; sig <= 64; sig++) {
+            struct kernel_sigaction action;
+            if (sig == SIGKILL || sig == SIGSTOP || fp__sys4(SYS_rt_sigaction, sig, 0, &action, 8) < 0)
+                continue;
+            if (action.handler != (void *)0 && action.handler != (void *)1)
+                caught |= 1ULL << (sig - 1);
+        }
+        long r = set_disposition(caught, 0);
+        if (r < 0)
+            return r;
+    }
+    long r = set_disposition(c->attr->sigdefault, 0);
+    return r < 0 ? r : set_disposition(c->attr->sigignore, 1);
+}
+
+static FP__BARE long step_setsid(struct fp__context *c)
+{
+    (void)c;
+    long r = fp__sys0(SYS_setsid);
+    return r < 0 ? r : 0;
+}
+
+static FP__BARE long step_setpgid(struct fp__context *c)
+{
+    return fp__sys2(SYS_setpgid, 0, c->attr->pgid);
+}
+
+static FP__BARE long step_ctty(struct fp__context *c)
+{
+    return fp__sys3(SYS_ioctl, c->attr->ctty_fd, FP__TIOCSCTTY, 0);
+}
+
+/* From a background group TIOCSPGRP raises SIGTTOU, which would stop the child and freeze the parent: the signal is still
+ * blocked here, and the mask is opened last (HAZARDS A6). */
+static FP__BARE long step_foreground(struct fp__context *c)
+{
+    int32_t pgrp = (int32_t)fp__sys1(SYS_getpgid, 0);
+    return fp__sys3(SYS_ioctl, c->attr->ctty_fd, FP__TIOCSPGRP, &pgrp);
+}
+
+static FP__BARE bool is_kept(struct fp__context *c, int32_t fd)
+{
+    uint32_t lo = 0, hi = c->nkeep;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (c->keep[mid] < fd)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < c->nkeep && c->keep[lo] == fd;
+}
+
+/* A copy of fd on a number that no move writes to. */
+static FP__BARE long copy_aside(struct fp__context *c, int32_t fd)
+{
+    long copy = 2;
+    do
+        copy = fp__sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, copy + 1);
+    while (copy >= 0 && is_kept(c, (int32_t)copy));
+    return copy;
+}
+
+/* Two phases, so that swaps and chains come out right: first a copy of every source that an earlier move overwrites, then
+ * the moves in order (HAZARDS C7). dup3 onto itself is an error and dup2 onto itself keeps close-on-exec, so an identity only
+ * clears the flag (C6). */
+static FP__BARE long step_fds(struct fp__context *c)
+{
+    if (c->cwd_fd >= 0 && is_kept(c, c->cwd_fd)) {
+        long r = copy_aside(c, c->cwd_fd);
+        if (r < 0)
+            return r;
+        c->cwd_fd = (int32_t)r;
+    }
+    for (uint32_t i = 0; i < c->nmoves; i++) {
+        if (!c->moves[i].lift)
+            continue;
+        c->report->detail = (int32_t)i;
+        long r = copy_aside(c, c->moves[i].from);
+        if (r < 0)
+            return r;
+        c->moves[i].from = (int32_t)r;
+    }
+    for (uint32_t i = 0; i < c->nmoves; i++) {
+        struct fp__move *move = &c->moves[i];
+        c->report->detail = (int32_t)i;
+        long r = move->from == move->to ? fp__sys3(SYS_fcntl, move->to, F_SETFD, 0)
+                                        : fp__sys3(SYS_dup3, move->from, move->to, 0);
+        if (r < 0)
+            return r;
+    }
+    c->report->detail = 0;
+    return 0;
+}
+
+static FP__BARE long step_cwd(struct fp__context *c)
+{
+    return c->cwd_fd < 0 ? 0 : fp__sys1(SYS_fchdir, c->cwd_fd);
+}
+
+/* prlimit64 itself: the C library's setrlimit synchronises threads on some systems (HAZARDS A11). */
+static FP__BARE long step_rlimits(struct fp__context *c)
+{
+    for (uint32_t i = 0; i < c->attr->nrlimits; i++) {
+        const struct fp_rlimit *limit = &c->attr->rlimits[i];
+        uint64_t pair[2] = {limit->soft, limit->hard};
+        c->report->detail = (int32_t)i;
+        long r = fp__sys4(SYS_prlimit64, 0, limit->resource, pair, 0);
+        if (r < 0)
+            return r;
+    }
+    c->report->detail = 0;
+    return 0;
+}
+
+static FP__BARE long step_nice(struct fp__context *c)
+{
+    return fp__sys3(SYS_setpriority, 0, 0, c->attr->nice);
+}
+
+static FP__BARE long step_scheduler(struct fp__context *c)
+{
+    int32_t priority = c->attr->sched_priority;
+    return fp__sys3(SYS_sched_setscheduler, 0, c->attr->sched_policy, &priority);
+}
+
+static FP__BARE long step_affinity(struct fp__context *c)
+{
+    return fp__sys3(SYS_sched_setaffinity, 0, c->attr->ncpu_words * 8, c->attr->cpus);
+}
+
+static FP__BARE long step_ionice(struct fp__context *c)
+{
+    return fp__sys3(SYS_ioprio_set, 1, 0, c->attr->ionice);
+}
+
+/* Only a real procfs is written to: something else mounted over /proc could turn the write elsewhere (HAZARDS G23). A child
+ * of vfork gets a value of its own: the kernel looks at vfork_done before it spreads the value over the shared memory. */
+static FP__BARE long step_oom_score_adj(struct fp__context *c)
+{
+    char text[8];
+    int at = (int)sizeof text;
+    int value = c->attr->oom_score_adj;
+    unsigned rest = value < 0 ? 0u - (unsigned)value : (unsigned)value;
+    do
+        text[--at] = (char)('0' + rest % 10);
+    while ((rest /= 10) != 0);
+    if (value < 0)
+        text[--at] = '-';
+
+    long fd = fp__sys4(SYS_openat, AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0);
+    if (fd < 0)
+        return fd;
+    struct kernel_statfs fs;
+    long r = fp__sys2(SYS_fstatfs, fd, &fs);
+    if (r == 0 && fs.type != FP__PROC_SUPER_MAGIC)
+        r = -EXDEV;
+    if (r == 0)
+        r = fp__sys3(SYS_write, fd, text + at, (long)sizeof text - at);
+    fp__close((int)fd);
+    return r < 0 ? r : 0;
+}
+
+static FP__BARE long step_timer_slack(struct fp__context *c)
+{
+    return fp__sys5(SYS_prctl, FP__PR_SET_TIMERSLACK, c->attr->timer_slack_ns, 0, 0, 0);
+}
+
+static FP__BARE long step_umask(struct fp__context *c)
+{
+    fp__sys1(SYS_umask, c->attr->umask);
+    return 0;
+}
+
+static FP__BARE void close_span(long first, long last)
+{
+    for (long fd = first; fd <= last; fd++)
+        fp__close((int)fd);
+}
+
+/* Closes by listing /proc/self/fd. Reading and closing interleave, so the directory is read again until a pass finds
+ * nothing. */
+static FP__BARE long close_listed(struct fp__context *c)
+{
+    char buffer[4096] __attribute__((aligned(8)));
+    for (int pass = 0; pass < 64; pass++) {
+        long dir = fp__sys4(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+        if (dir < 0)
+            return dir;
+        bool found = false;
+        for (;;) {
+            long n = fp__sys3(SYS_getdents64, dir, buffer, sizeof buffer);
+            if (n < 0) {
+                fp__close((int)dir);
+                return n;
+            }
+            if (n == 0)
+                break;
+            for (long at = 0; at < n;) {
+                struct kernel_dirent *entry = (struct kernel_dirent *)(buffer + at);
+                at += entry->reclen;
+                long fd = 0;
+                const char *p = entry->name;
+                for (; *p >= '0' && *p <= '9'; p++)
+                    fd = fd * 10 + (*p - '0');
+                if (p == entry->name || *p != 0 || fd == dir || is_kept(c, (int32_t)fd) || fd == c->report_fd)
+                    continue;
+                fp__close((int)fd);
+                found = true;
+            }
+        }
+        fp__close((int)dir);
+        if (!found)
+            return 0;
+    }
+    return -EBUSY;
+}
+
+/* An allow-list: everything but the kept numbers goes, close-on-exec or not (HAZARDS C1). Where close_range is refused
+ * (before 5.9, or by a sandbox's filter: C3) by listing, then by counting up to the parent's highest number; where neither is
+ * possible the child does not start (C4). */
+static FP__BARE long step_close_fds(struct fp__context *c)
+{
+    if (c->attr->flags & FP_ATTR_KEEP_FDS)
+        return 0;
+    long first = 0, refused = 0;
+    for (uint32_t i = 0; i <= c->nkeep && refused == 0; i++) {
+        long next = i < c->nkeep ? c->keep[i] : (long)UINT_MAX + 1;
+        if (c->report_fd >= first && c->report_fd < next) {
+            if (c->report_fd > first)
+                refused = fp__sys3(SYS_close_range, first, c->report_fd - 1, 0);
+            first = (long)c->report_fd + 1;
+        }
+        if (next > first && refused == 0)
+            refused = fp__sys3(SYS_close_range, first, next - 1, 0);
+        first = next + 1;
+    }
+    if (refused == 0)
+        return 0;
+    refused = close_listed(c);
+    if (refused == 0 || c->highest_fd < 0)
+        return refused;
+    first = 0;
+    for (uint32_t i = 0; i <= c->nkeep; i++) {
+        long next = i < c->nkeep ? c->keep[i] : (long)c->highest_fd + 1;
+        if (c->report_fd >= first && c->report_fd < next) {
+            close_span(first, c->report_fd - 1);
+            first = (long)c->report_fd + 1;
+        }
+        close_span(first, next - 1);
+        first = next + 1;
+    }
+    return 0;
+}
+
+/* Cleared by every change of ids (prctl(2)), so after them. The parent may have ended before the call: then no signal will
+ * ever come, and this child must not start (HAZARDS G19). */
+static FP__BARE long step_pdeathsig(struct fp__context *c)
+{
+    long r = fp__sys5(SYS_prctl, FP__PR_SET_PDEATHSIG, c->attr->pdeathsig, 0, 0, 0);
+    if (r < 0)
+        return r;
+    return fp__sys0(SYS_getppid) == c->parent_pid ? 0 : -ESRCH;
+}
+
+static FP__BARE long step_no_new_privs(struct fp__context *c)
+{
+    (void)c;
+    return fp__sys5(SYS_prctl, FP__PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
+static FP__BARE long step_sigmask(struct fp__context *c)
+{
+    uint64_t mask = c->attr->flags & FP_ATTR_KEEP_SIGMASK ? c->parent_mask : c->attr->sigmask;
+    return fp__sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
+}
+
+/* At most PIPE_BUF, so whole or not at all; on EPIPE nobody listens and trying again would spin (HAZARDS B6). */
+static FP__BARE void send_report(struct fp__context *c)
+{
+    struct fp__report copy = *(struct fp__report *)c->report;
+    if (c->report_fd < 0)
+        return;
+    while (fp__sys3(SYS_write, c->report_fd, &copy, sizeof copy) == -EINTR)
+        ;
+}
+
+/* execvp(3)'s order of errors: go on after "not here", remember "not allowed", stop at anything else. No /bin/sh for a file
+ * without a shebang (HAZARDS F2, F9). */
+static FP__BARE long step_exec(struct fp__context *c)
+{
+    long result = -ENOENT;
+    int32_t denied = -1;
+    send_report(c); /* a pipe that ends without this says that the child died before exec */
+    for (uint32_t i = 0; i < c->npaths; i++) {
+        c->report->detail = (int32_t)i;
+        result = fp__sys3(SYS_execve, c->paths[i], c->argv, c->envp);
+        switch (-result) {
+        case EACCES:
+            if (denied < 0)
+                denied = (int32_t)i;
+            break;
+        case ENOENT:
+        case ENOTDIR:
+        case ENODEV:
+        case ESTALE:
+        case ETIMEDOUT:
+        case ENAMETOOLONG:
+            break;
+        default:
+            return result;
+        }
+    }
+    if (denied >= 0) {
+        c->report->detail = denied;
+        return -EACCES;
+    }
+    return result;
+}
+
+struct step {
+    int32_t stage;
+    uint32_t flag; /* the FP_ATTR_ bit that asks for it; 0: always looked at */
+    long (*run)(struct fp__context *);
+};
+
+/* The order is the kernel's, not a matter of taste. Identity and confinement have their places between the rows named here:
+ * namespaces and chroot after FDS; securebits, bounding set, groups, gid, uid, capabilities and ambient set after CLOSE_FDS
+ * (the bounding set needs CAP_SETPCAP, which the uid switch takes away); Landlock and seccomp after NO_NEW_PRIVS. */
+static const struct step steps[] = {
+    {FP_STAGE_CGROUP, 0, step_cgroup},
+    {FP_STAGE_SIGNALS, 0, step_signals},
+    {FP_STAGE_SETSID, FP_ATTR_SETSID, step_setsid},
+    {FP_STAGE_SETPGID, FP_ATTR_PGID, step_setpgid},
+    {FP_STAGE_CTTY, FP_ATTR_CTTY, step_ctty},
+    {FP_STAGE_FOREGROUND, FP_ATTR_FOREGROUND, step_foreground},
+    {FP_STAGE_FDS, 0, step_fds},
+    {FP_STAGE_CWD, 0, step_cwd},
+    {FP_STAGE_RLIMITS, 0, step_rlimits},
+    {FP_STAGE_NICE, FP_ATTR_NICE, step_nice},
+    {FP_STAGE_SCHEDULER, FP_ATTR_SCHEDULER, step_scheduler},
+    {FP_STAGE_AFFINITY, FP_ATTR_AFFINITY, step_affinity},
+    {FP_STAGE_IONICE, FP_ATTR_IONICE, step_ionice},
+    {FP_STAGE_OOM_SCORE_ADJ, FP_ATTR_OOM_SCORE_ADJ, step_oom_score_adj},
+    {FP_STAGE_TIMER_SLACK, FP_ATTR_TIMER_SLACK, step_timer_slack},
+    {FP_STAGE_UMASK, FP_ATTR_UMASK, step_umask},
+    {FP_STAGE_CLOSE_FDS, 0, step_close_fds},
+    {FP_STAGE_PDEATHSIG, FP_ATTR_PDEATHSIG, step_pdeathsig},
+    {FP_STAGE_NO_NEW_PRIVS, FP_ATTR_NO_NEW_PRIVS, step_no_new_privs},
+    {FP_STAGE_SIGMASK, 0, step_sigmask},
+    {FP_STAGE_EXEC, 0, step_exec},
+};
+
+static FP__BARE long run_step(struct fp__context *c, const struct step *step)
+{
+#ifdef FP_FAULTS
+    if (fp__fault.point == step->stage && --fp__fault.nth == 0) {
+        fp__fault.hits++;
+        if (fp__fault.error < 0)
+            fp__sys2(SYS_kill, fp__sys0(SYS_getpid), -fp__fault.error);
+        return -fp__fault.error;
+    }
+#endif
+    return step->run(c);
+}
+
+FP__BARE int fp__child_main(void *context)
+{
+    struct fp__context *c = context;
+    long error = 0;
+
+    c->report->alive = 1;
+    if (c->gate_fd >= 0) {
+        char byte;
+        while (fp__sys3(SYS_read, c->gate_fd, &byte, 1) == -EINTR)
+            ;
+    }
+    for (size_t i = 0; i < sizeof steps / sizeof steps[0] && error == 0; i++) {
+        if (steps[i].flag && !(c->attr->flags & steps[i].flag))
+            continue;
+        c->report->stage = steps[i].stage;
+        error = run_step(c, &steps[i]);
+    }
+    c->report->error = (int32_t)-error;
+    send_report(c);
+    for (;;)
+        fp__sys1(SYS_exit_group, 127);
+}
+
+/* The probe's child: shows that it lives, in memory that is shared or only seems so. */
+FP__BARE int fp__child_probe(void *report)
+{
+    ((volatile struct fp__report *)report)->alive = 1;
+    for (;;)
+        fp__sys1(SYS_exit_group, 0);
+}
+
+/* A call that a filter may answer with death, made in a child that can be spared. */
+FP__BARE int fp__child_attempt(void *attempt)
+{
+    const struct fp__attempt *a = attempt;
+    fp__sys6(a->nr, a->args[0], a->args[1], a->args[2], a->args[3], a->args[4], 0);
+    for (;;)
+        fp__sys1(SYS_exit_group, 0);
+}
+
+#endif

@@ -1,0 +1,119 @@
+/* fds.c: the parent's half of the descriptor map: what the child must copy aside, what stays open. */
+#include "internal.h"
+
+#include <stdlib.h>
+
+#if FP_LINUX
+/* The highest open number, read with raw calls as spawn() uses it; -1 where /proc does not tell. */
+int fp__fd_highest(void)
+{
+    char buffer[4096] __attribute__((aligned(8)));
+    long dir = fp__sys4(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (dir < 0)
+        return -1;
+    int highest = -1;
+    for (;;) {
+        long n = fp__sys3(SYS_getdents64, dir, buffer, sizeof buffer);
+        if (n <= 0) {
+            if (n < 0)
+                highest = -1;
+            break;
+        }
+        for (long at = 0; at < n;) {
+            uint16_t length;
+            memcpy(&length, buffer + at + 16, sizeof length);
+            const char *p = buffer + at + 19;
+            int fd = 0;
+            for (; *p >= '0' && *p <= '9'; p++)
+                fd = fd * 10 + (*p - '0');
+            if (fd > highest)
+                highest = fd;
+            at += length;
+        }
+    }
+    fp__close((int)dir);
+    return highest;
+}
+#endif
+
+/* Moves fd to floor or above when it is below: a data file must never become somebody's standard stream because 0, 1 or 2 was
+ * closed (HAZARDS C8). Returns the number, or a negative errno with fd closed. */
+int fp__fd_lift(int fd, int floor)
+{
+    if (fd < 0 || fd >= floor)
+        return fd;
+#if FP_LINUX
+    long r = FP__TRY(FP_POINT_LIFT, fp__sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, floor));
+#else
+    long r = fcntl(fd, F_DUPFD_CLOEXEC, floor);
+    if (r < 0)
+        r = -errno;
+#endif
+    fp__close(fd);
+    return (int)r;
+}
+
+/* Index of fd in the sorted list, or -1. */
+static int32_t find(const int32_t *sorted, uint32_t n, int32_t fd)
+{
+    uint32_t lo = 0, hi = n;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (sorted[mid] < fd)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < n && sorted[lo] == fd ? (int32_t)lo : -1;
+}
+
+bool fp__fdmap_is_kept(const int32_t *keep, uint32_t nkeep, int32_t fd)
+{
+    return find(keep, nkeep, fd) >= 0;
+}
+
+static int compare(const void *a, const void *b)
+{
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void sort(int32_t *numbers, uint32_t n)
+{
+    if (n > 32) {
+        qsort(numbers, n, sizeof *numbers, compare);
+        return;
+    }
+    for (uint32_t i = 1; i < n; i++) {
+        int32_t value = numbers[i];
+        uint32_t j = i;
+        for (; j > 0 && numbers[j - 1] > value; j--)
+            numbers[j] = numbers[j - 1];
+        numbers[j] = value;
+    }
+}
+
+/* Fills keep (room for nmoves + 3) and marks the moves whose source an earlier move overwrites. Targets are unique: the
+ * caller has checked. */
+void fp__fdmap_prepare(struct fp__context *context, int32_t *keep)
+{
+    uint32_t n = 0;
+    for (int32_t fd = 0; fd < 3; fd++)
+        keep[n++] = fd;
+    for (uint32_t i = 0; i < context->nmoves; i++)
+        keep[n++] = context->moves[i].to;
+    sort(keep, n);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (kept == 0 || keep[i] != keep[kept - 1])
+            keep[kept++] = keep[i];
+    }
+    context->keep = keep;
+    context->nkeep = kept;
+
+    for (uint32_t i = 0; i < context->nmoves; i++) {
+        struct fp__move *move = &context->moves[i];
+        /* A source that is some move's target may be overwritten before its turn; copying one too many is harmless. */
+        move->lift = move->from != move->to && find(keep, kept, move->from) >= 0;
+    }
+}

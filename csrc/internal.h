@@ -1,0 +1,228 @@
+/* internal.h: what the C files share: raw system calls, constants that old headers lack, the child's context.
+ *
+ * Raw calls are used on both sides of clone: they do not touch errno, are no cancellation points, and reach no PLT. */
+#ifndef FASTPROC_INTERNAL_H
+#define FASTPROC_INTERNAL_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include "fastproc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#if defined(__linux__) && !defined(FP_PORTABLE)
+#define FP_LINUX 1
+#else
+#define FP_LINUX 0
+#endif
+
+#define FP_NSEC 1000000000LL
+
+static inline int64_t fp__now(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return ts.tv_sec * FP_NSEC + ts.tv_nsec;
+}
+
+#if FP_LINUX
+#include <sys/syscall.h>
+
+#if defined(__x86_64__)
+static inline long fp__sys6(long nr, long a, long b, long c, long d, long e, long f)
+{
+    long ret;
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    __asm__ volatile("syscall"
+                     : "=a"(ret)
+                     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return ret;
+}
+#elif defined(__aarch64__)
+static inline long fp__sys6(long nr, long a, long b, long c, long d, long e, long f)
+{
+    register long x8 __asm__("x8") = nr;
+    register long x0 __asm__("x0") = a;
+    register long x1 __asm__("x1") = b;
+    register long x2 __asm__("x2") = c;
+    register long x3 __asm__("x3") = d;
+    register long x4 __asm__("x4") = e;
+    register long x5 __asm__("x5") = f;
+    __asm__ volatile("svc #0"
+                     : "+r"(x0)
+                     : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+                     : "memory", "cc");
+    return x0;
+}
+#else
+#error "fastproc: no raw system calls for this architecture; build with -DFP_PORTABLE"
+#endif
+
+#define fp__sys0(nr) fp__sys6((nr), 0, 0, 0, 0, 0, 0)
+#define fp__sys1(nr, a) fp__sys6((nr), (long)(a), 0, 0, 0, 0, 0)
+#define fp__sys2(nr, a, b) fp__sys6((nr), (long)(a), (long)(b), 0, 0, 0, 0)
+#define fp__sys3(nr, a, b, c) fp__sys6((nr), (long)(a), (long)(b), (long)(c), 0, 0, 0)
+#define fp__sys4(nr, a, b, c, d) fp__sys6((nr), (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
+#define fp__sys5(nr, a, b, c, d, e) fp__sys6((nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
+
+static inline void fp__close(int fd)
+{
+    /* Never repeated after EINTR: Linux has freed the number by then, and a second close would hit another owner's file
+     * (close(2); HAZARDS C11). */
+    fp__sys1(SYS_close, fd);
+}
+#else
+static inline void fp__close(int fd)
+{
+    int saved = errno;
+    close(fd);
+    errno = saved;
+}
+#endif
+
+/* Constants by the kernel that brought them; each can go when that kernel is the oldest supported one. */
+#ifndef CLONE_PIDFD
+#define CLONE_PIDFD 0x00001000 /* 5.2 */
+#endif
+#define FP__CLONE_CLEAR_SIGHAND 0x100000000ULL /* 5.5 */
+#define FP__CLONE_INTO_CGROUP 0x200000000ULL   /* 5.7 */
+#ifndef SYS_pidfd_send_signal
+#define SYS_pidfd_send_signal 424 /* 5.1 */
+#endif
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434 /* 5.3 */
+#endif
+#ifndef SYS_clone3
+#define SYS_clone3 435 /* 5.3 */
+#endif
+#ifndef SYS_close_range
+#define SYS_close_range 436 /* 5.9 */
+#endif
+#define FP__P_PIDFD 3 /* 5.4 */
+#define FP__WALL 0x40000000
+
+/* struct clone_args of clone3(2), as of 5.7. */
+struct fp__clone_args {
+    uint64_t flags;
+    uint64_t pidfd;
+    uint64_t child_tid;
+    uint64_t parent_tid;
+    uint64_t exit_signal;
+    uint64_t stack;
+    uint64_t stack_size;
+    uint64_t tls;
+    uint64_t set_tid;
+    uint64_t set_tid_size;
+    uint64_t cgroup;
+};
+#define FP__CLONE_ARGS_V0 64
+#define FP__CLONE_ARGS_V2 88
+
+/* The child's word to the parent. In shared memory, or (fork_pipe) sent through a pipe. */
+struct fp__report {
+    int32_t stage;
+    int32_t error;
+    int32_t detail;
+    int32_t alive;
+};
+
+struct fp__move {
+    int32_t to;
+    int32_t from;
+    int32_t lift; /* from is overwritten by an earlier move: take a copy first */
+};
+
+/* Everything the child reads. Built by the parent, constant while the child runs. */
+struct fp__context {
+    const struct fp_attr *attr;
+    const char *const *paths;
+    uint32_t npaths;
+    uint32_t nmoves;
+    char *const *argv;
+    char *const *envp;
+    struct fp__move *moves;
+    const int32_t *keep; /* sorted numbers that stay open, 0 to 2 among them */
+    uint32_t nkeep;
+    int32_t highest_fd; /* the parent's, where close_range(2) is refused; else -1 */
+    int32_t cwd_fd;
+    int32_t cgroup_fd; /* cgroup.procs, where clone3 did not place the child; else -1 */
+    int32_t report_fd; /* fork_pipe; else -1 */
+    int32_t gate_fd;   /* fork_pipe without CLONE_PIDFD; else -1 */
+    int32_t parent_pid;
+    bool sighand_cleared;
+    uint64_t parent_mask;
+    volatile struct fp__report *report;
+};
+
+/* child.c: runs the step table and executes; returns only through exit_group. */
+int fp__child_main(void *context);
+int fp__child_probe(void *report);
+struct fp__attempt {
+    long nr;
+    long args[5];
+};
+int fp__child_attempt(void *attempt);
+
+/* fds.c, parent half. moves and keep have room for nfds + 3 and nfds + 4 entries. */
+void fp__fdmap_prepare(struct fp__context *context, int32_t *keep);
+bool fp__fdmap_is_kept(const int32_t *keep, uint32_t nkeep, int32_t fd);
+int fp__fd_lift(int fd, int floor);
+int fp__fd_highest(void);
+
+/* clone.c */
+int fp__mask_block(uint64_t *ret_mask);
+void fp__mask_restore(uint64_t mask);
+struct fp__stack {
+    char *base; /* guard page first */
+    char *top;
+};
+int fp__stack_take(struct fp__stack *ret_stack);
+void fp__stack_give(struct fp__stack *stack);
+long fp__clone(int mechanism, int (*fn)(void *), void *arg, struct fp__stack *stack, bool want_pidfd, int cgroup_fd,
+               int *ret_pidfd);
+struct fp__report *fp__report_map(void);
+void fp__report_unmap(struct fp__report *report);
+
+/* posix.c */
+int fp__posix_spawn(struct fp__context *context, int *ret_pid, int *ret_stage, int *ret_detail);
+
+/* probe.c */
+int fp__mechanism_choose(struct fp_features *ret_features);
+bool fp__mechanism_lost(int mechanism);
+
+/* spawn.c: as fp_spawn(); nonblock is a bit for each standard stream's pipe. */
+int fp__spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc, const char *env,
+              uint32_t envc, int cwd_fd, int cgroup_fd, const int stdio[3], const int32_t *fds, uint32_t nfds, int nonblock,
+              struct fp_child *child);
+
+/* wait.c */
+int fp__reap_before_exec(int pidfd, int pid);
+
+#ifdef FP_FAULTS
+struct fp__fault {
+    int point;
+    int error;
+    int nth;
+    int hits;
+};
+extern struct fp__fault fp__fault;
+int fp__fault_check(int point);
+/* The call, or the armed error instead of it. */
+#define FP__TRY(point, call) (fp__fault_check(point) ? -(long)fp__fault.error : (long)(call))
+#else
+#define FP__TRY(point, call) ((long)(call))
+#endif
+
+#endif

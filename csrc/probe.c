@@ -1,0 +1,256 @@
+/* probe.c: what this kernel and sandbox really allow, tried once with harmless calls.
+ *
+ * The errno of a real spawn cannot tell a missing feature from a refused request (EPERM is both), so the choice of a mechanism
+ * rests on these trials alone. The whole answer is one atomic word: no lock that a fork could copy in the locked state. */
+#include "internal.h"
+
+static _Atomic int forced;
+
+int fp_mechanism_force(int mechanism)
+{
+    if (mechanism < FP_MECHANISM_AUTO || mechanism > FP_MECHANISM_FORK_PIPE)
+        return -EINVAL;
+    atomic_store(&forced, mechanism);
+    return 0;
+}
+
+#if FP_LINUX
+
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#define UNTRIED 254 /* no errno is that large, and all fit in eight bits */
+
+/* Bits 0 to 39: refused[1..5], eight each. Then one bit for each feature, then "the features are known". */
+enum { BIT_PIDFD = 40, BIT_PIDFD_OPEN, BIT_PIDFD_SIGNAL, BIT_PIDFD_WAIT, BIT_PIDFD_INFO, BIT_CLOSE_RANGE, BIT_SHARED, BIT_KNOWN };
+static _Atomic uint64_t answer;
+
+static struct fp_features unpack(uint64_t word)
+{
+    struct fp_features f = {.pidfd = (word >> BIT_PIDFD) & 1,
+                            .pidfd_open = (word >> BIT_PIDFD_OPEN) & 1,
+                            .pidfd_signal = (word >> BIT_PIDFD_SIGNAL) & 1,
+                            .pidfd_wait = (word >> BIT_PIDFD_WAIT) & 1,
+                            .pidfd_info = (word >> BIT_PIDFD_INFO) & 1,
+                            .close_range = (word >> BIT_CLOSE_RANGE) & 1,
+                            .shared_memory = (word >> BIT_SHARED) & 1};
+    for (int m = 1; m <= 5; m++)
+        f.refused[m] = (int32_t)((word >> (8 * (m - 1))) & 0xff);
+    return f;
+}
+
+static uint64_t pack(const struct fp_features *f)
+{
+    uint64_t word = 1ULL << BIT_KNOWN | (uint64_t)f->pidfd << BIT_PIDFD | (uint64_t)f->pidfd_open << BIT_PIDFD_OPEN |
+                    (uint64_t)f->pidfd_signal << BIT_PIDFD_SIGNAL | (uint64_t)f->pidfd_wait << BIT_PIDFD_WAIT |
+                    (uint64_t)f->pidfd_info << BIT_PIDFD_INFO | (uint64_t)f->close_range << BIT_CLOSE_RANGE |
+                    (uint64_t)f->shared_memory << BIT_SHARED;
+    for (int m = 1; m <= 5; m++)
+        word |= (uint64_t)f->refused[m] << (8 * (m - 1));
+    return word;
+}
+
+/* A shortage says nothing about the feature and must not be remembered (HAZARDS K2). */
+static bool is_shortage(long r)
+{
+    return r == -EAGAIN || r == -ENOMEM || r == -EMFILE || r == -ENFILE;
+}
+
+/* Under a seccomp filter a call may be answered by SIGSYS, which kills the process: then it is tried in a child first. */
+static bool may_try(long nr, long a, long b, long c, long d, long e)
+{
+    if (fp__sys5(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) != 2)
+        return true;
+    struct fp__attempt attempt = {.nr = nr, .args = {a, b, c, d, e}};
+    struct fp__stack stack;
+    if (fp__stack_take(&stack) < 0)
+        return true;
+    int pidfd;
+    uint64_t mask = 0;
+    if (fp__mask_block(&mask) < 0) {
+        fp__stack_give(&stack);
+        return true;
+    }
+    long pid = fp__clone(FP_MECHANISM_CLONE_VM, fp__child_attempt, &attempt, &stack, false, -1, &pidfd);
+    if (pid < 0)
+        pid = fp__clone(FP_MECHANISM_FORK_PIPE, fp__child_attempt, &attempt, &stack, false, -1, &pidfd);
+    fp__mask_restore(mask);
+    fp__stack_give(&stack);
+    if (pid < 0)
+        return true;
+    return fp__reap_before_exec(-1, (int)pid) == 0;
+}
+
+/* The calls on a pidfd, with a child that has ended and is not reaped; it is afterwards. */
+static void try_pidfd(struct fp_features *f, int pidfd, int pid)
+{
+    f->pidfd = 1;
+    f->pidfd_signal = may_try(SYS_pidfd_send_signal, -1, 0, 0, 0, 0) && fp__sys4(SYS_pidfd_send_signal, pidfd, 0, 0, 0) == 0;
+    siginfo_t info;
+    f->pidfd_wait = fp__sys5(SYS_waitid, FP__P_PIDFD, pidfd, &info, WEXITED | FP__WALL, 0) == 0;
+    if (!f->pidfd_wait) {
+        fp__reap_before_exec(-1, pid);
+        return;
+    }
+    struct fp_status status;
+    f->pidfd_info = fp_wait(pidfd, pid, FP_WAIT_NOHANG, &status) == 0 && status.state == FP_WAIT_RECOVERED;
+}
+
+/* 0, or a negative errno that says why this mechanism cannot be used here. */
+static long try_mechanism(int mechanism, struct fp_features *f, bool *shortage)
+{
+    struct fp__stack stack;
+    struct fp__report local = {.alive = 0}, *report = &local;
+    long r = 0;
+
+    if (mechanism == FP_MECHANISM_POSIX_SPAWN || mechanism == FP_MECHANISM_FORK_PIPE)
+        return 0;
+    if (mechanism == FP_MECHANISM_CLONE3_VM && !may_try(SYS_clone3, 0, 0, 0, 0, 0))
+        return -ENOSYS;
+    if (fp__stack_take(&stack) < 0)
+        return 0;
+    if (mechanism == FP_MECHANISM_CLONE) {
+        report = fp__report_map();
+        if ((long)report < 0 && (long)report > -4096) {
+            fp__stack_give(&stack);
+            return 0;
+        }
+    }
+    int pidfd = -1;
+    for (int want_pidfd = 1; want_pidfd >= 0; want_pidfd--) {
+        uint64_t mask = 0;
+        r = fp__mask_block(&mask);
+        if (r < 0)
+            break;
+        r = fp__clone(mechanism, fp__child_probe, report, &stack, want_pidfd, -1, &pidfd);
+        fp__mask_restore(mask);
+        if (r > 0 || is_shortage(r))
+            break;
+    }
+    *shortage |= is_shortage(r);
+    if (r > 0) {
+        if (pidfd >= 0 && !f->pidfd_wait)
+            try_pidfd(f, pidfd, (int)r);
+        else
+            fp__reap_before_exec(-1, (int)r);
+        if (pidfd >= 0)
+            fp__close(pidfd);
+        /* Under valgrind and qemu-user CLONE_VM is a fork: the child's word does not arrive (HAZARDS A14). */
+        if (*(volatile int32_t *)&report->alive)
+            r = 0;
+        else
+            r = -ENOTSUP;
+        if (mechanism != FP_MECHANISM_CLONE)
+            f->shared_memory = r == 0;
+    }
+    if (mechanism == FP_MECHANISM_CLONE)
+        fp__report_unmap(report);
+    fp__stack_give(&stack);
+    return is_shortage(r) ? 0 : r;
+}
+
+static void try_calls(struct fp_features *f)
+{
+    /* A range above every descriptor: nothing is closed. */
+    f->close_range = may_try(SYS_close_range, ~0U - 1, ~0U - 1, 0, 0, 0) &&
+                     fp__sys3(SYS_close_range, ~0U - 1, ~0U - 1, 0) == 0;
+    if (may_try(SYS_pidfd_open, -1, 0, 0, 0, 0)) {
+        long fd = fp__sys2(SYS_pidfd_open, fp__sys0(SYS_getpid), 0);
+        f->pidfd_open = fd >= 0;
+        if (fd >= 0)
+            fp__close((int)fd);
+    }
+}
+
+/* Tries the mechanisms, best first; without `all` only up to the first that works, since `clone` copies the page tables of
+ * the whole process. */
+static struct fp_features probe(bool all)
+{
+    struct fp_features f;
+    memset(&f, 0, sizeof f);
+    bool shortage = false, found = false, emulated = false;
+    try_calls(&f);
+    for (int m = FP_MECHANISM_CLONE3_VM; m <= FP_MECHANISM_FORK_PIPE; m++) {
+        if (found && !all) {
+            f.refused[m] = UNTRIED;
+            continue;
+        }
+        /* Where CLONE_VM is emulated, CLONE_VFORK alone is not known to the emulators (valgrind ends the process). */
+        if (m == FP_MECHANISM_CLONE && emulated) {
+            f.refused[m] = ENOTSUP;
+            continue;
+        }
+        f.refused[m] = (int32_t)-try_mechanism(m, &f, &shortage);
+        emulated |= f.refused[m] == ENOTSUP;
+        found |= f.refused[m] == 0 && m != FP_MECHANISM_POSIX_SPAWN;
+    }
+    if (!shortage)
+        atomic_store(&answer, pack(&f));
+    return f;
+}
+
+int fp_probe(int again, struct fp_features *ret_features)
+{
+    struct fp_features f = unpack(atomic_load(&answer));
+    bool known = atomic_load(&answer) >> BIT_KNOWN & 1;
+    for (int m = 1; known && m <= 5; m++)
+        known = f.refused[m] != UNTRIED;
+    if (again || !known)
+        f = probe(true);
+    *ret_features = f;
+    return 0;
+}
+
+int fp__mechanism_choose(struct fp_features *ret_features)
+{
+    uint64_t word = atomic_load(&answer);
+    *ret_features = word >> BIT_KNOWN & 1 ? unpack(word) : probe(false);
+    int mechanism = atomic_load(&forced);
+    if (mechanism != FP_MECHANISM_AUTO)
+        return mechanism;
+    /* posix_spawn stands behind fork_pipe here: on Linux it can do nothing that fork cannot, and much less. */
+    for (mechanism = FP_MECHANISM_CLONE3_VM; mechanism <= FP_MECHANISM_CLONE; mechanism++) {
+        if (ret_features->refused[mechanism] == 0)
+            return mechanism;
+    }
+    return FP_MECHANISM_FORK_PIPE;
+}
+
+/* After a clone that failed as a missing feature would: asks the probe again, since a filter may have been installed later
+ * (HAZARDS K2). True when the mechanism is gone and another is to be chosen. */
+bool fp__mechanism_lost(int mechanism)
+{
+    if (atomic_load(&forced) != FP_MECHANISM_AUTO)
+        return false;
+    struct fp_features f = probe(false);
+    return f.refused[mechanism] != 0 && f.refused[mechanism] != UNTRIED;
+}
+
+#else
+
+int fp_probe(int again, struct fp_features *ret_features)
+{
+    (void)again;
+    memset(ret_features, 0, sizeof *ret_features);
+    ret_features->refused[FP_MECHANISM_CLONE3_VM] = ENOSYS;
+    ret_features->refused[FP_MECHANISM_CLONE_VM] = ENOSYS;
+    ret_features->refused[FP_MECHANISM_CLONE] = ENOSYS;
+    ret_features->refused[FP_MECHANISM_FORK_PIPE] = ENOSYS;
+    return 0;
+}
+
+int fp__mechanism_choose(struct fp_features *ret_features)
+{
+    int mechanism = atomic_load(&forced);
+    fp_probe(0, ret_features);
+    return mechanism != FP_MECHANISM_AUTO ? mechanism : FP_MECHANISM_POSIX_SPAWN;
+}
+
+bool fp__mechanism_lost(int mechanism)
+{
+    (void)mechanism;
+    return false;
+}
+
+#endif

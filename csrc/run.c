@@ -1,0 +1,378 @@
+/* run.c: the bulk path: spawn, feed stdin, collect both streams, wait, keep the deadlines, in one call.
+ *
+ * It gives the same result as the engine's Exchange, which is its reference. A call returns early with FP_JOB_AGAIN when a
+ * signal arrives or its slice is over, so that the caller's signal handlers run; nothing is lost in between. */
+#include "internal.h"
+
+#include <limits.h>
+#include <poll.h>
+#include <stdlib.h>
+
+#define HEAP_FIRST (1u << 20)
+#define PIPE_LARGE (1 << 20)
+#define CLOSED_BY_OTHERS_NS (100 * 1000000LL) /* after a deadline, longest wait for the end of file */
+
+#define OUTPUT(job, i) ((job)->child.fd[1 + (i)])
+
+static void close_end(struct fp_job *job, int slot)
+{
+    if (job->child.fd[slot] >= 0)
+        fp__close(job->child.fd[slot]);
+    job->child.fd[slot] = -1;
+}
+
+static void break_off(struct fp_job *job, long error)
+{
+    if (job->error == 0)
+        job->error = (int32_t)-error;
+    for (int i = 0; i < 3; i++)
+        close_end(job, i);
+    fp_signal(job->child.pidfd, job->child.pid, SIGKILL);
+}
+
+static long read_fd(int fd, char *to, size_t room)
+{
+#if FP_LINUX
+    return fp__sys3(SYS_read, fd, to, room);
+#else
+    ssize_t n = read(fd, to, room);
+    return n < 0 ? -errno : n;
+#endif
+}
+
+static long write_fd(int fd, const char *from, size_t n)
+{
+#if FP_LINUX
+    return fp__sys3(SYS_write, fd, from, n);
+#else
+    ssize_t done = write(fd, from, n);
+    return done < 0 ? -errno : done;
+#endif
+}
+
+/* Room for at least one more byte. The first overflow of the fixed buffer also widens the pipe: a child that writes much is
+ * woken less often. */
+static char *sink_room(struct fp_sink *sink, int fd, size_t *room)
+{
+    if (sink->heap == NULL && sink->len < FP_JOB_FIXED) {
+        *room = FP_JOB_FIXED - sink->len;
+        return sink->fixed + sink->len;
+    }
+    if (sink->heap == NULL || sink->len == sink->cap) {
+        uint64_t cap = sink->heap == NULL ? HEAP_FIRST : sink->cap * 2;
+        char *heap = realloc(sink->heap, cap);
+        if (heap == NULL)
+            return NULL;
+        if (sink->heap == NULL) {
+            memcpy(heap, sink->fixed, FP_JOB_FIXED);
+#if FP_LINUX
+            fp__sys3(SYS_fcntl, fd, F_SETPIPE_SZ, PIPE_LARGE);
+#endif
+        }
+        sink->heap = heap;
+        sink->cap = cap;
+    }
+    (void)fd;
+    *room = sink->cap - sink->len;
+    return sink->heap + sink->len;
+}
+
+/* One readable stream. Our end is blocking, but poll(2) has just said that a read will not be. */
+static void collect(struct fp_job *job, int i, short events)
+{
+    struct fp_sink *sink = &job->sink[i];
+    for (;;) {
+        size_t room;
+        char *to = sink_room(sink, OUTPUT(job, i), &room);
+        if (to == NULL) {
+            break_off(job, -ENOMEM);
+            return;
+        }
+        long n = read_fd(OUTPUT(job, i), to, room);
+        if (n > 0) {
+            sink->len += (uint64_t)n;
+            /* With every writer gone the rest, or the end of file, is there already. */
+            if (events & POLLHUP)
+                continue;
+            return;
+        }
+        if (n == -EINTR || n == -EAGAIN)
+            return;
+        if (n < 0)
+            break_off(job, n);
+        else
+            close_end(job, 1 + i);
+        return;
+    }
+}
+
+/* A reader that has gone is no error: the child's status tells (HAZARDS E4). */
+static void feed(struct fp_job *job)
+{
+    while (job->input_done < job->input_len) {
+        uint64_t rest = job->input_len - job->input_done;
+        long n = write_fd(job->child.fd[0], job->input + job->input_done, rest > INT_MAX ? INT_MAX : (size_t)rest);
+        if (n == -EAGAIN || n == -EINTR)
+            return;
+        if (n < 0) {
+            if (n != -EPIPE)
+                break_off(job, n);
+            break;
+        }
+        job->input_done += (uint64_t)n;
+    }
+    close_end(job, 0);
+}
+
+static bool has_exited(const struct fp_job *job)
+{
+    return job->status.state != FP_WAIT_RUNNING;
+}
+
+static bool has_pipes(const struct fp_job *job)
+{
+    return job->child.fd[1] >= 0 || job->child.fd[2] >= 0;
+}
+
+/* A pidfd can be readable before there is anything to reap, under a tracer: the next look is then put off, a little longer each
+ * time, rather than spun on (HAZARDS D6). */
+static void look(struct fp_job *job)
+{
+    int r = fp_wait(job->child.pidfd, job->child.pid, FP_WAIT_NOHANG, &job->status);
+    if (r < 0)
+        job->status.state = FP_WAIT_UNKNOWN;
+    if (!has_exited(job)) {
+        job->recheck = job->recheck < 5 ? job->recheck + 1 : 5;
+        return;
+    }
+    job->ended_ns = fp__now();
+    close_end(job, 0);
+    int64_t drain = job->drain_ns;
+    if (job->flags & FP_JOB_TIMED_OUT)
+        drain = drain < 0 || drain > CLOSED_BY_OTHERS_NS ? CLOSED_BY_OTHERS_NS : drain;
+    job->drain_end_ns = drain < 0 ? -1 : job->ended_ns + drain;
+    if (job->deadline_ns >= 0 && !(job->flags & FP_JOB_TIMED_OUT) &&
+        (job->drain_end_ns < 0 || job->drain_end_ns > job->deadline_ns))
+        job->drain_end_ns = job->deadline_ns;
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    if (a < 0)
+        return b;
+    return b < 0 || a < b ? a : b;
+}
+
+/* Does what is due and returns when the next thing is, or -1. */
+static int64_t keep_deadlines(struct fp_job *job)
+{
+    if (has_exited(job)) {
+        if (job->drain_end_ns >= 0 && fp__now() >= job->drain_end_ns) {
+            job->flags |= FP_JOB_PIPES_OPEN;
+            close_end(job, 1);
+            close_end(job, 2);
+        }
+        return job->drain_end_ns;
+    }
+    if (job->deadline_ns < 0)
+        return -1;
+    if (!(job->flags & FP_JOB_TIMED_OUT)) {
+        int64_t now = fp__now();
+        if (now < job->deadline_ns)
+            return job->deadline_ns;
+        job->flags |= FP_JOB_TIMED_OUT;
+        job->kill_ns = now + job->grace_ns;
+        if (job->grace_ns > 0) {
+            job->flags |= FP_JOB_TERMINATED;
+            fp_signal(job->child.pidfd, job->child.pid, SIGTERM);
+        }
+    }
+    if (!(job->flags & FP_JOB_KILLED)) {
+        if (fp__now() < job->kill_ns)
+            return job->kill_ns;
+        job->flags |= FP_JOB_KILLED;
+        fp_signal(job->child.pidfd, job->child.pid, SIGKILL);
+    }
+    return -1;
+}
+
+static int wait_for(struct pollfd *fds, nfds_t n, int64_t until)
+{
+    int saved = errno, r;
+    int64_t left = until < 0 ? -1 : until - fp__now();
+    if (until >= 0 && left < 0)
+        left = 0;
+#if FP_LINUX
+    struct timespec ts = {left / FP_NSEC, left % FP_NSEC};
+    r = (int)fp__sys5(SYS_ppoll, fds, n, until < 0 ? NULL : &ts, NULL, 8);
+#else
+    int64_t ms = left < 0 ? -1 : (left + 999999) / 1000000;
+    r = poll(fds, n, ms > INT_MAX ? INT_MAX : (int)ms);
+    if (r < 0)
+        r = -errno;
+#endif
+    errno = saved;
+    return r;
+}
+
+/* One wait and what it brought. Returns FP_JOB_AGAIN after a signal. */
+static int turn(struct fp_job *job, int64_t until)
+{
+    struct pollfd fds[4];
+    nfds_t n = 0;
+    int watch = -1;
+    for (int i = 0; i < 3; i++) {
+        if (job->child.fd[i] >= 0)
+            fds[n++] = (struct pollfd){.fd = job->child.fd[i], .events = i == 0 ? POLLOUT : POLLIN};
+    }
+    if (!has_exited(job)) {
+        if (job->child.pidfd >= 0 && job->recheck == 0) {
+            watch = (int)n;
+            fds[n++] = (struct pollfd){.fd = job->child.pidfd, .events = POLLIN};
+        } else {
+            /* By number, or traced: looked at every 1 to 16 ms. */
+            until = earlier(until, fp__now() + (500000LL << (job->recheck ? job->recheck : 1)));
+        }
+    }
+    int r = wait_for(fds, n, until);
+    if (r == -EINTR)
+        return FP_JOB_AGAIN;
+    if (r < 0) {
+        break_off(job, r);
+        r = 0;
+    }
+    for (nfds_t i = 0; r > 0 && i < n; i++) {
+        if (fds[i].revents == 0 || (int)i == watch)
+            continue;
+        if (fds[i].fd == job->child.fd[0])
+            feed(job);
+        else if (fds[i].fd == OUTPUT(job, 0))
+            collect(job, 0, fds[i].revents);
+        else if (fds[i].fd == OUTPUT(job, 1))
+            collect(job, 1, fds[i].revents);
+    }
+    if (!has_exited(job) && (watch < 0 || (r > 0 && fds[watch].revents != 0)))
+        look(job);
+    return FP_JOB_DONE;
+}
+
+#if FP_LINUX
+/* Where SIGPIPE is not ignored, a child that closes its stdin early must not end this process. The signal stays blocked while
+ * stdin is fed, and one that our write raised is taken away (HAZARDS E4). */
+static bool sigpipe_hold(uint64_t *ret_old)
+{
+    uint64_t set = 1ULL << (SIGPIPE - 1), pending = 0;
+    fp__sys4(SYS_rt_sigprocmask, SIG_BLOCK, &set, ret_old, 8);
+    fp__sys2(SYS_rt_sigpending, &pending, 8);
+    return (pending & set) != 0;
+}
+
+static void sigpipe_release(uint64_t old, bool was_pending)
+{
+    uint64_t set = 1ULL << (SIGPIPE - 1);
+    struct timespec zero = {0, 0};
+    if (!was_pending)
+        fp__sys4(SYS_rt_sigtimedwait, &set, NULL, &zero, 8);
+    fp__mask_restore(old);
+}
+#endif
+
+int fp_run_resume(struct fp_job *job, int64_t slice_ns)
+{
+    int64_t slice_end = slice_ns < 0 ? -1 : fp__now() + slice_ns;
+    int result = FP_JOB_DONE;
+#if FP_LINUX
+    bool feeding = job->child.fd[0] >= 0, was_pending = false;
+    uint64_t old = 0;
+    if (feeding)
+        was_pending = sigpipe_hold(&old);
+#endif
+    while (result == FP_JOB_DONE && (!has_exited(job) || has_pipes(job))) {
+        int64_t due = keep_deadlines(job);
+        if (has_exited(job) && !has_pipes(job))
+            break;
+        if (slice_end >= 0 && fp__now() >= slice_end)
+            result = FP_JOB_AGAIN;
+        else
+            result = turn(job, earlier(due, slice_end));
+    }
+#if FP_LINUX
+    if (feeding)
+        sigpipe_release(old, was_pending);
+#endif
+    if (result == FP_JOB_DONE) {
+        close_end(job, 0);
+        if (job->child.pidfd >= 0)
+            fp__close(job->child.pidfd);
+        job->child.pidfd = -1;
+        job->live = 0;
+    }
+    return result;
+}
+
+int fp_run(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc, const char *env,
+           uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds, uint32_t nfds,
+           const char *input, uint64_t input_len, int64_t timeout_ns, int64_t grace_ns, int64_t drain_ns, int64_t slice_ns,
+           struct fp_job *job)
+{
+    const int stdio[3] = {in, out, err};
+    int saved = errno;
+    if (job->live)
+        fp_job_close(job);
+    job->status = (struct fp_status){.state = FP_WAIT_RUNNING};
+    job->flags = job->error = job->recheck = 0;
+    job->sink[0].len = job->sink[1].len = 0;
+    job->input = input;
+    job->input_len = input_len;
+    job->input_done = 0;
+    job->grace_ns = grace_ns;
+    job->drain_ns = drain_ns;
+    job->drain_end_ns = -1;
+    job->started_ns = fp__now();
+    job->deadline_ns = timeout_ns < 0 || timeout_ns > INT64_MAX - job->started_ns ? -1 : job->started_ns + timeout_ns;
+    job->live = 1;
+    int r = fp__spawn(attr, paths, npaths, argv, argc, env, envc, cwd_fd, cgroup_fd, stdio, fds, nfds, 1, &job->child);
+    if (r < 0)
+        job->live = 0;
+    else
+        r = fp_run_resume(job, slice_ns);
+    errno = saved;
+    return r;
+}
+
+void fp_job_abort(struct fp_job *job, int64_t wait_ns)
+{
+    int saved = errno;
+    if (job->live && job->child.pid > 1 && !has_exited(job)) {
+        int64_t until = fp__now() + wait_ns;
+        while (wait_ns > 0 && !has_exited(job) && fp__now() < until)
+            turn(job, until);
+        if (!has_exited(job)) {
+            fp_signal(job->child.pidfd, job->child.pid, SIGKILL);
+            job->flags |= FP_JOB_KILLED;
+            int r;
+            do
+                r = fp_wait(job->child.pidfd, job->child.pid, 0, &job->status);
+            while (r == -EINTR || (r == 0 && job->status.state == FP_WAIT_RUNNING));
+        }
+    }
+    if (job->live) {
+        for (int i = 0; i < 3; i++)
+            close_end(job, i);
+        if (job->child.pidfd >= 0)
+            fp__close(job->child.pidfd);
+        job->child.pidfd = -1;
+    }
+    job->live = 0;
+    errno = saved;
+}
+
+void fp_job_close(struct fp_job *job)
+{
+    fp_job_abort(job, 0);
+    for (int i = 0; i < 2; i++) {
+        free(job->sink[i].heap);
+        job->sink[i].heap = NULL;
+        job->sink[i].len = job->sink[i].cap = 0;
+    }
+}

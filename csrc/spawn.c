@@ -1,0 +1,587 @@
+/* spawn.c: the parent's half of a spawn: vectors, pipes, the map, one child by the chosen mechanism, the report, the undo. */
+#include "internal.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#define LOCAL_BYTES 6144
+
+/* Everything between the first system call and the child; undone as a whole by release(). */
+struct spawn {
+    struct fp__context context;
+    int child_end[3];
+    int null_fd;
+    int procs_fd;
+    int32_t *keep;
+    void *heap;
+    struct fp__move wanted[3]; /* the standard streams' moves */
+    uint32_t nwanted;
+    const int32_t *fds;
+    uint32_t nfds;
+};
+
+#ifdef FP_FAULTS
+struct fp__fault fp__fault;
+
+int fp_fault_set(int point, int error, int nth)
+{
+    fp__fault = (struct fp__fault){.point = point, .error = error, .nth = nth, .hits = 0};
+    return 0;
+}
+
+int fp_fault_hits(void)
+{
+    return fp__fault.hits;
+}
+
+int fp__fault_check(int point)
+{
+    if (fp__fault.point != point || --fp__fault.nth != 0)
+        return 0;
+    fp__fault.hits++;
+    return 1;
+}
+#endif
+
+static int fail(struct fp_child *child, int stage, long r)
+{
+    child->stage = stage;
+    return (int)r;
+}
+
+#if FP_LINUX
+static long sys_fcntl(int fd, int op, long arg)
+{
+    return fp__sys3(SYS_fcntl, fd, op, arg);
+}
+static long sys_pipe(int fds[2])
+{
+    return fp__sys2(SYS_pipe2, fds, O_CLOEXEC);
+}
+static long sys_open(int dir, const char *path, int flags)
+{
+    return fp__sys4(SYS_openat, dir, path, flags | O_CLOEXEC, 0);
+}
+#else
+static long sys_fcntl(int fd, int op, long arg)
+{
+    int r = fcntl(fd, op, arg);
+    return r < 0 ? -errno : r;
+}
+/* Without pipe2 another thread's fork may inherit the ends; the child itself closes them. */
+static long sys_pipe(int fds[2])
+{
+    if (pipe(fds) < 0)
+        return -errno;
+    fcntl(fds[0], F_SETFD, FD_CLOEXEC);
+    fcntl(fds[1], F_SETFD, FD_CLOEXEC);
+    return 0;
+}
+static long sys_open(int dir, const char *path, int flags)
+{
+    int r = openat(dir, path, flags | O_CLOEXEC);
+    return r < 0 ? -errno : r;
+}
+#endif
+
+static const char *split(const char *blob, uint32_t n, const char **vector)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        vector[i] = blob;
+        blob += strlen(blob) + 1;
+    }
+    return blob;
+}
+
+/* One block for all vectors, on the stack for ordinary commands. */
+static long make_vectors(struct spawn *s, const char *paths, uint32_t npaths, const char *argv, uint32_t argc, const char *env,
+                         uint32_t envc, char *local)
+{
+    size_t pointers = (size_t)npaths + argc + 1 + envc + 1;
+    size_t bytes = pointers * sizeof(char *) + (s->nfds + 3) * sizeof(struct fp__move) + (s->nfds + 6) * sizeof(int32_t);
+    char *block = local;
+    if (bytes > LOCAL_BYTES) {
+        block = s->heap = malloc(bytes);
+        if (block == NULL)
+            return -ENOMEM;
+    }
+    const char **vector = (const char **)block;
+    s->context.paths = vector;
+    s->context.npaths = npaths;
+    split(paths, npaths, vector);
+    vector += npaths;
+    s->context.argv = (char *const *)vector;
+    split(argv, argc, vector);
+    vector[argc] = NULL;
+    vector += argc + 1;
+    s->context.envp = (char *const *)vector;
+    split(env, envc, vector);
+    vector[envc] = NULL;
+    vector += envc + 1;
+    s->context.moves = (struct fp__move *)vector;
+    s->keep = (int32_t *)(s->context.moves + s->nfds + 3);
+    return 0;
+}
+
+/* Every descriptor that the caller names must be open now, before ours could take its number. */
+static long check_fds(struct spawn *s, const int stdio[3], struct fp_child *child)
+{
+    for (int i = 0; i < 3; i++) {
+        if (stdio[i] >= 0 && sys_fcntl(stdio[i], F_GETFD, 0) < 0) {
+            child->detail = i;
+            return -EBADF;
+        }
+    }
+    for (uint32_t i = 0; i < s->nfds; i++) {
+        if (s->fds[2 * i] < 0 || s->fds[2 * i + 1] < 0 || sys_fcntl(s->fds[2 * i + 1], F_GETFD, 0) < 0) {
+            child->detail = (int32_t)i;
+            return -EBADF;
+        }
+    }
+    return 0;
+}
+
+static long make_pipe(struct spawn *s, int slot, int nonblock, struct fp_child *child)
+{
+    int ends[2] = {-1, -1};
+    long r = FP__TRY(FP_POINT_PIPE_IN + slot, sys_pipe(ends));
+    if (r < 0)
+        return r;
+    ends[0] = fp__fd_lift(ends[0], 3);
+    ends[1] = fp__fd_lift(ends[1], 3);
+    int ours = slot == 0 ? 1 : 0;
+    child->fd[slot] = ends[ours];
+    s->child_end[slot] = ends[1 - ours];
+    if (ends[0] < 0 || ends[1] < 0) {
+        r = ends[0] < 0 ? ends[0] : ends[1];
+        return r;
+    }
+#if defined(F_SETPIPE_SZ)
+    if (s->context.attr->pipe_size) /* a wish: EPERM above the user's share is no reason not to start (HAZARDS E11) */
+        sys_fcntl(ends[0], F_SETPIPE_SZ, (long)s->context.attr->pipe_size);
+#endif
+    /* Only our end: the flag belongs to the open file, and each end of a pipe is one of its own (HAZARDS C10). */
+    if (nonblock >> slot & 1)
+        return FP__TRY(FP_POINT_NONBLOCK, sys_fcntl(ends[ours], F_SETFL, O_NONBLOCK | (slot == 0 ? O_WRONLY : O_RDONLY)));
+    return 0;
+}
+
+static long open_null(struct spawn *s)
+{
+    if (s->null_fd >= 0)
+        return s->null_fd;
+    long r = FP__TRY(FP_POINT_NULL, sys_open(AT_FDCWD, "/dev/null", O_RDWR));
+    if (r < 0)
+        return r;
+    r = fp__fd_lift((int)r, 3);
+    s->null_fd = r < 0 ? -1 : (int)r;
+    return r;
+}
+
+/* The parent's number that becomes stream `slot`, or a negative errno with *stage set. An inherited stream that is closed in
+ * the parent becomes /dev/null: else the first file that the child opens would be its standard output (HAZARDS C8). */
+static long source(struct spawn *s, const int stdio[3], int slot, int *stage)
+{
+    int choice = stdio[slot];
+    if (choice == FP_STDIO_STDOUT || choice == FP_STDIO_STDERR) {
+        int other = choice == FP_STDIO_STDOUT ? 1 : 2;
+        if (other == slot || slot == 0 || stdio[other] == FP_STDIO_STDOUT || stdio[other] == FP_STDIO_STDERR) {
+            *stage = FP_STAGE_FDS;
+            return -EINVAL;
+        }
+        slot = other;
+        choice = stdio[slot];
+    }
+    if (choice >= 0)
+        return choice;
+    if (choice == FP_STDIO_PIPE)
+        return s->child_end[slot];
+    if (choice == FP_STDIO_INHERIT && sys_fcntl(slot, F_GETFD, 0) >= 0)
+        return slot;
+    *stage = FP_STAGE_NULL;
+    return open_null(s);
+}
+
+static long plan_stdio(struct spawn *s, const int stdio[3], int nonblock, struct fp_child *child, int *stage)
+{
+    long from[3];
+    *stage = FP_STAGE_PIPE;
+    for (int i = 0; i < 3; i++) {
+        if (stdio[i] != FP_STDIO_PIPE)
+            continue;
+        long r = make_pipe(s, i, nonblock, child);
+        if (r < 0)
+            return r;
+    }
+    for (int i = 0; i < 3; i++) {
+        from[i] = source(s, stdio, i, stage);
+        if (from[i] < 0)
+            return from[i];
+    }
+    if (s->context.attr->flags & FP_ATTR_SWAP_OUTPUTS) {
+        long out = from[1];
+        from[1] = from[2];
+        from[2] = out;
+    }
+    for (int i = 0; i < 3; i++) {
+        /* An inherited stream needs nothing unless it is close-on-exec. */
+        if (from[i] == i && !(sys_fcntl(i, F_GETFD, 0) & FD_CLOEXEC))
+            continue;
+        s->wanted[s->nwanted++] = (struct fp__move){.to = i, .from = (int32_t)from[i], .lift = 0};
+    }
+    return 0;
+}
+
+static void prepare_moves(struct spawn *s)
+{
+    struct fp__context *c = &s->context;
+    c->nmoves = 0;
+    for (uint32_t i = 0; i < s->nwanted; i++)
+        c->moves[c->nmoves++] = s->wanted[i];
+    for (uint32_t i = 0; i < s->nfds; i++)
+        c->moves[c->nmoves++] = (struct fp__move){.to = s->fds[2 * i], .from = s->fds[2 * i + 1], .lift = 0};
+    fp__fdmap_prepare(c, s->keep);
+}
+
+static void release(struct spawn *s)
+{
+    for (int i = 0; i < 3; i++) {
+        if (s->child_end[i] >= 0)
+            fp__close(s->child_end[i]);
+    }
+    if (s->null_fd >= 0)
+        fp__close(s->null_fd);
+    if (s->procs_fd >= 0)
+        fp__close(s->procs_fd);
+    free(s->heap);
+}
+
+#if FP_LINUX
+
+/* What the child said, once it has executed, failed or died. 0 only when it executed. */
+static int read_report(struct fp__report report, int pidfd, int pid, struct fp_child *child)
+{
+    if (report.error == 0 && report.stage == FP_STAGE_EXEC)
+        return 0;
+    int sig = fp__reap_before_exec(pidfd, pid);
+    if (pidfd >= 0)
+        fp__close(pidfd);
+    child->stage = report.stage > 0 ? report.stage : FP_STAGE_BORN;
+    child->detail = report.error ? report.detail : sig;
+    return report.error ? -report.error : -ECANCELED;
+}
+
+/* The pidfd where clone could not give one. The child is unreaped, so the number is still its own. */
+static long open_pidfd(const struct fp_features *features, int pid)
+{
+    if (!features->pidfd_open)
+        return -1;
+    long r = FP__TRY(FP_POINT_PIDFD, fp__sys2(SYS_pidfd_open, pid, 0));
+    return r == -ENOSYS || r == -EPERM || r == -ESRCH || r == -EINVAL ? -1 : r;
+}
+
+static int undo_child(struct fp_child *child, int pid, int stage, long error)
+{
+    fp_signal(-1, pid, SIGKILL);
+    fp__reap_before_exec(-1, pid);
+    return fail(child, stage, error);
+}
+
+static int spawn_shared(struct spawn *s, int mechanism, const struct fp_features *features, int cgroup_fd,
+                        struct fp_child *child)
+{
+    struct fp__stack stack;
+    struct fp__report local = {.stage = FP_STAGE_BORN}, *report = &local;
+    int pidfd = -1;
+    long r = fp__stack_take(&stack);
+    if (r < 0)
+        return fail(child, FP_STAGE_STACK, r);
+    if (mechanism == FP_MECHANISM_CLONE) {
+        report = fp__report_map();
+        if ((long)report < 0 && (long)report > -4096) {
+            fp__stack_give(&stack);
+            return fail(child, FP_STAGE_STACK, (long)report);
+        }
+        report->stage = FP_STAGE_BORN;
+    }
+    s->context.report = report;
+    s->context.sighand_cleared = mechanism == FP_MECHANISM_CLONE3_VM;
+    int masked = fp__mask_block(&s->context.parent_mask);
+    if (masked == 0) {
+        r = FP__TRY(FP_POINT_CLONE,
+                    fp__clone(mechanism, fp__child_main, &s->context, &stack, features->pidfd, cgroup_fd, &pidfd));
+        fp__mask_restore(s->context.parent_mask);
+    }
+    struct fp__report said = *(volatile struct fp__report *)report;
+    if (mechanism == FP_MECHANISM_CLONE)
+        fp__report_unmap(report);
+    fp__stack_give(&stack);
+    if (masked < 0)
+        return fail(child, FP_STAGE_MASK, masked);
+    if (r < 0)
+        return fail(child, FP_STAGE_CLONE, r);
+    int result = read_report(said, pidfd, (int)r, child);
+    if (result < 0)
+        return result;
+    child->pidfd = pidfd;
+    child->pid = (int)r;
+    return 0;
+}
+
+static long make_report_pipe(struct spawn *s, int ends[2])
+{
+    long r = FP__TRY(FP_POINT_REPORT_PIPE, sys_pipe(ends));
+    if (r < 0)
+        return r;
+    /* Above every number that a move writes to: the child must not overwrite its own way to the parent (HAZARDS B2). */
+    int floor = s->context.keep[s->context.nkeep - 1] + 1;
+    ends[0] = fp__fd_lift(ends[0], 3);
+    ends[1] = fp__fd_lift(ends[1], floor);
+    if (ends[0] >= 0 && ends[1] >= 0)
+        return 0;
+    r = ends[0] < 0 ? ends[0] : ends[1];
+    for (int i = 0; i < 2; i++) {
+        if (ends[i] >= 0)
+            fp__close(ends[i]);
+    }
+    return r;
+}
+
+static int spawn_fork(struct spawn *s, const struct fp_features *features, struct fp_child *child)
+{
+    int ends[2], gate[2] = {-1, -1}, pidfd = -1;
+    struct fp__report said = {.stage = FP_STAGE_BORN}, word = {.stage = FP_STAGE_BORN}, next;
+    long r = make_report_pipe(s, ends);
+    if (r < 0)
+        return fail(child, FP_STAGE_PIPE, r);
+    /* Without CLONE_PIDFD the child waits at a gate until its pidfd is open: with SIGCHLD ignored it could otherwise end, be
+     * reaped by the kernel and leave its number to a stranger (HAZARDS D11). */
+    if (!features->pidfd && features->pidfd_open) {
+        r = sys_pipe(gate);
+        if (r < 0) {
+            fp__close(ends[0]);
+            fp__close(ends[1]);
+            return fail(child, FP_STAGE_PIPE, r);
+        }
+    }
+    s->context.report = &word;
+    s->context.report_fd = ends[1];
+    s->context.gate_fd = gate[0];
+    s->context.sighand_cleared = false;
+    struct fp__stack none = {NULL, NULL};
+    long pid = -1;
+    int masked = fp__mask_block(&s->context.parent_mask);
+    if (masked == 0) {
+        pid = FP__TRY(FP_POINT_CLONE, fp__clone(FP_MECHANISM_FORK_PIPE, fp__child_main, &s->context, &none, features->pidfd, -1,
+                                                &pidfd));
+        fp__mask_restore(s->context.parent_mask);
+    }
+    fp__close(ends[1]);
+    if (gate[0] >= 0)
+        fp__close(gate[0]);
+    if (pid > 0 && pidfd < 0) {
+        r = open_pidfd(features, (int)pid);
+        pidfd = r < 0 ? -1 : (int)r;
+    }
+    if (gate[1] >= 0)
+        fp__close(gate[1]);
+    if (pid < 0 || r < -1) {
+        fp__close(ends[0]);
+        if (masked < 0)
+            return fail(child, FP_STAGE_MASK, masked);
+        return pid < 0 ? fail(child, FP_STAGE_CLONE, pid) : undo_child(child, (int)pid, FP_STAGE_PIDFD, r);
+    }
+    /* The last whole record counts; the first one says "about to execute". */
+    for (;;) {
+        r = FP__TRY(FP_POINT_REPORT_READ, fp__sys3(SYS_read, ends[0], &next, sizeof next));
+        if (r == (long)sizeof next)
+            said = next;
+        else if (r != -EINTR)
+            break;
+    }
+    fp__close(ends[0]);
+    if (r != 0) {
+        if (pidfd >= 0)
+            fp__close(pidfd);
+        return undo_child(child, (int)pid, FP_STAGE_REPORT, r < 0 ? r : -EPROTO);
+    }
+    int result = read_report(said, pidfd, (int)pid, child);
+    if (result < 0)
+        return result;
+    child->pidfd = pidfd;
+    child->pid = (int)pid;
+    return 0;
+}
+
+/* Where clone3 cannot place the child at birth, it moves itself; here its cgroup.procs is opened. A frozen cgroup is refused
+ * at once: the child would be born frozen and vfork never return (HAZARDS A16). */
+static long open_cgroup(struct spawn *s, int cgroup_fd, int mechanism, struct fp_child *child)
+{
+    char frozen = '0';
+    long fd = sys_open(cgroup_fd, "cgroup.freeze", O_RDONLY);
+    if (fd >= 0) {
+        fp__sys3(SYS_read, fd, &frozen, 1);
+        fp__close((int)fd);
+    }
+    child->stage = FP_STAGE_CGROUP;
+    if (frozen == '1')
+        return -EBUSY;
+    if (mechanism == FP_MECHANISM_CLONE3_VM)
+        return 0;
+    fd = FP__TRY(FP_POINT_CGROUP_OPEN, sys_open(cgroup_fd, "cgroup.procs", O_WRONLY));
+    if (fd < 0)
+        return fd;
+    fd = fp__fd_lift((int)fd, 3);
+    if (fd < 0)
+        return fd;
+    s->procs_fd = s->context.cgroup_fd = (int)fd;
+    return 0;
+}
+
+static int spawn_once(struct spawn *s, int mechanism, const struct fp_features *features, int cwd_fd, int cgroup_fd,
+                      struct fp_child *child)
+{
+    s->context.cwd_fd = cwd_fd; /* the child of an earlier attempt may have changed it in shared memory */
+    s->context.report_fd = s->context.gate_fd = -1;
+    prepare_moves(s);
+    child->mechanism = mechanism;
+    if (cgroup_fd >= 0 && s->procs_fd < 0) {
+        long r = open_cgroup(s, cgroup_fd, mechanism, child);
+        if (r < 0)
+            return (int)r;
+    }
+    if (mechanism == FP_MECHANISM_POSIX_SPAWN) {
+        int r = fp__posix_spawn(&s->context, &child->pid, &child->stage, &child->detail);
+        if (r < 0) {
+            child->pid = -1;
+            return r;
+        }
+        long fd = open_pidfd(features, child->pid);
+        if (fd < -1) {
+            int pid = child->pid;
+            child->pid = -1;
+            return undo_child(child, pid, FP_STAGE_PIDFD, fd);
+        }
+        child->pidfd = (int)fd;
+        return 0;
+    }
+    if (mechanism == FP_MECHANISM_FORK_PIPE)
+        return spawn_fork(s, features, child);
+    return spawn_shared(s, mechanism, features, mechanism == FP_MECHANISM_CLONE3_VM ? cgroup_fd : -1, child);
+}
+
+#else
+
+static int spawn_once(struct spawn *s, int mechanism, const struct fp_features *features, int cwd_fd, int cgroup_fd,
+                      struct fp_child *child)
+{
+    (void)features;
+    s->context.cwd_fd = cwd_fd;
+    prepare_moves(s);
+    child->mechanism = mechanism;
+    if (mechanism != FP_MECHANISM_POSIX_SPAWN || cgroup_fd >= 0)
+        return fail(child, FP_STAGE_MECHANISM, -ENOTSUP);
+    int r = fp__posix_spawn(&s->context, &child->pid, &child->stage, &child->detail);
+    if (r < 0)
+        child->pid = -1;
+    return r;
+}
+
+int fp__fd_highest(void)
+{
+    long limit = sysconf(_SC_OPEN_MAX);
+    return limit > 0 && limit < 65536 ? (int)limit - 1 : 65535;
+}
+
+#endif
+
+/* A file that was just written may still be open for writing in another thread's half-made child: then execve gives ETXTBSY,
+ * for some milliseconds (HAZARDS C2). A mechanism that is gone since the probe is replaced by the next. */
+static int spawn_retrying(struct spawn *s, int cwd_fd, int cgroup_fd, struct fp_child *child)
+{
+    struct fp_features features;
+    int busy = 0, lost = 0, r;
+    for (;;) {
+        int mechanism = fp__mechanism_choose(&features);
+        if (!features.close_range && s->context.highest_fd < 0)
+            s->context.highest_fd = fp__fd_highest();
+        r = spawn_once(s, mechanism, &features, cwd_fd, cgroup_fd, child);
+        if (r == -ETXTBSY && child->stage == FP_STAGE_EXEC && busy < 4) {
+            struct timespec pause = {0, 1000000L << (2 * busy++)}; /* 1, 4, 16, 64 ms */
+            nanosleep(&pause, NULL);
+        } else if ((r == -ENOSYS || r == -EPERM || r == -EINVAL) && child->stage == FP_STAGE_CLONE && lost < 4 &&
+                   fp__mechanism_lost(mechanism)) {
+            lost++;
+        } else {
+            break;
+        }
+        child->stage = child->detail = 0;
+    }
+#if FP_LINUX
+    if (r == 0 && child->pidfd >= 0 && child->pidfd < 3) {
+        int fd = fp__fd_lift(child->pidfd, 3);
+        child->pidfd = fd < 0 ? -1 : fd;
+    }
+#endif
+    return r;
+}
+
+int fp__spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc, const char *env,
+              uint32_t envc, int cwd_fd, int cgroup_fd, const int stdio[3], const int32_t *fds, uint32_t nfds, int nonblock,
+              struct fp_child *child)
+{
+    char local[LOCAL_BYTES] __attribute__((aligned(16)));
+    struct spawn s = {
+        .context = {.attr = attr, .cgroup_fd = -1, .highest_fd = -1, .report_fd = -1, .gate_fd = -1},
+        .child_end = {-1, -1, -1},
+        .null_fd = -1,
+        .procs_fd = -1,
+        .fds = fds,
+        .nfds = nfds,
+    };
+    int stage = FP_STAGE_VECTORS;
+
+    *child = (struct fp_child){.pid = -1, .pidfd = -1, .fd = {-1, -1, -1}};
+    if (attr->size != sizeof *attr || argc == 0 || npaths == 0 || attr->nrlimits > FP_RLIMITS_MAX ||
+        attr->ncpu_words > FP_CPU_WORDS)
+        return fail(child, FP_STAGE_VECTORS, -EINVAL);
+#if FP_LINUX
+    s.context.parent_pid = attr->flags & FP_ATTR_PDEATHSIG ? (int32_t)fp__sys0(SYS_getpid) : 0;
+#endif
+    int cancel = 0;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+    long r = FP__TRY(FP_POINT_VECTORS, make_vectors(&s, paths, npaths, argv, argc, env, envc, local));
+    if (r == 0) {
+        stage = FP_STAGE_FDS;
+        r = check_fds(&s, stdio, child);
+    }
+    if (r == 0)
+        r = plan_stdio(&s, stdio, nonblock, child, &stage);
+    if (r == 0) {
+        stage = FP_STAGE_NONE;
+        r = spawn_retrying(&s, cwd_fd, cgroup_fd, child);
+    }
+    release(&s);
+    pthread_setcancelstate(cancel, NULL);
+    if (r < 0) {
+        if (stage != FP_STAGE_NONE)
+            child->stage = stage;
+        for (int i = 0; i < 3; i++) {
+            if (child->fd[i] >= 0)
+                fp__close(child->fd[i]);
+            child->fd[i] = -1;
+        }
+    }
+    return (int)r;
+}
+
+int fp_spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc, const char *env,
+             uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds, uint32_t nfds,
+             struct fp_child *ret_child)
+{
+    const int stdio[3] = {in, out, err};
+    int saved = errno;
+    int r = fp__spawn(attr, paths, npaths, argv, argc, env, envc, cwd_fd, cgroup_fd, stdio, fds, nfds, 7, ret_child);
+    errno = saved;
+    return r;
+}

@@ -1,0 +1,205 @@
+/* wait.c: a child's status and usage in one call, and signals that cannot reach a stranger. */
+#include "internal.h"
+
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+static void set_usage(struct fp_usage *usage, const struct rusage *ru)
+{
+    usage->utime_us = (int64_t)ru->ru_utime.tv_sec * 1000000 + ru->ru_utime.tv_usec;
+    usage->stime_us = (int64_t)ru->ru_stime.tv_sec * 1000000 + ru->ru_stime.tv_usec;
+#if defined(__APPLE__)
+    usage->maxrss = ru->ru_maxrss / 1024;
+#else
+    usage->maxrss = ru->ru_maxrss;
+#endif
+    usage->minflt = ru->ru_minflt;
+    usage->majflt = ru->ru_majflt;
+    usage->inblock = ru->ru_inblock;
+    usage->oublock = ru->ru_oublock;
+    usage->nvcsw = ru->ru_nvcsw;
+    usage->nivcsw = ru->ru_nivcsw;
+}
+
+/* From a wait status as wait(2) encodes it. */
+static void set_wait_status(struct fp_status *status, int state, int code)
+{
+    status->state = state;
+    status->core_dumped = 0;
+    if (WIFSIGNALED(code)) {
+        status->returncode = -WTERMSIG(code);
+        status->core_dumped = (code & 0x80) != 0;
+    } else {
+        status->returncode = WEXITSTATUS(code);
+    }
+}
+
+#if FP_LINUX
+
+#include <sys/ioctl.h>
+
+/* struct pidfd_info of 6.15; older kernels take the same size and leave the tail alone. */
+struct pidfd_info {
+    uint64_t mask;
+    uint64_t cgroupid;
+    uint32_t ids[11];
+    int32_t exit_code;
+};
+#define PIDFD_GET_INFO_IOCTL _IOWR(0xFF, 11, struct pidfd_info)
+#define PIDFD_INFO_PID_BIT 1
+#define PIDFD_INFO_EXIT_BIT 8 /* 6.15 */
+
+/* The kernel keeps the status of a reaped process for the holders of its pidfd (since 6.15): so it can be told although
+ * somebody else took it or SIGCHLD is ignored (HAZARDS, finding 1). Before the reaping no status is given. */
+static bool recover(int pidfd, struct fp_status *status)
+{
+    struct pidfd_info info;
+    memset(&info, 0, sizeof info);
+    info.mask = PIDFD_INFO_PID_BIT | PIDFD_INFO_EXIT_BIT;
+    if (fp__sys3(SYS_ioctl, pidfd, PIDFD_GET_INFO_IOCTL, &info) < 0 || !(info.mask & PIDFD_INFO_EXIT_BIT))
+        return false;
+    set_wait_status(status, FP_WAIT_RECOVERED, info.exit_code);
+    return true;
+}
+
+int fp_wait(int pidfd, int pid, int options, struct fp_status *ret_status)
+{
+    if (pidfd < 0 && pid <= 1)
+        return -EINVAL;
+    int flags = WEXITED | FP__WALL;
+    if (options & FP_WAIT_NOHANG)
+        flags |= WNOHANG;
+    if (options & FP_WAIT_UNTRACED)
+        flags |= WSTOPPED;
+    if (options & FP_WAIT_CONTINUE)
+        flags |= WCONTINUED;
+
+    siginfo_t info;
+    struct rusage ru;
+    /* Zeroed here, since POSIX lets WNOHANG leave it as it was (HAZARDS D7). */
+    memset(&info, 0, sizeof info);
+    long r = pidfd >= 0 ? fp__sys5(SYS_waitid, FP__P_PIDFD, pidfd, &info, flags, &ru)
+                        : fp__sys5(SYS_waitid, P_PID, pid, &info, flags, &ru);
+    if (r == -EINVAL && pidfd >= 0 && pid > 1) /* waitid knows pidfds from 5.4 on, clone gives them from 5.2 */
+        r = fp__sys5(SYS_waitid, P_PID, pid, &info, flags, &ru);
+    if (r == -EAGAIN) { /* a non-blocking pidfd (D8) */
+        ret_status->state = FP_WAIT_RUNNING;
+        return 0;
+    }
+    if (r == -ECHILD) {
+        memset(ret_status, 0, sizeof *ret_status);
+        if (pidfd < 0 || !recover(pidfd, ret_status))
+            ret_status->state = FP_WAIT_UNKNOWN;
+        return 0;
+    }
+    if (r < 0)
+        return (int)r;
+    if (info.si_pid == 0) {
+        ret_status->state = FP_WAIT_RUNNING;
+        return 0;
+    }
+    ret_status->core_dumped = info.si_code == CLD_DUMPED;
+    set_usage(&ret_status->usage, &ru);
+    switch (info.si_code) {
+    case CLD_EXITED:
+        ret_status->state = FP_WAIT_EXITED;
+        ret_status->returncode = info.si_status & 0xff;
+        break;
+    case CLD_KILLED:
+    case CLD_DUMPED:
+        ret_status->state = FP_WAIT_EXITED;
+        ret_status->returncode = -info.si_status;
+        break;
+    case CLD_CONTINUED:
+        ret_status->state = FP_WAIT_CONTINUED;
+        ret_status->returncode = info.si_status;
+        break;
+    default:
+        ret_status->state = FP_WAIT_STOPPED;
+        ret_status->returncode = info.si_status;
+        break;
+    }
+    return 0;
+}
+
+int fp_signal(int pidfd, int pid, int sig)
+{
+    if (sig < 0 || sig > 64)
+        return -EINVAL;
+    if (pidfd >= 0) {
+        long r = fp__sys4(SYS_pidfd_send_signal, pidfd, sig, 0, 0);
+        if (r != -ENOSYS)
+            return (int)r;
+    }
+    /* 0 is our own group, -1 everybody, other negatives a group, 1 is init: never (HAZARDS D17). */
+    if (pid <= 1)
+        return -EINVAL;
+    return (int)fp__sys2(SYS_kill, pid, sig);
+}
+
+#else /* other POSIX systems */
+
+int fp_wait(int pidfd, int pid, int options, struct fp_status *ret_status)
+{
+    (void)pidfd;
+    if (pid <= 1)
+        return -EINVAL;
+    int flags = 0, code = 0, saved = errno;
+    if (options & FP_WAIT_NOHANG)
+        flags |= WNOHANG;
+    if (options & FP_WAIT_UNTRACED)
+        flags |= WUNTRACED;
+    if (options & FP_WAIT_CONTINUE)
+        flags |= WCONTINUED;
+    struct rusage ru;
+    int r = wait4(pid, &code, flags, &ru);
+    int error = errno;
+    errno = saved;
+    if (r == 0) {
+        ret_status->state = FP_WAIT_RUNNING;
+        return 0;
+    }
+    if (r < 0 && error == ECHILD) {
+        memset(ret_status, 0, sizeof *ret_status);
+        ret_status->state = FP_WAIT_UNKNOWN;
+        return 0;
+    }
+    if (r < 0)
+        return -error;
+    set_usage(&ret_status->usage, &ru);
+    if (WIFSTOPPED(code)) {
+        ret_status->state = FP_WAIT_STOPPED;
+        ret_status->returncode = WSTOPSIG(code);
+    } else if (WIFCONTINUED(code)) {
+        ret_status->state = FP_WAIT_CONTINUED;
+        ret_status->returncode = SIGCONT;
+    } else {
+        set_wait_status(ret_status, FP_WAIT_EXITED, code);
+    }
+    return 0;
+}
+
+int fp_signal(int pidfd, int pid, int sig)
+{
+    (void)pidfd;
+    if (sig < 0 || pid <= 1)
+        return -EINVAL;
+    int saved = errno;
+    int r = kill(pid, sig) < 0 ? -errno : 0;
+    errno = saved;
+    return r;
+}
+
+#endif
+
+/* Takes a child that never reached its program out of the process table. Blocking: the kernel may not have it ready at once.
+ * Returns the signal that ended it, or 0. */
+int fp__reap_before_exec(int pidfd, int pid)
+{
+    struct fp_status status;
+    int r;
+    do
+        r = fp_wait(pidfd, pid, 0, &status);
+    while (r == -EINTR);
+    return r == 0 && status.state != FP_WAIT_UNKNOWN && status.returncode < 0 ? -status.returncode : 0;
+}
