@@ -2,7 +2,7 @@
 
     ProcessError(Exception)
     ├── SpawnError(OSError)            the child never ran its program; says the stage, and what was being set up
-    │   └── also FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, BlockingIOError by errno
+    │   └── also FileNotFoundError, PermissionError, NotADirectoryError or whatever Python has for the errno
     ├── ExitError(subprocess.CalledProcessError)                    it ran and its exit status was not accepted
     ├── TimeoutExpired(subprocess.TimeoutExpired, TimeoutError)     the deadline passed
     ├── ExitStatusUnknown              somebody else reaped the child and the kernel does not tell its status
@@ -90,26 +90,6 @@ class SpawnError(ProcessError, OSError):
         return _restore_spawn_error, fields, self.__dict__
 
 
-class SpawnNotFoundError(SpawnError, FileNotFoundError):
-    """A SpawnError that is a FileNotFoundError (ENOENT)."""
-
-
-class SpawnPermissionError(SpawnError, PermissionError):
-    """A SpawnError that is a PermissionError (EACCES, EPERM)."""
-
-
-class SpawnNotADirectoryError(SpawnError, NotADirectoryError):
-    """A SpawnError that is a NotADirectoryError (ENOTDIR)."""
-
-
-class SpawnIsADirectoryError(SpawnError, IsADirectoryError):
-    """A SpawnError that is an IsADirectoryError (EISDIR), as for output to a directory."""
-
-
-class SpawnBlockingIOError(SpawnError, BlockingIOError):
-    """A SpawnError that is a BlockingIOError (EAGAIN), as os.fork() raises at the limit of processes."""
-
-
 class Unsupported(ProcessError, NotImplementedError):
     """This system, kernel or sandbox cannot do what was asked; the text says what and why."""
 
@@ -143,13 +123,17 @@ class ExitStatusUnknown(ProcessError):
         return f"{program} (pid {self.pid}) has ended, but its status was taken by another wait() in this process"
 
 
-_BY_KIND: dict[type[OSError], type[SpawnError]] = {
-    FileNotFoundError: SpawnNotFoundError,
-    PermissionError: SpawnPermissionError,
-    NotADirectoryError: SpawnNotADirectoryError,
-    IsADirectoryError: SpawnIsADirectoryError,
-    BlockingIOError: SpawnBlockingIOError,
-}
+# Made when first needed, as a class costs an import 30 us. They pickle by the factory, so they need no name here.
+_by_kind: dict[type[OSError], type[SpawnError]] = {OSError: SpawnError}
+
+
+def _spawn_class(kind: type[OSError]) -> type[SpawnError]:
+    """Return the SpawnError that is also the OSError subclass which Python has for the errno."""
+    found = _by_kind.get(kind)
+    if found is None:
+        body = {"__module__": __name__, "__doc__": f"A SpawnError that is a {kind.__name__}."}
+        found = _by_kind.setdefault(kind, type(f"Spawn{kind.__name__}", (SpawnError, kind), body))
+    return found
 
 
 def spawn_error(
@@ -181,7 +165,7 @@ def spawn_error(
     elif isinstance(filename, bytes):
         filename = fsdecode(filename)
     text = strerror(errno)
-    error = _BY_KIND.get(type(OSError(errno, text)), SpawnError)(errno, text, filename)
+    error = _spawn_class(type(OSError(errno, text)))(errno, text, filename)
     error.stage = stage
     error.detail = detail
     error.argv = argv

@@ -64,6 +64,12 @@ DEFAULTS: dict[str, object] = {
 }
 RUN_LEVEL = frozenset(("check", "ok_codes", "capture", "input", "timeout", "grace", "drain_timeout"))
 
+# Neither large nor holding an open file, nor likely to be a secret: such options may be kept after use.
+_SHARED_NAMES = frozenset(DEFAULTS).difference(
+    ("env", "env_add", "input", "stdin", "stdout", "stderr", "fds", "pass_fds"),
+)
+_SHARED_MAX = 64
+
 
 class Options:
     """What differs from the defaults, normalised. Never changed, except for the cache in `settled`."""
@@ -111,8 +117,18 @@ def make(values: dict[str, Any]) -> Options:
             return NONE
         if values.get("capture") is True:
             return CAPTURE
-    check_together(values)
-    return Options(values)
+    if not _SHARED_NAMES.issuperset(values):
+        check_together(values)
+        return Options(values)
+    # One object for equal options, so that what plan.py makes of them is made once in a loop of calls with keywords.
+    key = tuple(values.items())
+    found = _shared.get(key)
+    if found is None:
+        check_together(values)
+        if len(_shared) >= _SHARED_MAX:
+            _shared.clear()
+        found = _shared[key] = Options(values)
+    return found
 
 
 def _checked(given: Mapping[str, Any]) -> dict[str, object]:
@@ -204,12 +220,14 @@ def check_seconds(name: str, value: object) -> float | None:
     """
     if value is None:
         return None
-    if isinstance(value, (str, bytes, bool)) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
+    if isinstance(value, (str, bytes, bool)):
         raise TypeError(f"{name}: must be a number of seconds or None, not {type(value).__name__}")
     try:
         seconds = float(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name}: must be a number of seconds or None, not {type(value).__name__}") from None
     except OverflowError:
-        return None
+        seconds = SECONDS_MAX if value > 0 else -1.0  # type: ignore[operator]
     if not seconds >= 0:
         raise ValueError(f"{name}: {value} is not a time in seconds (0 or more)")
     return seconds if seconds < SECONDS_MAX else None
@@ -355,3 +373,4 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
 
 NONE = Options({})
 CAPTURE = Options({"capture": True})
+_shared: dict[tuple[tuple[str, object], ...], Options] = {}
