@@ -447,9 +447,10 @@ FP__BARE int fp__child_main(void *context)
     long error = 0;
 
     c->report->alive = 1;
-    if (c->gate_fd >= 0) {
+    if (c->gate_fd[0] >= 0) {
         char byte;
-        while (fp__sys3(SYS_read, c->gate_fd, &byte, 1) == -EINTR)
+        fp__close(c->gate_fd[1]); /* our copy of the parent's end would keep the gate shut */
+        while (fp__sys3(SYS_read, c->gate_fd[0], &byte, 1) == -EINTR)
             ;
     }
     for (size_t i = 0; i < sizeof steps / sizeof steps[0] && error == 0; i++) {

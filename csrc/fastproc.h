@@ -94,7 +94,6 @@ enum fp_mechanism {
 #define FP_ATTR_NO_NEW_PRIVS 4096
 #define FP_ATTR_TIMER_SLACK 8192
 #define FP_ATTR_KEEP_FDS 16384
-#define FP_ATTR_SWAP_OUTPUTS 32768 /* the child's 1 and 2 change places, last of all */
 
 #define FP_RLIMITS_MAX 16
 #define FP_CPU_WORDS 16

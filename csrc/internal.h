@@ -159,7 +159,7 @@ struct fp__context {
     int32_t cwd_fd;
     int32_t cgroup_fd; /* cgroup.procs, where clone3 did not place the child; else -1 */
     int32_t report_fd; /* fork_pipe; else -1 */
-    int32_t gate_fd;   /* fork_pipe without CLONE_PIDFD; else -1 */
+    int32_t gate_fd[2]; /* fork_pipe without CLONE_PIDFD; else -1 */
     int32_t parent_pid;
     bool sighand_cleared;
     uint64_t parent_mask;

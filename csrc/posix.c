@@ -27,7 +27,7 @@ extern int posix_spawn_file_actions_addfchdir_np(posix_spawn_file_actions_t *, i
 #endif
 
 #define POSSIBLE \
-    (FP_ATTR_SETSID | FP_ATTR_PGID | FP_ATTR_KEEP_SIGMASK | FP_ATTR_KEEP_FDS | FP_ATTR_SWAP_OUTPUTS)
+    (FP_ATTR_SETSID | FP_ATTR_PGID | FP_ATTR_KEEP_SIGMASK | FP_ATTR_KEEP_FDS)
 
 static void to_sigset(uint64_t mask, sigset_t *set)
 {

@@ -218,11 +218,6 @@ static long plan_stdio(struct spawn *s, const int stdio[3], int nonblock, struct
         if (from[i] < 0)
             return from[i];
     }
-    if (s->context.attr->flags & FP_ATTR_SWAP_OUTPUTS) {
-        long out = from[1];
-        from[1] = from[2];
-        from[2] = out;
-    }
     for (int i = 0; i < 3; i++) {
         /* An inherited stream needs nothing unless it is close-on-exec. */
         if (from[i] == i && !(sys_fcntl(i, F_GETFD, 0) & FD_CLOEXEC))
@@ -366,7 +361,7 @@ static int spawn_fork(struct spawn *s, const struct fp_features *features, struc
     }
     s->context.report = &word;
     s->context.report_fd = ends[1];
-    s->context.gate_fd = gate[0];
+    memcpy(s->context.gate_fd, gate, sizeof gate);
     s->context.sighand_cleared = false;
     struct fp__stack none = {NULL, NULL};
     long pid = -1;
@@ -442,7 +437,7 @@ static int spawn_once(struct spawn *s, int mechanism, const struct fp_features *
                       struct fp_child *child)
 {
     s->context.cwd_fd = cwd_fd; /* the child of an earlier attempt may have changed it in shared memory */
-    s->context.report_fd = s->context.gate_fd = -1;
+    s->context.report_fd = s->context.gate_fd[0] = s->context.gate_fd[1] = -1;
     prepare_moves(s);
     child->mechanism = mechanism;
     if (cgroup_fd >= 0 && s->procs_fd < 0) {
@@ -463,6 +458,7 @@ static int spawn_once(struct spawn *s, int mechanism, const struct fp_features *
             return undo_child(child, pid, FP_STAGE_PIDFD, fd);
         }
         child->pidfd = (int)fd;
+        child->stage = FP_STAGE_NONE;
         return 0;
     }
     if (mechanism == FP_MECHANISM_FORK_PIPE)
@@ -532,7 +528,7 @@ int fp__spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, co
 {
     char local[LOCAL_BYTES] __attribute__((aligned(16)));
     struct spawn s = {
-        .context = {.attr = attr, .cgroup_fd = -1, .highest_fd = -1, .report_fd = -1, .gate_fd = -1},
+        .context = {.attr = attr, .cgroup_fd = -1, .highest_fd = -1, .report_fd = -1, .gate_fd = {-1, -1}},
         .child_end = {-1, -1, -1},
         .null_fd = -1,
         .procs_fd = -1,

@@ -205,6 +205,19 @@ class Plan:
     settled: Settled
     stdio: Stdio
 
+    def size_note(self, limit: int) -> str:
+        """Say how much this hands to execve(2), for the message of E2BIG.
+
+        Args:
+            limit: os.sysconf("SC_ARG_MAX"), a quarter of the stack's limit.
+        """
+        words = self.argc + self.envc + 2
+        total = len(self.argv) + len(self.env) + 8 * words
+        return (
+            f"{len(self.argv)} bytes of arguments, {len(self.env)} bytes of environment and their {words} pointers "
+            f"are {total} bytes, the limit is {limit} (a quarter of RLIMIT_STACK, execve(2))"
+        )
+
 
 _new = object.__new__
 
@@ -319,21 +332,6 @@ def stdio_number(stream: Stream) -> int | None:
     if isinstance(stream, int):
         return _SPECIAL[int(stream)] if isinstance(stream, Special) else stream
     return None
-
-
-def size_note(plan: Plan, limit: int) -> str:
-    """Say how much a Plan hands to execve(2), for the message of E2BIG.
-
-    Args:
-        plan: what was refused.
-        limit: os.sysconf("SC_ARG_MAX"), a quarter of the stack's limit.
-    """
-    words = plan.argc + plan.envc + 2
-    total = len(plan.argv) + len(plan.env) + 8 * words
-    return (
-        f"{len(plan.argv)} bytes of arguments, {len(plan.env)} bytes of environment and their {words} pointers "
-        f"are {total} bytes, the limit is {limit} (a quarter of RLIMIT_STACK, execve(2))"
-    )
 
 
 def _swapped(stdio: Stdio) -> Stdio:

@@ -1,0 +1,70 @@
+"""fastproc: start, feed, watch and stop programs, faster and safer than anything else in Python.
+
+    import fastproc
+    fastproc.run("git", "status")
+    fastproc.run("sort", input=b"b\na\n", capture=True).stdout
+"""
+
+from __future__ import annotations
+
+from fastproc._values.command import Command, cmd
+from fastproc._values.quoting import quote
+from fastproc._values.redirect import DEVNULL, INHERIT, PIPE, STDERR, STDOUT, Append
+from fastproc._values.status import Result, Usage
+from fastproc.errors import ExitStatusUnknown, ProcessError, SpawnError, Unsupported
+from fastproc.run import run, start
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fastproc._engine.process import Process as Process
+    from fastproc._engine.which import which as which
+    from fastproc.errors import ExitError as ExitError
+    from fastproc.errors import TimeoutExpired as TimeoutExpired
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DEVNULL",
+    "INHERIT",
+    "PIPE",
+    "STDERR",
+    "STDOUT",
+    "Append",
+    "Command",
+    "ExitError",
+    "ExitStatusUnknown",
+    "Process",
+    "ProcessError",
+    "Result",
+    "SpawnError",
+    "TimeoutExpired",
+    "Unsupported",
+    "Usage",
+    "cmd",
+    "quote",
+    "run",
+    "start",
+    "which",
+]
+
+# What an `import fastproc` need not pay for.
+_LATER = {
+    "ExitError": "fastproc.errors",
+    "TimeoutExpired": "fastproc.errors",
+    "Process": "fastproc._engine.process",
+    "which": "fastproc._engine.which",
+}
+
+
+def __getattr__(name: str) -> object:
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(module), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,81 @@
+"""What a failed spawn says: the errno, the stage, and what can be found out about the reason."""
+
+from __future__ import annotations
+
+import os
+from errno import E2BIG, EACCES, EBADF, ECANCELED, ENOENT, ENOTSUP
+
+from fastproc import errors
+from fastproc._native.stage import mechanism_name, stage_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_STREAMS = ("stdin", "stdout", "stderr")
+
+
+def spawn_error(plan: Any, number: int, child: Any) -> Exception:
+    """Make the SpawnError of a spawn that gave -number and filled `child`."""
+    stage = stage_name(child.stage)
+    detail = child.detail
+    argv = plan.command.argv
+    extra = ""
+    filename: str | bytes | None = None
+    if stage == "exec":
+        candidates = plan.paths.split(b"\0")
+        if number in (ENOENT, EACCES) and detail < len(candidates):
+            filename, extra = _look(candidates, number, detail)
+        elif number == E2BIG:
+            extra = plan.size_note(os.sysconf("SC_ARG_MAX"))
+    elif number == ENOTSUP and stage == "mechanism":
+        extra = f"{mechanism_name(child.mechanism)} cannot do what the command asks for"
+    elif number == EBADF and stage == "fds":
+        extra = _name_fd(plan, detail)
+    if number == ECANCELED and child.stage >= 32:
+        how = f"by signal {detail}" if detail else "of something unknown"
+        extra = f"the child died {how} before it could execute the program"
+    return errors.spawn_error(
+        number, stage, detail, argv=argv, filename=filename, searched=plan.searched, extra=extra
+    )
+
+
+def _look(candidates: list[bytes], number: int, detail: int) -> tuple[bytes | None, str]:
+    """After ENOENT of a file that is there, its interpreter is missing; after EACCES, say which file was refused."""
+    if number == EACCES:
+        path = candidates[detail]
+        if os.path.isdir(path):
+            return path, f"{os.fsdecode(path)!r} is a directory"
+        return path, "" if os.access(path, os.X_OK) else f"{os.fsdecode(path)!r} is not executable"
+    for path in candidates:
+        if path and os.path.exists(path):
+            return path, f"{os.fsdecode(path)!r} is there, but its interpreter or loader is missing{_shebang(path)}"
+    return None, ""
+
+
+def _shebang(path: bytes) -> str:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            first = file.read(256)
+    except OSError:
+        return ""
+    return f" ({os.fsdecode(first[2:].splitlines()[0].strip())!r})" if first.startswith(b"#!") else ""
+
+
+def _name_fd(plan: Any, detail: int) -> str:
+    for index, number in enumerate(plan.stdio):
+        if number >= 0 and index == detail and not _is_open(number):
+            return f"{_STREAMS[index]}: descriptor {number} is not open"
+    if detail < len(plan.fds):
+        target, source = plan.fds[detail]
+        if not _is_open(source):
+            return f"fds: descriptor {source}, given for {target}, is not open"
+    return ""
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
