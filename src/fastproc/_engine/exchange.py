@@ -1,0 +1,398 @@
+"""One child, its streams and its deadlines on a reactor: feeds, collects, stops, waits, until it is done.
+
+Binds a Process to a Reactor by the table in _values/lifecycle.py: readiness becomes an event, an action a call. The C
+core's fp_run() gives the same results; this is its reference, and does what it cannot (input from an iterator).
+Invariant: whatever happens, after `finish` nothing of the exchange is left with the reactor.
+"""
+
+from __future__ import annotations
+
+import os
+from time import monotonic, monotonic_ns
+
+from fastproc import _native, errors
+from fastproc._engine.feeder import Feeder
+from fastproc._engine.process import PAUSE_FIRST, PAUSE_MAX, SIGKILL, SIGTERM, Process
+from fastproc._engine.reactor import READ, WRITE, borrowed
+from fastproc._engine.resolve import Opened, resolve
+from fastproc._values import lifecycle
+from fastproc._values.status import CORE_DUMPED, KILLED, PIPES_OPEN, TERMINATED, TIMED_OUT, Result
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from fastproc._engine.reactor import Reactor, Timer
+    from fastproc._values.command import Command
+    from fastproc._values.plan import Settled
+
+STDIN, STDOUT, STDERR = 0, 1, 2
+
+READ_SIZE = 65_536
+"""Bytes of one read: what a pipe holds by default (pipe(7))."""
+
+PIPE_LARGE = 1 << 20
+"""A stream that has filled a pipe once gets one of this size, if it may: its writer is woken less often."""
+
+BEST_MECHANISM = "clone3_vm"
+
+CTRL_C_PATIENCE = 0.04
+"""Seconds that a child gets to end by itself after a KeyboardInterrupt, as in the bulk path."""
+
+HELD_BY_OTHERS = 0.1
+"""Seconds after a deadline in which the pipes of a dead child must be closed by others too."""
+
+
+class Exchange:
+    """What happens between the spawn of one child and its result.
+
+    Nothing here blocks: who drives the reactor, drives this.
+
+    Args:
+        process: the handle; its child need not exist before `open`.
+        reactor: where everything is waited for.
+        source: what is fed to its stdin, if that is a pipe.
+        deadline: monotonic instant at which the child is stopped; None for never.
+        grace: seconds from SIGTERM to SIGKILL; 0 for SIGKILL at once.
+        drain_timeout: seconds to wait, after the child's end, for pipes that others still hold; None for no limit.
+        on_done: called once, with this exchange, when it is done.
+
+    Attributes:
+        process: the handle.
+        state: of the lifecycle table.
+        flags: TIMED_OUT, TERMINATED, KILLED, PIPES_OPEN of _values/status.py.
+        deadline: as given.
+        ended_ns: monotonic nanoseconds at which the child was reaped.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_chunks",
+        "_drain_timeout",
+        "_feeder",
+        "_grace",
+        "_held",
+        "_on_done",
+        "_open",
+        "_pause",
+        "_reactor",
+        "_sizes",
+        "_timers",
+        "deadline",
+        "ended_ns",
+        "flags",
+        "process",
+        "state",
+    )
+
+    def __init__(
+        self,
+        process: Process,
+        reactor: Reactor,
+        *,
+        source: bytes | Iterable[bytes] | None = None,
+        deadline: float | None = None,
+        grace: float = 0.1,
+        drain_timeout: float | None = 1.0,
+        on_done: Callable[[Exchange], object] | None = None,
+    ) -> None:
+        self.process = process
+        self.state = lifecycle.RUNNING
+        self.flags = 0
+        self._reactor = reactor
+        self._feeder = Feeder(source)
+        self.deadline = deadline
+        self.ended_ns = 0
+        self._grace = grace
+        self._drain_timeout = drain_timeout
+        self._on_done = on_done
+        # Streams that are still watched: number of the stream -> descriptor.
+        self._open: dict[int, int] = {}
+        self._chunks: dict[int, list[bytes]] = {}
+        self._sizes = {STDOUT: 0, STDERR: 0}
+        self._timers: dict[str, Timer] = {}
+        self._held: int | None = None
+        self._pause = PAUSE_FIRST
+
+    @property
+    def done(self) -> bool:
+        """Whether the child is reaped, its streams are closed, and nothing is left with the reactor."""
+        return self.state is lifecycle.DONE
+
+    def open(self) -> None:
+        """Begin, once the child exists."""
+        ends = self.process.ends
+        if not ends[STDIN].closed:
+            self._watch(STDIN, WRITE, self._on_stdin)
+        for stream, callback in ((STDOUT, self._on_stdout), (STDERR, self._on_stderr)):
+            if not ends[stream].closed:
+                self._chunks[stream] = []
+                self._watch(stream, READ, callback)
+        self.state = lifecycle.begin(bool(self._chunks))
+        if self.deadline is not None:
+            self._arm("deadline", self.deadline, self._on_deadline)
+        self._held = self.process.hold()
+        if self._held >= 0:
+            self._reactor.watch(self._held, READ, self._on_exit)
+        else:
+            self._look_again()
+
+    def stop(self) -> None:
+        """Ask the child to end: SIGTERM, SIGKILL when the grace is over."""
+        self._step(lifecycle.STOP if self._grace > 0.0 else lifecycle.KILL)
+
+    def abort(self, patience: float = 0.0) -> None:
+        """Leave at once: kill and reap the child, forget everything. For errors on their way to the caller.
+
+        Args:
+            patience: seconds in which the child may end by itself before it is killed.
+        """
+        try:
+            self._release()
+            self._on_done = None
+            self.state = lifecycle.DONE
+        finally:
+            self.process.abandon(patience)
+
+    def output(self, stream: int) -> bytes | None:
+        """What was read from stdout (1) or stderr (2); None when that is not captured."""
+        chunks = self._chunks.get(stream)
+        if chunks is None:
+            return None
+        if len(chunks) != 1:
+            chunks[:] = [b"".join(chunks)]
+        return chunks[0]
+
+    # -- what the reactor reports
+
+    def _on_stdin(self, _ready: int) -> None:
+        try:
+            finished = self._feeder.write(self._open[STDIN])
+        except BrokenPipeError:
+            # A reader that has gone is no error: the child's status tells (HAZARDS E4).
+            finished = True
+        if finished:
+            self._close(STDIN)
+
+    def _on_stdout(self, _ready: int) -> None:
+        self._read(STDOUT)
+
+    def _on_stderr(self, _ready: int) -> None:
+        self._read(STDERR)
+
+    def _read(self, stream: int) -> None:
+        fd = self._open[stream]
+        size = self._sizes[stream]
+        try:
+            data = os.read(fd, PIPE_LARGE if size >= READ_SIZE else READ_SIZE)
+        except BlockingIOError:
+            return
+        if not data:
+            self._close(stream)
+            if STDOUT not in self._open and STDERR not in self._open:
+                self._step(lifecycle.STREAMS_CLOSED)
+            return
+        self._chunks[stream].append(data)
+        self._sizes[stream] = size + len(data)
+        if size < READ_SIZE <= size + len(data):
+            widen(fd)
+
+    def _on_exit(self, _ready: int) -> None:
+        """The pidfd is readable, or it is time to look."""
+        try:
+            code = self.process.poll()
+        except errors.ExitStatusUnknown:
+            code = 0
+        if code is not None:
+            self.ended_ns = monotonic_ns()
+            self._let_go()
+            self._step(lifecycle.EXITED)
+            return
+        # Readable with nothing to reap, under a tracer: looked at by a timer, never spun on (HAZARDS D6).
+        if self._held is not None:
+            self._reactor.unwatch(self._held)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        self._arm("look", monotonic() + self._pause, lambda: self._on_exit(READ))
+        self._pause = min(self._pause * 2.0, PAUSE_MAX)
+
+    def _on_deadline(self) -> None:
+        self._step(lifecycle.DEADLINE if self._grace > 0.0 else lifecycle.DEADLINE_KILL)
+
+    # -- what the table asks for
+
+    def _step(self, event: str) -> None:
+        self.state, actions = lifecycle.step(self.state, event)
+        for action in actions:
+            _ACTIONS[action](self)
+
+    def _terminate(self) -> None:
+        self.process.send_signal(SIGTERM)
+        self.flags |= TERMINATED
+
+    def _kill(self) -> None:
+        self.process.send_signal(SIGKILL)
+        self.flags |= KILLED
+
+    def _note_timed_out(self) -> None:
+        self.flags |= TIMED_OUT
+
+    def _arm_grace(self) -> None:
+        self._arm("grace", monotonic() + self._grace, lambda: self._step(lifecycle.GRACE_OVER))
+
+    def _disarm_grace(self) -> None:
+        timer = self._timers.pop("grace", None)
+        if timer is not None:
+            timer.cancel()
+
+    def _close_stdin(self) -> None:
+        self._close(STDIN)
+
+    def _arm_drain(self) -> None:
+        self._arm_drain_for(self._drain_timeout)
+
+    def _arm_drain_short(self) -> None:
+        wanted = self._drain_timeout
+        self._arm_drain_for(HELD_BY_OTHERS if wanted is None else min(wanted, HELD_BY_OTHERS))
+
+    def _arm_drain_for(self, seconds: float | None) -> None:
+        if seconds is not None:
+            self._arm("drain", monotonic() + seconds, lambda: self._step(lifecycle.DRAIN_OVER))
+
+    def _close_outputs(self) -> None:
+        self._close(STDOUT)
+        self._close(STDERR)
+        self.flags |= PIPES_OPEN
+
+    def _finish(self) -> None:
+        self._release()
+        self.process.ends.close()
+        callback, self._on_done = self._on_done, None
+        if callback is not None:
+            callback(self)
+
+    # -- with the reactor
+
+    def _watch(self, stream: int, events: int, callback: Callable[[int], object]) -> None:
+        fd = self.process.ends[stream].number
+        self._open[stream] = fd
+        self._reactor.watch(fd, events, callback)
+
+    def _close(self, stream: int) -> None:
+        fd = self._open.pop(stream, None)
+        if fd is not None:
+            self._reactor.unwatch(fd)
+            self.process.ends[stream].close()
+
+    def _arm(self, name: str, when: float, callback: Callable[[], object]) -> None:
+        self._timers[name] = self._reactor.call_at(when, callback)
+
+    def _release(self) -> None:
+        """Leave nothing with the reactor. May be called again."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        for fd in self._open.values():
+            self._reactor.unwatch(fd)
+        self._open.clear()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """The pidfd is not needed any more."""
+        held, self._held = self._held, None
+        if held is not None:
+            self._reactor.unwatch(held)
+            self.process.release()
+
+
+_ACTIONS: dict[str, Callable[[Exchange], None]] = {
+    lifecycle.SIGNAL_TERM: Exchange._terminate,
+    lifecycle.SIGNAL_KILL: Exchange._kill,
+    lifecycle.NOTE_TIMED_OUT: Exchange._note_timed_out,
+    lifecycle.ARM_GRACE: Exchange._arm_grace,
+    lifecycle.DISARM_GRACE: Exchange._disarm_grace,
+    lifecycle.CLOSE_STDIN: Exchange._close_stdin,
+    lifecycle.ARM_DRAIN: Exchange._arm_drain,
+    lifecycle.ARM_DRAIN_SHORT: Exchange._arm_drain_short,
+    lifecycle.CLOSE_OUTPUTS: Exchange._close_outputs,
+    lifecycle.FINISH: Exchange._finish,
+}
+
+
+def widen(fd: int) -> None:
+    """Make a pipe larger, if the system lets us (HAZARDS E11: it may refuse, and the pipe must do as it is)."""
+    import fcntl
+
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_LARGE)
+        except OSError:
+            pass
+
+
+def run_exchange(command: Command, settled: Settled) -> Result:
+    """Run a command to its end in this thread, on its thread's reactor.
+
+    Args:
+        command: what to run.
+        settled: its options as `settle` gives them.
+
+    Raises:
+        SpawnError, ExitError, TimeoutExpired, ExitStatusUnknown: as `fastproc.run`.
+        BaseException: what a signal handler or the input's iterator raises; the child is killed and reaped.
+    """
+    started = monotonic_ns()
+    process = Process(command.argv)
+    with Opened() as opened, borrowed() as reactor:
+        exchange = Exchange(
+            process,
+            reactor,
+            source=settled.input,
+            deadline=None if settled.timeout_ns < 0 else (started + settled.timeout_ns) / 1e9,
+            grace=settled.grace_ns / 1e9,
+            drain_timeout=None if settled.drain_ns < 0 else settled.drain_ns / 1e9,
+        )
+        try:
+            process.spawn(resolve(command, opened, exchange.deadline))
+            # At once: the reader of a FIFO, or of a pipe given to us, sees its end when the child closes it.
+            opened.close()
+            exchange.open()
+            while not exchange.done:
+                reactor.run_once()
+        except BaseException as error:
+            # Ctrl-C in a terminal reaches the child too: it gets a moment to end by itself.
+            exchange.abort(CTRL_C_PATIENCE if isinstance(error, KeyboardInterrupt) else 0.0)
+            raise
+    result = make_result(exchange, settled, exchange.ended_ns - started)
+    if result.timed_out:
+        raise errors.timeout_expired(command.argv, settled.timeout_ns / 1e9, result)
+    return result.check() if settled.check else result
+
+
+def make_result(exchange: Exchange, settled: Settled, duration_ns: int) -> Result:
+    """Make the Result of an exchange that is done.
+
+    Raises:
+        ExitStatusUnknown: the child has ended, and nobody knows how; carries the output.
+    """
+    process = exchange.process
+    final = process.final
+    assert final is not None
+    # Exchanged outputs: what comes from the pipe of one is the other's.
+    out, err = (exchange.output(stream) for stream in ((STDERR, STDOUT) if settled.swapped else (STDOUT, STDERR)))
+    if final.state == _native.WAIT_UNKNOWN:
+        raise errors.ExitStatusUnknown(process.pid, process.argv, out, err)
+    return Result(
+        process.argv,
+        final.returncode,
+        out,
+        err,
+        process.pid,
+        duration_ns,
+        _native.usage_bytes(final),
+        process.mechanism,
+        exchange.flags | (CORE_DUMPED if final.core_dumped else 0),
+        settled.ok_codes,
+        None if process.mechanism == BEST_MECHANISM else _native.refused(),
+    )

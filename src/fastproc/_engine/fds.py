@@ -1,0 +1,158 @@
+"""Ownership of file descriptors.
+
+Not here: which descriptor a child gets (the plan) and reading or writing them (the exchange).
+Invariant: a number is closed once, by the object that owns it, and never after the kernel may have given it away again.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from io import BufferedReader, BufferedWriter
+
+FIRST_FREE_FD = 3
+"""Numbers below belong to stdin, stdout and stderr, even where the host has closed them (HAZARDS C8)."""
+
+EMPTY = -1
+
+
+class OwnedFd:
+    """One descriptor that this object has to close.
+
+    Closing twice, from several threads or from a finalizer does nothing the second time. Dropping the object closes the
+    descriptor. Takes no lock, because a finalizer may run in any thread and under any lock (HAZARDS I8).
+
+    Args:
+        fd: an open descriptor that nobody else closes, or -1 for none.
+    """
+
+    __slots__ = ("_slot",)
+
+    # HAZARDS C12. The number is taken out and -1 put in its place in one step: dict.pop is atomic with and without the
+    # GIL, and map hands the number to the loop variable with no bytecode between at which another thread or a signal
+    # handler could run. A plain `fd, self._fd = self._fd, -1` is not atomic in a build without the GIL.
+    def __init__(self, fd: int = EMPTY) -> None:
+        self._slot = {0: fd}
+
+    def __repr__(self) -> str:
+        return f"OwnedFd({self.number})"
+
+    @property
+    def number(self) -> int:
+        """The descriptor, or -1 once it is closed or detached."""
+        return self._slot.get(0, EMPTY)
+
+    @property
+    def closed(self) -> bool:
+        """Whether there is no descriptor any more."""
+        return self.number == EMPTY
+
+    def fileno(self) -> int:
+        """The descriptor.
+
+        Raises:
+            ValueError: it is closed or detached.
+        """
+        fd = self.number
+        if fd == EMPTY:
+            raise ValueError("the descriptor is closed")
+        return fd
+
+    def adopt(self, fd: int) -> None:
+        """Become the owner of a descriptor; this object must have none, or this very one."""
+        self._slot[0] = fd
+
+    def detach(self) -> int:
+        """Give the descriptor away: the caller closes it. -1 where there is none."""
+        return self._slot.pop(0, EMPTY)
+
+    def close(self, _close: Callable[[int], None] = os.close) -> None:
+        """Close the descriptor, if there still is one.
+
+        Raises:
+            OSError: what close(2) reports of data that could not be written (EIO, ENOSPC, EDQUOT). The descriptor is
+                gone all the same.
+        """
+        for fd in map(self._slot.pop, (0,), (-1,)):
+            if fd >= 0:
+                try:
+                    _close(fd)
+                except InterruptedError:
+                    # HAZARDS C11: Linux has freed the number by then; a second close would hit a stranger.
+                    pass
+
+    def __del__(self) -> None:
+        try:
+            self.close()
+        except OSError:
+            pass
+
+    def __enter__(self) -> OwnedFd:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+class PipeEnds:
+    """The parent's ends of a child's stdin, stdout and stderr; each may be missing."""
+
+    __slots__ = ("_ends",)
+
+    def __init__(self) -> None:
+        self._ends = (OwnedFd(), OwnedFd(), OwnedFd())
+
+    def __getitem__(self, stream: int) -> OwnedFd:
+        return self._ends[stream]
+
+    def adopt(self, stdin: int, stdout: int, stderr: int) -> None:
+        """Become the owner of the ends; -1 where the stream has no pipe. Harmless when repeated at once."""
+        for end, fd in zip(self._ends, (stdin, stdout, stderr), strict=True):
+            end.adopt(fd)
+
+    def file(self, stream: int) -> BufferedReader | BufferedWriter | None:
+        """Turn one end into a blocking, buffered file that owns it; None where there is no pipe.
+
+        The end is our own open file description, so clearing O_NONBLOCK is seen by nobody else (HAZARDS C10).
+        """
+        end = self._ends[stream]
+        if end.closed:
+            return None
+        os.set_blocking(end.number, True)
+        fd = end.detach()
+        try:
+            return open(fd, "wb") if stream == 0 else open(fd, "rb")
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def close(self) -> None:
+        """Close the ends that are still here."""
+        for end in self._ends:
+            try:
+                end.close()
+            except OSError:
+                # Pipes have nothing to write back; the number is gone whatever close(2) said.
+                pass
+
+
+def lift(fd: int) -> int:
+    """Move a freshly opened descriptor out of the numbers 0 to 2 and give the number it has now.
+
+    The old one is closed, also on failure. Where the host runs with a closed stdin, stdout or stderr, an open of ours
+    would otherwise become somebody's standard stream (HAZARDS C8).
+
+    Raises:
+        OSError: EMFILE, fcntl(2).
+    """
+    if fd < 0 or fd >= FIRST_FREE_FD:
+        return fd
+    import fcntl
+
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
+    finally:
+        os.close(fd)

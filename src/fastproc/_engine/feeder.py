@@ -1,0 +1,69 @@
+"""What is written to a child's stdin, at the pace at which the child reads it.
+
+Invariant: an iterator is asked for its next item only when the one before has gone into the pipe.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+FEED_SIZE = 1 << 20
+"""Bytes fed at one go, so that a child which reads faster than we write cannot keep the reactor to itself."""
+
+
+class Feeder:
+    """The input of a child: bytes, or an iterable of them that is asked for more only when the child has read.
+
+    Raises:
+        TypeError: an item is not bytes-like.
+    """
+
+    __slots__ = ("_chunk", "_count", "_items")
+
+    def __init__(self, source: bytes | Iterable[bytes] | None) -> None:
+        self._items: Iterator[bytes] | None = None
+        self._chunk = memoryview(b"")
+        self._count = 0
+        if isinstance(source, bytes):
+            self._chunk = memoryview(source)
+        elif source is not None:
+            self._items = iter(source)
+
+    def write(self, fd: int) -> bool:
+        """Write what the pipe takes now; True when there is nothing more to write.
+
+        Raises:
+            BrokenPipeError: nobody reads any more.
+            BaseException: what the iterator raises.
+        """
+        room = FEED_SIZE
+        while room > 0:
+            if not self._chunk and not self._advance():
+                return True
+            try:
+                done = os.write(fd, self._chunk)
+            except BlockingIOError:
+                return False
+            self._chunk = self._chunk[done:]
+            room -= done
+        return False
+
+    def _advance(self) -> bool:
+        """Take the next item that is not empty; False when there is none."""
+        if self._items is None:
+            return False
+        for item in self._items:
+            try:
+                chunk = memoryview(item).cast("B")
+            except TypeError:
+                raise TypeError(f"input: item {self._count} must be bytes-like, not {type(item).__name__}") from None
+            self._count += 1
+            if chunk:
+                self._chunk = chunk
+                return True
+        self._items = None
+        return False

@@ -1,0 +1,448 @@
+"""One running child: its pid, its pidfd, its true status, signals that cannot reach a stranger.
+
+Not here: reading and writing its streams (exchange.py), killing a tree.
+Invariants: only this child is waited for and signalled, by its pidfd (HAZARDS D1, D3); its status is taken once; the
+pidfd stays open as long as any call uses it; a forked copy of the handle does nothing (HAZARDS D12, I2).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from _thread import RLock
+from _warnings import warn
+from time import monotonic, sleep
+
+from fastproc import _native, errors
+from fastproc._engine import orphans
+from fastproc._engine.fds import OwnedFd, PipeEnds
+from fastproc._engine.reactor import LONGEST_WAIT, READ, instant
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from io import BufferedReader, BufferedWriter
+
+    from fastproc._values.plan import Plan
+    from fastproc._values.status import Usage
+
+SIGKILL = 9
+SIGTERM = 15
+"""The same number on every POSIX system; the signal module costs more than this one to import."""
+
+SIGNAL_MAX = 64
+
+PAUSE_FIRST = 0.0005
+PAUSE_MAX = 0.02
+"""Seconds between two looks where the kernel gives nothing to wait for: without a pidfd, and under a tracer."""
+
+ABANDON_LIMIT = 5.0
+"""Seconds that a killed child may take to die before it becomes an orphan: a tracer or a file system can hold it."""
+
+
+class Process:
+    """A child process.
+
+    `start()` makes it and its child. All methods but `stdin`, `stdout`, `stderr` may be called from any thread and from
+    signal handlers. In a forked copy of this process they raise ProcessError.
+    Leaving the `with` block kills and reaps a child that still runs. Dropping the last reference to a running child
+    kills nothing: it gives a ResourceWarning, and the child is reaped by a later spawn.
+
+    Attributes:
+        argv: the command's arguments as text.
+        pid: the child's number; after the child has ended it may be somebody else's.
+        final: the status struct as the C core filled it, once the child has ended.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_adopted",
+        "_child",
+        "_detached",
+        "_ends",
+        "_files",
+        "_holders",
+        "_lock",
+        "_owner",
+        "_pidfd",
+        "argv",
+        "final",
+        "pid",
+    )
+
+    def __init__(self, argv: tuple[str, ...] = ()) -> None:
+        self.argv = argv
+        self.pid = -1
+        self._adopted = False
+        self._detached = False
+        self.final: _native.Status | None = None
+        self._pidfd = OwnedFd()
+        self._ends = PipeEnds()
+        self._files: dict[int, BufferedReader | BufferedWriter] = {}
+        # Re-entrant: a signal handler may call any method while this thread is inside one.
+        self._lock = RLock()
+        self._holders = 0
+        self._owner = os.getpid()
+        # HAZARDS I4: the C call fills this struct, so that whatever interrupts Python after it loses nothing.
+        self._child = _native.new_child()
+
+    def __repr__(self) -> str:
+        name = repr(self.argv[0]) if self.argv else "?"
+        final = self.final
+        if final is None:
+            state = "running" if self.pid > 0 else "not started"
+        elif final.state == _native.WAIT_UNKNOWN:
+            state = "ended, status unknown"
+        else:
+            state = f"returncode={final.returncode}"
+        return f"<Process {name} pid={self.pid} {state}>"
+
+    def spawn(self, plan: Plan) -> None:
+        """Make the child. Once for each handle.
+
+        Raises:
+            SpawnError: no child is left.
+            BaseException: what interrupts the call, such as KeyboardInterrupt; the child is killed and reaped.
+        """
+        orphans.reap()
+        try:
+            _native.spawn(plan, self._child)
+            self._adopt()
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _adopt(self) -> None:
+        """Take over what the C call gave. May be interrupted anywhere and then be called again."""
+        child = self._child
+        if not self._adopted and child.pid > 0:
+            self.pid = child.pid
+            self._pidfd.adopt(child.pidfd)
+            self._ends.adopt(child.fd[0], child.fd[1], child.fd[2])
+            self._adopted = True
+
+    def abandon(self, patience: float = 0.0) -> None:
+        """Kill and reap the child, close everything. For error paths: raises nothing of its own, may be called twice.
+
+        A child that does not die within ABANDON_LIMIT is left to the list of orphans.
+
+        Args:
+            patience: seconds in which the child may end by itself before it is killed.
+        """
+        self._adopt()
+        try:
+            if self.pid > 0 and self.final is None and not self._is_foreign():
+                try:
+                    if patience <= 0.0 or self._wait(monotonic() + patience) is None:
+                        self.kill()
+                        self._wait(monotonic() + ABANDON_LIMIT)
+                except (OSError, errors.ProcessError):
+                    # The error on its way to the user is the one to tell.
+                    pass
+        finally:
+            self._detached = True
+            if not self._is_foreign():
+                self._close_files()
+
+    # -- what it is
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, negative for a signal; None while it is not known that the child has ended."""
+        final = self.final
+        return None if final is None or final.state == _native.WAIT_UNKNOWN else final.returncode
+
+    @property
+    def core_dumped(self) -> bool:
+        """Whether the child has ended by a signal and left a core."""
+        return self.final is not None and bool(self.final.core_dumped)
+
+    @property
+    def mechanism(self) -> str:
+        """How the child was made, such as "clone3_vm"."""
+        return _native.mechanism_name(self._child.mechanism)
+
+    @property
+    def usage(self) -> Usage | None:
+        """Resources that the child has used; None while it runs, and where somebody else reaped it."""
+        final = self.final
+        if final is None:
+            return None
+        from fastproc._values.status import Usage
+
+        raw = _native.usage_bytes(final)
+        return None if raw is None else Usage(*memoryview(raw).cast("q"))
+
+    @property
+    def pidfd(self) -> int:
+        """The descriptor that names the child, or -1: where the kernel has none and after the child was reaped."""
+        return self._pidfd.number
+
+    def fileno(self) -> int:
+        """The pidfd, which is readable once the child has ended. Unregister it before calling wait or poll.
+
+        Raises:
+            ValueError: there is none (any more).
+        """
+        return self._pidfd.fileno()
+
+    # -- its end
+
+    def poll(self) -> int | None:
+        """Look whether the child has ended, and give its return code; None while it runs.
+
+        Raises:
+            ExitStatusUnknown: it has ended, and somebody else took its status (HAZARDS D2).
+            ProcessError: in a forked copy.
+        """
+        if self.final is None:
+            self._check_usable()
+            with self._lock:
+                if self.final is None:
+                    self._reap()
+        return self._code()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end of the child and give its return code, negative for a signal.
+
+        Blocks in poll(2) on the pidfd, so Ctrl-C works at once. Several threads may wait.
+
+        Args:
+            timeout: seconds at most; None for no limit.
+
+        Raises:
+            TimeoutExpired: it still runs.
+            ExitStatusUnknown: it has ended, and somebody else took its status (HAZARDS D2).
+            ProcessError: in a forked copy.
+        """
+        deadline = instant("timeout", timeout)
+        code = self._wait(deadline)
+        if code is None:
+            assert timeout is not None
+            raise errors.timeout_expired(self.argv, timeout)
+        return code
+
+    def stop(self, grace: float = 0.1) -> int:
+        """End the child: SIGTERM, and SIGKILL after `grace` seconds (at once when 0). Give its return code.
+
+        Raises:
+            ExitStatusUnknown, ProcessError: as wait does.
+        """
+        deadline = instant("grace", grace)
+        if grace > 0:
+            self.terminate()
+            code = self._wait(deadline)
+            if code is not None:
+                return code
+        self.kill()
+        return self.wait()
+
+    def _wait(self, deadline: float | None) -> int | None:
+        """Wait until a monotonic instant; None when the child still runs then."""
+        code = self.poll()
+        if code is not None:
+            return code
+        number = self.hold()
+        try:
+            return self._wait_held(number, deadline)
+        finally:
+            self.release()
+
+    def _wait_held(self, number: int, deadline: float | None) -> int | None:
+        poller = select.poll()
+        if number >= 0:
+            poller.register(number, READ)
+        pause = PAUSE_FIRST
+        while True:
+            left = LONGEST_WAIT if deadline is None else min(deadline - monotonic(), LONGEST_WAIT)
+            ready = bool(number >= 0 and left > 0.0 and poller.poll(left * 1000.0))
+            code = self.poll()
+            if code is not None or left <= 0.0:
+                return code
+            if ready or number < 0:
+                # No pidfd, or one that is readable with nothing to reap yet, under a tracer (HAZARDS D6).
+                sleep(min(pause, left))
+                pause = min(pause * 2.0, PAUSE_MAX)
+
+    def hold(self) -> int:
+        """Keep the pidfd open until `release`, and give its number, or -1 where there is none (any more).
+
+        For those who wait for it outside this class: another thread that reaps the child meanwhile would close it, and
+        the number could become a stranger's (HAZARDS C12, C15).
+        """
+        with self._lock:
+            self._holders += 1
+            return self._pidfd.number
+
+    def release(self) -> None:
+        """Undo one `hold`."""
+        with self._lock:
+            self._holders -= 1
+            if self.final is not None and self._holders <= 0:
+                self._pidfd.close()
+
+    def _reap(self) -> None:
+        """Ask the kernel, without blocking. The caller holds the lock."""
+        # Each look has its own struct: a signal handler may interrupt this one, look itself and take the status, and
+        # then the outer look must not write "unknown" over it.
+        status = _native.new_status()
+        self.hold()
+        try:
+            _native.wait(self._pidfd.number, self.pid, _native.NOHANG, status)
+        finally:
+            if self.final is None and status.state in (
+                _native.WAIT_EXITED,
+                _native.WAIT_RECOVERED,
+                _native.WAIT_UNKNOWN,
+            ):
+                self.final = status
+            self.release()
+
+    def _code(self) -> int | None:
+        final = self.final
+        if final is None:
+            return None
+        if final.state == _native.WAIT_UNKNOWN:
+            raise errors.ExitStatusUnknown(self.pid, self.argv)
+        code: int = final.returncode
+        return code
+
+    # -- signals
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal to the child, and to nobody else. Does nothing when it has ended (HAZARDS D13).
+
+        Raises:
+            ValueError: no signal number.
+            PermissionError: the child runs as another user.
+            ProcessError: in a forked copy.
+        """
+        if not 0 <= sig <= SIGNAL_MAX:
+            raise ValueError(f"sig: {sig} is no signal number (0 to {SIGNAL_MAX})")
+        self._check_usable()
+        with self._lock:
+            number = self.hold()
+            try:
+                # HAZARDS D1: without a pidfd the number is the child's only while we hold it unreaped, so look first.
+                if self.final is None and number < 0:
+                    self._reap()
+                if self.final is None:
+                    _native.signal(number, self.pid, sig)
+            except ProcessLookupError:
+                # Ended and reaped by somebody else: the next poll will find out.
+                pass
+            finally:
+                self.release()
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(SIGKILL)
+
+    # -- its streams
+
+    @property
+    def stdin(self) -> BufferedWriter | None:
+        """The blocking, buffered file that feeds the child; None unless stdin=PIPE. For one thread at a time."""
+        return self._file(0)  # type: ignore[return-value]
+
+    @property
+    def stdout(self) -> BufferedReader | None:
+        """The blocking, buffered file of the child's output; None unless stdout=PIPE. For one thread at a time."""
+        return self._file(1)  # type: ignore[return-value]
+
+    @property
+    def stderr(self) -> BufferedReader | None:
+        """The blocking, buffered file of the child's errors; None unless stderr=PIPE. For one thread at a time."""
+        return self._file(2)  # type: ignore[return-value]
+
+    @property
+    def ends(self) -> PipeEnds:
+        """The non-blocking pipe ends that are not yet files, for those who feed and read by a reactor."""
+        return self._ends
+
+    def _file(self, stream: int) -> BufferedReader | BufferedWriter | None:
+        file = self._files.get(stream)
+        if file is None:
+            file = self._ends.file(stream)
+            if file is not None:
+                self._files[stream] = file
+        return file
+
+    def _close_files(self) -> None:
+        self._ends.close()
+        for file in list(self._files.values()):
+            try:
+                file.close()
+            except OSError:
+                # What was still buffered for a child that has gone (EPIPE).
+                pass
+
+    # -- the end of the handle
+
+    def detach(self) -> None:
+        """Let the child outlive the handle: leaving the `with` block and dropping it then neither kill nor warn.
+
+        The child is still reaped by a later spawn, if this process lives that long.
+        """
+        self._detached = True
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if self._detached or self._is_foreign():
+            return
+        try:
+            if self.final is None and self.pid > 0:
+                self.kill()
+                self._wait(None)
+        except errors.ExitStatusUnknown:
+            # It has ended; nobody asked how.
+            pass
+        finally:
+            self._close_files()
+
+    # What a finalizer uses is bound here: the module's names may be gone at the end of the interpreter (HAZARDS I9).
+    def __del__(
+        self,
+        _getpid: Callable[[], int] = os.getpid,
+        _owned_fd: type[OwnedFd] = OwnedFd,
+        _adopt_orphan: Callable[[tuple[int, OwnedFd, int]], None] = orphans.adopt,
+        _warn: Callable[..., None] = warn,
+    ) -> None:
+        if getattr(self, "_child", None) is None:
+            return
+        self._adopt()
+        if self.pid <= 0 or self.final is not None or self._owner != _getpid():
+            return
+        _adopt_orphan((self.pid, _owned_fd(self._pidfd.detach()), self._owner))
+        if not self._detached:
+            _warn(f"{self!r} was dropped while it ran; use `with`, wait() or detach()", ResourceWarning, source=self)
+
+    # -- forks
+
+    def _is_foreign(self) -> bool:
+        return self._owner != os.getpid()
+
+    def _check_usable(self) -> None:
+        if self._owner != os.getpid():
+            raise errors.ProcessError(
+                f"{self!r} belongs to process {self._owner}; process {os.getpid()} is a fork of it and cannot use it"
+            )
+        if self.pid <= 0:
+            raise errors.ProcessError(f"{self!r} has no child")
+
+
+def start(plan: Plan, argv: tuple[str, ...]) -> Process:
+    """Make a child and give its handle.
+
+    Raises:
+        SpawnError: no child is left.
+    """
+    process = Process(argv)
+    process.spawn(plan)
+    return process

@@ -1,0 +1,265 @@
+"""The I/O half of lowering: the parent's environment, and the files and directories that a command names.
+
+All is opened here, in the parent, where Ctrl-C and deadlines work; the child only moves descriptors (HAZARDS A15).
+Not here: checks that need no I/O (the options), PATH search (the plan).
+Invariant: what this module opened is closed when its `Opened` is, and is never one of the numbers 0 to 2.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from errno import EAGAIN, EBUSY, ENXIO, ETIMEDOUT
+from time import monotonic, sleep
+
+from fastproc import errors
+from fastproc._engine.fds import OwnedFd, lift
+from fastproc._values.environment import Environment
+from fastproc._values.plan import lower, settle, stdio_number
+from fastproc._values.redirect import Append
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fastproc._values.command import Command
+    from fastproc._values.kinds import HasFileno, Stream
+    from fastproc._values.plan import Plan
+
+STREAMS = ("stdin", "stdout", "stderr")
+
+# A terminal must not become ours by being opened (HAZARDS H6). O_NONBLOCK: a FIFO or a line without carrier must not
+# hold us; it is cleared again on our own open file description, which nobody else has yet (HAZARDS C10).
+_COMMON = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+READ_FLAGS = os.O_RDONLY | _COMMON
+WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _COMMON
+APPEND_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | _COMMON
+# O_PATH (Linux) needs no permission to list the directory, only to enter it, as chdir(2).
+DIRECTORY_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+
+NEW_FILE_MODE = 0o666
+
+FIFO_PAUSE_FIRST = 0.001
+FIFO_PAUSE_MAX = 0.05
+"""Seconds between two tries to open a FIFO that has no reader: nothing tells when one comes (fifo(7))."""
+
+S_IFMT = 0o170000
+S_IFIFO = 0o010000
+
+
+class Opened:
+    """Descriptors that a command's plan uses and that are closed after its spawn."""
+
+    __slots__ = ("_fds",)
+
+    def __init__(self) -> None:
+        self._fds: list[OwnedFd] = []
+
+    def open(self, path: str, flags: int, mode: int = NEW_FILE_MODE) -> int:
+        """Open a file and own it; its number is above 2 (HAZARDS C8).
+
+        Raises:
+            OSError: open(2).
+        """
+        owned = OwnedFd()
+        self._fds.append(owned)
+        # The number goes from the call into its owner with no bytecode between at which Ctrl-C could lose it.
+        try:
+            for fd in map(os.open, (path,), (flags,), (mode,)):
+                owned.adopt(fd)
+        except OSError:
+            self._fds.remove(owned)
+            raise
+        if owned.number < 3:
+            owned.adopt(lift(owned.detach()))
+        return owned.number
+
+    def close(self) -> None:
+        """Close everything. A file that could not be written says so to the child, not here."""
+        for owned in self._fds:
+            try:
+                owned.close()
+            except OSError:
+                pass
+        self._fds.clear()
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+# -- the environment
+
+_parent: tuple[dict[bytes, bytes], Environment] | None = None
+
+
+def environment() -> Environment:
+    """The parent's environment as it is now: the same object as long as nothing has changed.
+
+    Reads os.environ, never the C library's environ, which another thread may be changing (HAZARDS F4).
+    """
+    global _parent
+    # CPython keeps the encoded variables in a private dict. To compare it costs 1 us for 40 variables, a copy in the
+    # public form (os.environb) 30 us.
+    current: object = getattr(os.environ, "_data", None)
+    if type(current) is not dict:
+        current = dict(os.environb)
+    known = _parent
+    if known is None or known[0] != current:
+        copy: dict[bytes, bytes] = current.copy()
+        known = _parent = (copy, Environment(copy))
+    return known[1]
+
+
+# -- a command
+
+
+def resolve(command: Command, opened: Opened, deadline: float | None = None) -> Plan:
+    """Open what a command names and lower it.
+
+    Args:
+        command: what to run.
+        opened: takes what is opened here; the caller closes it, also after an error, once the child is there.
+        deadline: monotonic instant at which the wait for the other side of a FIFO ends; None waits for ever.
+
+    Raises:
+        SpawnError: a file or directory cannot be opened: the stage is "redirect", "cwd" or "cgroup", the name is in
+            filename.
+        TimeoutExpired: nobody opened the other side of a FIFO before the deadline.
+        ValueError: a given file object is closed or has no descriptor; the message starts with the option.
+    """
+    settled = command._options.settled
+    if settled is None:
+        settled = settle(command)
+    if not settled.needs_io:
+        return lower(command, environment())
+    cwd = cgroup = -1
+    fds = settled.fds
+    if fds is None:
+        fds = tuple((number, _fileno(f"fds: {number}", source)) for number, source in settled.fd_sources)
+    # Directories first: a wait for a FIFO should not precede an error that is there already.
+    if isinstance(settled.cwd, str):
+        cwd = _open_directory(command, opened, "cwd", settled.cwd)
+    if isinstance(settled.cgroup, str):
+        cgroup = _open_directory(command, opened, "cgroup", settled.cgroup)
+    if cgroup >= 0:
+        _refuse_frozen(command, opened, cgroup, settled.cgroup)
+    stdio = settled.stdio
+    if stdio is None:
+        first, out, err = settled.streams
+        stdio = (
+            _open_stream(command, opened, 0, first, deadline),
+            _open_stream(command, opened, 1, out, deadline),
+            _open_stream(command, opened, 2, err, deadline),
+        )
+    return lower(command, environment(), stdio, fds, cwd, cgroup)
+
+
+def _fileno(option: str, source: object) -> int:
+    if isinstance(source, int):
+        return source
+    file: HasFileno = source  # type: ignore[assignment]
+    if getattr(file, "closed", False) is True:
+        raise ValueError(f"{option}: the file {file!r} is closed")
+    try:
+        fd = file.fileno()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{option}: {file!r} has no descriptor: {error}") from error
+    if isinstance(fd, bool) or not isinstance(fd, int) or fd < 0:
+        raise ValueError(f"{option}: {file!r} gave {fd!r} as its descriptor")
+    return fd
+
+
+def _open_directory(command: Command, opened: Opened, stage: str, path: str) -> int:
+    try:
+        return opened.open(path, DIRECTORY_FLAGS, 0)
+    except OSError as error:
+        raise _failed(command, error, stage, path) from error
+
+
+def _refuse_frozen(command: Command, opened: Opened, cgroup: int, path: object) -> None:
+    """Refuse a frozen cgroup: a child born into it never reaches its program, and the spawn never returns (A16)."""
+    try:
+        with open(
+            "cgroup.freeze", "rb", buffering=0, opener=lambda name, flags: os.open(name, flags, dir_fd=cgroup)
+        ) as file:
+            frozen = file.read(1) == b"1"
+    except OSError:
+        # No cgroup v2 or an old kernel: the spawn will say what is wrong.
+        return
+    if frozen:
+        raise errors.spawn_error(EBUSY, "cgroup", argv=command.argv, filename=str(path), extra="the cgroup is frozen")
+
+
+def _open_stream(command: Command, opened: Opened, index: int, stream: Stream, deadline: float | None) -> int:
+    number = stdio_number(stream)
+    if number is not None:
+        return number
+    name = STREAMS[index]
+    if isinstance(stream, Append):
+        path, flags = stream.path, APPEND_FLAGS
+    elif isinstance(stream, str):
+        path, flags = stream, READ_FLAGS if index == 0 else WRITE_FLAGS
+    else:
+        return _fileno(name, stream)
+    try:
+        fd = _open_waiting(opened, path, flags, deadline)
+        if index == 0:
+            _await_writer(fd, path, deadline)
+        os.set_blocking(fd, True)
+    except OSError as error:
+        failed = _failed(command, error, "redirect", path)
+        if error.errno == ETIMEDOUT and deadline is not None and monotonic() >= deadline:
+            raise errors.timeout_expired(command.argv, settle(command).timeout_ns / 1e9) from failed
+        raise failed from error
+    return fd
+
+
+def _open_waiting(opened: Opened, path: str, flags: int, deadline: float | None) -> int:
+    """Open a file; a FIFO without a reader is tried again until one comes."""
+    pause = FIFO_PAUSE_FIRST
+    while True:
+        try:
+            return opened.open(path, flags)
+        except OSError as error:
+            # fifo(7): O_WRONLY|O_NONBLOCK gives ENXIO without a reader; so does a device without a driver, for good.
+            # open(2): EAGAIN means that somebody holds a lease, which the kernel has now asked back (fcntl(2)).
+            if error.errno != EAGAIN and (error.errno != ENXIO or not _is_fifo(os.stat(path))):
+                raise
+        left = _left(path, deadline, "reader")
+        sleep(pause if left is None else min(pause, left))
+        pause = min(pause * 2.0, FIFO_PAUSE_MAX)
+
+
+def _await_writer(fd: int, path: str, deadline: float | None) -> None:
+    """Wait until a FIFO has data, or had a writer. Any other file is ready at once.
+
+    A child that gets a FIFO to read before there is a writer would see the end of file (fifo(7)). Linux tells of a
+    writer by its first byte or by its leaving.
+    """
+    if not _is_fifo(os.fstat(fd)):
+        return
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    ready: list[tuple[int, int]] = []
+    while not ready:
+        left = _left(path, deadline, "writer")
+        ready = poller.poll(None if left is None else min(left, 86_400.0) * 1000.0)
+
+
+def _left(path: str, deadline: float | None, who: str) -> float | None:
+    if deadline is None:
+        return None
+    left = deadline - monotonic()
+    if left <= 0.0:
+        raise OSError(ETIMEDOUT, f"no {who} has opened the FIFO before the deadline", path)
+    return left
+
+
+def _is_fifo(status: os.stat_result) -> bool:
+    return status.st_mode & S_IFMT == S_IFIFO
+
+
+def _failed(command: Command, error: OSError, stage: str, path: str) -> errors.SpawnError:
+    extra = error.strerror or "" if error.errno == ETIMEDOUT else ""
+    return errors.spawn_error(error.errno or 0, stage, argv=command.argv, filename=path, extra=extra)
