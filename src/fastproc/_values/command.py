@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any, Unpack
 
+    from fastproc._engine.process import Process
     from fastproc._values.kinds import BytesLike, Environ, HasFileno, OptionsDict, Path, StreamArgument, Text
     from fastproc._values.plan import Plan
     from fastproc._values.status import Result
-    from fastproc.run import Process
 
 _ENCODING = getfilesystemencoding()
 _ERRORS = getfilesystemencodeerrors()
@@ -198,7 +198,7 @@ class Command:
         """Run it and return its standard output as text without the newlines at the end, as the shell's `$(...)`."""
         from fastproc.run import run
 
-        return run(self, **{"stdout": PIPE, **changes}).text().rstrip("\n")
+        return run(self.stdout_capture(), **changes).text().rstrip("\n")
 
     # The value
 

@@ -15,7 +15,7 @@ Events
     STOP            asked to end it: SIGTERM, SIGKILL when the grace is over
     KILL            asked to end it at once; also for an error in the exchange, and for a STOP without grace
     DEADLINE        the timeout is over, and there is a grace
-    DEADLINE_KILL   the timeout is over, and there is none
+    DEADLINE_KILL   the timeout is over, and there is none; one of the two, at most once
     GRACE_OVER      the timer of ARM_GRACE
     DRAIN_OVER      the timer of ARM_DRAIN or ARM_DRAIN_SHORT
 
