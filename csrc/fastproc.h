@@ -197,8 +197,23 @@ struct fp_sink {
     char fixed[FP_JOB_FIXED];
 };
 
+/* What a finished fp_run() gave, in one array that can be read at once; its indices. */
+#define FP_SUM_STATE 0
+#define FP_SUM_RETURNCODE 1
+#define FP_SUM_FLAGS 2
+#define FP_SUM_CORE_DUMPED 3
+#define FP_SUM_ERROR 4
+#define FP_SUM_PID 5
+#define FP_SUM_MECHANISM 6
+#define FP_SUM_DURATION_NS 7
+#define FP_SUM_OUT 8      /* bytes of stdout */
+#define FP_SUM_ERR 9      /* bytes of stderr */
+#define FP_SUM_ON_HEAP 10 /* 1 when a stream did not fit its fixed buffer */
+#define FP_SUM_COUNT 11
+
 /* The state of one fp_run(). Zeroed at first, reused afterwards. */
 struct fp_job {
+    int64_t summary[FP_SUM_COUNT];
     struct fp_child child;
     struct fp_status status;
     int32_t flags;

@@ -277,6 +277,22 @@ static void sigpipe_release(uint64_t old, bool was_pending)
 }
 #endif
 
+static void summarise(struct fp_job *job)
+{
+    int64_t *sum = job->summary;
+    sum[FP_SUM_STATE] = job->status.state;
+    sum[FP_SUM_RETURNCODE] = job->status.returncode;
+    sum[FP_SUM_FLAGS] = job->flags;
+    sum[FP_SUM_CORE_DUMPED] = job->status.core_dumped;
+    sum[FP_SUM_ERROR] = job->error;
+    sum[FP_SUM_PID] = job->child.pid;
+    sum[FP_SUM_MECHANISM] = job->child.mechanism;
+    sum[FP_SUM_DURATION_NS] = job->ended_ns - job->started_ns;
+    sum[FP_SUM_OUT] = (int64_t)job->sink[0].len;
+    sum[FP_SUM_ERR] = (int64_t)job->sink[1].len;
+    sum[FP_SUM_ON_HEAP] = job->sink[0].heap != NULL || job->sink[1].heap != NULL;
+}
+
 int fp_run_resume(struct fp_job *job, int64_t slice_ns)
 {
     int64_t slice_end = slice_ns < 0 ? -1 : fp__now() + slice_ns;
@@ -306,6 +322,7 @@ int fp_run_resume(struct fp_job *job, int64_t slice_ns)
             fp__close(job->child.pidfd);
         job->child.pidfd = -1;
         job->live = 0;
+        summarise(job);
     }
     return result;
 }

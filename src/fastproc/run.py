@@ -7,12 +7,15 @@ as input from an iterator, goes through the engine's Exchange. Both give the sam
 from __future__ import annotations
 
 import os
+from sys import audit
 from time import monotonic
 
 from fastproc import _native, errors
 from fastproc._engine.resolve import Opened, environment, resolve
-from fastproc._values.command import Command, cmd
-from fastproc._values.plan import lower, settle
+from fastproc._native import DEFAULT_ATTR, MECHANISMS, NO_PAIRS
+from fastproc._values.command import Command, _build, cmd
+from fastproc._values.options import NONE, normalise
+from fastproc._values.plan import STRING_MAX, lower, search, settle
 from fastproc._values.redirect import PIPE
 from fastproc._values.status import CORE_DUMPED, TIMED_OUT, Result
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from fastproc._engine.process import Process
+    from fastproc._native import Job
     from fastproc._values.kinds import OptionsDict, Text
     from fastproc._values.plan import Plan, Settled
 
@@ -61,15 +65,59 @@ def run(
     >>> fastproc.run("echo", "hello", capture=True).stdout
     b'hello\n'
     """
-    if type(program) is not Command:
-        command = cmd(program, *args, **options)  # type: ignore[arg-type]
-    elif args:
-        raise TypeError("program: a Command already has its arguments; use command.args(...)")
-    else:
+    if type(program) is Command:
+        if args:
+            raise TypeError("program: a Command already has its arguments; use command.args(...)")
         command = program.options(**options) if options else program
+    elif args or type(program) is str:
+        command = _build((program, *args), normalise(options) if options else NONE)  # type: ignore[arg-type]
+    else:
+        command = cmd(program, **options)  # type: ignore[arg-type]
     settled = command._options.settled
     if settled is None:
         settled = settle(command)
+    if not settled.plain or _FORCED_ENGINE:
+        return _run_general(command, settled)
+
+    # The hot path: what a plain command needs, without a Plan. Python's share of a run is mostly cold code, as the caches
+    # have just served another process, so each call and object here costs several times what it does in a loop.
+    env = environment()
+    argv = command._argv
+    blob = command._blob
+    if len(blob) > STRING_MAX or len(env.blob) > STRING_MAX:
+        return _run_general(command, settled)
+    if "/" in argv[0]:
+        paths, npaths = blob, 1
+    else:
+        paths, npaths, _ = search(blob[: blob.index(0) + 1], env, env)
+    audit("subprocess.Popen", argv[0], argv, None, None)
+    job = _native.take_job()
+    summary = _native.run(
+        job,
+        DEFAULT_ATTR,
+        paths,
+        npaths,
+        blob,
+        len(argv),
+        env.blob,
+        env.count,
+        -1,
+        -1,
+        settled.stdio,  # type: ignore[arg-type]
+        NO_PAIRS,
+        0,
+        settled.input or b"",  # type: ignore[arg-type]
+        settled.timeout_ns,
+        settled.grace_ns,
+        settled.drain_ns,
+    )
+    if len(summary) == 1:
+        raise _native.spawn_error(lower(command, env), -summary[0], job.child)
+    return _finish(command, settled, job, summary)
+
+
+def _run_general(command: Command, settled: Settled) -> Result:
+    """Run what needs a Plan, and perhaps an Exchange."""
     data = settled.input
     if data is None:
         data = b""
@@ -77,16 +125,36 @@ def run(
         return _run_exchange(command, settled)
     if _FORCED_ENGINE == "exchange":
         return _run_exchange(command, settled)
-    if not settled.needs_io:
-        return _run_bulk(command, settled, lower(command, environment()), data, settled.timeout_ns)
-
-    timeout_ns = settled.timeout_ns
     opened = Opened()
     try:
         plan, timeout_ns = _resolve(command, settled, opened)
-        return _run_bulk(command, settled, plan, data, timeout_ns, opened)
+        attr, pairs = _native.prepare(settled, plan.fds)
+        audit("subprocess.Popen", command._argv[0], command._argv, settled.cwd, command._options.get("env"))
+        job = _native.take_job()
+        summary = _native.run(
+            job,
+            attr,
+            plan.paths,
+            plan.npaths,
+            plan.argv,
+            plan.argc,
+            plan.env,
+            plan.envc,
+            plan.cwd,
+            plan.cgroup,
+            plan.stdio,
+            pairs,
+            len(plan.fds),
+            data,
+            timeout_ns,
+            settled.grace_ns,
+            settled.drain_ns,
+        )
+        if len(summary) == 1:
+            raise _native.spawn_error(plan, -summary[0], job.child)
     finally:
         opened.close()
+    return _finish(command, settled, job, summary)
 
 
 def _resolve(command: Command, settled: Settled, opened: Opened) -> tuple[Plan, int]:
@@ -99,46 +167,40 @@ def _resolve(command: Command, settled: Settled, opened: Opened) -> tuple[Plan, 
     return plan, max(0, int((deadline - monotonic()) * 1e9))
 
 
-def _run_bulk(
-    command: Command, settled: Settled, plan: Plan, data: bytes, timeout_ns: int, opened: Opened | None = None
-) -> Result:
-    job = _native.take_job()
-    _native.run(plan, job, data, timeout_ns)
-    child = job.child
-    status = job.status
-    state = status.state
-    native = job.native
-    first = native.flags
-    streams = settled.streams
+def _finish(command: Command, settled: Settled, job: Job, summary: list[int]) -> Result:
+    """Make the Result of a finished job, give the job back, and raise what is to be raised."""
+    state, returncode, flags, core_dumped, error, pid, mechanism, duration_ns, out_size, err_size, on_heap = summary
+    _, out_stream, err_stream = settled.streams
     swapped = settled.swapped
-    out = job.output(swapped) if streams[1] is PIPE else None
-    err = job.output(not swapped) if streams[2] is PIPE else None
-    returncode = status.returncode
-    mechanism = child.mechanism
-    result = Result(
-        command._argv,
-        returncode,
-        out,
-        err,
-        child.pid,
-        native.ended_ns - native.started_ns,
-        job.usage() if state == 1 else None,
-        _native.mechanism_name(mechanism),
-        first | CORE_DUMPED if status.core_dumped else first,
-        settled.ok_codes,
-        None if mechanism == _CLONE3_VM else _native.refused(),
-    )
-    error = native.error
-    _native.give_job(job)
+    if swapped:
+        out_size, err_size = err_size, out_size
+    result = _new(Result)
+    result.argv = command._argv
+    result.returncode = returncode
+    # Each is what the parent's pipe of that name gave, or None without one.
+    result.stdout = (job.output(swapped, out_size) if out_size else b"") if out_stream is PIPE else None
+    result.stderr = (job.output(not swapped, err_size) if err_size else b"") if err_stream is PIPE else None
+    result.pid = pid
+    result.mechanism = MECHANISMS[mechanism]
+    result.mechanism_refused = _NONE_REFUSED if mechanism == 1 else _native.refused()
+    result._duration_ns = duration_ns
+    result._usage = job.usage[:] if state == 1 else None
+    result._flags = flags | CORE_DUMPED if core_dumped else flags
+    result._ok_codes = settled.ok_codes
+    _native.give_job(job, on_heap)
     if error:
         raise OSError(error, f"{os.strerror(error)}: while exchanging data with {command.argv[0]!r}")
     if state == _native.WAIT_UNKNOWN:
-        raise errors.ExitStatusUnknown(result.pid, command.argv, out, err)
-    if first & TIMED_OUT:
+        raise errors.ExitStatusUnknown(pid, command.argv, result.stdout, result.stderr)
+    if flags & TIMED_OUT:
         raise errors.timeout_expired(command.argv, settled.timeout_ns / 1e9, result)
     if settled.check and returncode not in settled.ok_codes:
         raise errors.exit_error(result)
     return result
+
+
+_new = object.__new__
+_NONE_REFUSED: dict[str, str] = {}
 
 
 def _run_exchange(command: Command, settled: Settled) -> Result:

@@ -14,7 +14,7 @@ from fastproc._native import attr as _attr
 from fastproc._native import stage as _stage
 from fastproc._native._ffi import ffi, lib
 from fastproc._native.failure import spawn_error
-from fastproc._native.stage import mechanism_name, stage_name
+from fastproc._native.stage import MECHANISMS, mechanism_name, stage_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ __all__ = [
     "WAIT_UNKNOWN",
     "Job",
     "close",
+    "DEFAULT_ATTR",
+    "MECHANISMS",
+    "NO_PAIRS",
     "features",
     "force",
     "give_job",
@@ -40,9 +43,11 @@ __all__ = [
     "new_child",
     "new_status",
     "refused",
+    "prepare",
     "run",
     "signal",
     "spawn",
+    "spawn_error",
     "stage_name",
     "take_job",
     "usage_bytes",
@@ -81,13 +86,16 @@ def usage_bytes(status: Status) -> bytes | None:
     return bytes(_buffer(ffi.addressof(status, "usage"))) if status.state == WAIT_EXITED else None
 
 
-def _prepare(plan: Any) -> tuple[Any, Any]:
-    """Return the attr and the descriptor pairs of a plan as C data, and announce it to the audit hooks."""
-    spec = plan.attr
+def prepare(settled: Any, pairs: Any) -> tuple[Any, Any]:
+    """Return the attr and the descriptor pairs of a plan as C data.
+
+    Raises:
+        ValueError: pdeathsig was asked for in another thread than the main one.
+    """
+    spec = settled.attr
     if spec is None:
         native = _attr.DEFAULT
     else:
-        settled = plan.settled
         native = settled.native
         if native is None:
             native = settled.native = _attr.make(spec)
@@ -96,10 +104,7 @@ def _prepare(plan: Any) -> tuple[Any, Any]:
             raise ValueError(
                 "pdeathsig: only from the main thread: the kernel would send the signal when this thread ends"
             )
-    pairs = _new(_PAIRS, [number for pair in plan.fds for number in pair]) if plan.fds else _NULL
-    command = plan.command
-    audit("subprocess.Popen", command.argv[0], list(command.argv), plan.settled.cwd, None)
-    return native, pairs
+    return native, _new(_PAIRS, [number for pair in pairs for number in pair]) if pairs else _NULL
 
 
 def spawn(plan: Any, child: Child) -> None:
@@ -108,8 +113,10 @@ def spawn(plan: Any, child: Child) -> None:
     Raises:
         SpawnError: nothing is left of it.
     """
-    native, pairs = _prepare(plan)
+    native, pairs = prepare(plan.settled, plan.fds)
     first, out, err = plan.stdio
+    argv = plan.command.argv
+    audit("subprocess.Popen", argv[0], argv, plan.settled.cwd, None)
     r = lib.fp_spawn(
         native,
         plan.paths,
@@ -145,34 +152,28 @@ _jobs: list[Job] = []
 
 
 class Job:
-    """A struct fp_job with its buffers, used again and again, and views of its parts made once."""
+    """A struct fp_job with its buffers, used again and again, and views of its parts made once.
 
-    __slots__ = ("_fixed", "_sinks", "_usage", "child", "native", "status")
+    Attributes:
+        fixed: the fixed buffers of stdout and stderr.
+        usage: the struct fp_usage.
+        child: the struct fp_child, which says where a spawn failed.
+    """
+
+    __slots__ = ("child", "fixed", "native", "summary", "usage")
 
     def __init__(self) -> None:
         # The destructor is for a job that an interrupt left between two bytecodes: its child is killed and reaped.
         native = self.native = ffi.gc(_new(_JOB), lib.fp_job_close)
+        self.summary = native.summary
         self.child = native.child
-        self.status = native.status
-        self._sinks = (native.sink[0], native.sink[1])
-        self._fixed = tuple(_buffer(sink.fixed) for sink in self._sinks)
-        self._usage = _buffer(ffi.addressof(native.status, "usage"))
+        self.fixed = tuple(_buffer(native.sink[index].fixed) for index in (0, 1))
+        self.usage = _buffer(ffi.addressof(native.status, "usage"))
 
-    def output(self, index: int) -> bytes:
-        """Return what was read from stdout (0) or stderr (1)."""
-        sink = self._sinks[index]
-        size = sink.len
-        if not size:
-            return b""
-        return self._fixed[index][:size] if not sink.heap else _buffer(sink.heap, size)[:]  # type: ignore[no-any-return]
-
-    def usage(self) -> bytes:
-        """Return the struct fp_usage as bytes."""
-        return self._usage[:]  # type: ignore[no-any-return]
-
-    def has_heap(self) -> bool:
-        """Whether more than the fixed buffers was needed."""
-        return bool(self._sinks[0].heap or self._sinks[1].heap)
+    def output(self, index: int, size: int) -> bytes:
+        """Return the `size` bytes that were read from stdout (0) or stderr (1)."""
+        heap = self.native.sink[index].heap
+        return _buffer(heap, size)[:] if heap else self.fixed[index][:size]  # type: ignore[no-any-return]
 
 
 def take_job() -> Job:
@@ -183,46 +184,68 @@ def take_job() -> Job:
         return Job()
 
 
-def give_job(job: Job) -> None:
+def give_job(job: Job, on_heap: int) -> None:
     """Give a finished job back. One that is not given back is freed when it is dropped."""
-    if job.has_heap():
+    if on_heap:
         lib.fp_job_close(job.native)
     if len(_jobs) < _JOBS_KEPT:
         _jobs.append(job)
 
 
-def run(plan: Any, job: Job, data: bytes, timeout_ns: int) -> None:
-    """Run a plan to its end in C: feed `data`, collect, wait, keep the deadline.
+DEFAULT_ATTR = _attr.DEFAULT
+NO_PAIRS = _NULL
+
+
+def run(
+    job: Job,
+    attr: Any,
+    paths: bytes,
+    npaths: int,
+    argv: bytes,
+    argc: int,
+    env: bytes,
+    envc: int,
+    cwd: int,
+    cgroup: int,
+    stdio: tuple[int, int, int],
+    pairs: Any,
+    npairs: int,
+    data: bytes,
+    timeout_ns: int,
+    grace_ns: int,
+    drain_ns: int,
+) -> list[int]:
+    """Run a child to its end in C: feed `data`, collect, wait, keep the deadline.
+
+    Returns:
+        The summary, by the FP_SUM_ indices of the header; or, when the spawn failed, one number, the negative errno.
 
     Raises:
-        SpawnError: nothing is left of the child.
-        BaseException: what a signal handler raised; the child has been ended and reaped, its output is in the job.
+        BaseException: what a signal handler raised; the child has been ended and reaped.
     """
-    attr, pairs = _prepare(plan)
-    settled = plan.settled
-    first, out, err = plan.stdio
+    first, out, err = stdio
     native = job.native
     try:
-        r = lib.fp_run(
+        r = _fp_run(
             attr,
-            plan.paths,
-            plan.npaths,
-            plan.argv,
-            plan.argc,
-            plan.env,
-            plan.envc,
-            plan.cwd,
-            plan.cgroup,
+            paths,
+            npaths,
+            argv,
+            argc,
+            env,
+            envc,
+            cwd,
+            cgroup,
             first,
             out,
             err,
             pairs,
-            len(plan.fds),
+            npairs,
             data,
             len(data),
             timeout_ns,
-            settled.grace_ns,
-            settled.drain_ns,
+            grace_ns,
+            drain_ns,
             _SLICE_NS,
             native,
         )
@@ -234,8 +257,12 @@ def run(plan: Any, job: Job, data: bytes, timeout_ns: int) -> None:
     except BaseException:
         lib.fp_job_abort(native, _CTRL_C_GRACE_NS)
         raise
-    if r < 0:
-        raise spawn_error(plan, -r, job.child)
+    return _unpack(job.summary, _SUM_COUNT) if r == 0 else [r]  # type: ignore[no-any-return]
+
+
+_fp_run = lib.fp_run
+_unpack = ffi.unpack
+_SUM_COUNT: int = lib.FP_SUM_COUNT
 
 
 # -- a child

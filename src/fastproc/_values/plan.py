@@ -34,7 +34,7 @@ STDIO_STDERR = -5
 _SPECIAL = {int(PIPE): STDIO_PIPE, int(DEVNULL): STDIO_NULL, int(STDOUT): STDIO_STDOUT, int(STDERR): STDIO_STDERR}
 
 # execve(2): MAX_ARG_STRLEN is 32 pages for one string with its NUL (HAZARDS F7); with larger pages it is more.
-_STRING_MAX = 131072
+STRING_MAX = 131072
 
 
 class Settled:
@@ -49,6 +49,7 @@ class Settled:
         argv0: what replaces the first argument, or None.
         same_environment: the child's environment is the parent's; environment: the command's own, or None.
         needs_io: whether anything must be opened or asked for before lowering: stdio, fds, cwd or cgroup.
+        plain: nothing but streams, checks and times differs from the defaults: a run needs no Plan.
         swapped: stdout and stderr are exchanged: what comes from the pipe of one is the other's.
         attr: the AttrSpec, see attributes.attr_spec(); None when all is default.
         check, ok_codes, input: as the options.
@@ -75,6 +76,7 @@ class Settled:
         "native",
         "needs_io",
         "ok_codes",
+        "plain",
         "same_environment",
         "stdio",
         "streams",
@@ -98,6 +100,7 @@ class Settled:
     native: object
     needs_io: bool
     ok_codes: tuple[int, ...]
+    plain: bool
     same_environment: bool
     stdio: Stdio | None
     streams: tuple[Stream, Stream, Stream]
@@ -139,6 +142,17 @@ class Settled:
         self.timeout_ns = _ns(options.get("timeout"))
         self.grace_ns = _ns(options.get("grace"))
         self.drain_ns = _ns(options.get("drain_timeout"))
+        self.plain = (
+            not self.needs_io
+            and self.same_environment
+            and self.attr is None
+            and self.argv0 is None
+            and self.cwd is None
+            and self.cgroup is None
+            and not self.fds
+            and not self.swapped
+            and (self.input is None or type(self.input) is bytes)
+        )
 
     def environment_for(self, parent: Environment) -> Environment:
         """Return the child's environment, made once for each environment of the parent."""
@@ -263,6 +277,20 @@ def lower(
     return plan
 
 
+def search(name: bytes, env: Environment, parent: Environment) -> tuple[bytes, int, bytes]:
+    """Return the blob of the files to try for a program's name (ended by NUL), their number, and the PATH.
+
+    HAZARDS F3: the child's PATH, else the parent's, else the system's.
+    """
+    path = env.path
+    if path is None:
+        path = parent.path
+        if path is None:
+            path = DEFAULT_PATH
+    before = prefixes(path)
+    return name.join(before), len(before) - 1, path
+
+
 def _make(
     command: Command,
     settled: Settled,
@@ -286,27 +314,20 @@ def _make(
         plan.npaths = 1
         plan.searched = None
     else:
-        # HAZARDS F3: the child's PATH, else the parent's, else the system's.
-        path = env.path
-        if path is None:
-            path = parent.path
-            if path is None:
-                path = DEFAULT_PATH
-        before = prefixes(path)
-        plan.paths = name.join(before)
-        plan.npaths = len(before) - 1
-        plan.searched = path
+        plan.paths, plan.npaths, plan.searched = search(name, env, parent)
     if settled.argv0 is not None:
         argv = settled.argv0 + argv[len(name) - 1 :]
     plan.argv = argv
     plan.argc = len(command._argv)
-    if len(argv) > _STRING_MAX or len(env.blob) > _STRING_MAX:
+    if len(argv) > STRING_MAX or len(env.blob) > STRING_MAX:
         _check_strings(command, argv, env)
     plan.attr = settled.attr
     stdio = settled.stdio if stdio is None else stdio
     fds = settled.fds if fds is None else fds
     if stdio is None or fds is None:
         raise ValueError("stdio, fds: must be given for a command whose files are not opened yet")
+    if (cwd == -1 and isinstance(settled.cwd, str)) or (cgroup == -1 and isinstance(settled.cgroup, str)):
+        raise ValueError("cwd, cgroup: must be given for a command whose directories are not opened yet")
     plan.stdio = _swapped(stdio) if settled.swapped else stdio
     plan.fds = fds
     plan.cwd = settled.cwd_fd if cwd == -1 else cwd
