@@ -6,6 +6,7 @@ Invariant: an iterator is asked for its next item only when the one before has g
 from __future__ import annotations
 
 import os
+from _signal import SIG_BLOCK, SIG_DFL, SIG_SETMASK, SIGPIPE, getsignal, pthread_sigmask  # type: ignore[import-not-found]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Feeder:
             if not self._chunk and not self._advance():
                 return True
             try:
-                done = os.write(fd, self._chunk)
+                done = write_quietly(fd, self._chunk)
             except BlockingIOError:
                 return False
             self._chunk = self._chunk[done:]
@@ -67,3 +68,25 @@ class Feeder:
                 return True
         self._items = None
         return False
+
+
+def write_quietly(fd: int, data: memoryview) -> int:
+    """Do os.write(), and survive SIGPIPE where the host has set it back to its default (HAZARDS E4).
+
+    Raises:
+        OSError: write(2); BrokenPipeError where nobody reads.
+    """
+    if getsignal(SIGPIPE) != SIG_DFL:
+        return os.write(fd, data)
+    before = pthread_sigmask(SIG_BLOCK, (SIGPIPE,))
+    try:
+        return os.write(fd, data)
+    except BrokenPipeError:
+        if SIGPIPE not in before:
+            # write(2) has made it pending for this very thread: taken away before the mask lets it in.
+            from _signal import sigtimedwait
+
+            sigtimedwait((SIGPIPE,), 0)
+        raise
+    finally:
+        pthread_sigmask(SIG_SETMASK, before)

@@ -1,0 +1,159 @@
+"""Descriptors are closed once, by their owner."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+
+import pytest
+
+from conftest import isolated
+from fastproc._engine.fds import OwnedFd, PipeEnds, lift
+
+
+def _opened() -> int:
+    return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def test_close_twice_leaves_the_recycled_number_alone() -> None:
+    """A second close must not touch the number that the kernel has given away again (HAZARDS C12)."""
+    owned = OwnedFd(_opened())
+    number = owned.fileno()
+    owned.close()
+    stranger = _opened()
+    assert stranger == number
+    owned.close()
+    del owned
+    os.fstat(stranger)
+    os.close(stranger)
+
+
+def test_close_from_many_threads_closes_once() -> None:
+    """Threads that close the same handle at the same time must not close a stranger's descriptor."""
+    for _ in range(200):
+        owned = OwnedFd(_opened())
+        calls: list[int] = []
+        barrier = threading.Barrier(4)
+
+        def close(owned: OwnedFd = owned, calls: list[int] = calls, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            owned.close(calls.append)
+
+        threads = [threading.Thread(target=close) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(calls) == 1
+        os.close(calls[0])
+
+
+def test_close_interrupted_is_not_repeated() -> None:
+    """After EINTR the number is free already (HAZARDS C11)."""
+    fd = _opened()
+    calls = []
+
+    def close(number: int) -> None:
+        calls.append(number)
+        os.close(number)
+        raise InterruptedError(errno.EINTR, "interrupted")
+
+    owned = OwnedFd(fd)
+    owned.close(close)
+    assert (calls, owned.closed) == ([fd], True)
+
+
+def test_close_with_lost_data_tells_and_is_closed() -> None:
+    """What close(2) says of unwritten data is raised, once."""
+
+    def close(number: int) -> None:
+        os.close(number)
+        raise OSError(errno.ENOSPC, "full")
+
+    owned = OwnedFd(_opened())
+    with pytest.raises(OSError, match="full"):
+        owned.close(close)
+    owned.close(close)
+
+
+def test_owned_fd_shows_and_gives_its_number() -> None:
+    """A closed or detached one has none."""
+    with OwnedFd(_opened()) as owned:
+        fd = owned.number
+        assert (owned.fileno(), repr(owned), owned.closed) == (fd, f"OwnedFd({fd})", False)
+        assert owned.detach() == fd
+        assert (owned.number, owned.closed, owned.detach()) == (-1, True, -1)
+        with pytest.raises(ValueError, match="closed"):
+            owned.fileno()
+        owned.adopt(fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
+def test_owned_fd_dropped_after_a_foreign_close_is_silent() -> None:
+    """A finalizer raises nothing."""
+    fd = _opened()
+    owned = OwnedFd(fd)
+    os.close(fd)
+    del owned
+
+
+def test_pipe_ends_become_blocking_files() -> None:
+    """An end is given out as a file once; what is left is closed together."""
+    read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    ends = PipeEnds()
+    ends.adopt(write_end, -1, read_end)
+    file = ends.file(0)
+    assert file is not None
+    with file:
+        assert os.get_blocking(file.fileno())
+        assert ends[0].closed
+        assert (ends.file(0), ends.file(1)) == (None, None)
+        file.write(b"x")  # type: ignore[arg-type]
+    assert os.read(read_end, 10) == b"x"
+    ends.close()
+    ends.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(read_end)
+
+
+def test_pipe_ends_close_is_silent_when_an_end_has_gone() -> None:
+    """There is nothing to tell: a pipe has nothing to write back."""
+    fd = _opened()
+    ends = PipeEnds()
+    ends.adopt(-1, fd, -1)
+    os.close(fd)
+    ends.close()
+
+
+def test_pipe_ends_that_cannot_become_a_file_are_closed() -> None:
+    """A directory is refused by open(), and must not leak."""
+    ends = PipeEnds()
+    ends.adopt(os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), -1, -1)
+    with pytest.raises(IsADirectoryError):
+        ends.file(0)
+
+
+def test_lift_leaves_other_numbers() -> None:
+    """Only 0, 1 and 2 are moved."""
+    fd = _opened()
+    assert (lift(fd), lift(-1)) == (fd, -1)
+    os.close(fd)
+
+
+def lifted_numbers() -> list[object]:
+    os.close(0)
+    first = _opened()
+    fd = lift(first)
+    found: list[object] = [first, fd >= 3, os.get_inheritable(fd)]
+    try:
+        os.fstat(0)
+    except OSError as error:
+        found.append(error.errno)
+    return found
+
+
+def test_lift_moves_a_low_number() -> None:
+    """With stdin closed in the host, nothing of ours may become stdin (HAZARDS C8)."""
+    assert isolated(lifted_numbers) == [0, True, False, errno.EBADF]
