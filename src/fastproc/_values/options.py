@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
+    from fastproc._values.kinds import HasFileno
     from fastproc._values.plan import Settled
 
 # 68 years. A longer timeout is none at all (HAZARDS D19: it must fit the kernel's and C's nanoseconds).
@@ -192,12 +193,20 @@ def fd_pairs(values: Mapping[str, Any]) -> tuple[tuple[int, object], ...]:
     """
     pairs: dict[int, object] = dict(values.get("fds", ()))
     for item in values.get("pass_fds", ()):
-        number = item if isinstance(item, int) else check_fd("pass_fds", item.fileno())
+        number = item if isinstance(item, int) else _fileno(item)
         if number <= 2:
             raise ValueError(f"pass_fds: {number} is a standard stream, use stdin, stdout or stderr")
         if pairs.setdefault(number, number) != number:
             raise ValueError(f"pass_fds: {number} is in fds too")
     return tuple(sorted(pairs.items(), key=_first))
+
+
+def _fileno(file: HasFileno) -> int:
+    try:
+        number = file.fileno()
+    except (ValueError, OSError) as error:
+        raise ValueError(f"pass_fds: {file!r} has no descriptor: {error}") from error
+    return check_fd("pass_fds", number)
 
 
 def _first(pair: tuple[int, object]) -> int:

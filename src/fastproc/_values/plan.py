@@ -182,7 +182,8 @@ class Plan:
         cwd, cgroup: directory descriptors or -1.
         settled: what the options mean, also for the run.
         searched: the PATH that was searched, or None when the program has a slash.
-        command: what it was made from.
+        words: the command's arguments as text, for messages. Not the command itself: it keeps its plan, and a cycle of
+            the two would leave every command of a loop to the garbage collector.
     """
 
     __slots__ = (
@@ -190,7 +191,6 @@ class Plan:
         "argv",
         "attr",
         "cgroup",
-        "command",
         "cwd",
         "env",
         "envc",
@@ -201,13 +201,13 @@ class Plan:
         "searched",
         "settled",
         "stdio",
+        "words",
     )
 
     argc: int
     argv: bytes
     attr: dict[str, Any] | None
     cgroup: int
-    command: Command
     cwd: int
     env: bytes
     envc: int
@@ -218,6 +218,14 @@ class Plan:
     searched: bytes | None
     settled: Settled
     stdio: Stdio
+    words: tuple[str, ...]
+
+    @property
+    def command(self) -> Command:
+        """A command equal to the one that this was made from."""
+        from fastproc._values.command import _build
+
+        return _build(self.words, self.settled._options)
 
     def size_note(self, limit: int) -> str:
         """Say how much this hands to execve(2), for the message of E2BIG.
@@ -270,6 +278,8 @@ def lower(
     if settled is None:
         settled = settle(command)
     if settled.needs_io:
+        if (cwd == -1 and isinstance(settled.cwd, str)) or (cgroup == -1 and isinstance(settled.cgroup, str)):
+            raise ValueError("cwd, cgroup: must be given for a command whose directories are not opened yet")
         return _make(command, settled, parent, stdio, fds, cwd, cgroup)
     plan = command._plan
     if plan is None or plan.parent is not parent:
@@ -301,7 +311,8 @@ def _make(
     cgroup: int,
 ) -> Plan:
     plan = _new(Plan)
-    plan.command = command
+    words = command._argv
+    plan.words = words
     plan.settled = settled
     plan.parent = parent
     env = parent if settled.same_environment else settled.environment_for(parent)
@@ -318,7 +329,7 @@ def _make(
     if settled.argv0 is not None:
         argv = settled.argv0 + argv[len(name) - 1 :]
     plan.argv = argv
-    plan.argc = len(command._argv)
+    plan.argc = len(words)
     if len(argv) > STRING_MAX or len(env.blob) > STRING_MAX:
         _check_strings(command, argv, env)
     plan.attr = settled.attr
@@ -326,8 +337,6 @@ def _make(
     fds = settled.fds if fds is None else fds
     if stdio is None or fds is None:
         raise ValueError("stdio, fds: must be given for a command whose files are not opened yet")
-    if (cwd == -1 and isinstance(settled.cwd, str)) or (cgroup == -1 and isinstance(settled.cgroup, str)):
-        raise ValueError("cwd, cgroup: must be given for a command whose directories are not opened yet")
     plan.stdio = _swapped(stdio) if settled.swapped else stdio
     plan.fds = fds
     plan.cwd = settled.cwd_fd if cwd == -1 else cwd
