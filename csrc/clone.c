@@ -41,9 +41,8 @@ int fp__stack_take(struct fp__stack *ret_stack)
     }
 #endif
     if (base == NULL) {
-        long r = FP__TRY(FP_POINT_STACK,
-                         fp__sys6(SYS_mmap, 0, STACK_GUARD + STACK_SIZE, PROT_NONE,
-                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0));
+        long r = FP__TRY(FP_POINT_STACK, fp__sys6(SYS_mmap, 0, STACK_GUARD + STACK_SIZE, PROT_NONE,
+                                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0));
         if (r < 0 && r > -4096)
             return (int)r;
         base = (char *)r;
@@ -72,8 +71,8 @@ void fp__stack_give(struct fp__stack *stack)
 /* Made anew for each spawn: a page kept for the next one would be shared with every forked copy of this process. */
 struct fp__report *fp__report_map(void)
 {
-    long r = FP__TRY(FP_POINT_REPORT_PAGE,
-                     fp__sys6(SYS_mmap, 0, sizeof(struct fp__report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    long r = FP__TRY(FP_POINT_REPORT_PAGE, fp__sys6(SYS_mmap, 0, sizeof(struct fp__report), PROT_READ | PROT_WRITE,
+                                                    MAP_SHARED | MAP_ANONYMOUS, -1, 0));
     return (struct fp__report *)r;
 }
 

@@ -228,7 +228,7 @@ struct fp_job {
     const char *input;
     uint64_t input_len;
     uint64_t input_done;
-    int32_t live; /* a child or a descriptor is owned by this job */
+    int32_t live;    /* a child or a descriptor is owned by this job */
     int32_t recheck; /* looks at a pidfd that was readable with nothing to reap (a traced child) */
     struct fp_sink sink[2];
 };
@@ -236,9 +236,9 @@ struct fp_job {
 /* Sets a child up completely and executes the first of `paths` that execve(2) takes, in execvp(3)'s order of errors.
  * A blob is `n` strings, each ended by NUL. fds are nfds pairs (child's number, parent's number), in addition to stdio.
  * cwd_fd and cgroup_fd are -1 or directory descriptors. */
-int fp_spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc, const char *env,
-             uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds, uint32_t nfds,
-             struct fp_child *ret_child);
+int fp_spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
+             const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds,
+             uint32_t nfds, struct fp_child *ret_child);
 
 /* Collects the status and the resource usage in one call. pid is used where pidfd is -1. */
 int fp_wait(int pidfd, int pid, int options, struct fp_status *ret_status);
@@ -249,13 +249,14 @@ int fp_signal(int pidfd, int pid, int sig);
 
 /* fp_spawn, feed, collect, wait, deadline: the bulk path. Times in nanoseconds, -1 for none. slice_ns bounds one call so that
  * the caller can run its signal handlers. Returns FP_JOB_DONE, FP_JOB_AGAIN or a negative errno of the spawn. */
-int fp_run(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc, const char *env,
-           uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds, uint32_t nfds,
-           const char *input, uint64_t input_len, int64_t timeout_ns, int64_t grace_ns, int64_t drain_ns, int64_t slice_ns,
-           struct fp_job *job);
+int fp_run(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
+           const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds,
+           uint32_t nfds, const char *input, uint64_t input_len, int64_t timeout_ns, int64_t grace_ns, int64_t drain_ns,
+           int64_t slice_ns, struct fp_job *job);
 int fp_run_resume(struct fp_job *job, int64_t slice_ns);
 
-/* Gives the child wait_ns to end by itself, then kills and reaps it and closes the descriptors. What was read stays. */
+/* Gives the child wait_ns to end by itself, then kills and reaps it and closes the descriptors. What was read stays, and the
+ * summary is filled; its pid is 0 when there was no child. */
 void fp_job_abort(struct fp_job *job, int64_t wait_ns);
 
 /* fp_job_abort(job, 0), and frees the heap buffers. */
@@ -265,11 +266,11 @@ void fp_job_close(struct fp_job *job);
  * impossible here. */
 struct fp_features {
     int32_t refused[6];
-    int32_t pidfd;        /* clone gives a pidfd */
+    int32_t pidfd; /* clone gives a pidfd */
     int32_t pidfd_open;
     int32_t pidfd_signal;
-    int32_t pidfd_wait;   /* waitid(P_PIDFD) */
-    int32_t pidfd_info;   /* PIDFD_GET_INFO tells the exit status of a child that was reaped */
+    int32_t pidfd_wait; /* waitid(P_PIDFD) */
+    int32_t pidfd_info; /* PIDFD_GET_INFO tells the exit status of a child that was reaped */
     int32_t close_range;
     int32_t shared_memory; /* CLONE_VM really shares memory (not so under valgrind and qemu-user) */
 };

@@ -60,10 +60,7 @@ static inline long fp__sys6(long nr, long a, long b, long c, long d, long e, lon
     register long x3 __asm__("x3") = d;
     register long x4 __asm__("x4") = e;
     register long x5 __asm__("x5") = f;
-    __asm__ volatile("svc #0"
-                     : "+r"(x0)
-                     : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
-                     : "memory", "cc");
+    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory", "cc");
     return x0;
 }
 #else
@@ -157,8 +154,8 @@ struct fp__context {
     uint32_t nkeep;
     int32_t highest_fd; /* the parent's, where close_range(2) is refused; else -1 */
     int32_t cwd_fd;
-    int32_t cgroup_fd; /* cgroup.procs, where clone3 did not place the child; else -1 */
-    int32_t report_fd; /* fork_pipe; else -1 */
+    int32_t cgroup_fd;  /* cgroup.procs, where clone3 did not place the child; else -1 */
+    int32_t report_fd;  /* fork_pipe; else -1 */
     int32_t gate_fd[2]; /* fork_pipe without CLONE_PIDFD; else -1 */
     int32_t parent_pid;
     bool sighand_cleared;
@@ -203,9 +200,9 @@ int fp__mechanism_choose(struct fp_features *ret_features);
 bool fp__mechanism_lost(int mechanism);
 
 /* spawn.c: as fp_spawn(); nonblock is a bit for each standard stream's pipe. */
-int fp__spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc, const char *env,
-              uint32_t envc, int cwd_fd, int cgroup_fd, const int stdio[3], const int32_t *fds, uint32_t nfds, int nonblock,
-              struct fp_child *child);
+int fp__spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
+              const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, const int stdio[3], const int32_t *fds,
+              uint32_t nfds, int nonblock, struct fp_child *child);
 
 /* wait.c */
 int fp__reap_before_exec(int pidfd, int pid);

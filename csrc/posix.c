@@ -26,8 +26,7 @@ extern int posix_spawn_file_actions_addfchdir_np(posix_spawn_file_actions_t *, i
 #define HAVE_FCHDIR 0
 #endif
 
-#define POSSIBLE \
-    (FP_ATTR_SETSID | FP_ATTR_PGID | FP_ATTR_KEEP_SIGMASK | FP_ATTR_KEEP_FDS)
+#define POSSIBLE (FP_ATTR_SETSID | FP_ATTR_PGID | FP_ATTR_KEEP_SIGMASK | FP_ATTR_KEEP_FDS)
 
 static void to_sigset(uint64_t mask, sigset_t *set)
 {
@@ -136,8 +135,8 @@ static int fill(struct fp__context *c, posix_spawn_file_actions_t *actions, posi
 }
 
 /* As the child's own exec step: on after "not here", "not allowed" is remembered. */
-static int spawn_first(struct fp__context *c, posix_spawn_file_actions_t *actions, posix_spawnattr_t *attr, pid_t *ret_pid,
-                       int *ret_detail)
+static int spawn_first(struct fp__context *c, posix_spawn_file_actions_t *actions, posix_spawnattr_t *attr,
+                       pid_t *ret_pid, int *ret_detail)
 {
     int error = ENOENT, denied = -1;
     for (uint32_t i = 0; i < c->npaths; i++) {

@@ -23,7 +23,16 @@ int fp_mechanism_force(int mechanism)
 #define UNTRIED 254 /* no errno is that large, and all fit in eight bits */
 
 /* Bits 0 to 39: refused[1..5], eight each. Then one bit for each feature, then "the features are known". */
-enum { BIT_PIDFD = 40, BIT_PIDFD_OPEN, BIT_PIDFD_SIGNAL, BIT_PIDFD_WAIT, BIT_PIDFD_INFO, BIT_CLOSE_RANGE, BIT_SHARED, BIT_KNOWN };
+enum {
+    BIT_PIDFD = 40,
+    BIT_PIDFD_OPEN,
+    BIT_PIDFD_SIGNAL,
+    BIT_PIDFD_WAIT,
+    BIT_PIDFD_INFO,
+    BIT_CLOSE_RANGE,
+    BIT_SHARED,
+    BIT_KNOWN
+};
 static _Atomic uint64_t answer;
 
 static struct fp_features unpack(uint64_t word)
@@ -86,7 +95,8 @@ static bool may_try(long nr, long a, long b, long c, long d, long e)
 static void try_pidfd(struct fp_features *f, int pidfd, int pid)
 {
     f->pidfd = 1;
-    f->pidfd_signal = may_try(SYS_pidfd_send_signal, -1, 0, 0, 0, 0) && fp__sys4(SYS_pidfd_send_signal, pidfd, 0, 0, 0) == 0;
+    f->pidfd_signal =
+        may_try(SYS_pidfd_send_signal, -1, 0, 0, 0, 0) && fp__sys4(SYS_pidfd_send_signal, pidfd, 0, 0, 0) == 0;
     siginfo_t info;
     f->pidfd_wait = fp__sys5(SYS_waitid, FP__P_PIDFD, pidfd, &info, WEXITED | FP__WALL, 0) == 0;
     if (!f->pidfd_wait) {
@@ -153,8 +163,8 @@ static long try_mechanism(int mechanism, struct fp_features *f, bool *shortage)
 static void try_calls(struct fp_features *f)
 {
     /* A range above every descriptor: nothing is closed. */
-    f->close_range = may_try(SYS_close_range, ~0U - 1, ~0U - 1, 0, 0, 0) &&
-                     fp__sys3(SYS_close_range, ~0U - 1, ~0U - 1, 0) == 0;
+    f->close_range =
+        may_try(SYS_close_range, ~0U - 1, ~0U - 1, 0, 0, 0) && fp__sys3(SYS_close_range, ~0U - 1, ~0U - 1, 0) == 0;
     if (may_try(SYS_pidfd_open, -1, 0, 0, 0, 0)) {
         long fd = fp__sys2(SYS_pidfd_open, fp__sys0(SYS_getpid), 0);
         f->pidfd_open = fd >= 0;

@@ -302,7 +302,11 @@ int fp_run_resume(struct fp_job *job, int64_t slice_ns)
     uint64_t old = 0;
     if (feeding)
         was_pending = sigpipe_hold(&old);
+#else
+    bool feeding = job->child.fd[0] >= 0;
 #endif
+    if (feeding) /* the pipe is empty at first: small input needs no poll */
+        feed(job);
     while (result == FP_JOB_DONE && (!has_exited(job) || has_pipes(job))) {
         int64_t due = keep_deadlines(job);
         if (has_exited(job) && !has_pipes(job))
@@ -327,10 +331,10 @@ int fp_run_resume(struct fp_job *job, int64_t slice_ns)
     return result;
 }
 
-int fp_run(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc, const char *env,
-           uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds, uint32_t nfds,
-           const char *input, uint64_t input_len, int64_t timeout_ns, int64_t grace_ns, int64_t drain_ns, int64_t slice_ns,
-           struct fp_job *job)
+int fp_run(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
+           const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds,
+           uint32_t nfds, const char *input, uint64_t input_len, int64_t timeout_ns, int64_t grace_ns, int64_t drain_ns,
+           int64_t slice_ns, struct fp_job *job)
 {
     const int stdio[3] = {in, out, err};
     int saved = errno;
@@ -371,6 +375,7 @@ void fp_job_abort(struct fp_job *job, int64_t wait_ns)
             do
                 r = fp_wait(job->child.pidfd, job->child.pid, 0, &job->status);
             while (r == -EINTR || (r == 0 && job->status.state == FP_WAIT_RUNNING));
+            job->ended_ns = fp__now();
         }
     }
     if (job->live) {
@@ -380,6 +385,10 @@ void fp_job_abort(struct fp_job *job, int64_t wait_ns)
             fp__close(job->child.pidfd);
         job->child.pidfd = -1;
     }
+    if (job->live)
+        summarise(job);
+    else
+        job->summary[FP_SUM_PID] = 0; /* broken off before it began: what stands there is an earlier run's */
     job->live = 0;
     errno = saved;
 }

@@ -94,11 +94,12 @@ static const char *split(const char *blob, uint32_t n, const char **vector)
 }
 
 /* One block for all vectors, on the stack for ordinary commands. */
-static long make_vectors(struct spawn *s, const char *paths, uint32_t npaths, const char *argv, uint32_t argc, const char *env,
-                         uint32_t envc, char *local)
+static long make_vectors(struct spawn *s, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
+                         const char *env, uint32_t envc, char *local)
 {
     size_t pointers = (size_t)npaths + argc + 1 + envc + 1;
-    size_t bytes = pointers * sizeof(char *) + (s->nfds + 3) * sizeof(struct fp__move) + (s->nfds + 6) * sizeof(int32_t);
+    size_t bytes =
+        pointers * sizeof(char *) + (s->nfds + 3) * sizeof(struct fp__move) + (s->nfds + 6) * sizeof(int32_t);
     char *block = local;
     if (bytes > LOCAL_BYTES) {
         block = s->heap = malloc(bytes);
@@ -162,7 +163,8 @@ static long make_pipe(struct spawn *s, int slot, int nonblock, struct fp_child *
 #endif
     /* Only our end: the flag belongs to the open file, and each end of a pipe is one of its own (HAZARDS C10). */
     if (nonblock >> slot & 1)
-        return FP__TRY(FP_POINT_NONBLOCK, sys_fcntl(ends[ours], F_SETFL, O_NONBLOCK | (slot == 0 ? O_WRONLY : O_RDONLY)));
+        return FP__TRY(FP_POINT_NONBLOCK,
+                       sys_fcntl(ends[ours], F_SETFL, O_NONBLOCK | (slot == 0 ? O_WRONLY : O_RDONLY)));
     return 0;
 }
 
@@ -220,7 +222,7 @@ static long plan_stdio(struct spawn *s, const int stdio[3], int nonblock, struct
     }
     for (int i = 0; i < 3; i++) {
         /* An inherited stream needs nothing unless it is close-on-exec. */
-        if (from[i] == i && !(sys_fcntl(i, F_GETFD, 0) & FD_CLOEXEC))
+        if (from[i] == i && sys_fcntl(i, F_GETFD, 0) == 0)
             continue;
         s->wanted[s->nwanted++] = (struct fp__move){.to = i, .from = (int32_t)from[i], .lift = 0};
     }
@@ -367,8 +369,8 @@ static int spawn_fork(struct spawn *s, const struct fp_features *features, struc
     long pid = -1;
     int masked = fp__mask_block(&s->context.parent_mask);
     if (masked == 0) {
-        pid = FP__TRY(FP_POINT_CLONE, fp__clone(FP_MECHANISM_FORK_PIPE, fp__child_main, &s->context, &none, features->pidfd, -1,
-                                                &pidfd));
+        pid = FP__TRY(FP_POINT_CLONE, fp__clone(FP_MECHANISM_FORK_PIPE, fp__child_main, &s->context, &none,
+                                                features->pidfd, -1, &pidfd));
         fp__mask_restore(s->context.parent_mask);
     }
     fp__close(ends[1]);
@@ -522,9 +524,9 @@ static int spawn_retrying(struct spawn *s, int cwd_fd, int cgroup_fd, struct fp_
     return r;
 }
 
-int fp__spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc, const char *env,
-              uint32_t envc, int cwd_fd, int cgroup_fd, const int stdio[3], const int32_t *fds, uint32_t nfds, int nonblock,
-              struct fp_child *child)
+int fp__spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
+              const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, const int stdio[3], const int32_t *fds,
+              uint32_t nfds, int nonblock, struct fp_child *child)
 {
     char local[LOCAL_BYTES] __attribute__((aligned(16)));
     struct spawn s = {
@@ -571,9 +573,9 @@ int fp__spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, co
     return (int)r;
 }
 
-int fp_spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc, const char *env,
-             uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds, uint32_t nfds,
-             struct fp_child *ret_child)
+int fp_spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
+             const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds,
+             uint32_t nfds, struct fp_child *ret_child)
 {
     const int stdio[3] = {in, out, err};
     int saved = errno;

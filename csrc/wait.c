@@ -50,16 +50,24 @@ struct pidfd_info {
 #define PIDFD_INFO_EXIT_BIT 8 /* 6.15 */
 
 /* The kernel keeps the status of a reaped process for the holders of its pidfd (since 6.15): so it can be told although
- * somebody else took it or SIGCHLD is ignored (HAZARDS, finding 1). Before the reaping no status is given. */
+ * somebody else took it or SIGCHLD is ignored (HAZARDS, finding 1). Between the moment at which waitid(2) stops finding the
+ * child and the one at which the status is kept lies the thief's own reaping: some microseconds, waited out here. */
 static bool recover(int pidfd, struct fp_status *status)
 {
-    struct pidfd_info info;
-    memset(&info, 0, sizeof info);
-    info.mask = PIDFD_INFO_PID_BIT | PIDFD_INFO_EXIT_BIT;
-    if (fp__sys3(SYS_ioctl, pidfd, PIDFD_GET_INFO_IOCTL, &info) < 0 || !(info.mask & PIDFD_INFO_EXIT_BIT))
-        return false;
-    set_wait_status(status, FP_WAIT_RECOVERED, info.exit_code);
-    return true;
+    for (int tries = 0; tries < 200; tries++) {
+        struct pidfd_info info;
+        memset(&info, 0, sizeof info);
+        info.mask = PIDFD_INFO_PID_BIT | PIDFD_INFO_EXIT_BIT;
+        if (fp__sys3(SYS_ioctl, pidfd, PIDFD_GET_INFO_IOCTL, &info) < 0)
+            return false;
+        if (info.mask & PIDFD_INFO_EXIT_BIT) {
+            set_wait_status(status, FP_WAIT_RECOVERED, info.exit_code);
+            return true;
+        }
+        struct timespec pause = {0, 50000};
+        fp__sys2(SYS_nanosleep, &pause, NULL);
+    }
+    return false;
 }
 
 int fp_wait(int pidfd, int pid, int options, struct fp_status *ret_status)
@@ -131,9 +139,14 @@ int fp_signal(int pidfd, int pid, int sig)
         if (r != -ENOSYS)
             return (int)r;
     }
-    /* 0 is our own group, -1 everybody, other negatives a group, 1 is init: never (HAZARDS D17). */
+    /* 0 is our own group, -1 everybody, other negatives a group, 1 is init: never (HAZARDS D17). And nobody but a child that
+     * is not reaped yet: its number cannot have been given to a stranger (D1). */
     if (pid <= 1)
         return -EINVAL;
+    siginfo_t info;
+    long r = fp__sys5(SYS_waitid, P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT | FP__WALL, NULL);
+    if (r < 0)
+        return r == -ECHILD ? -ESRCH : (int)r;
     return (int)fp__sys2(SYS_kill, pid, sig);
 }
 

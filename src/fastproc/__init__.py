@@ -1,8 +1,12 @@
-"""fastproc: start, feed, watch and stop programs, faster and safer than anything else in Python.
+r"""fastproc: start, feed, watch and stop programs, faster and safer than anything else in Python.
 
-    import fastproc
-    fastproc.run("git", "status")
-    fastproc.run("sort", input=b"b\na\n", capture=True).stdout
+>>> import fastproc
+>>> fastproc.run("sort", input=b"b
+a
+", capture=True).stdout
+b'a
+b
+'
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 
-from fastproc._values.quoting import join
+from fastproc._values.quoting import shortened
 from fastproc.errors import ProcessError
 
 TYPE_CHECKING = False
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from fastproc._values.status import Result
 
+_LINE = 1000
 _TAIL_BYTES = 2000
 _TAIL_LINES = 20
 
@@ -37,7 +38,7 @@ class ExitError(ProcessError, subprocess.CalledProcessError):
 
     def __str__(self) -> str:
         """The shell line, the status in words, and the end of stderr."""
-        text = f"`{join(self.result.argv)}`: {self.result.status_text()}"
+        text = f"`{shortened(self.result.argv, _LINE)}`: {self.result.status_text()}"
         tail = _tail(self.result.stderr)
         return f"{text}\n{tail}" if tail else text
 
@@ -68,7 +69,7 @@ class TimeoutExpired(ProcessError, subprocess.TimeoutExpired, TimeoutError):
 
     def __str__(self) -> str:
         """The shell line, the limit, and how the child was ended."""
-        line = self.cmd if isinstance(self.cmd, str) else join(self.cmd)
+        line = self.cmd if isinstance(self.cmd, str) else shortened(self.cmd, _LINE)
         text = f"`{line}` timed out after {self.timeout:g} seconds"
         if self.result is None:
             return text

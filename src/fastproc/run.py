@@ -1,7 +1,7 @@
 """The blocking front door: run a command to its end, or start it and keep its Process.
 
-Plain runs go through the C core's bulk path, one call for the whole life of the child; what needs Python on the way, such
-as input from an iterator, goes through the engine's Exchange. Both give the same Result.
+Plain runs go through the C core's bulk path, one call for the whole life of the child; what needs Python on the way,
+such as input from an iterator, goes through the engine's Exchange. Both give the same Result.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from sys import audit
 from time import monotonic
 
 from fastproc import _native, errors
+from fastproc._engine import orphans
 from fastproc._engine.resolve import Opened, environment, resolve
 from fastproc._native import DEFAULT_ATTR, MECHANISMS, NO_PAIRS
 from fastproc._values.command import Command, _build, cmd
@@ -37,7 +38,7 @@ _FORCED_ENGINE = os.environ.get("FASTPROC_ENGINE", "")
 def run(
     program: Command | Text | list[Text] | tuple[Text, ...], /, *args: Text, **options: Unpack[OptionsDict]
 ) -> Result:
-    """Run a command, wait for its end, and return how it ended and what it wrote.
+    r"""Run a command, wait for its end, and return how it ended and what it wrote.
 
     The program and its arguments are given one by one, as one list, or as a Command, whose options are then changed by
     those given here. The streams are inherited unless captured (`capture=True`) or redirected. The options are those
@@ -59,6 +60,8 @@ def run(
         ExitError: it ended with a status that is not accepted; the Result is in it.
         TimeoutExpired: the deadline passed; what had been read is in it, and the child is gone.
         ExitStatusUnknown: somebody else took the status, and this kernel does not tell it again.
+        KeyboardInterrupt: or what another signal handler raised. The child got 0.04 s to end by itself and was then
+            killed; the Result up to then is in the exception's attribute `result`.
         TypeError, ValueError: an argument or option is not possible; its name comes first. No child was made.
 
     >>> import fastproc
@@ -79,8 +82,10 @@ def run(
     if not settled.plain or _FORCED_ENGINE:
         return _run_general(command, settled)
 
-    # The hot path: what a plain command needs, without a Plan. Python's share of a run is mostly cold code, as the caches
-    # have just served another process, so each call and object here costs several times what it does in a loop.
+    if orphans.pending:
+        orphans.reap()
+    # The hot path: what a plain command needs, without a Plan. Python's share of a run is mostly cold code, as the
+    # caches have just served another process: each call and object here costs several times what it does in a loop.
     env = environment()
     argv = command._argv
     blob = command._blob
@@ -92,25 +97,29 @@ def run(
         paths, npaths, _ = search(blob[: blob.index(0) + 1], env, env)
     audit("subprocess.Popen", argv[0], argv, None, None)
     job = _native.take_job()
-    summary = _native.run(
-        job,
-        DEFAULT_ATTR,
-        paths,
-        npaths,
-        blob,
-        len(argv),
-        env.blob,
-        env.count,
-        -1,
-        -1,
-        settled.stdio,  # type: ignore[arg-type]
-        NO_PAIRS,
-        0,
-        settled.input or b"",  # type: ignore[arg-type]
-        settled.timeout_ns,
-        settled.grace_ns,
-        settled.drain_ns,
-    )
+    try:
+        summary = _native.run(
+            job,
+            DEFAULT_ATTR,
+            paths,
+            npaths,
+            blob,
+            len(argv),
+            env.blob,
+            env.count,
+            -1,
+            -1,
+            settled.stdio,  # type: ignore[arg-type]
+            NO_PAIRS,
+            0,
+            settled.input or b"",  # type: ignore[arg-type]
+            settled.timeout_ns,
+            settled.grace_ns,
+            settled.drain_ns,
+        )
+    except BaseException as error:
+        _keep_output(error, command, settled, job)
+        raise
     if len(summary) == 1:
         raise _native.spawn_error(lower(command, env), -summary[0], job.child)
     return _finish(command, settled, job, summary)
@@ -131,25 +140,29 @@ def _run_general(command: Command, settled: Settled) -> Result:
         attr, pairs = _native.prepare(settled, plan.fds)
         audit("subprocess.Popen", command._argv[0], command._argv, settled.cwd, command._options.get("env"))
         job = _native.take_job()
-        summary = _native.run(
-            job,
-            attr,
-            plan.paths,
-            plan.npaths,
-            plan.argv,
-            plan.argc,
-            plan.env,
-            plan.envc,
-            plan.cwd,
-            plan.cgroup,
-            plan.stdio,
-            pairs,
-            len(plan.fds),
-            data,
-            timeout_ns,
-            settled.grace_ns,
-            settled.drain_ns,
-        )
+        try:
+            summary = _native.run(
+                job,
+                attr,
+                plan.paths,
+                plan.npaths,
+                plan.argv,
+                plan.argc,
+                plan.env,
+                plan.envc,
+                plan.cwd,
+                plan.cgroup,
+                plan.stdio,
+                pairs,
+                len(plan.fds),
+                data,
+                timeout_ns,
+                settled.grace_ns,
+                settled.drain_ns,
+            )
+        except BaseException as error:
+            _keep_output(error, command, settled, job)
+            raise
         if len(summary) == 1:
             raise _native.spawn_error(plan, -summary[0], job.child)
     finally:
@@ -167,9 +180,16 @@ def _resolve(command: Command, settled: Settled, opened: Opened) -> tuple[Plan, 
     return plan, max(0, int((deadline - monotonic()) * 1e9))
 
 
-def _finish(command: Command, settled: Settled, job: Job, summary: list[int]) -> Result:
-    """Make the Result of a finished job, give the job back, and raise what is to be raised."""
-    state, returncode, flags, core_dumped, error, pid, mechanism, duration_ns, out_size, err_size, on_heap = summary
+def _keep_output(error: BaseException, command: Command, settled: Settled, job: Job) -> None:
+    """Put what was read before an interrupt into the exception, as `error.result`."""
+    summary = _native.summary_of(job)
+    if summary[5] > 0:
+        error.result = _result(command, settled, job, summary)  # type: ignore[attr-defined]
+
+
+def _result(command: Command, settled: Settled, job: Job, summary: list[int]) -> Result:
+    """Make the Result of a job that has ended."""
+    state, returncode, flags, core_dumped, _, pid, mechanism, duration_ns, out_size, err_size, _ = summary
     _, out_stream, err_stream = settled.streams
     swapped = settled.swapped
     if swapped:
@@ -177,7 +197,7 @@ def _finish(command: Command, settled: Settled, job: Job, summary: list[int]) ->
     result = _new(Result)
     result.argv = command._argv
     result.returncode = returncode
-    # Each is what the parent's pipe of that name gave, or None without one.
+    # What the parent's pipe of that name gave, or None without one.
     result.stdout = (job.output(swapped, out_size) if out_size else b"") if out_stream is PIPE else None
     result.stderr = (job.output(not swapped, err_size) if err_size else b"") if err_stream is PIPE else None
     result.pid = pid
@@ -187,14 +207,21 @@ def _finish(command: Command, settled: Settled, job: Job, summary: list[int]) ->
     result._usage = job.usage[:] if state == 1 else None
     result._flags = flags | CORE_DUMPED if core_dumped else flags
     result._ok_codes = settled.ok_codes
-    _native.give_job(job, on_heap)
+    return result
+
+
+def _finish(command: Command, settled: Settled, job: Job, summary: list[int]) -> Result:
+    """Make the Result of a finished job, give the job back, and raise what is to be raised."""
+    result = _result(command, settled, job, summary)
+    _native.give_job(job, summary[10])
+    error = summary[4]
     if error:
         raise OSError(error, f"{os.strerror(error)}: while exchanging data with {command.argv[0]!r}")
-    if state == _native.WAIT_UNKNOWN:
-        raise errors.ExitStatusUnknown(pid, command.argv, result.stdout, result.stderr)
-    if flags & TIMED_OUT:
+    if summary[0] == _native.WAIT_UNKNOWN:
+        raise errors.ExitStatusUnknown(result.pid, command.argv, result.stdout, result.stderr)
+    if summary[2] & TIMED_OUT:
         raise errors.timeout_expired(command.argv, settled.timeout_ns / 1e9, result)
-    if settled.check and returncode not in settled.ok_codes:
+    if settled.check and result.returncode not in settled.ok_codes:
         raise errors.exit_error(result)
     return result
 
@@ -214,8 +241,8 @@ def start(
 ) -> Process:
     """Start a command and return its Process at once, when the program is running.
 
-    Takes what `run()` takes, but for `input`, `timeout`, `grace`, `drain_timeout`, `check` and `ok_codes`, which belong to
-    a whole run. A stream that is PIPE, or captured, is a file of the Process.
+    Takes what `run()` takes; `timeout`, `grace`, `drain_timeout`, `check` and `ok_codes` belong to a whole run and are
+    not looked at. A stream that is PIPE, or captured, is a file of the Process.
 
     Raises:
         SpawnError: the program could not be started.

@@ -345,7 +345,7 @@ def test_dropped_children_warn_and_are_reaped_by_later_spawns() -> None:
 
     def spawns_left() -> int:
         fastproc.start(*EXIT(0)).wait()
-        return len(orphans._orphans)
+        return len(orphans.pending)
 
     wait_until(lambda: spawns_left() == 0)
 
@@ -442,7 +442,7 @@ def test_forked_copy_does_nothing() -> None:
         assert os.read(read_end, 100) == b"refused refused refused refused 4"
         os.close(read_end)
         assert process.poll() is None
-        assert orphans._orphans == []
+        assert orphans.pending == []
 
 
 # -- storms and exits, each in an interpreter of its own
@@ -479,7 +479,7 @@ def spawns_in_a_storm() -> list[int]:
     del process
     with open(f"/proc/self/task/{os.getpid()}/children") as file:
         left = len(file.read().split())
-    return [interrupts, left, len(os.listdir("/proc/self/fd")) - before, len(orphans._orphans)]
+    return [interrupts, left, len(os.listdir("/proc/self/fd")) - before, len(orphans.pending)]
 
 
 @pytest.mark.slow

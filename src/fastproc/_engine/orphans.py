@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 AT_ONCE = 16
 """How many are looked at by one spawn, so that a thousand of them do not slow it down."""
 
-_orphans: list[Orphan] = []
+pending: list[Orphan] = []
 
-adopt = _orphans.append
+adopt = pending.append
 """Take over a child. For finalizers, which run in any thread and under any lock: atomic, so no lock (HAZARDS I8)."""
 
 
@@ -31,18 +31,18 @@ def reap(limit: int = AT_ONCE) -> int:
 
     Called by every spawn. Never blocks.
     """
-    if not _orphans:
+    if not pending:
         return 0
     # Each is taken off the list before it is looked at, so that two threads cannot wait for one number; map hands it
     # over with no bytecode between at which Ctrl-C could lose it.
     try:
-        for orphan in map(_orphans.pop, repeat(0, min(limit, len(_orphans)))):
+        for orphan in map(pending.pop, repeat(0, min(limit, len(pending)))):
             if not _is_gone(orphan):
-                _orphans.append(orphan)
+                pending.append(orphan)
     except IndexError:
         # Another thread took the last one.
         pass
-    return len(_orphans)
+    return len(pending)
 
 
 def _is_gone(orphan: Orphan) -> bool:

@@ -49,6 +49,7 @@ __all__ = [
     "spawn",
     "spawn_error",
     "stage_name",
+    "summary_of",
     "take_job",
     "usage_bytes",
     "wait",
@@ -221,7 +222,7 @@ def run(
         The summary, by the FP_SUM_ indices of the header; or, when the spawn failed, one number, the negative errno.
 
     Raises:
-        BaseException: what a signal handler raised; the child has been ended and reaped.
+        BaseException: what a signal handler raised; the child has been ended and reaped; see `summary_of(job)`.
     """
     first, out, err = stdio
     native = job.native
@@ -257,7 +258,12 @@ def run(
     except BaseException:
         lib.fp_job_abort(native, _CTRL_C_GRACE_NS)
         raise
-    return _unpack(job.summary, _SUM_COUNT) if r == 0 else [r]  # type: ignore[no-any-return]
+    return _unpack(job.summary, _SUM_COUNT) if r == 0 else [r]
+
+
+def summary_of(job: Job) -> list[int]:
+    """Return the summary of a job that has ended or was broken off."""
+    return _unpack(job.summary, _SUM_COUNT)  # type: ignore[no-any-return]
 
 
 _fp_run = lib.fp_run

@@ -35,9 +35,7 @@ def spawn_error(plan: Any, number: int, child: Any) -> Exception:
     if number == ECANCELED and child.stage >= 32:
         how = f"by signal {detail}" if detail else "of something unknown"
         extra = f"the child died {how} before it could execute the program"
-    return errors.spawn_error(
-        number, stage, detail, argv=argv, filename=filename, searched=plan.searched, extra=extra
-    )
+    return errors.spawn_error(number, stage, detail, argv=argv, filename=filename, searched=plan.searched, extra=extra)
 
 
 def _look(candidates: list[bytes], number: int, detail: int) -> tuple[bytes | None, str]:

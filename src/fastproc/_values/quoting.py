@@ -31,3 +31,9 @@ def quote(text: str | bytes | PathLike[str] | PathLike[bytes]) -> str:
 def join(words: Iterable[str | bytes | PathLike[str] | PathLike[bytes]]) -> str:
     """Return the words as one line that a POSIX shell splits into the same words."""
     return " ".join(map(quote, words))
+
+
+def shortened(words: Iterable[str], length: int) -> str:
+    """Return the line cut to a length, for a message."""
+    text = join(words)
+    return text if len(text) <= length else f"{text[:length]}[...]"

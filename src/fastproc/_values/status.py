@@ -246,12 +246,12 @@ class Result:
 
     def __repr__(self) -> str:
         """Show the command and its status, and how much was captured."""
-        from fastproc._values.quoting import join
+        from fastproc._values.quoting import shortened
 
         sizes = [
             f", {name} {len(data)} bytes" for name, data in (("stdout", self.stdout), ("stderr", self.stderr)) if data
         ]
-        return f"<Result `{join(self.argv)}`: {self.status_text()}{''.join(sizes)}>"
+        return f"<Result `{shortened(self.argv, 200)}`: {self.status_text()}{''.join(sizes)}>"
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by the constructor's arguments."""
