@@ -117,6 +117,12 @@ def test_exit_error_text(given, text):
     assert str(errors.exit_error(given)) == text
 
 
+def test_exit_error_of_long_arguments_is_cut():
+    """A long line does not hide the status."""
+    text = str(errors.exit_error(result(argv=("x" * 5000,), stderr=b"")))
+    assert text == f"`{'x' * 1000}[...]`: exit status 2"
+
+
 def test_exit_error_of_much_stderr_shows_the_end():
     """A long stderr is cut at its start."""
     text = str(errors.exit_error(result(stderr=b"".join(b"line %d\n" % n for n in range(10_000)))))
