@@ -66,8 +66,10 @@ def mechanism(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways in which run() can work, forced: the bulk path in C, the Exchange in Python."""
+    import fastproc
+
     name: str = request.param
-    monkeypatch.setenv("FASTPROC_ENGINE", name)
+    monkeypatch.setattr(sys.modules[fastproc.run.__module__], "_FORCED_ENGINE", name)
     return name
 
 
