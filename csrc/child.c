@@ -108,11 +108,12 @@ static FP__BARE long step_ctty(struct fp__context *c)
 }
 
 /* From a background group TIOCSPGRP raises SIGTTOU, which would stop the child and freeze the parent: the signal is still
- * blocked here, and the mask is opened last (HAZARDS A6). */
+ * blocked here, and the mask is opened last (HAZARDS A6). The terminal is the controlling one that was asked for, or what
+ * becomes stdin; both still have the parent's numbers. */
 static FP__BARE long step_foreground(struct fp__context *c)
 {
     int32_t pgrp = (int32_t)fp__sys1(SYS_getpgid, 0);
-    return fp__sys3(SYS_ioctl, c->attr->ctty_fd, FP__TIOCSPGRP, &pgrp);
+    return fp__sys3(SYS_ioctl, c->tty_fd, FP__TIOCSPGRP, &pgrp);
 }
 
 static FP__BARE bool is_kept(struct fp__context *c, int32_t fd)

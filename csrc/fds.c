@@ -72,6 +72,25 @@ bool fp__fdmap_is_kept(const int32_t *keep, uint32_t nkeep, int32_t fd)
     return find(keep, nkeep, fd) >= 0;
 }
 
+/* A close-on-exec copy of fd, above 2, on a number that no move writes to; or a negative errno. */
+int fp__fd_copy_aside(int fd, const int32_t *keep, uint32_t nkeep)
+{
+    int floor = 3;
+    for (;;) {
+#if FP_LINUX
+        long copy = FP__TRY(FP_POINT_LIFT, fp__sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, floor));
+#else
+        long copy = fcntl(fd, F_DUPFD_CLOEXEC, floor);
+        if (copy < 0)
+            copy = -errno;
+#endif
+        if (copy < 0 || !fp__fdmap_is_kept(keep, nkeep, (int32_t)copy))
+            return (int)copy;
+        fp__close((int)copy);
+        floor = (int)copy + 1;
+    }
+}
+
 static int compare(const void *a, const void *b)
 {
     int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;

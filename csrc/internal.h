@@ -158,6 +158,7 @@ struct fp__context {
     int32_t report_fd;  /* fork_pipe; else -1 */
     int32_t gate_fd[2]; /* fork_pipe without CLONE_PIDFD; else -1 */
     int32_t parent_pid;
+    int32_t tty_fd; /* of FOREGROUND: the parent's number */
     bool sighand_cleared;
     uint64_t parent_mask;
     volatile struct fp__report *report;
@@ -176,6 +177,7 @@ int fp__child_attempt(void *attempt);
 void fp__fdmap_prepare(struct fp__context *context, int32_t *keep);
 bool fp__fdmap_is_kept(const int32_t *keep, uint32_t nkeep, int32_t fd);
 int fp__fd_lift(int fd, int floor);
+int fp__fd_copy_aside(int fd, const int32_t *keep, uint32_t nkeep);
 int fp__fd_highest(void);
 
 /* clone.c */

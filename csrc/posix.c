@@ -44,19 +44,10 @@ static int lift_sources(struct fp__context *c)
         struct fp__move *move = &c->moves[i];
         if (!move->lift)
             continue;
-        int floor = 3, fd;
-        do {
-            fd = fcntl(move->from, F_DUPFD_CLOEXEC, floor);
-            floor = fd + 1;
-            if (fd >= 0 && fp__fdmap_is_kept(c->keep, c->nkeep, fd)) {
-                /* A number that a dup2 writes to: closed again, the search goes on above it. */
-                fp__close(fd);
-                fd = -2;
-            }
-        } while (fd == -2);
+        int fd = fp__fd_copy_aside(move->from, c->keep, c->nkeep);
         if (fd < 0) {
             move->lift = 0;
-            return errno;
+            return -fd;
         }
         move->from = fd;
         move->lift = 2;

@@ -220,6 +220,7 @@ static long plan_stdio(struct spawn *s, const int stdio[3], int nonblock, struct
         if (from[i] < 0)
             return from[i];
     }
+    s->context.tty_fd = s->context.attr->flags & FP_ATTR_CTTY ? s->context.attr->ctty_fd : (int)from[0];
     for (int i = 0; i < 3; i++) {
         /* An inherited stream needs nothing unless it is close-on-exec. */
         if (from[i] == i && sys_fcntl(i, F_GETFD, 0) == 0)
@@ -330,10 +331,13 @@ static long make_report_pipe(struct spawn *s, int ends[2])
     long r = FP__TRY(FP_POINT_REPORT_PIPE, sys_pipe(ends));
     if (r < 0)
         return r;
-    /* Above every number that a move writes to: the child must not overwrite its own way to the parent (HAZARDS B2). */
-    int floor = s->context.keep[s->context.nkeep - 1] + 1;
     ends[0] = fp__fd_lift(ends[0], 3);
-    ends[1] = fp__fd_lift(ends[1], floor);
+    /* Off every number that a move writes to: the child must not overwrite its own way to the parent (HAZARDS B2). */
+    if (fp__fdmap_is_kept(s->context.keep, s->context.nkeep, ends[1])) {
+        int fd = fp__fd_copy_aside(ends[1], s->context.keep, s->context.nkeep);
+        fp__close(ends[1]);
+        ends[1] = fd;
+    }
     if (ends[0] >= 0 && ends[1] >= 0)
         return 0;
     r = ends[0] < 0 ? ends[0] : ends[1];

@@ -14,7 +14,7 @@ from fastproc import _native, errors
 from fastproc._engine import orphans
 from fastproc._engine.resolve import Opened, environment, resolve
 from fastproc._native import DEFAULT_ATTR, MECHANISMS, NO_PAIRS
-from fastproc._values.command import Command, _build, cmd
+from fastproc._values.command import Command, build, cmd
 from fastproc._values.options import NONE, normalise
 from fastproc._values.plan import STRING_MAX, lower, search, settle
 from fastproc._values.redirect import PIPE
@@ -73,7 +73,7 @@ def run(
             raise TypeError("program: a Command already has its arguments; use command.args(...)")
         command = program.options(**options) if options else program
     elif args or type(program) is str:
-        command = _build((program, *args), normalise(options) if options else NONE)  # type: ignore[arg-type]
+        command = build((program, *args), normalise(options) if options else NONE)  # type: ignore[arg-type]
     else:
         command = cmd(program, **options)  # type: ignore[arg-type]
     settled = command._options.settled

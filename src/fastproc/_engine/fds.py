@@ -65,6 +65,35 @@ class OwnedFd:
         """Become the owner of a descriptor; this object must have none, or this very one."""
         self._slot[0] = fd
 
+    def fill(self, call: Callable[..., int], *args: object) -> int:
+        """Become the owner of the descriptor that `call(*args)` returns; this object must have none.
+
+        `call` must be a function in C. The number then goes from the system call into its owner with no bytecode between
+        at which Ctrl-C could lose it.
+
+        Raises:
+            OSError: what the call raises.
+        """
+        for fd in map(call, *zip(args, strict=True)):
+            self._slot[0] = fd
+        return self.number
+
+    def lift(self) -> int:
+        """Move the descriptor out of the numbers 0 to 2, if it is there, and give its number.
+
+        Where the host runs with a closed stdin, stdout or stderr, an open of ours would otherwise become somebody's
+        standard stream (HAZARDS C8).
+
+        Raises:
+            OSError: EMFILE, fcntl(2); the descriptor is closed.
+        """
+        if 0 <= self.number < FIRST_FREE_FD:
+            import fcntl
+
+            with OwnedFd(self.detach()) as low:
+                self.fill(fcntl.fcntl, low.number, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
+        return self.number
+
     def detach(self) -> int:
         """Give the descriptor away: the caller closes it. -1 where there is none."""
         return self._slot.pop(0, EMPTY)
@@ -137,22 +166,3 @@ class PipeEnds:
             except OSError:
                 # Pipes have nothing to write back; the number is gone whatever close(2) said.
                 pass
-
-
-def lift(fd: int) -> int:
-    """Move a freshly opened descriptor out of the numbers 0 to 2 and give the number it has now.
-
-    The old one is closed, also on failure. Where the host runs with a closed stdin, stdout or stderr, an open of ours
-    would otherwise become somebody's standard stream (HAZARDS C8).
-
-    Raises:
-        OSError: EMFILE, fcntl(2).
-    """
-    if fd < 0 or fd >= FIRST_FREE_FD:
-        return fd
-    import fcntl
-
-    try:
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
-    finally:
-        os.close(fd)

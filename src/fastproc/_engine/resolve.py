@@ -8,12 +8,11 @@ Invariant: what this module opened is closed when its `Opened` is, and is never 
 from __future__ import annotations
 
 import os
-import select
 from errno import EAGAIN, EBUSY, ENXIO, ETIMEDOUT
 from time import monotonic, sleep
 
 from fastproc import errors
-from fastproc._engine.fds import OwnedFd, lift
+from fastproc._engine.fds import OwnedFd
 from fastproc._values.environment import Environment
 from fastproc._values.plan import lower, settle, stdio_number
 from fastproc._values.redirect import Append
@@ -61,16 +60,12 @@ class Opened:
         """
         owned = OwnedFd()
         self._fds.append(owned)
-        # The number goes from the call into its owner with no bytecode between at which Ctrl-C could lose it.
         try:
-            for fd in map(os.open, (path,), (flags,), (mode,)):
-                owned.adopt(fd)
+            owned.fill(os.open, path, flags, mode)
         except OSError:
             self._fds.remove(owned)
             raise
-        if owned.number < 3:
-            owned.adopt(lift(owned.detach()))
-        return owned.number
+        return owned.lift()
 
     def close(self) -> None:
         """Close everything. A file that could not be written says so to the child, not here."""
@@ -239,6 +234,8 @@ def _await_writer(fd: int, path: str, deadline: float | None) -> None:
     """
     if not _is_fifo(os.fstat(fd)):
         return
+    import select
+
     poller = select.poll()
     poller.register(fd, select.POLLIN)
     ready: list[tuple[int, int]] = []

@@ -116,7 +116,7 @@ def spawn(plan: Any, child: Child) -> None:
     """
     native, pairs = prepare(plan.settled, plan.fds)
     first, out, err = plan.stdio
-    argv = plan.command.argv
+    argv = plan.words
     audit("subprocess.Popen", argv[0], argv, plan.settled.cwd, None)
     r = lib.fp_spawn(
         native,

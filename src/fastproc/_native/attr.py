@@ -53,8 +53,6 @@ def make(spec: Mapping[str, Any]) -> Any:
     for name in _PLAIN:
         if name in spec:
             setattr(attr, name, spec[name])
-    if spec.get("foreground") and "ctty_fd" not in spec:
-        attr.ctty_fd = 0
     if "sigmask" in spec:
         mask = spec["sigmask"]
         if mask is None:

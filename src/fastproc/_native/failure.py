@@ -19,7 +19,7 @@ def spawn_error(plan: Any, number: int, child: Any) -> Exception:
     """Make the SpawnError of a spawn that gave -number and filled `child`."""
     stage = stage_name(child.stage)
     detail = child.detail
-    argv = plan.command.argv
+    argv = plan.words
     extra = ""
     filename: str | bytes | None = None
     if stage == "exec":

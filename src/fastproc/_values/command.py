@@ -46,7 +46,7 @@ class Command:
         """
         if isinstance(argv, (str, bytes)):
             raise TypeError("argv: must be a list or tuple of arguments, not one text; see cmd()")
-        return _build(tuple(argv), normalise(options) if options else NONE)
+        return build(tuple(argv), normalise(options) if options else NONE)
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -61,7 +61,7 @@ class Command:
 
     def args(self, *more: Text) -> Command:
         """Add arguments at the end."""
-        return _build(self._argv + more, self._options)
+        return build(self._argv + more, self._options)
 
     def options(self, **changes: Unpack[OptionsDict]) -> Command:
         """Change options; a default value undoes one."""
@@ -250,11 +250,12 @@ def cmd(program: Text | list[Text] | tuple[Text, ...], *args: Text, **options: U
         ValueError: no program, a NUL in an argument, or an impossible option.
     """
     if not args and isinstance(program, (list, tuple)):
-        return _build(tuple(program), normalise(options) if options else NONE)
-    return _build((program, *args), normalise(options) if options else NONE)  # type: ignore[arg-type]
+        return build(tuple(program), normalise(options) if options else NONE)
+    return build((program, *args), normalise(options) if options else NONE)  # type: ignore[arg-type]
 
 
-def _build(argv: tuple[Text, ...], options: Options) -> Command:
+def build(argv: tuple[Text, ...], options: Options) -> Command:
+    """Make a Command of checked options; what `cmd()` and the hot path of `run()` share."""
     try:
         text = "\0".join(argv)  # type: ignore[arg-type]
         blob = (text + "\0").encode(_ENCODING, _ERRORS)
@@ -282,4 +283,4 @@ def _refuse(argv: tuple[Text, ...]) -> None:
 
 
 def _restore(argv: tuple[str, ...], values: dict[str, Any]) -> Command:
-    return _build(argv, _options_module.make(values))
+    return build(argv, _options_module.make(values))

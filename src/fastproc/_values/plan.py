@@ -220,13 +220,6 @@ class Plan:
     stdio: Stdio
     words: tuple[str, ...]
 
-    @property
-    def command(self) -> Command:
-        """A command equal to the one that this was made from."""
-        from fastproc._values.command import _build
-
-        return _build(self.words, self.settled._options)
-
     def size_note(self, limit: int) -> str:
         """Say how much this hands to execve(2), for the message of E2BIG.
 
