@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from conftest import isolated
-from fastproc._engine.fds import OwnedFd, PipeEnds, lift
+from fastproc._engine.fds import OwnedFd, PipeEnds
 
 
 def _opened() -> int:
@@ -137,16 +137,26 @@ def test_pipe_ends_that_cannot_become_a_file_are_closed() -> None:
 
 def test_lift_leaves_other_numbers() -> None:
     """Only 0, 1 and 2 are moved."""
-    fd = _opened()
-    assert (lift(fd), lift(-1)) == (fd, -1)
-    os.close(fd)
+    with OwnedFd(_opened()) as owned:
+        fd = owned.number
+        assert (owned.lift(), OwnedFd().lift()) == (fd, -1)
+
+
+def test_fill_takes_what_a_call_returns() -> None:
+    """And nothing where it raises."""
+    owned = OwnedFd()
+    with pytest.raises(FileNotFoundError):
+        owned.fill(os.open, "/nosuch", os.O_RDONLY)
+    assert owned.closed
+    assert owned.fill(os.open, "/dev/null", os.O_RDONLY | os.O_CLOEXEC) == owned.number
+    owned.close()
 
 
 def lifted_numbers() -> list[object]:
     os.close(0)
-    first = _opened()
-    fd = lift(first)
-    found: list[object] = [first, fd >= 3, os.get_inheritable(fd)]
+    owned = OwnedFd(_opened())
+    first = owned.number
+    found: list[object] = [first, owned.lift() >= 3, os.get_inheritable(owned.number)]
     try:
         os.fstat(0)
     except OSError as error:

@@ -68,8 +68,8 @@ class OwnedFd:
     def fill(self, call: Callable[..., int], *args: object) -> int:
         """Become the owner of the descriptor that `call(*args)` returns; this object must have none.
 
-        `call` must be a function in C. The number then goes from the system call into its owner with no bytecode between
-        at which Ctrl-C could lose it.
+        `call` must be a function in C. The number then goes from the system call into its owner with no bytecode
+        between at which Ctrl-C could lose it.
 
         Raises:
             OSError: what the call raises.
