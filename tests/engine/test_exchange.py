@@ -371,6 +371,46 @@ def test_abort_leaves_nothing_on_the_reactor() -> None:
     reactor.close()
 
 
+def test_stop_that_is_refused_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that became another user may not be signalled; a later kill still works."""
+
+    def refuse(*_args: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    reactor = Reactor()
+    exchange = _begun(reactor, *SLEEP, capture=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(_native, "signal", refuse)
+        with pytest.raises(PermissionError):
+            exchange.stop()
+    assert exchange.flags == 0
+    exchange._grace = 0.0
+    exchange.stop()
+    while not exchange.done:
+        reactor.run_once(5)
+    assert (exchange.process.returncode, exchange.flags) == (-9, 4)
+    reactor.close()
+
+
+def test_report_without_data_reads_nothing() -> None:
+    """A stream that is reported ready and is not must neither block nor end."""
+    reactor = Reactor()
+    exchange = _begun(reactor, *SLEEP, capture=True)
+    exchange._on_stdout(0)
+    exchange._on_stderr(0)
+    assert not exchange.process.ends[STDOUT].closed
+    exchange.abort()
+    reactor.close()
+
+
+def test_system_without_large_pipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F_SETPIPE_SZ is Linux's."""
+    import fcntl
+
+    monkeypatch.delattr(fcntl, "F_SETPIPE_SZ")
+    assert len(run("head", "-c", "300000", "/dev/zero", stdout=PIPE).stdout or b"") == 300_000
+
+
 def test_every_action_of_the_table_is_known() -> None:
     """The table and the exchange cannot drift apart."""
     assert set(module._ACTIONS) == set(lifecycle.ACTIONS)

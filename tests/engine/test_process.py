@@ -20,6 +20,7 @@ import fastproc
 from conftest import isolated, wait_until
 from fastproc import PIPE, _native
 from fastproc._engine import orphans
+from fastproc._engine.fds import OwnedFd
 from fastproc._engine.process import Process
 from fastproc._engine.resolve import Opened, resolve
 from fastproc._values.command import cmd
@@ -317,6 +318,13 @@ def test_leaving_the_block_kills_and_reaps() -> None:
     assert state_of(process.pid) == ""
 
 
+def test_leaving_the_block_of_a_stolen_child_is_silent() -> None:
+    """It has ended; that nobody knows how is of no interest any more."""
+    with without_pidfd(start(EXIT(0))) as process:
+        os.waitpid(process.pid, 0)
+    assert process.returncode is None
+
+
 def test_detached_child_lives_on() -> None:
     """It is killed neither by leaving the block nor by dropping the handle, and reaped later."""
     with start(SLEEP) as process:
@@ -353,10 +361,25 @@ def test_dropped_children_warn_and_are_reaped_by_later_spawns() -> None:
 def test_orphans_of_a_fork_and_of_others_are_forgotten() -> None:
     """A forked copy of the list is not its children; what cannot be waited for is dropped."""
     with start(SLEEP) as process:
-        orphans.adopt((process.pid, type(process._pidfd)(), os.getpid() + 1))
-        orphans.adopt((1, type(process._pidfd)(), os.getpid()))
+        orphans.adopt((process.pid, OwnedFd(), os.getpid() + 1))
+        orphans.adopt((1, OwnedFd(), os.getpid()))
         assert orphans.reap() == 0
         assert process.poll() is None
+
+
+def test_orphans_taken_by_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list may become empty while it is gone through."""
+    taken: list[object] = []
+
+    def is_gone(orphan: object) -> bool:
+        taken.append(orphan)
+        orphans.pending.clear()
+        return True
+
+    monkeypatch.setattr(orphans, "_is_gone", is_gone)
+    for _ in range(3):
+        orphans.adopt((1, OwnedFd(), 0))
+    assert (orphans.reap(), len(taken)) == (0, 1)
 
 
 def test_finalizers_of_unfinished_handles_are_silent() -> None:

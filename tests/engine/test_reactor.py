@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from time import monotonic
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from conftest import isolated
@@ -293,6 +293,8 @@ def test_epoll_is_no_standard_stream() -> None:
 
 
 @given(st.one_of(st.floats(), st.integers(), st.none()))
+@example(10**400)
+@example(-(10**400))
 def test_instant_takes_any_number(seconds: float | None) -> None:
     """A time is an instant, never, or refused; nothing overflows (HAZARDS D19)."""
     if seconds is not None and seconds != seconds:

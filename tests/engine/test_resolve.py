@@ -88,6 +88,15 @@ def test_redirect_files_are_opened_in_the_parent(tmp_path: Path, opened: Opened)
         os.fstat(plan.stdio[0])
 
 
+def test_close_goes_on_after_an_error(opened: Opened) -> None:
+    """What close(2) says of a redirect is of no use here; the others must be closed all the same."""
+    plan = _resolve(opened, stdin="/dev/null", stdout="/dev/null")
+    os.close(plan.stdio[0])
+    opened.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(plan.stdio[1])
+
+
 def test_plain_command_opens_nothing(opened: Opened) -> None:
     """Numbers and constants need no I/O, and the plan is kept."""
     command = cmd("true", stdout=7, stderr=fastproc.STDOUT)
@@ -128,6 +137,7 @@ def test_directories_are_opened_without_reading_them(tmp_path: Path, opened: Ope
 
 def test_frozen_cgroup_is_refused(tmp_path: Path, opened: Opened) -> None:
     """A child born frozen would never reach its program, and hold us (HAZARDS A16)."""
+    assert _resolve(opened, cgroup=tmp_path).cgroup >= 3
     (tmp_path / "cgroup.freeze").write_text("0\n")
     assert _resolve(opened, cgroup=tmp_path).cgroup >= 3
     (tmp_path / "cgroup.freeze").write_text("1\n")
@@ -141,8 +151,8 @@ def test_frozen_cgroup_is_refused(tmp_path: Path, opened: Opened) -> None:
 def test_file_objects_give_their_descriptor(opened: Opened) -> None:
     """They are neither closed nor flushed: they are the caller's."""
     with open("/dev/null", "w") as file:
-        plan = _resolve(opened, stdout=file, fds={5: file})
-        assert (plan.stdio[1], plan.fds) == (file.fileno(), ((5, file.fileno()),))
+        plan = _resolve(opened, stdout=file, fds={5: file, 6: 2})
+        assert (plan.stdio[1], plan.fds) == (file.fileno(), ((5, file.fileno()), (6, 2)))
         opened.close()
         os.fstat(file.fileno())
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
+NOT_HELD = -2
+"""In the place of a pidfd, which may be -1."""
+
 READ_SIZE = 65_536
 """Bytes of one read: what a pipe holds by default (pipe(7))."""
 
@@ -111,7 +114,7 @@ class Exchange:
         self._chunks: dict[int, list[bytes]] = {}
         self._sizes = {STDOUT: 0, STDERR: 0}
         self._timers: dict[str, Timer] = {}
-        self._held: int | None = None
+        self._held = NOT_HELD
         self._pause = PAUSE_FIRST
 
     @property
@@ -209,8 +212,7 @@ class Exchange:
             self._step(lifecycle.EXITED)
             return
         # Readable with nothing to reap, under a tracer: looked at by a timer, never spun on (HAZARDS D6).
-        if self._held is not None:
-            self._reactor.unwatch(self._held)
+        self._reactor.unwatch(self._held)
         self._look_again()
 
     def _look_again(self) -> None:
@@ -300,8 +302,8 @@ class Exchange:
 
     def _let_go(self) -> None:
         """The pidfd is not needed any more."""
-        held, self._held = self._held, None
-        if held is not None:
+        held, self._held = self._held, NOT_HELD
+        if held != NOT_HELD:
             self._reactor.unwatch(held)
             self.process.release()
 
