@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -130,9 +131,25 @@ def test_exception_of_the_iterator_comes_out() -> None:
         yield b"x"
         raise LookupError("mine")
 
-    with pytest.raises(LookupError, match="mine"):
+    with pytest.raises(LookupError, match="mine") as caught:
         run(*CAT, capture=True, input=failing())
     assert observe.children() == before
+    result = caught.value.result  # type: ignore[attr-defined]
+    assert (result.returncode, result.killed) == (-9, "killed")
+
+
+def test_failed_input_is_not_taken_for_the_whole(tmp_path: Path) -> None:
+    """The child is killed before its stdin ends: it must not act on a part as if it were all."""
+    target = tmp_path / "target"
+
+    def failing() -> Iterator[bytes]:
+        yield b"x"
+        raise LookupError
+
+    for _ in range(5):
+        with pytest.raises(LookupError):
+            run("/bin/sh", "-c", f"cat >/dev/null; echo done >{target}", input=failing())
+        assert not target.exists()
 
 
 @pytest.mark.parametrize("item", ["text", 5, None])
@@ -239,16 +256,21 @@ def test_interrupt_kills_reaps_and_comes_out() -> None:
 
     before = signal.signal(signal.SIGALRM, interrupt)
     children = observe.children()
+    results = []
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
-        begun = monotonic()
-        with pytest.raises(KeyboardInterrupt):
-            run(*IGNORE_TERM, capture=True, input=iter([b"x"]))
+        for script in ("echo ready; exec sleep 60", "echo ready; sleep 0.11; echo end; exit 7"):
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            begun = monotonic()
+            with pytest.raises(KeyboardInterrupt) as caught:
+                run("/bin/sh", "-c", script, capture=True, input=iter([b"x"]))
+            assert monotonic() - begun < 0.3
+            assert observe.children() == children
+            results.append(caught.value.result)  # type: ignore[attr-defined]
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert monotonic() - begun < 0.3
-    assert observe.children() == children
+    assert (results[0].returncode, results[0].stdout, results[0].killed) == (-9, b"ready\n", "killed")
+    assert (results[1].returncode, results[1].stdout, results[1].killed) == (7, b"ready\nend\n", "")
 
 
 def test_failed_spawn_leaves_nothing() -> None:

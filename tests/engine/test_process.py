@@ -432,11 +432,13 @@ def test_abandon_leaves_a_child_that_cannot_be_killed_to_the_orphans(monkeypatch
     process.abandon()
 
 
-def test_abandon_with_patience_lets_it_end() -> None:
-    """The moment that a child gets after Ctrl-C."""
+def test_abandon_tells_whether_it_had_to_kill() -> None:
+    """A child that has ended by itself keeps its status."""
     process = start(EXIT(3))
-    process.abandon(5.0)
-    assert process.returncode == 3
+    wait_until(lambda: state_of(process.pid) == "Z")
+    assert (process.abandon(), process.returncode) == (False, 3)
+    process = start(SLEEP)
+    assert (process.abandon(), process.returncode) == (True, -9)
 
 
 def test_forked_copy_does_nothing() -> None:

@@ -122,6 +122,11 @@ class Exchange:
         """Whether the child is reaped, its streams are closed, and nothing is left with the reactor."""
         return self.state is lifecycle.DONE
 
+    @property
+    def input_failed(self) -> bool:
+        """Whether the iterator that gives the input has raised."""
+        return self._feeder.failed
+
     def open(self) -> None:
         """Begin, once the child exists."""
         ends = self.process.ends
@@ -151,11 +156,22 @@ class Exchange:
             patience: seconds in which the child may end by itself before it is killed.
         """
         try:
-            self._release()
             self._on_done = None
-            self.state = lifecycle.DONE
+            if patience > 0.0:
+                self._linger(monotonic() + patience)
+            self._release()
         finally:
-            self.process.abandon(patience)
+            if self.process.abandon():
+                self.flags |= KILLED
+            self.state = lifecycle.DONE
+
+    def _linger(self, until: float) -> None:
+        """Go on collecting, but not feeding. Stdin stays open: its end would tell the child that it has had it all."""
+        fd = self._open.pop(STDIN, None)
+        if fd is not None:
+            self._reactor.unwatch(fd)
+        while not self.done and (left := until - monotonic()) > 0.0:
+            self._reactor.run_once(left)
 
     def output(self, stream: int) -> bytes | None:
         """What was read from stdout (1) or stderr (2); None when that is not captured."""
@@ -342,7 +358,8 @@ def run_exchange(command: Command, settled: Settled) -> Result:
 
     Raises:
         SpawnError, ExitError, TimeoutExpired, ExitStatusUnknown: as `fastproc.run`.
-        BaseException: what a signal handler or the input's iterator raises; the child is killed and reaped.
+        BaseException: what a signal handler or the input's iterator raises. The child has been killed and reaped; the
+            Result up to then is in the exception's attribute `result`.
     """
     started = monotonic_ns()
     process = Process(command.argv)
@@ -363,8 +380,11 @@ def run_exchange(command: Command, settled: Settled) -> Result:
             while not exchange.done:
                 reactor.run_once()
         except BaseException as error:
-            # Ctrl-C in a terminal reaches the child too: it gets a moment to end by itself.
-            exchange.abort(CTRL_C_PATIENCE if isinstance(error, KeyboardInterrupt) else 0.0)
+            # Ctrl-C in a terminal reaches the child too: it gets a moment to end by itself. Not so when its input is
+            # incomplete because the iterator failed.
+            exchange.abort(0.0 if exchange.input_failed else CTRL_C_PATIENCE)
+            if process.final is not None and process.final.state != _native.WAIT_UNKNOWN:
+                error.result = make_result(exchange, settled, monotonic_ns() - started)  # type: ignore[attr-defined]
             raise
     result = make_result(exchange, settled, exchange.ended_ns - started)
     if result.timed_out:

@@ -19,16 +19,20 @@ FEED_SIZE = 1 << 20
 class Feeder:
     """The input of a child: bytes, or an iterable of them that is asked for more only when the child has read.
 
+    Attributes:
+        failed: whether the iterator raised, so that what was written is not all.
+
     Raises:
         TypeError: an item is not bytes-like.
     """
 
-    __slots__ = ("_chunk", "_count", "_items")
+    __slots__ = ("_chunk", "_count", "_items", "failed")
 
     def __init__(self, source: bytes | Iterable[bytes] | None) -> None:
         self._items: Iterator[bytes] | None = None
         self._chunk = memoryview(b"")
         self._count = 0
+        self.failed = False
         if isinstance(source, bytes):
             self._chunk = memoryview(source)
         elif source is not None:
@@ -57,6 +61,7 @@ class Feeder:
         """Take the next item that is not empty; False when there is none."""
         if self._items is None:
             return False
+        self.failed = True
         for item in self._items:
             try:
                 chunk = memoryview(item).cast("B")
@@ -65,9 +70,11 @@ class Feeder:
             self._count += 1
             if chunk:
                 self._chunk = chunk
-                return True
-        self._items = None
-        return False
+                break
+        else:
+            self._items = None
+        self.failed = False
+        return self._items is not None
 
 
 def write_quietly(fd: int, data: memoryview) -> int:

@@ -121,20 +121,19 @@ class Process:
             self._ends.adopt(child.fd[0], child.fd[1], child.fd[2])
             self._adopted = True
 
-    def abandon(self, patience: float = 0.0) -> None:
+    def abandon(self) -> bool:
         """Kill and reap the child, close everything. For error paths: raises nothing of its own, may be called twice.
 
-        A child that does not die within ABANDON_LIMIT is left to the list of orphans.
-
-        Args:
-            patience: seconds in which the child may end by itself before it is killed.
+        One that does not die within ABANDON_LIMIT is left to the list of orphans. Returns whether it was killed here.
         """
+        killed = False
         self._adopt()
         try:
             if self.pid > 0 and self.final is None and not self._is_foreign():
                 try:
-                    if patience <= 0.0 or self._wait(monotonic() + patience) is None:
+                    if self.poll() is None:
                         self.kill()
+                        killed = True
                         self._wait(monotonic() + ABANDON_LIMIT)
                 except (OSError, errors.ProcessError):
                     # The error on its way to the user is the one to tell.
@@ -143,6 +142,7 @@ class Process:
             self._detached = True
             if not self._is_foreign():
                 self._close_files()
+        return killed
 
     # -- what it is
 
