@@ -135,6 +135,9 @@ struct fp_attr {
 #define FP_STDIO_NULL -3
 #define FP_STDIO_STDOUT -4 /* stderr only: wherever stdout goes */
 #define FP_STDIO_STDERR -5 /* stdout only: wherever stderr goes */
+#define FP_STDIO_PARENT_STDOUT                                                                                         \
+    -6 /* the parent's own stdout, whichever stream is being set; /dev/null when it is closed */
+#define FP_STDIO_PARENT_STDERR -7
 
 /* What fp_spawn() gives. On failure pid, pidfd and the pipe ends are -1 and stage, detail say where it failed.
  * detail: the index of the descriptor pair, of the rlimit or of the PATH candidate. A child that died before exec without a
@@ -217,7 +220,9 @@ struct fp_job {
     struct fp_child child;
     struct fp_status status;
     int32_t flags;
-    int32_t error; /* errno of a read, write or poll that broke the exchange, else 0 */
+    int32_t
+        error; /* errno of a read, write, poll or SIGKILL that broke the exchange, else 0. After a refused SIGKILL the
+                    * child still runs, status.state says so, and its pidfd is the caller's. */
     int64_t started_ns;
     int64_t ended_ns;
     int64_t deadline_ns;

@@ -191,7 +191,9 @@ static int64_t keep_deadlines(struct fp_job *job)
         if (fp__now() < job->kill_ns)
             return job->kill_ns;
         job->flags |= FP_JOB_KILLED;
-        fp_signal(job->child.pidfd, job->child.pid, SIGKILL);
+        int r = fp_signal(job->child.pidfd, job->child.pid, SIGKILL);
+        if (r < 0 && r != -ESRCH)
+            job->error = -r; /* it runs as somebody else by now; waiting on would be for ever */
     }
     return -1;
 }
@@ -309,7 +311,7 @@ int fp_run_resume(struct fp_job *job, int64_t slice_ns)
         feed(job);
     while (result == FP_JOB_DONE && (!has_exited(job) || has_pipes(job))) {
         int64_t due = keep_deadlines(job);
-        if (has_exited(job) && !has_pipes(job))
+        if ((has_exited(job) && !has_pipes(job)) || (job->error == EPERM && (job->flags & FP_JOB_KILLED)))
             break;
         if (slice_end >= 0 && fp__now() >= slice_end)
             result = FP_JOB_AGAIN;
@@ -321,10 +323,12 @@ int fp_run_resume(struct fp_job *job, int64_t slice_ns)
         sigpipe_release(old, was_pending);
 #endif
     if (result == FP_JOB_DONE) {
-        close_end(job, 0);
-        if (job->child.pidfd >= 0)
+        for (int i = 0; i < 3; i++)
+            close_end(job, i);
+        if (job->child.pidfd >= 0 && has_exited(job)) {
             fp__close(job->child.pidfd);
-        job->child.pidfd = -1;
+            job->child.pidfd = -1;
+        }
         job->live = 0;
         summarise(job);
     }

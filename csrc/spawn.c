@@ -198,8 +198,9 @@ static long source(struct spawn *s, const int stdio[3], int slot, int *stage)
         return choice;
     if (choice == FP_STDIO_PIPE)
         return s->child_end[slot];
-    if (choice == FP_STDIO_INHERIT && sys_fcntl(slot, F_GETFD, 0) >= 0)
-        return slot;
+    int inherited = choice == FP_STDIO_PARENT_STDOUT ? 1 : choice == FP_STDIO_PARENT_STDERR ? 2 : slot;
+    if (choice != FP_STDIO_NULL && sys_fcntl(inherited, F_GETFD, 0) >= 0)
+        return inherited;
     *stage = FP_STAGE_NULL;
     return open_null(s);
 }

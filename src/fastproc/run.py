@@ -12,11 +12,23 @@ from time import monotonic
 
 from fastproc import _native, errors
 from fastproc._engine import orphans
+from fastproc._engine.fds import OwnedFd
 from fastproc._engine.resolve import Opened, environment, resolve
-from fastproc._native import DEFAULT_ATTR, MECHANISMS, NO_PAIRS
-from fastproc._values.command import Command, build, cmd
-from fastproc._values.options import NONE, normalise
-from fastproc._values.plan import STRING_MAX, lower, search, settle
+from fastproc._native import (
+    DEFAULT_ATTR,
+    MECHANISMS,
+    NO_PAIRS,
+    SLICE_NS,
+    SUM_COUNT,
+    fp_run,
+    fp_run_resume,
+    jobs,
+    new_job,
+    unpack,
+)
+from fastproc._values.command import ENCODING, ENCODING_ERRORS, Command, build, cmd
+from fastproc._values.options import CAPTURE, NONE, normalise
+from fastproc._values.plan import STDIO_PIPE, STRING_MAX, lower, search, settle, settle_options
 from fastproc._values.redirect import PIPE
 from fastproc._values.status import CORE_DUMPED, TIMED_OUT, Result
 
@@ -68,61 +80,119 @@ def run(
     >>> fastproc.run("echo", "hello", capture=True).stdout
     b'hello\n'
     """
+    # The hot path, for what needs no Plan, is one function on purpose: Python's share of a run is cold code, as the
+    # caches have just served another process, and each further function and object costs several times what it does in
+    # a loop (it was half as much again of what fp_run() adds to a bare vfork loop).
+    argv: tuple[str, ...]
+    command: Command | None
     if type(program) is Command:
         if args:
             raise TypeError("program: a Command already has its arguments; use command.args(...)")
         command = program.options(**options) if options else program
-    elif args or type(program) is str:
-        command = build((program, *args), normalise(options) if options else NONE)  # type: ignore[arg-type]
+        argv = command._argv
+        blob = command._blob
+        settled = command._options.settled or settle(command)
     else:
-        command = cmd(program, **options)  # type: ignore[arg-type]
-    settled = command._options.settled
-    if settled is None:
-        settled = settle(command)
-    if not settled.plain or _FORCED_ENGINE:
-        return _run_general(command, settled)
-
+        command = None
+        chosen = NONE if not options else CAPTURE if options == _ONLY_CAPTURE else normalise(options)
+        argv = (program, *args)  # type: ignore[arg-type]
+        try:
+            blob = ("\0".join(argv) + "\0").encode(ENCODING, ENCODING_ERRORS)
+            plainly = blob.count(0) == len(argv)
+        except (TypeError, UnicodeEncodeError):
+            plainly = False
+        if not plainly or blob[0] == 0:
+            # Not all str, or not possible, which it will say.
+            command = build(argv, chosen) if args or not isinstance(program, (list, tuple)) else cmd(program, **options)
+            argv = command._argv
+            blob = command._blob
+        settled = chosen.settled or settle_options(chosen)
+    env = environment()
+    env_blob = env.blob
+    if not settled.plain or _FORCED_ENGINE or len(blob) > STRING_MAX or len(env_blob) > STRING_MAX:
+        return _run_general(command or build(argv, chosen), settled)
     if orphans.pending:
         orphans.reap()
-    # The hot path: what a plain command needs, without a Plan. Python's share of a run is mostly cold code, as the
-    # caches have just served another process: each call and object here costs several times what it does in a loop.
-    env = environment()
-    argv = command._argv
-    blob = command._blob
-    if len(blob) > STRING_MAX or len(env.blob) > STRING_MAX:
-        return _run_general(command, settled)
     if "/" in argv[0]:
-        paths, npaths = blob, 1
+        paths = blob
+        npaths = 1
     else:
         paths, npaths, _ = search(blob[: blob.index(0) + 1], env, env)
     audit("subprocess.Popen", argv[0], argv, None, None)
-    job = _native.take_job()
+    job = jobs.pop() if jobs else _take_job()
+    native, summary, usage, out_buffer, err_buffer = job
+    first, out, err = settled.stdio  # type: ignore[misc]
+    data = settled.input or b""
     try:
-        summary = _native.run(
-            job,
+        r = fp_run(
             DEFAULT_ATTR,
             paths,
             npaths,
             blob,
             len(argv),
-            env.blob,
+            env_blob,
             env.count,
             -1,
             -1,
-            settled.stdio,  # type: ignore[arg-type]
+            first,
+            out,
+            err,
             NO_PAIRS,
             0,
-            settled.input or b"",  # type: ignore[arg-type]
+            data,
+            len(data),  # type: ignore[arg-type]
             settled.timeout_ns,
             settled.grace_ns,
             settled.drain_ns,
+            0,  # comes back as soon as the program runs: what follows is done meanwhile
+            native,
         )
+        result = _new(Result)
+        result.argv = argv
+        result.stdout = b"" if out == STDIO_PIPE else None
+        result.stderr = b"" if err == STDIO_PIPE else None
+        result.mechanism = "clone3_vm"
+        result.mechanism_refused = _NONE_REFUSED
+        result._flags = 0
+        result._ok_codes = settled.ok_codes
+        if r > 0:
+            r = fp_run_resume(native, SLICE_NS)
+            if r > 0:
+                r = _native.resume(job)
     except BaseException as error:
-        _keep_output(error, command, settled, job)
+        _keep_output(error, argv, settled, job)
         raise
-    if len(summary) == 1:
-        raise _native.spawn_error(lower(command, env), -summary[0], job.child)
-    return _finish(command, settled, job, summary)
+    if r < 0:
+        raise _native.spawn_error(lower(command or build(argv, chosen), env), -r, _native.job_child(job))
+    state, returncode, flags, _, broken, pid, mechanism, duration_ns, out_size, err_size, on_heap = unpack(
+        summary, SUM_COUNT
+    )
+    if returncode or flags or broken or on_heap or state != 1 or mechanism != 1 or settled.ok_codes is not _OK:
+        return _finish(argv, settled, job)
+    result.returncode = 0
+    result.pid = pid
+    result._duration_ns = duration_ns
+    result._usage = usage[:]
+    if out_size:
+        result.stdout = out_buffer[:out_size]
+    if err_size:
+        result.stderr = err_buffer[:err_size]
+    jobs.append(job)
+    return result
+
+
+_OK = settle_options(NONE).ok_codes
+_ONLY_CAPTURE = {"capture": True}
+_NONE_REFUSED: dict[str, str] = {}
+_new = object.__new__
+
+
+def _take_job() -> Job:
+    """Return a job from the pool, which another thread may have emptied in the meantime, or a new one."""
+    try:
+        return jobs.pop()
+    except IndexError:
+        return new_job()
 
 
 def _run_general(command: Command, settled: Settled) -> Result:
@@ -134,15 +204,15 @@ def _run_general(command: Command, settled: Settled) -> Result:
         return _run_exchange(command, settled)
     if _FORCED_ENGINE == "exchange":
         return _run_exchange(command, settled)
+    argv = command._argv
     opened = Opened()
     try:
         plan, timeout_ns = _resolve(command, settled, opened)
         attr, pairs = _native.prepare(settled, plan.fds)
-        audit("subprocess.Popen", command._argv[0], command._argv, settled.cwd, command._options.get("env"))
-        job = _native.take_job()
+        audit("subprocess.Popen", argv[0], argv, settled.cwd, command._options.get("env"))
+        job = _take_job()
         try:
-            summary = _native.run(
-                job,
+            r = fp_run(
                 attr,
                 plan.paths,
                 plan.npaths,
@@ -152,22 +222,27 @@ def _run_general(command: Command, settled: Settled) -> Result:
                 plan.envc,
                 plan.cwd,
                 plan.cgroup,
-                plan.stdio,
+                *plan.stdio,
                 pairs,
                 len(plan.fds),
                 data,
+                len(data),
                 timeout_ns,
                 settled.grace_ns,
                 settled.drain_ns,
+                SLICE_NS,
+                job[0],
             )
+            if r > 0:
+                r = _native.resume(job)
         except BaseException as error:
-            _keep_output(error, command, settled, job)
+            _keep_output(error, argv, settled, job)
             raise
-        if len(summary) == 1:
-            raise _native.spawn_error(plan, -summary[0], job.child)
+        if r < 0:
+            raise _native.spawn_error(plan, -r, _native.job_child(job))
     finally:
         opened.close()
-    return _finish(command, settled, job, summary)
+    return _finish(argv, settled, job)
 
 
 def _resolve(command: Command, settled: Settled, opened: Opened) -> tuple[Plan, int]:
@@ -180,54 +255,55 @@ def _resolve(command: Command, settled: Settled, opened: Opened) -> tuple[Plan, 
     return plan, max(0, int((deadline - monotonic()) * 1e9))
 
 
-def _keep_output(error: BaseException, command: Command, settled: Settled, job: Job) -> None:
-    """Put what was read before an interrupt into the exception, as `error.result`."""
-    summary = _native.summary_of(job)
+def _keep_output(error: BaseException, argv: tuple[str, ...], settled: Settled, job: Job) -> None:
+    """End an interrupted run, and put what was read before into the exception, as `error.result`."""
+    summary = _native.abort(job)
     if summary[5] > 0:
-        error.result = _result(command, settled, job, summary)  # type: ignore[attr-defined]
+        error.result = _result(argv, settled, job, summary)  # type: ignore[attr-defined]
 
 
-def _result(command: Command, settled: Settled, job: Job, summary: list[int]) -> Result:
+def _result(argv: tuple[str, ...], settled: Settled, job: Job, summary: list[int]) -> Result:
     """Make the Result of a job that has ended."""
     state, returncode, flags, core_dumped, _, pid, mechanism, duration_ns, out_size, err_size, _ = summary
     _, out_stream, err_stream = settled.streams
     swapped = settled.swapped
     if swapped:
         out_size, err_size = err_size, out_size
-    result = _new(Result)
-    result.argv = command._argv
-    result.returncode = returncode
-    # What the parent's pipe of that name gave, or None without one.
-    result.stdout = (job.output(swapped, out_size) if out_size else b"") if out_stream is PIPE else None
-    result.stderr = (job.output(not swapped, err_size) if err_size else b"") if err_stream is PIPE else None
-    result.pid = pid
-    result.mechanism = MECHANISMS[mechanism]
-    result.mechanism_refused = _NONE_REFUSED if mechanism == 1 else _native.refused()
-    result._duration_ns = duration_ns
-    result._usage = job.usage[:] if state == 1 else None
-    result._flags = flags | CORE_DUMPED if core_dumped else flags
-    result._ok_codes = settled.ok_codes
-    return result
+    return Result(
+        argv,
+        returncode,
+        # What the parent's pipe of that name gave, or None without one.
+        _native.output(job, swapped, out_size) if out_stream is PIPE else None,
+        _native.output(job, not swapped, err_size) if err_stream is PIPE else None,
+        pid,
+        duration_ns,
+        job[2][:] if state == _native.WAIT_EXITED else None,
+        MECHANISMS[mechanism],
+        flags | CORE_DUMPED if core_dumped else flags,
+        settled.ok_codes,
+        None if mechanism == 1 else _native.refused(),
+    )
 
 
-def _finish(command: Command, settled: Settled, job: Job, summary: list[int]) -> Result:
+def _finish(argv: tuple[str, ...], settled: Settled, job: Job) -> Result:
     """Make the Result of a finished job, give the job back, and raise what is to be raised."""
-    result = _result(command, settled, job, summary)
-    _native.give_job(job, summary[10])
-    error = summary[4]
-    if error:
-        raise OSError(error, f"{os.strerror(error)}: while exchanging data with {command.argv[0]!r}")
+    summary = unpack(job[1], SUM_COUNT)
+    result = _result(argv, settled, job, summary)
+    broken = summary[4]
+    if broken and summary[0] == _native.WAIT_RUNNING:
+        # A set-user-ID program is out of our reach (kill(2)); it is reaped by a later spawn, when it ends.
+        orphans.adopt((result.pid, OwnedFd(_native.job_child(job).pidfd), os.getpid()))
+        raise PermissionError(broken, f"{os.strerror(broken)}: cannot kill {argv[0]!r} (pid {result.pid}), it runs on")
+    _native.give_job(job)
+    if broken:
+        raise OSError(broken, f"{os.strerror(broken)}: while exchanging data with {argv[0]!r}")
     if summary[0] == _native.WAIT_UNKNOWN:
-        raise errors.ExitStatusUnknown(result.pid, command.argv, result.stdout, result.stderr)
+        raise errors.ExitStatusUnknown(result.pid, argv, result.stdout, result.stderr)
     if summary[2] & TIMED_OUT:
-        raise errors.timeout_expired(command.argv, settled.timeout_ns / 1e9, result)
+        raise errors.timeout_expired(argv, settled.timeout_ns / 1e9, result)
     if settled.check and result.returncode not in settled.ok_codes:
         raise errors.exit_error(result)
     return result
-
-
-_new = object.__new__
-_NONE_REFUSED: dict[str, str] = {}
 
 
 def _run_exchange(command: Command, settled: Settled) -> Result:

@@ -23,6 +23,8 @@ HEADER = (ROOT / "csrc" / "fastproc.h").read_text()
         ("FP_STDIO_NULL", plan.STDIO_NULL),
         ("FP_STDIO_STDOUT", plan.STDIO_STDOUT),
         ("FP_STDIO_STDERR", plan.STDIO_STDERR),
+        ("FP_STDIO_PARENT_STDOUT", plan.STDIO_PARENT_STDOUT),
+        ("FP_STDIO_PARENT_STDERR", plan.STDIO_PARENT_STDERR),
         ("FP_JOB_TIMED_OUT", status.TIMED_OUT),
         ("FP_JOB_TERMINATED", status.TERMINATED),
         ("FP_JOB_KILLED", status.KILLED),

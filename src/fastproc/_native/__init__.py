@@ -21,36 +21,44 @@ if TYPE_CHECKING:
     from typing import Any
 
     Child = Any
+    Job = tuple[Any, Any, Any, Any, Any]
     Status = Any
 
 __all__ = [
+    "DEFAULT_ATTR",
+    "MECHANISMS",
     "NOHANG",
+    "NO_PAIRS",
+    "SLICE_NS",
+    "SUM_COUNT",
     "WAIT_CONTINUED",
     "WAIT_EXITED",
     "WAIT_RECOVERED",
     "WAIT_RUNNING",
     "WAIT_STOPPED",
     "WAIT_UNKNOWN",
-    "Job",
+    "abort",
     "close",
-    "DEFAULT_ATTR",
-    "MECHANISMS",
-    "NO_PAIRS",
     "features",
     "force",
+    "fp_run",
+    "fp_run_resume",
     "give_job",
+    "job_child",
+    "jobs",
     "mechanism_name",
     "new_child",
+    "new_job",
     "new_status",
-    "refused",
+    "output",
     "prepare",
-    "run",
+    "refused",
+    "resume",
     "signal",
     "spawn",
     "spawn_error",
     "stage_name",
-    "summary_of",
-    "take_job",
+    "unpack",
     "usage_bytes",
     "wait",
 ]
@@ -141,7 +149,7 @@ def spawn(plan: Any, child: Child) -> None:
 
 # -- the bulk path
 
-_SLICE_NS = 50_000_000
+SLICE_NS = 50_000_000
 """The longest that the main thread stays in C. A signal ends the wait at once, except one that arrives in the moment
 between leaving Python and starting to wait: that one is seen at the end of the slice."""
 
@@ -149,126 +157,62 @@ _CTRL_C_GRACE_NS = 40_000_000
 """What an interrupted child gets to end by itself: Ctrl-C in a terminal reaches it too."""
 
 _JOBS_KEPT = 8
-_jobs: list[Job] = []
 
 
-class Job:
-    """A struct fp_job with its buffers, used again and again, and views of its parts made once.
+def new_job() -> Job:
+    """Return a struct fp_job with the views of its parts that a run needs, made once: it is used again and again.
 
-    Attributes:
-        fixed: the fixed buffers of stdout and stderr.
-        usage: the struct fp_usage.
-        child: the struct fp_child, which says where a spawn failed.
+    A tuple, as it is taken apart on every run: the struct, its summary, its struct fp_usage, its fixed buffers for
+    stdout and for stderr.
     """
-
-    __slots__ = ("child", "fixed", "native", "summary", "usage")
-
-    def __init__(self) -> None:
-        # The destructor is for a job that an interrupt left between two bytecodes: its child is killed and reaped.
-        native = self.native = ffi.gc(_new(_JOB), lib.fp_job_close)
-        self.summary = native.summary
-        self.child = native.child
-        self.fixed = tuple(_buffer(native.sink[index].fixed) for index in (0, 1))
-        self.usage = _buffer(ffi.addressof(native.status, "usage"))
-
-    def output(self, index: int, size: int) -> bytes:
-        """Return the `size` bytes that were read from stdout (0) or stderr (1)."""
-        heap = self.native.sink[index].heap
-        return _buffer(heap, size)[:] if heap else self.fixed[index][:size]  # type: ignore[no-any-return]
+    # The destructor is for a job that an interrupt left between two bytecodes: its child is killed and reaped.
+    native = ffi.gc(_new(_JOB), lib.fp_job_close)
+    usage = _buffer(ffi.addressof(native.status, "usage"))
+    return native, native.summary, usage, _buffer(native.sink[0].fixed), _buffer(native.sink[1].fixed)
 
 
-def take_job() -> Job:
-    """Return a job from the pool, or a new one."""
-    try:
-        return _jobs.pop()
-    except IndexError:
-        return Job()
-
-
-def give_job(job: Job, on_heap: int) -> None:
+def give_job(job: Job) -> None:
     """Give a finished job back. One that is not given back is freed when it is dropped."""
-    if on_heap:
-        lib.fp_job_close(job.native)
-    if len(_jobs) < _JOBS_KEPT:
-        _jobs.append(job)
+    if job[1][lib.FP_SUM_ON_HEAP]:
+        lib.fp_job_close(job[0])
+    if len(jobs) < _JOBS_KEPT:
+        jobs.append(job)
 
 
+def job_child(job: Job) -> Child:
+    """Return the struct fp_child, which says where a spawn failed."""
+    return job[0].child
+
+
+def output(job: Job, index: int, size: int) -> bytes:
+    """Return the `size` bytes that were read from stdout (0) or stderr (1), when they are on the heap or not."""
+    heap = job[0].sink[index].heap
+    return _buffer(heap, size)[:] if heap else job[3 + index][:size]  # type: ignore[no-any-return]
+
+
+def resume(job: Job) -> int:
+    """Go on with a run that came back because a signal arrived or its slice was over; to its end."""
+    # Only the main thread runs signal handlers; others need not come back (signal(7), Python's signal module).
+    slice_ns = SLICE_NS if get_native_id() == os.getpid() else -1
+    r = lib.FP_JOB_AGAIN
+    while r > 0:
+        r = lib.fp_run_resume(job[0], slice_ns)
+    return r  # type: ignore[no-any-return]
+
+
+def abort(job: Job) -> list[int]:
+    """End an interrupted run: the child is killed and reaped. Return the summary, with pid 0 without a child."""
+    lib.fp_job_abort(job[0], _CTRL_C_GRACE_NS)
+    return unpack(job[1], SUM_COUNT)  # type: ignore[no-any-return]
+
+
+jobs: list[Job] = []
 DEFAULT_ATTR = _attr.DEFAULT
 NO_PAIRS = _NULL
-
-
-def run(
-    job: Job,
-    attr: Any,
-    paths: bytes,
-    npaths: int,
-    argv: bytes,
-    argc: int,
-    env: bytes,
-    envc: int,
-    cwd: int,
-    cgroup: int,
-    stdio: tuple[int, int, int],
-    pairs: Any,
-    npairs: int,
-    data: bytes,
-    timeout_ns: int,
-    grace_ns: int,
-    drain_ns: int,
-) -> list[int]:
-    """Run a child to its end in C: feed `data`, collect, wait, keep the deadline.
-
-    Returns:
-        The summary, by the FP_SUM_ indices of the header; or, when the spawn failed, one number, the negative errno.
-
-    Raises:
-        BaseException: what a signal handler raised; the child has been ended and reaped; see `summary_of(job)`.
-    """
-    first, out, err = stdio
-    native = job.native
-    try:
-        r = _fp_run(
-            attr,
-            paths,
-            npaths,
-            argv,
-            argc,
-            env,
-            envc,
-            cwd,
-            cgroup,
-            first,
-            out,
-            err,
-            pairs,
-            npairs,
-            data,
-            len(data),
-            timeout_ns,
-            grace_ns,
-            drain_ns,
-            _SLICE_NS,
-            native,
-        )
-        if r > 0:
-            # Only the main thread runs signal handlers; others need not come back (signal(7), Python's signal module).
-            slice_ns = _SLICE_NS if get_native_id() == os.getpid() else -1
-            while r > 0:
-                r = lib.fp_run_resume(native, slice_ns)
-    except BaseException:
-        lib.fp_job_abort(native, _CTRL_C_GRACE_NS)
-        raise
-    return _unpack(job.summary, _SUM_COUNT) if r == 0 else [r]
-
-
-def summary_of(job: Job) -> list[int]:
-    """Return the summary of a job that has ended or was broken off."""
-    return _unpack(job.summary, _SUM_COUNT)  # type: ignore[no-any-return]
-
-
-_fp_run = lib.fp_run
-_unpack = ffi.unpack
-_SUM_COUNT: int = lib.FP_SUM_COUNT
+SUM_COUNT: int = lib.FP_SUM_COUNT
+fp_run = lib.fp_run
+fp_run_resume = lib.fp_run_resume
+unpack = ffi.unpack
 
 
 # -- a child

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from fastproc._values.plan import Plan
     from fastproc._values.status import Result
 
-_ENCODING = getfilesystemencoding()
-_ERRORS = getfilesystemencodeerrors()
+ENCODING = getfilesystemencoding()
+ENCODING_ERRORS = getfilesystemencodeerrors()
 
 
 class Command:
@@ -258,10 +258,10 @@ def build(argv: tuple[Text, ...], options: Options) -> Command:
     """Make a Command of checked options; what `cmd()` and the hot path of `run()` share."""
     try:
         text = "\0".join(argv)  # type: ignore[arg-type]
-        blob = (text + "\0").encode(_ENCODING, _ERRORS)
+        blob = (text + "\0").encode(ENCODING, ENCODING_ERRORS)
     except (TypeError, UnicodeEncodeError):
         argv = tuple(check_text(f"argument {index}", item) for index, item in enumerate(argv))
-        blob = ("\0".join(argv) + "\0").encode(_ENCODING, _ERRORS)  # type: ignore[arg-type]
+        blob = ("\0".join(argv) + "\0").encode(ENCODING, ENCODING_ERRORS)  # type: ignore[arg-type]
     # HAZARDS F5, F8.
     if blob.count(0) != len(argv) or blob[0] == 0:
         _refuse(argv)

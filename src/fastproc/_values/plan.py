@@ -30,6 +30,8 @@ STDIO_PIPE = -2
 STDIO_NULL = -3
 STDIO_STDOUT = -4
 STDIO_STDERR = -5
+STDIO_PARENT_STDOUT = -6
+STDIO_PARENT_STDERR = -7
 
 _SPECIAL = {int(PIPE): STDIO_PIPE, int(DEVNULL): STDIO_NULL, int(STDOUT): STDIO_STDOUT, int(STDERR): STDIO_STDERR}
 
@@ -239,7 +241,11 @@ _new = object.__new__
 
 def settle(command: Command) -> Settled:
     """Return what a command's options mean; made once."""
-    options = command._options
+    return settle_options(command._options)
+
+
+def settle_options(options: Options) -> Settled:
+    """Return what options mean; made once for all commands that have them."""
     settled = options.settled
     if settled is None:
         settled = options.settled = Settled(options)
@@ -358,9 +364,13 @@ def stdio_number(stream: Stream) -> int | None:
 
 
 def _swapped(stdio: Stdio) -> Stdio:
-    """Exchange the places of stdout and stderr; an inherited one is then the parent's descriptor of the other."""
+    """Exchange the places of stdout and stderr; an inherited one is then the parent's own of the other name."""
     first, out, err = stdio
-    return first, 2 if err == STDIO_INHERIT else err, 1 if out == STDIO_INHERIT else out
+    return (
+        first,
+        STDIO_PARENT_STDERR if err == STDIO_INHERIT else err,
+        STDIO_PARENT_STDOUT if out == STDIO_INHERIT else out,
+    )
 
 
 def _own_environment(values: Mapping[str, Any]) -> Environment | None:
