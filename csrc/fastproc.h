@@ -135,8 +135,8 @@ struct fp_attr {
 #define FP_STDIO_NULL -3
 #define FP_STDIO_STDOUT -4 /* stderr only: wherever stdout goes */
 #define FP_STDIO_STDERR -5 /* stdout only: wherever stderr goes */
-#define FP_STDIO_PARENT_STDOUT                                                                                         \
-    -6 /* the parent's own stdout, whichever stream is being set; /dev/null when it is closed */
+/* The parent's own stream of that name, whichever is being set; /dev/null when it is closed. */
+#define FP_STDIO_PARENT_STDOUT -6
 #define FP_STDIO_PARENT_STDERR -7
 
 /* What fp_spawn() gives. On failure pid, pidfd and the pipe ends are -1 and stage, detail say where it failed.

@@ -21,7 +21,7 @@ from programs import Probed, Programs
 
 ROOT = Path(__file__).resolve().parent.parent
 MECHANISMS = ("clone3_vm", "clone_vm", "clone", "posix_spawn", "fork_pipe")
-ENGINES = ("bulk", "exchange")
+ENGINES = ("plain", "bulk", "exchange")
 
 
 def wait_until(condition: Callable[[], Any], timeout: float = 5.0) -> Any:
@@ -65,11 +65,11 @@ def mechanism(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways in which run() can work, forced: the bulk path in C, the Exchange in Python."""
+    """Each way in which run() can work, forced: without a Plan, with one, and by the Exchange in Python."""
     import fastproc
 
     name: str = request.param
-    monkeypatch.setattr(sys.modules[fastproc.run.__module__], "_FORCED_ENGINE", name)
+    monkeypatch.setattr(sys.modules[fastproc.run.__module__], "_FORCED_ENGINE", "" if name == "plain" else name)
     return name
 
 

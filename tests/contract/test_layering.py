@@ -1,0 +1,115 @@
+"""Who may import whom: the layers of ARCHITECTURE.md, read from the source."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+FILES = sorted((SOURCE / "fastproc").rglob("*.py"))
+
+LAYERS = {
+    "fastproc.errors": 0,
+    "fastproc._subprocess_errors": 0,
+    "fastproc._native": 1,
+    "fastproc._values": 2,
+    "fastproc._engine": 3,
+    "fastproc.run": 5,
+    "fastproc": 6,
+}
+
+# Upward imports inside a function, each with its reason.
+ALLOWED = {
+    ("fastproc._values.command", "fastproc.run"): "Command.run() and start() are run() and start()",
+    ("fastproc._subprocess_errors", "fastproc._values.quoting"): "a message shows the command as a shell line",
+    ("fastproc.errors", "fastproc._values.quoting"): "a message shows the command as a shell line",
+}
+
+# Outside names that only these may use.
+ONLY = {
+    "subprocess": {"fastproc._subprocess_errors"},
+    "cffi": set(),
+    "select": {"fastproc._engine"},
+    "time": {"fastproc._engine", "fastproc.run"},
+    "asyncio": set(),
+    "psutil": set(),
+    "threading": set(),
+}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def owner(name: str, table: dict[str, int]) -> str | None:
+    """The longest entry of the table that the dotted name is, or is inside of."""
+    found = [entry for entry in table if name == entry or name.startswith(entry + ".")]
+    return max(found, key=len) if found else None
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    """Every imported module, but not what is imported for type checkers alone."""
+    skipped: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            skipped.update(child for statement in node.body for child in ast.walk(statement))
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                is_module = (SOURCE / inner.replace(".", "/")).with_suffix(".py").exists() or (
+                    SOURCE / inner.replace(".", "/")
+                ).is_dir()
+                yield inner if is_module else node.module
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_imports_point_down(path: Path) -> None:
+    """A module imports only from its own layer or below, or is named here with the reason."""
+    name = module_name(path)
+    mine = owner(name, LAYERS)
+    assert mine is not None, f"{name} has no layer: add it to the table and to ARCHITECTURE.md"
+    wrong = []
+    for imported in imports(ast.parse(path.read_text("utf-8"))):
+        theirs = owner(imported, LAYERS)
+        if theirs is None or imported == "fastproc":
+            continue
+        upward = LAYERS[theirs] > LAYERS[mine]
+        # The pure values and the door to C do not know each other.
+        sideways = {mine, theirs} == {"fastproc._native", "fastproc._values"}
+        if (upward or sideways) and (name, imported) not in ALLOWED:
+            wrong.append(imported)
+    assert wrong == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_what_only_some_may_use(path: Path) -> None:
+    """Only the engine waits and reads clocks, only one file imports subprocess, nothing imports asyncio or psutil."""
+    name = module_name(path)
+    wrong = [
+        imported
+        for imported in imports(ast.parse(path.read_text("utf-8")))
+        if imported in ONLY and not any(name == entry or name.startswith(entry + ".") for entry in ONLY[imported])
+    ]
+    assert wrong == []
+
+
+def test_only_the_door_names_the_binding() -> None:
+    """`_ffi` is imported by fastproc._native and nobody else."""
+    users = {module_name(path) for path in FILES if "_native._ffi" in path.read_text("utf-8")}
+    assert {name for name in users if not name.startswith("fastproc._native")} == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_file_is_readable_in_one_sitting(path: Path) -> None:
+    """No Python file has more than 450 lines."""
+    assert len(path.read_text("utf-8").splitlines()) <= 450

@@ -1,0 +1,100 @@
+"""What `import fastproc` gives, and what it costs."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from importlib.resources import files
+
+import pytest
+
+import fastproc
+
+NAMES = set(
+    [
+        "DEVNULL",
+        "INHERIT",
+        "PIPE",
+        "STDERR",
+        "STDOUT",
+        "Append",
+        "Command",
+        "ExitError",
+        "ExitStatusUnknown",
+        "Process",
+        "ProcessError",
+        "Result",
+        "SpawnError",
+        "TimeoutExpired",
+        "Unsupported",
+        "Usage",
+        "cmd",
+        "quote",
+        "run",
+        "start",
+        "which",
+    ]
+)
+
+
+def test_public_names_are_these() -> None:
+    """A name appears or goes only together with this list; all can be reached and are documented."""
+    assert set(fastproc.__all__) == NAMES
+    assert set(dir(fastproc)) >= NAMES
+    for name in NAMES - {"DEVNULL", "INHERIT", "PIPE", "STDERR", "STDOUT"}:
+        assert inspect.getdoc(getattr(fastproc, name)), name
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    """The module's lazy names do not swallow mistakes."""
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        fastproc.nonsense  # noqa: B018
+
+
+def test_run_and_start_take_the_same_command() -> None:
+    """The front doors have one signature; only what they return differs."""
+    run, start = inspect.signature(fastproc.run), inspect.signature(fastproc.start)
+    assert list(run.parameters.values()) == list(start.parameters.values())
+
+
+def test_errors_are_the_ecosystems_too() -> None:
+    """Code that catches the standard exceptions goes on working."""
+    assert issubclass(fastproc.SpawnError, OSError)
+    assert issubclass(fastproc.ExitError, subprocess.CalledProcessError)
+    assert issubclass(fastproc.TimeoutExpired, (subprocess.TimeoutExpired, TimeoutError))
+    assert issubclass(fastproc.TimeoutExpired, subprocess.TimeoutExpired)
+    assert all(
+        issubclass(kind, fastproc.ProcessError)
+        for kind in (fastproc.SpawnError, fastproc.ExitError, fastproc.TimeoutExpired, fastproc.ExitStatusUnknown)
+    )
+
+
+def test_package_is_typed() -> None:
+    """PEP 561: type checkers read the annotations."""
+    assert files("fastproc").joinpath("py.typed").is_file()
+
+
+IMPORT = """
+import json, os, signal, sys, threading
+before_modules, before_fds = set(sys.modules), sorted(os.listdir("/proc/self/fd"))
+handlers = [signal.getsignal(number) for number in range(1, 32)]
+import fastproc
+print(json.dumps({
+    "modules": sorted(set(sys.modules) - before_modules),
+    "fds": sorted(os.listdir("/proc/self/fd")) == before_fds,
+    "threads": len(os.listdir("/proc/self/task")),
+    "handlers": [signal.getsignal(number) for number in range(1, 32)] == handlers,
+    "children": open(f"/proc/self/task/{os.getpid()}/children").read(),
+}))
+"""
+
+
+def test_import_starts_nothing() -> None:
+    """No thread, no descriptor, no signal handler, no child, and none of the heavy modules."""
+    done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, check=True)
+    found = json.loads(done.stdout)
+    heavy = {"subprocess", "asyncio", "psutil", "logging", "http", "typing", "dataclasses", "inspect", "re", "shlex"}
+    assert heavy & set(found.pop("modules")) == set()
+    assert found == {"fds": True, "threads": 1, "handlers": True, "children": ""}
