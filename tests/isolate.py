@@ -8,6 +8,7 @@ return value goes as JSON to the descriptor. FAULTS is the extension with the fa
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import json
 import os
@@ -25,13 +26,15 @@ def _load(name: str, path: str) -> object:
 
 
 def main() -> None:
-    result_fd, path, function, arguments, faults = sys.argv[1:6]
+    given_fd, path, function, arguments, faults = sys.argv[1:6]
+    result_fd = fcntl.fcntl(int(given_fd), fcntl.F_DUPFD_CLOEXEC, 700)  # out of the way of what the function does
+    os.close(int(given_fd))
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     if faults:
         _load("fastproc._native._ffi", faults)
     module = _load("isolated_" + os.path.basename(path).removesuffix(".py"), path)
     value = getattr(module, function)(*json.loads(arguments))
-    os.write(int(result_fd), json.dumps(value).encode())
+    os.write(result_fd, json.dumps(value).encode())
 
 
 if __name__ == "__main__":

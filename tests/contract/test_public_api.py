@@ -12,31 +12,29 @@ import pytest
 
 import fastproc
 
-NAMES = set(
-    [
-        "DEVNULL",
-        "INHERIT",
-        "PIPE",
-        "STDERR",
-        "STDOUT",
-        "Append",
-        "Command",
-        "ExitError",
-        "ExitStatusUnknown",
-        "Process",
-        "ProcessError",
-        "Result",
-        "SpawnError",
-        "TimeoutExpired",
-        "Unsupported",
-        "Usage",
-        "cmd",
-        "quote",
-        "run",
-        "start",
-        "which",
-    ]
-)
+NAMES = {
+    "DEVNULL",
+    "INHERIT",
+    "PIPE",
+    "STDERR",
+    "STDOUT",
+    "Append",
+    "Command",
+    "ExitError",
+    "ExitStatusUnknown",
+    "Process",
+    "ProcessError",
+    "Result",
+    "SpawnError",
+    "TimeoutExpired",
+    "Unsupported",
+    "Usage",
+    "cmd",
+    "quote",
+    "run",
+    "start",
+    "which",
+}
 
 
 def test_public_names_are_these() -> None:
