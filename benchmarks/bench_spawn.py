@@ -201,8 +201,9 @@ def summary(taken: dict[str, list[int]]) -> dict[str, Row]:
     return rows
 
 
-def machine() -> str:
-    """What was measured on: processor, kernel, Python, the mechanism fastproc chose."""
+def machine(load: float) -> str:
+    """What was measured on: processor, load, kernel, Python, the mechanism fastproc chose."""
+    release = ".".join(platform.release().split(".")[:2])
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -211,7 +212,7 @@ def machine() -> str:
         pass
     mechanism = fastproc.run("true", capture=True).mechanism
     return (
-        f"{model}, {os.cpu_count()} cores; {platform.system()} {platform.release()}; "
+        f"{model}, {os.cpu_count()} cores, load {load:.1f} before; {platform.system()} {release}; "
         f"{platform.python_implementation()} {platform.python_version()}; fastproc by {mechanism}"
     )
 
@@ -225,11 +226,12 @@ def main() -> None:
         work(options.work)
         return
     rounds = max(1, -(-options.rounds // BLOCK)) * BLOCK
+    where = machine(os.getloadavg()[0])
     found = {case: summary(taken) for case, taken in measure(rounds).items()}
     RESULTS.mkdir(exist_ok=True)
-    text = markdown(found, machine(), rounds)
+    text = markdown(found, where, rounds)
     (RESULTS / "spawn.md").write_text(text)
-    (RESULTS / "spawn.svg").write_text(svg(found, machine()))
+    (RESULTS / "spawn.svg").write_text(svg(found, where))
     print(text)
 
 
