@@ -252,12 +252,27 @@ int fp_wait(int pidfd, int pid, int options, struct fp_status *ret_status);
  * the unreaped child. */
 int fp_signal(int pidfd, int pid, int sig);
 
-/* fp_spawn, feed, collect, wait, deadline: the bulk path. Times in nanoseconds, -1 for none. slice_ns bounds one call so that
- * the caller can run its signal handlers. Returns FP_JOB_DONE, FP_JOB_AGAIN or a negative errno of the spawn. */
-int fp_run(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
-           const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds,
-           uint32_t nfds, const char *input, uint64_t input_len, int64_t timeout_ns, int64_t grace_ns, int64_t drain_ns,
-           int64_t slice_ns, struct fp_job *job);
+/* What a run needs besides its program, arguments and environment: filled once for all runs with the same options. Times in
+ * nanoseconds, -1 for none. */
+struct fp_request {
+    const struct fp_attr *attr;
+    const int32_t *fds;
+    const char *input;
+    uint64_t input_len;
+    int64_t timeout_ns;
+    int64_t grace_ns;
+    int64_t drain_ns;
+    uint32_t nfds;
+    int32_t cwd_fd;
+    int32_t cgroup_fd;
+    int32_t stdio[3];
+};
+
+/* fp_spawn, feed, collect, wait, deadline: the bulk path. slice_ns bounds one call so that the caller can run its signal
+ * handlers; 0 returns as soon as the program runs. Returns FP_JOB_DONE, FP_JOB_AGAIN or a negative errno of the spawn. What
+ * request points to must stay until the job is done. */
+int fp_run(const struct fp_request *request, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
+           const char *env, uint32_t envc, int64_t slice_ns, struct fp_job *job);
 int fp_run_resume(struct fp_job *job, int64_t slice_ns);
 
 /* Gives the child wait_ns to end by itself, then kills and reaps it and closes the descriptors. What was read stays, and the

@@ -68,24 +68,24 @@ static int add_closes(struct fp__context *c, posix_spawn_file_actions_t *actions
     return 0;
 #else
     (void)flags;
-    int last = c->keep[c->nkeep - 1], limit = last;
-    int error = 0;
+    int last = c->keep[c->nkeep - 1], limit = last, error = 0;
+    bool closes_from = false;
 #if defined(__linux__)
-    if (!HAVE_CLOSEFROM && c->highest_fd > limit)
-        limit = c->highest_fd;
-#else
-    if (c->highest_fd > limit)
-        limit = c->highest_fd;
+    closes_from = HAVE_CLOSEFROM;
 #endif
+    if (!closes_from) {
+        int highest = c->highest_fd >= 0 ? c->highest_fd : fp__fd_highest();
+        if (highest < 0)
+            return ENOTSUP;
+        limit = highest > last ? highest : last;
+    }
     for (int fd = 3; fd <= limit && error == 0; fd++) {
         if (!fp__fdmap_is_kept(c->keep, c->nkeep, fd))
             error = posix_spawn_file_actions_addclose(actions, fd);
     }
 #if defined(__linux__)
-    if (error == 0 && HAVE_CLOSEFROM)
+    if (error == 0 && closes_from)
         error = posix_spawn_file_actions_addclosefrom_np(actions, last + 1);
-    else if (error == 0 && c->highest_fd < 0)
-        error = ENOTSUP;
 #endif
     return error;
 #endif

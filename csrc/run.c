@@ -335,32 +335,31 @@ int fp_run_resume(struct fp_job *job, int64_t slice_ns)
     return result;
 }
 
-int fp_run(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
-           const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds,
-           uint32_t nfds, const char *input, uint64_t input_len, int64_t timeout_ns, int64_t grace_ns, int64_t drain_ns,
-           int64_t slice_ns, struct fp_job *job)
+int fp_run(const struct fp_request *request, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
+           const char *env, uint32_t envc, int64_t slice_ns, struct fp_job *job)
 {
-    const int stdio[3] = {in, out, err};
     int saved = errno;
     if (job->live)
         fp_job_close(job);
     job->status = (struct fp_status){.state = FP_WAIT_RUNNING};
     job->flags = job->error = job->recheck = 0;
     job->sink[0].len = job->sink[1].len = 0;
-    job->input = input;
-    job->input_len = input_len;
+    job->input = request->input;
+    job->input_len = request->input_len;
     job->input_done = 0;
-    job->grace_ns = grace_ns;
-    job->drain_ns = drain_ns;
+    job->grace_ns = request->grace_ns;
+    job->drain_ns = request->drain_ns;
     job->drain_end_ns = -1;
     job->started_ns = fp__now();
-    job->deadline_ns = timeout_ns < 0 || timeout_ns > INT64_MAX - job->started_ns ? -1 : job->started_ns + timeout_ns;
+    int64_t timeout = request->timeout_ns;
+    job->deadline_ns = timeout < 0 || timeout > INT64_MAX - job->started_ns ? -1 : job->started_ns + timeout;
     job->live = 1;
-    int r = fp__spawn(attr, paths, npaths, argv, argc, env, envc, cwd_fd, cgroup_fd, stdio, fds, nfds, 1, &job->child);
+    int r = fp__spawn(request->attr, paths, npaths, argv, argc, env, envc, request->cwd_fd, request->cgroup_fd,
+                      request->stdio, request->fds, request->nfds, 1, &job->child);
     if (r < 0)
         job->live = 0;
     else
-        r = fp_run_resume(job, slice_ns);
+        r = slice_ns == 0 ? FP_JOB_AGAIN : fp_run_resume(job, slice_ns);
     errno = saved;
     return r;
 }

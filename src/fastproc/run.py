@@ -17,7 +17,6 @@ from fastproc._engine.resolve import Opened, environment, resolve
 from fastproc._native import (
     DEFAULT_ATTR,
     MECHANISMS,
-    NO_PAIRS,
     SLICE_NS,
     SUM_COUNT,
     fp_run,
@@ -28,7 +27,7 @@ from fastproc._native import (
 )
 from fastproc._values.command import ENCODING, ENCODING_ERRORS, Command, build, cmd
 from fastproc._values.options import CAPTURE, NONE, normalise
-from fastproc._values.plan import STDIO_PIPE, STRING_MAX, lower, search, settle, settle_options
+from fastproc._values.plan import STRING_MAX, lower, search, settle, settle_options
 from fastproc._values.redirect import PIPE
 from fastproc._values.status import CORE_DUMPED, TIMED_OUT, Result
 
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from fastproc._engine.process import Process
-    from fastproc._native import Job
+    from fastproc._native import Job, Request
     from fastproc._values.kinds import OptionsDict, Text
     from fastproc._values.plan import Plan, Settled
 
@@ -121,36 +120,15 @@ def run(
     audit("subprocess.Popen", argv[0], argv, None, None)
     job = jobs.pop() if jobs else _take_job()
     native, summary, usage, out_buffer, err_buffer = job
-    first, out, err = settled.stdio  # type: ignore[misc]
-    data = settled.input or b""
+    request = settled.request or _request(settled)
     try:
-        r = fp_run(
-            DEFAULT_ATTR,
-            paths,
-            npaths,
-            blob,
-            len(argv),
-            env_blob,
-            env.count,
-            -1,
-            -1,
-            first,
-            out,
-            err,
-            NO_PAIRS,
-            0,
-            data,
-            len(data),  # type: ignore[arg-type]
-            settled.timeout_ns,
-            settled.grace_ns,
-            settled.drain_ns,
-            0,  # comes back as soon as the program runs: what follows is done meanwhile
-            native,
-        )
+        # Comes back as soon as the program runs (slice 0): what can be prepared is, meanwhile.
+        r = fp_run(request, paths, npaths, blob, len(argv), env_blob, env.count, 0, native)
         result = _new(Result)
         result.argv = argv
-        result.stdout = b"" if out == STDIO_PIPE else None
-        result.stderr = b"" if err == STDIO_PIPE else None
+        streams = settled.streams
+        result.stdout = b"" if streams[1] is PIPE else None
+        result.stderr = b"" if streams[2] is PIPE else None
         result.mechanism = "clone3_vm"
         result.mechanism_refused = _NONE_REFUSED
         result._flags = 0
@@ -187,6 +165,13 @@ _NONE_REFUSED: dict[str, str] = {}
 _new = object.__new__
 
 
+def _request(settled: Settled) -> Request:
+    times_ns = settled.timeout_ns, settled.grace_ns, settled.drain_ns
+    data: bytes = settled.input or b""  # type: ignore[assignment]
+    request = settled.request = _native.make_request(DEFAULT_ATTR, settled.stdio, data, times_ns)  # type: ignore[arg-type]
+    return request
+
+
 def _take_job() -> Job:
     """Return a job from the pool, which another thread may have emptied in the meantime, or a new one."""
     try:
@@ -210,29 +195,11 @@ def _run_general(command: Command, settled: Settled) -> Result:
         plan, timeout_ns = _resolve(command, settled, opened)
         attr, pairs = _native.prepare(settled, plan.fds)
         audit("subprocess.Popen", argv[0], argv, settled.cwd, command._options.get("env"))
+        times_ns = timeout_ns, settled.grace_ns, settled.drain_ns
+        request = _native.make_request(attr, plan.stdio, data, times_ns, plan.cwd, plan.cgroup, pairs, len(plan.fds))
         job = _take_job()
         try:
-            r = fp_run(
-                attr,
-                plan.paths,
-                plan.npaths,
-                plan.argv,
-                plan.argc,
-                plan.env,
-                plan.envc,
-                plan.cwd,
-                plan.cgroup,
-                *plan.stdio,
-                pairs,
-                len(plan.fds),
-                data,
-                len(data),
-                timeout_ns,
-                settled.grace_ns,
-                settled.drain_ns,
-                SLICE_NS,
-                job[0],
-            )
+            r = fp_run(request, plan.paths, plan.npaths, plan.argv, plan.argc, plan.env, plan.envc, SLICE_NS, job[0])
             if r > 0:
                 r = _native.resume(job)
         except BaseException as error:

@@ -146,8 +146,18 @@ static void check_fds(void)
 static void run(struct fp_job *job, const char *path, const char *argv, uint32_t argc, const char *input, size_t len,
                 int64_t timeout_ns)
 {
-    int r = fp_run(&plain, path, 1, argv, argc, ENVIRONMENT, -1, -1, input ? FP_STDIO_PIPE : FP_STDIO_NULL,
-                   FP_STDIO_PIPE, FP_STDIO_PIPE, NULL, 0, input, len, timeout_ns, 20000000, 1000000000, 50000000, job);
+    struct fp_request request = {
+        .attr = &plain,
+        .input = input,
+        .input_len = len,
+        .timeout_ns = timeout_ns,
+        .grace_ns = 20000000,
+        .drain_ns = 1000000000,
+        .cwd_fd = -1,
+        .cgroup_fd = -1,
+        .stdio = {input ? FP_STDIO_PIPE : FP_STDIO_NULL, FP_STDIO_PIPE, FP_STDIO_PIPE},
+    };
+    int r = fp_run(&request, path, 1, argv, argc, ENVIRONMENT, 50000000, job);
     while (r == FP_JOB_AGAIN)
         r = fp_run_resume(job, 50000000);
     MUST(r == FP_JOB_DONE);

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from errno import EAGAIN, EBUSY, ENXIO, ETIMEDOUT
+from os import environ
 from time import monotonic, sleep
 
 from fastproc import errors
@@ -96,12 +97,13 @@ def environment() -> Environment:
     global _parent
     # CPython keeps the encoded variables in a private dict. To compare it costs 1 us for 40 variables, a copy in the
     # public form (os.environb) 30 us.
-    current: object = getattr(os.environ, "_data", None)
-    if type(current) is not dict:
-        current = dict(os.environb)
     known = _parent
+    try:
+        current: dict[bytes, bytes] = environ._data  # type: ignore[attr-defined]
+    except AttributeError:
+        current = dict(os.environb)
     if known is None or known[0] != current:
-        copy: dict[bytes, bytes] = current.copy()
+        copy = dict(current)
         known = _parent = (copy, Environment(copy))
     return known[1]
 

@@ -9,6 +9,7 @@ import os
 from _thread import get_native_id
 from errno import ENOSYS, ENOTSUP, EPERM, ESRCH
 from sys import audit
+from weakref import WeakKeyDictionary
 
 from fastproc._native import attr as _attr
 from fastproc._native import stage as _stage
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     Child = Any
     Job = tuple[Any, Any, Any, Any, Any]
+    Request = Any
     Status = Any
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "give_job",
     "job_child",
     "jobs",
+    "make_request",
     "mechanism_name",
     "new_child",
     "new_job",
@@ -78,6 +81,7 @@ _CHILD = ffi.typeof("struct fp_child *")
 _STATUS = ffi.typeof("struct fp_status *")
 _JOB = ffi.typeof("struct fp_job *")
 _PAIRS = ffi.typeof("int32_t[]")
+_REQUEST = ffi.typeof("struct fp_request *")
 
 
 def new_child() -> Child:
@@ -206,6 +210,44 @@ def abort(job: Job) -> list[int]:
     return unpack(job[1], SUM_COUNT)  # type: ignore[no-any-return]
 
 
+def make_request(
+    attr: Any,
+    stdio: tuple[int, int, int],
+    data: bytes,
+    times_ns: tuple[int, int, int],
+    cwd: int = -1,
+    cgroup: int = -1,
+    pairs: Any = _NULL,
+    npairs: int = 0,
+) -> Request:
+    """Return a struct fp_request. It keeps alive what it points to.
+
+    Args:
+        attr: a struct fp_attr.
+        stdio: descriptors or FP_STDIO_ numbers.
+        data: what stdin is fed with.
+        times_ns: timeout, grace and drain timeout; -1 for none.
+        cwd: directory descriptor or -1.
+        cgroup: the same.
+        pairs: from `prepare()`.
+        npairs: how many.
+    """
+    request = _new(_REQUEST)
+    request.attr = attr
+    request.stdio = stdio
+    request.timeout_ns, request.grace_ns, request.drain_ns = times_ns
+    request.cwd_fd = cwd
+    request.cgroup_fd = cgroup
+    request.fds = pairs
+    request.nfds = npairs
+    held = ffi.from_buffer(data)
+    request.input = held
+    request.input_len = len(data)
+    _alive[request] = (attr, pairs, held)
+    return request
+
+
+_alive: WeakKeyDictionary[Any, object] = WeakKeyDictionary()
 jobs: list[Job] = []
 DEFAULT_ATTR = _attr.DEFAULT
 NO_PAIRS = _NULL

@@ -57,6 +57,7 @@ class Settled:
         check, ok_codes, input: as the options.
         timeout_ns, grace_ns, drain_ns: nanoseconds, -1 for none.
         native: free for the caller's prepared struct of attr.
+        request: free for the caller's prepared request of a plain run.
     """
 
     __slots__ = (
@@ -79,6 +80,7 @@ class Settled:
         "needs_io",
         "ok_codes",
         "plain",
+        "request",
         "same_environment",
         "stdio",
         "streams",
@@ -103,6 +105,7 @@ class Settled:
     needs_io: bool
     ok_codes: tuple[int, ...]
     plain: bool
+    request: object
     same_environment: bool
     stdio: Stdio | None
     streams: tuple[Stream, Stream, Stream]
@@ -115,6 +118,7 @@ class Settled:
         self._options = options
         self._edited: tuple[Environment, Environment] | None = None
         self.native = None
+        self.request = None
         self.streams = streams(values)
         numbers = tuple(stdio_number(item) for item in self.streams)
         self.stdio = None if None in numbers else numbers  # type: ignore[assignment]
