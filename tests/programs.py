@@ -16,7 +16,7 @@ FALSE = ("/bin/sh", "-c", "exit 1")
 CAT = ("cat",)
 SLEEP = ("sleep", "60")
 IGNORE_TERM = ("/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 60; done")
-GRANDCHILD_HOLDS_STDOUT = ("/bin/sh", "-c", "sleep 30 & echo hi")
+GRANDCHILD_HOLDS_STDOUT = ("/bin/sh", "-c", "sleep 3 & echo hi")
 
 
 def EXIT(code: int) -> tuple[str, ...]:  # noqa: N802  # a constant with a parameter
