@@ -25,7 +25,7 @@ from fastproc._native import (
     new_job,
     unpack,
 )
-from fastproc._values.command import ENCODING, ENCODING_ERRORS, Command, build, cmd
+from fastproc._values.command import ENCODING, Command, build, cmd
 from fastproc._values.options import CAPTURE, NONE, normalise
 from fastproc._values.plan import STRING_MAX, lower, search, settle, settle_options
 from fastproc._values.redirect import PIPE
@@ -96,12 +96,12 @@ def run(
         chosen = NONE if not options else CAPTURE if options == _ONLY_CAPTURE else normalise(options)
         argv = (program, *args)  # type: ignore[arg-type]
         try:
-            blob = ("\0".join(argv) + "\0").encode(ENCODING, ENCODING_ERRORS)
-            plainly = blob.count(0) == len(argv)
+            blob = ("\0".join(argv) + "\0").encode()
+            plainly = _UTF8 and blob.count(0) == len(argv)
         except (TypeError, UnicodeEncodeError):
             plainly = False
         if not plainly or blob[0] == 0:
-            # Not all str, or not possible, which it will say.
+            # Not all str, or not of this encoding, or not possible, which it will say.
             command = build(argv, chosen) if args or not isinstance(program, (list, tuple)) else cmd(program, **options)
             argv = command._argv
             blob = command._blob
@@ -122,7 +122,7 @@ def run(
     native, summary, usage, out_buffer, err_buffer = job
     request = settled.request or _request(settled)
     try:
-        # Comes back as soon as the program runs (slice 0): what can be prepared is, meanwhile.
+        # Slice 0: comes back as soon as the program runs. What can be prepared is, meanwhile.
         r = fp_run(request, paths, npaths, blob, len(argv), env_blob, env.count, 0, native)
         result = _new(Result)
         result.argv = argv
@@ -160,6 +160,7 @@ def run(
 
 
 _OK = settle_options(NONE).ok_codes
+_UTF8 = ENCODING == "utf-8"
 _ONLY_CAPTURE = {"capture": True}
 _NONE_REFUSED: dict[str, str] = {}
 _new = object.__new__
