@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import observe
 import pytest
+
+import observe
 from programs import Probed, Programs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,7 +76,7 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 @pytest.fixture
 def probe(programs: Programs) -> Callable[..., Probed]:
-    """Run the probe with some options; returns what it said. Its standard output is a pipe unless an option says otherwise."""
+    """Run the probe with some options; returns what it said, on standard output unless an option says otherwise."""
     import fastproc
 
     def run(*args: Any, **options: Any) -> Probed:
@@ -97,8 +98,8 @@ def isolated(
 ) -> Any:
     """Run a function of a test module in a fresh interpreter and return its value.
 
-    Arguments and value pass as JSON. With pid_namespace the process sees only its own descendants, and all of them end with
-    it: the place for everything that sends signals by number.
+    Arguments and value pass as JSON. With pid_namespace the process sees only its own descendants, and all of them end
+    with it: the place for everything that sends signals by number.
     """
     read_end, write_end = os.pipe()
     path = sys.modules[function.__module__].__file__
@@ -107,7 +108,18 @@ def isolated(
     command += [str(write_end), str(path), function.__name__, json.dumps(arguments), extension]
     if pid_namespace:
         # The shell is process 1, which signals cannot harm; "exit" keeps it from turning into its command.
-        command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", '"$@"; exit $?', "sh", *command]
+        command = [
+            "unshare",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "sh",
+            "-c",
+            '"$@"; exit $?',
+            "sh",
+            *command,
+        ]
     with open(read_end, "rb") as result:
         try:
             done = subprocess.run(
@@ -120,7 +132,9 @@ def isolated(
                 env={**os.environ, **(env or {})},
             )
         except subprocess.TimeoutExpired as error:
-            pytest.fail(f"{function.__name__}{arguments} did not end within {timeout} s\n{error.stdout}\n{error.stderr}")
+            pytest.fail(
+                f"{function.__name__}{arguments} did not end within {timeout} s\n{error.stdout}\n{error.stderr}"
+            )
         finally:
             os.close(write_end)
         text = result.read()
@@ -164,7 +178,7 @@ def _snapshot() -> dict[str, Any]:
 def _leaks(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """Return what there is now and was not before.
 
-    Allowed: the one epoll descriptor that a thread's reactor keeps, the few child stacks that are kept for the next spawn.
+    Allowed: the one epoll descriptor that a thread's reactor keeps, the few stacks kept for the next child.
     """
     found: dict[str, Any] = {}
     new = {fd: what for fd, what in after["fds"].items() if before["fds"].get(fd) != what}

@@ -2,8 +2,8 @@
 
     python isolate.py RESULT_FD MODULE_PATH FUNCTION JSON_ARGUMENTS FAULTS
 
-For what would hurt the test run: handlers in C, filters that stay for ever, ignored SIGCHLD, floods of signals. The function's
-return value goes as JSON to the descriptor. FAULTS is the extension with the fault points, or "".
+For what would hurt the test run: handlers in C, filters that stay for ever, ignored SIGCHLD, floods of signals. The
+function's return value goes as JSON to the descriptor. FAULTS is the extension with the fault points, or "".
 """
 
 from __future__ import annotations

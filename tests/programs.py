@@ -19,12 +19,12 @@ IGNORE_TERM = ("/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 60;
 GRANDCHILD_HOLDS_STDOUT = ("/bin/sh", "-c", "sleep 3 & echo hi")
 
 
-def EXIT(code: int) -> tuple[str, ...]:  # noqa: N802  # a constant with a parameter
+def EXIT(code: int) -> tuple[str, ...]:  # a constant with a parameter
     """End with this status."""
     return "/bin/sh", "-c", f"exit {code}"
 
 
-def KILLED(signal: int) -> tuple[str, ...]:  # noqa: N802
+def KILLED(signal: int) -> tuple[str, ...]:
     """End by this signal."""
     return "/bin/sh", "-c", f"kill -{signal} $$"
 

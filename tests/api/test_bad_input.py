@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import isolated
-from programs import Programs
 
 import fastproc
+from conftest import isolated
+from programs import Programs
 
 # Call, exception, what the message must contain.
 WRONG_VALUES: dict[str, tuple[Callable[[], Any], type[Exception], tuple[str, ...]]] = {
@@ -100,8 +100,22 @@ REFUSED: dict[str, tuple[str, dict[str, Any], type[OSError], int, str, str]] = {
     "cwd is a file": ("true", {"cwd": "{p}/plain"}, NotADirectoryError, errno.ENOTDIR, "cwd", "{p}/plain"),
     "missing input": ("cat", {"stdin": "{p}/none"}, FileNotFoundError, errno.ENOENT, "redirect", "{p}/none"),
     "output into nothing": ("ls", {"stdout": "{p}/none/x"}, FileNotFoundError, errno.ENOENT, "redirect", "{p}/none/x"),
-    "output is a directory": ("ls", {"stdout": "{p}/folder"}, IsADirectoryError, errno.EISDIR, "redirect", "{p}/folder"),
-    "stderr is a directory": ("ls", {"stderr": "{p}/folder"}, IsADirectoryError, errno.EISDIR, "redirect", "{p}/folder"),
+    "output is a directory": (
+        "ls",
+        {"stdout": "{p}/folder"},
+        IsADirectoryError,
+        errno.EISDIR,
+        "redirect",
+        "{p}/folder",
+    ),
+    "stderr is a directory": (
+        "ls",
+        {"stderr": "{p}/folder"},
+        IsADirectoryError,
+        errno.EISDIR,
+        "redirect",
+        "{p}/folder",
+    ),
     "cgroup is no cgroup": ("true", {"cgroup": "{p}/folder"}, OSError, 0, "", ""),
     "missing cgroup": ("true", {"cgroup": "{p}/none"}, FileNotFoundError, errno.ENOENT, "cgroup", "{p}/none"),
 }

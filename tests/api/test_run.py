@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import isolated
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from programs import GRANDCHILD_HOLDS_STDOUT, IGNORE_TERM, Probed, Programs
 
 import fastproc
+from conftest import isolated
+from programs import GRANDCHILD_HOLDS_STDOUT, IGNORE_TERM, Probed, Programs
 
 SLOW_OK = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -144,9 +144,7 @@ def test_failing_input_iterator_ends_the_child(mechanism: str) -> None:
 
 def test_interleaving_of_merged_streams(mechanism: str, engine: str) -> None:
     """stderr=STDOUT keeps the order in which the program wrote."""
-    result = fastproc.run(
-        "sh", "-c", "echo a; echo b >&2; echo c", stdout=fastproc.PIPE, stderr=fastproc.STDOUT
-    )
+    result = fastproc.run("sh", "-c", "echo a; echo b >&2; echo c", stdout=fastproc.PIPE, stderr=fastproc.STDOUT)
     assert (result.stdout, result.stderr) == (b"a\nb\nc\n", None)
 
 
@@ -270,7 +268,7 @@ def test_signalled_child(mechanism: str, engine: str) -> None:
 @SLOW_OK
 @given(code=st.integers(0, 255), out=st.binary(max_size=50), err=st.binary(max_size=50))
 def test_same_result_as_subprocess(tmp_path_factory: pytest.TempPathFactory, code: int, out: bytes, err: bytes) -> None:
-    """subprocess is the oracle for random commands."""
+    """Subprocess is the oracle for random commands."""
     folder = tmp_path_factory.mktemp("oracle")
     (folder / "out").write_bytes(out)
     (folder / "err").write_bytes(err)
@@ -297,7 +295,7 @@ def test_search_path_goes_by_execvps_rules(mechanism: str, tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     places = {name: str(tmp_path / name) for name in ("denied", "good", "later", "none", "file")}
 
-    def search(*names: str) -> bytes | None | int:
+    def search(*names: str) -> bytes | int | None:
         path = ":".join(places[name] for name in names)
         try:
             return fastproc.run("tool", env={"PATH": path}, capture=True).stdout

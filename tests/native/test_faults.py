@@ -13,8 +13,9 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-import observe
 import pytest
+
+import observe
 from conftest import MECHANISMS, isolated
 from programs import Programs
 
@@ -129,10 +130,8 @@ class Sweep:
             self.library.hostile_mask(),
         ]
 
-    def case(
-        self, door: str, point: int, error: int, options: dict[str, Any], expect: Callable[[Any], str]
-    ) -> None:
-        """Arm one fault, spawn, disarm; `expect` gets the exception or the return code and says what is wrong with it."""
+    def case(self, door: str, point: int, error: int, options: dict[str, Any], expect: Callable[[Any], str]) -> None:
+        """Arm one fault, spawn, disarm; `expect` gets the exception or return code and says what is wrong with it."""
         before = self.state()
         self.lib.fp_fault_set(point, error, 1)
         try:
@@ -171,8 +170,8 @@ def _expect_success(outcome: Any) -> str:
 
 
 def _expect_death(stage: str, mechanism: str) -> Callable[[Any], str]:
-    # fork_pipe's child sends its word only at the end: how far it came is not known. In the exec stage all is set up, and
-    # a child that is killed there cannot be told from a program that was killed at once (HAZARDS A17, F20).
+    # fork_pipe's child sends its word only at the end: how far it came is not known. In the exec stage all is set up,
+    # and a child that is killed there cannot be told from a program that was killed at once (HAZARDS A17, F20).
     stages = ("born", stage) if mechanism == "fork_pipe" else (stage,)
 
     def expect(outcome: Any) -> str:

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 import pytest
+
 from conftest import MECHANISMS, isolated
 from programs import Probed, Programs, fd_id
 
@@ -289,9 +290,7 @@ def test_many_descriptors_are_passed(mechanism: str, programs: Programs) -> None
     read_end, write_end = os.pipe()
     try:
         fds = dict.fromkeys(range(10, 900), read_end)
-        probed = Probed(
-            fastproc.run(programs.probe, stdout=fastproc.PIPE, fds=fds, env={"PROBE": "fds"}).stdout
-        )
+        probed = Probed(fastproc.run(programs.probe, stdout=fastproc.PIPE, fds=fds, env={"PROBE": "fds"}).stdout)
     finally:
         os.close(read_end)
         os.close(write_end)

@@ -1,4 +1,4 @@
-"""Signals during a spawn: no handler of the parent runs in a child, nothing hangs, an interrupt leaves no unknown child.
+"""Signals during a spawn: no handler of the parent runs in a child, nothing hangs, no interrupt loses a child.
 
 Everything here runs in PID namespaces of its own.
 """
@@ -15,6 +15,7 @@ import time
 from typing import Any
 
 import pytest
+
 from conftest import ENGINES, MECHANISMS, isolated
 from programs import Programs
 
@@ -291,7 +292,7 @@ def signal_after_start(mechanism: str, count: int) -> list[int]:
 
 
 def test_signal_right_after_start_reaches_the_program(mechanism: str) -> None:
-    """HAZARDS D16: start() returns after exec, so the signal meets the program's dispositions, not a half-made child."""
+    """HAZARDS D16: start() returns after exec, so the signal meets the program's dispositions, no half-made child."""
     if mechanism == "posix_spawn":
         pytest.skip("posix_spawn has no way to ignore a signal")
     assert isolated(signal_after_start, mechanism, 40, pid_namespace=True) == [5] * 40

@@ -1,0 +1,59 @@
+"""The tests that take minutes: `make soak`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import MECHANISMS, isolated
+from programs import Programs
+
+HERE = Path(__file__).resolve().parent
+NATIVE = str(HERE.parent / "native")
+
+pytestmark = pytest.mark.soak
+
+
+def test_three_hundred_thousand_spawns_leave_nothing() -> None:
+    """0 descriptors, 0 zombies, less than 1 MiB after the first 10,000."""
+    done = subprocess.run([sys.executable, str(HERE / "soak_spawn.py"), "300000"], check=False)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_each_mechanism_leaves_nothing(name: str) -> None:
+    """20,000 by each mechanism."""
+    done = subprocess.run([sys.executable, str(HERE / "soak_spawn.py"), "20000", name], check=False)
+    assert done.returncode == 0
+
+
+def noisy(*arguments: object) -> object:
+    sys.path.insert(0, NATIVE)
+    from test_fd_maps import noisy_spawns
+
+    return noisy_spawns(*arguments)  # type: ignore[arg-type]
+
+
+def test_no_foreign_descriptor_in_twenty_thousand_children(programs: Programs) -> None:
+    """HAZARDS C1, at length."""
+    found = isolated(noisy, programs.probe, 4000, list(MECHANISMS), timeout=1500)
+    print(f"foreign descriptors: {len(found['foreign'])} in {found['children']} children")
+    assert (found["foreign"], found["children"]) == ([], 20_000)
+
+
+def flood(*arguments: object) -> object:
+    sys.path.insert(0, NATIVE)
+    from test_signals import flooded
+
+    return flooded(*arguments)  # type: ignore[arg-type]
+
+
+def test_no_handler_runs_in_twenty_thousand_children(programs: Programs, pid_namespace: None) -> None:
+    """HAZARDS A1, at length."""
+    arguments = (programs.static_exit, programs.hostile, programs.flood, 20_000, list(MECHANISMS))
+    found = isolated(flood, *arguments, pid_namespace=True, timeout=1500)
+    print(f"handler runs in a child: {found['foreign']} in 20000 children")
+    assert found == {"foreign": 0, "heard": True, "bad": [], "unchanged": True}
