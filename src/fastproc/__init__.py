@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from fastproc._engine.which import which as which
     from fastproc.errors import ExitError as ExitError
     from fastproc.errors import TimeoutExpired as TimeoutExpired
+    from fastproc.waiting import as_completed as as_completed
+    from fastproc.waiting import wait_all as wait_all
+    from fastproc.waiting import wait_any as wait_any
 
 __version__ = "0.1.0"
 
@@ -44,10 +47,13 @@ __all__ = [
     "TimeoutExpired",
     "Unsupported",
     "Usage",
+    "as_completed",
     "cmd",
     "quote",
     "run",
     "start",
+    "wait_all",
+    "wait_any",
     "which",
 ]
 
@@ -56,6 +62,9 @@ _LATER = {
     "ExitError": "fastproc.errors",
     "TimeoutExpired": "fastproc.errors",
     "Process": "fastproc._engine.process",
+    "as_completed": "fastproc.waiting",
+    "wait_all": "fastproc.waiting",
+    "wait_any": "fastproc.waiting",
     "which": "fastproc._engine.which",
 }
 

@@ -17,6 +17,7 @@ LAYERS = {
     "fastproc._native": 1,
     "fastproc._values": 2,
     "fastproc._engine": 3,
+    "fastproc.waiting": 4,
     "fastproc.run": 5,
     "fastproc": 6,
 }

@@ -29,10 +29,13 @@ NAMES = {
     "TimeoutExpired",
     "Unsupported",
     "Usage",
+    "as_completed",
     "cmd",
     "quote",
     "run",
     "start",
+    "wait_all",
+    "wait_any",
     "which",
 }
 

@@ -153,6 +153,10 @@ class Reactor:
         heappush(self._timers, (when, self._serial, timer))
         return timer
 
+    def call_after(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        """Call `callback()` once, not before `seconds` from now."""
+        return self.call_at(monotonic() + seconds, callback)
+
     def run_once(self, timeout: float | None = None) -> int:
         """Wait until something is ready or due, run its callbacks, and give their number.
 

@@ -1,0 +1,186 @@
+"""Waiting for several children at once: one epoll for all of them, no thread, nothing spent while they run.
+
+Reads and feeds no stream: a child that waits for somebody to read its full pipe does not end.
+Invariant: each handle is held while it is watched, so that another thread that reaps the child cannot make its pidfd a
+stranger's number (HAZARDS C12, C15).
+"""
+
+from __future__ import annotations
+
+from fastproc import errors
+from fastproc._engine.process import PAUSE_FIRST, PAUSE_MAX, Process
+from fastproc._engine.reactor import READ, Reactor, instant
+from fastproc._values.quoting import shortened
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["as_completed", "wait_all", "wait_any"]
+
+
+def wait_any(processes: Iterable[Process], timeout: float | None = None) -> Process:
+    """Wait until one of the processes has ended, and give it; the first of those given where several have.
+
+    Its status is there without a wait: `returncode`, or `poll()`, which raises ExitStatusUnknown where it was lost.
+
+    Args:
+        processes: handles from `start()`, at least one.
+        timeout: seconds at most; None for no limit.
+
+    Raises:
+        TimeoutExpired: all still run.
+        ValueError: there are none.
+        ProcessError: one of them belongs to the process that this one is a fork of.
+    """
+    waiting = _distinct(processes)
+    if not waiting:
+        raise ValueError("processes: there are none to wait for")
+    for process in _completions(waiting, timeout):
+        return process
+    raise AssertionError("no process and no timeout")
+
+
+def as_completed(processes: Iterable[Process], timeout: float | None = None) -> Iterator[Process]:
+    """Give each process when it has ended, in the order of their ends.
+
+    Those that have ended before come first, in the order given; one that is given twice comes once. What the caller
+    does between two of them delays the report of the next, and loses none.
+
+    Args:
+        processes: handles from `start()`.
+        timeout: seconds from this call on in which all must end; None for no limit.
+
+    Raises:
+        TimeoutExpired: some still run; all that had ended have been given.
+        ProcessError: one of them belongs to the process that this one is a fork of.
+    """
+    return _completions(_distinct(processes), timeout)
+
+
+def wait_all(processes: Iterable[Process], timeout: float | None = None) -> list[int]:
+    """Wait until all processes have ended, and give their return codes in the order of the processes.
+
+    Args:
+        processes: handles from `start()`.
+        timeout: seconds at most; None for no limit.
+
+    Raises:
+        TimeoutExpired: some still run.
+        ExitStatusUnknown: all have ended, and the status of one is lost.
+        ProcessError: one of them belongs to the process that this one is a fork of.
+    """
+    given = list(processes)
+    for _ in _completions(_distinct(given), timeout):
+        pass
+    return [process.wait() for process in given]
+
+
+def _distinct(processes: Iterable[Process]) -> dict[Process, None]:
+    found = dict.fromkeys(processes)
+    for process in found:
+        if not isinstance(process, Process):
+            raise TypeError(f"processes: must be processes from start(), not {type(process).__name__}")
+    return found
+
+
+def _completions(running: dict[Process, None], timeout: float | None) -> Iterator[Process]:
+    """Check what can be checked now; the iteration begins with the first `next`."""
+    deadline = instant("timeout", timeout)
+    ended = [process for process in running if _has_ended(process)]
+    for process in ended:
+        del running[process]
+    return _iterate(running, ended, deadline, timeout)
+
+
+def _iterate(
+    running: dict[Process, None], ended: list[Process], deadline: float | None, timeout: float | None
+) -> Iterator[Process]:
+    yield from ended
+    if not running:
+        return
+    # Its own, not the thread's: what runs between two items may be driven by that one.
+    reactor = Reactor()
+    watches: list[_Watch] = []
+    late: list[bool] = []
+    ended = []
+    try:
+        for process in running:
+            watch = _Watch(process, reactor, ended)
+            watches.append(watch)
+            watch.begin()
+        if deadline is not None:
+            reactor.call_at(deadline, lambda: late.append(True))
+        while running:
+            reactor.run_once(0.0 if late else None)
+            # Those that ended together with the deadline have ended in time.
+            batch, ended[:] = ended[:], []
+            for process in batch:
+                del running[process]
+                yield process
+            if late and running and not batch:
+                assert timeout is not None
+                raise errors.TimeoutExpired(_text(running), timeout)
+    finally:
+        for watch in watches:
+            watch.close()
+        reactor.close()
+
+
+def _has_ended(process: Process) -> bool:
+    try:
+        return process.poll() is not None
+    except errors.ExitStatusUnknown:
+        return True
+
+
+def _text(running: dict[Process, None]) -> str:
+    """The command for a message: that of the first which runs, and how many others do."""
+    line = shortened(next(iter(running)).argv, 1000)
+    others = len(running) - 1
+    return f"{line} (and {others} more)" if others else line
+
+
+class _Watch:
+    """One child on the reactor, until its end is seen."""
+
+    __slots__ = ("_ended", "_number", "_pause", "_process", "_reactor", "held")
+
+    def __init__(self, process: Process, reactor: Reactor, ended: list[Process]) -> None:
+        self._process = process
+        self._reactor = reactor
+        self._ended = ended
+        self._pause = PAUSE_FIRST
+        self._number = -1
+        self.held = False
+
+    def begin(self) -> None:
+        self.held = True
+        self._number = self._process.hold()
+        if self._number >= 0:
+            self._reactor.watch(self._number, READ, self._on_ready)
+        else:
+            self._look_later()
+
+    def close(self) -> None:
+        if self.held:
+            self.held = False
+            if self._number >= 0:
+                self._reactor.unwatch(self._number)
+            self._process.release()
+
+    def _on_ready(self, _ready: int) -> None:
+        if not self.held:
+            return
+        if _has_ended(self._process):
+            self.close()
+            self._ended.append(self._process)
+            return
+        # Readable with nothing to reap, under a tracer: looked at by a timer, never spun on (HAZARDS D6).
+        if self._number >= 0:
+            self._reactor.unwatch(self._number)
+        self._look_later()
+
+    def _look_later(self) -> None:
+        self._reactor.call_after(self._pause, lambda: self._on_ready(READ))
+        self._pause = min(self._pause * 2.0, PAUSE_MAX)
