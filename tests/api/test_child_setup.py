@@ -100,7 +100,7 @@ PRIVILEGED_CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def ignored(probed: Probed) -> set[int]:
     """Return the ignored signals, without the C library's own two.
 
-    glibc's posix_spawn leaves 32 ignored in its children: in ours where it is forced, and in this very process, with all
+    glibc's posix_spawn leaves 32 ignored in its children: in ours where it is forced, and in this very process and all
     that it starts, where it was started so itself, as by make.
     """
     return probed.signals("SigIgn") - {32, 33}
