@@ -54,11 +54,17 @@ struct pidfd_info {
  * child and the one at which the status is kept lies the thief's own reaping: some microseconds, waited out here. */
 static bool recover(int pidfd, struct fp_status *status)
 {
+    int missed = 0;
     for (int tries = 0; tries < 200; tries++) {
         struct pidfd_info info;
         memset(&info, 0, sizeof info);
         info.mask = PIDFD_INFO_PID_BIT | PIDFD_INFO_EXIT_BIT;
-        if (fp__sys3(SYS_ioctl, pidfd, PIDFD_GET_INFO_IOCTL, &info) < 0)
+        long r = fp__sys3(SYS_ioctl, pidfd, PIDFD_GET_INFO_IOCTL, &info);
+        /* The kernel looks for the status first and for the process then: one that is reaped in between gives ESRCH, and
+         * its status at the next call. 6.13 and 6.14 give ESRCH each time. */
+        if (r == -ESRCH && missed++ < 3)
+            continue;
+        if (r < 0)
             return false;
         if (info.mask & PIDFD_INFO_EXIT_BIT) {
             set_wait_status(status, FP_WAIT_RECOVERED, info.exit_code);
