@@ -118,7 +118,10 @@ def run(
     else:
         paths, npaths, _ = search(blob[: blob.index(0) + 1], env, env)
     audit("subprocess.Popen", argv[0], argv, None, None)
-    job = jobs.pop() if jobs else _take_job()
+    try:
+        job = jobs.pop()
+    except IndexError:
+        job = new_job()
     native, summary, usage, out_buffer, err_buffer = job
     request = settled.request or _request(settled)
     try:
@@ -173,14 +176,6 @@ def _request(settled: Settled) -> Request:
     return request
 
 
-def _take_job() -> Job:
-    """Return a job from the pool, which another thread may have emptied in the meantime, or a new one."""
-    try:
-        return jobs.pop()
-    except IndexError:
-        return new_job()
-
-
 def _run_general(command: Command, settled: Settled) -> Result:
     """Run what needs a Plan, and perhaps an Exchange."""
     data = settled.input
@@ -198,7 +193,10 @@ def _run_general(command: Command, settled: Settled) -> Result:
         audit("subprocess.Popen", argv[0], argv, settled.cwd, command._options.get("env"))
         times_ns = timeout_ns, settled.grace_ns, settled.drain_ns
         request = _native.make_request(attr, plan.stdio, data, times_ns, plan.cwd, plan.cgroup, pairs, len(plan.fds))
-        job = _take_job()
+        try:
+            job = jobs.pop()
+        except IndexError:
+            job = new_job()
         try:
             r = fp_run(request, plan.paths, plan.npaths, plan.argv, plan.argc, plan.env, plan.envc, SLICE_NS, job[0])
             if r > 0:
