@@ -16,6 +16,7 @@ from fastproc._engine.fds import OwnedFd
 from fastproc._engine.resolve import Opened, environment, resolve
 from fastproc._native import (
     DEFAULT_ATTR,
+    JOBS_KEPT,
     MECHANISMS,
     SLICE_NS,
     SUM_COUNT,
@@ -158,7 +159,8 @@ def run(
         result.stdout = out_buffer[:out_size]
     if err_size:
         result.stderr = err_buffer[:err_size]
-    jobs.append(job)
+    if len(jobs) < JOBS_KEPT:
+        jobs.append(job)
     return result
 
 

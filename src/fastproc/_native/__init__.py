@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_ATTR",
+    "JOBS_KEPT",
     "MECHANISMS",
     "NOHANG",
     "NO_PAIRS",
@@ -128,8 +129,7 @@ def spawn(plan: Any, child: Child) -> None:
     """
     native, pairs = prepare(plan.settled, plan.fds)
     first, out, err = plan.stdio
-    argv = plan.words
-    audit("subprocess.Popen", argv[0], argv, plan.settled.cwd, None)
+    audit("subprocess.Popen", *plan.audited)
     r = lib.fp_spawn(
         native,
         plan.paths,
@@ -160,7 +160,7 @@ between leaving Python and starting to wait: that one is seen at the end of the 
 _CTRL_C_GRACE_NS = 40_000_000
 """What an interrupted child gets to end by itself: Ctrl-C in a terminal reaches it too."""
 
-_JOBS_KEPT = 8
+JOBS_KEPT = 8
 
 
 def new_job() -> Job:
@@ -179,7 +179,7 @@ def give_job(job: Job) -> None:
     """Give a finished job back. One that is not given back is freed when it is dropped."""
     if job[1][lib.FP_SUM_ON_HEAP]:
         lib.fp_job_close(job[0])
-    if len(jobs) < _JOBS_KEPT:
+    if len(jobs) < JOBS_KEPT:
         jobs.append(job)
 
 
@@ -204,9 +204,9 @@ def resume(job: Job) -> int:
     return r  # type: ignore[no-any-return]
 
 
-def abort(job: Job) -> list[int]:
+def abort(job: Job, grace_ns: int = _CTRL_C_GRACE_NS) -> list[int]:
     """End an interrupted run: the child is killed and reaped. Return the summary, with pid 0 without a child."""
-    lib.fp_job_abort(job[0], _CTRL_C_GRACE_NS)
+    lib.fp_job_abort(job[0], grace_ns)
     return unpack(job[1], SUM_COUNT)  # type: ignore[no-any-return]
 
 
