@@ -175,6 +175,10 @@ def _snapshot() -> dict[str, Any]:
     }
 
 
+def _epolls(snapshot: dict[str, Any]) -> int:
+    return sum("[eventpoll]" in what for what in snapshot["fds"].values())
+
+
 def _leaks(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """Return what there is now and was not before.
 
@@ -182,11 +186,9 @@ def _leaks(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     new = {fd: what for fd, what in after["fds"].items() if before["fds"].get(fd) != what}
-    if not any("[eventpoll]" in what for what in before["fds"].values()):
-        epolls = [fd for fd, what in new.items() if "[eventpoll]" in what]
-        if len(epolls) == 1:
-            del new[epolls[0]]
     gone = {fd: what for fd, what in before["fds"].items() if fd not in after["fds"]}
+    if _epolls(after) <= max(1, _epolls(before)):
+        new, gone = ({fd: what for fd, what in some.items() if "[eventpoll]" not in what} for some in (new, gone))
     if new or gone:
         found["descriptors"] = {"new": new, "gone": gone}
     if after["children"] - before["children"]:

@@ -160,7 +160,7 @@ def test_core_works_under_a_filter(programs: Programs, name: str, late: bool) ->
     rules = SETS[name]
     if late and any(error == 0 for _, error, _, _ in rules):
         pytest.skip("a call that kills can only be avoided by asking before")
-    found = isolated(core_subset, programs.probe, programs.hostile, rules, late, timeout=30)
+    found = isolated(core_subset, programs.probe, programs.hostile, rules, late, timeout=20)
     mechanism, refused = found.pop("mechanism"), found.pop("refused")
     assert found == RIGHT
     if any(call == "clone3" for call, _, _, _ in rules):
