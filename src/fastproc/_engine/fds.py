@@ -142,8 +142,8 @@ class PipeEnds:
         for end, fd in zip(self._ends, (stdin, stdout, stderr), strict=True):
             end.adopt(fd)
 
-    def file(self, stream: int) -> BufferedReader | BufferedWriter | None:
-        """Turn one end into a blocking, buffered file that owns it; None where there is no pipe.
+    def file(self, stream: int, buffering: int = -1) -> BufferedReader | BufferedWriter | None:
+        """Turn one end into a blocking file that owns it, buffered as open() has it; None where there is no pipe.
 
         The end is our own open file description, so clearing O_NONBLOCK is seen by nobody else (HAZARDS C10).
         """
@@ -153,7 +153,7 @@ class PipeEnds:
         os.set_blocking(end.number, True)
         fd = end.detach()
         try:
-            return open(fd, "wb") if stream == 0 else open(fd, "rb")
+            return open(fd, "wb" if stream == 0 else "rb", buffering)  # type: ignore[return-value]
         except BaseException:
             os.close(fd)
             raise

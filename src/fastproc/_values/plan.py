@@ -226,6 +226,11 @@ class Plan:
     stdio: Stdio
     words: tuple[str, ...]
 
+    @property
+    def audited(self) -> tuple[object, ...]:
+        """The arguments of the audit event: program, arguments, directory, environment where it is the command's."""
+        return self.words[0], self.words, self.settled.cwd, None
+
     def size_note(self, limit: int) -> str:
         """Say how much this hands to execve(2), for the message of E2BIG.
 
