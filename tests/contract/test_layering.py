@@ -19,6 +19,7 @@ LAYERS = {
     "fastproc._engine": 3,
     "fastproc.waiting": 4,
     "fastproc.run": 5,
+    "fastproc.subprocess": 5,
     "fastproc": 6,
 }
 
@@ -31,7 +32,8 @@ ALLOWED = {
 
 # Outside names that only these may use.
 ONLY = {
-    "subprocess": {"fastproc._subprocess_errors"},
+    # The drop-in derives from the standard module and takes its place.
+    "subprocess": {"fastproc._subprocess_errors", "fastproc.subprocess", "fastproc._install"},
     "cffi": set(),
     "select": {"fastproc._engine"},
     "time": {"fastproc._engine", "fastproc.run"},
