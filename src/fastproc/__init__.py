@@ -22,6 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fastproc._engine.process import Process as Process
     from fastproc._engine.which import which as which
+    from fastproc._install import install as install
+    from fastproc._install import uninstall as uninstall
     from fastproc.errors import ExitError as ExitError
     from fastproc.errors import TimeoutExpired as TimeoutExpired
     from fastproc.waiting import as_completed as as_completed
@@ -49,9 +51,11 @@ __all__ = [
     "Usage",
     "as_completed",
     "cmd",
+    "install",
     "quote",
     "run",
     "start",
+    "uninstall",
     "wait_all",
     "wait_any",
     "which",
@@ -59,6 +63,8 @@ __all__ = [
 
 # What an `import fastproc` need not pay for.
 _LATER = {
+    "install": "fastproc._install",
+    "uninstall": "fastproc._install",
     "ExitError": "fastproc.errors",
     "TimeoutExpired": "fastproc.errors",
     "Process": "fastproc._engine.process",
