@@ -75,7 +75,8 @@ class Sweep:
         _native.features()
         _native.force(mechanism)
         self.terminal = os.openpty()
-        self.spawns = {"start": self._start, "run": self._run}
+        self.spawns = {"start": self._start, "run": self._run, "null": self._null}
+        self.first = self.signals()
 
     def _options(self, stage: str) -> dict[str, Any]:
         """Return options that make the child pass through all stages it can."""
@@ -115,10 +116,19 @@ class Sweep:
 
         return fastproc.run("cat", input=b"x", capture=True, check=False, timeout=10, **options).returncode
 
-    def state(self) -> list[Any]:
-        """Return everything that a failed spawn must leave as it was."""
+    def _null(self, options: dict[str, Any]) -> int:
+        import fastproc
+
+        return fastproc.run("true", stdin=fastproc.DEVNULL, check=False, **options).returncode
+
+    def signals(self) -> list[int]:
+        """Return the dispositions and the mask."""
         handlers = (ctypes.c_uint64 * 64)()
         self.library.hostile_dispositions(handlers)
+        return [*handlers, self.library.hostile_mask()]
+
+    def state(self) -> list[Any]:
+        """Return everything that a failed spawn must leave as it was."""
         stacks, pages = observe.stacks_and_pages()
         return [
             observe.fds(),
@@ -126,8 +136,7 @@ class Sweep:
             observe.threads(),
             max(stacks, observe.STACK_CACHE),
             pages,
-            list(handlers),
-            self.library.hostile_mask(),
+            self.signals(),
         ]
 
     def case(self, door: str, point: int, error: int, options: dict[str, Any], expect: Callable[[Any], str]) -> None:
@@ -143,6 +152,8 @@ class Sweep:
             self.lib.fp_fault_set(0, 0, 0)
         wrong = expect(outcome)
         after = self.state()
+        if after[-1] != self.first:
+            wrong += " the mask or a disposition is not as before the first spawn"
         if after != before:
             wrong += f" left: {[(old, new) for old, new in zip(before, after, strict=True) if old != new]}"
         self.done += 1
@@ -214,7 +225,6 @@ def parent_points(mechanism: str, library: str, cgroup: str) -> dict[str, Any]:
         for number in ERRNOS:
             expect = _expect_success if (name, number) in HARMLESS else _expect_error(number, stage)
             if name == "NULL":
-                sweep.spawns["null"] = lambda given: fastproc.run("true", stdin=fastproc.DEVNULL, **given).returncode
                 sweep.case("null", points[name], number, options, expect)
             elif name == "LIFT":
                 sweep.spawns["closed"] = lambda given: _with_stdin_closed(lambda: sweep.spawns["start"](given))
@@ -223,6 +233,8 @@ def parent_points(mechanism: str, library: str, cgroup: str) -> dict[str, Any]:
                 sweep.case(door, points[name], number, options, expect)
                 if name != "NONBLOCK":
                     sweep.case("run", points[name], number, options, expect)
+                if not name.startswith(("PIPE", "NONBLOCK")):
+                    sweep.case("null", points[name], number, options, expect)
     return {"done": sweep.done, "failures": sweep.failures, "untested": sorted(untested)}
 
 
@@ -245,9 +257,9 @@ def child_stages(mechanism: str, library: str) -> dict[str, Any]:
         stage = name.lower()
         options = sweep._options(name)
         for number in ERRNOS:
-            for door in ("start", "run"):
+            for door in sweep.spawns:
                 sweep.case(door, point, number, options, _expect_error(number, stage))
-        for door in ("start", "run"):
+        for door in sweep.spawns:
             sweep.case(door, point, -signal.SIGKILL, options, _expect_death(stage, mechanism))
     return {"done": sweep.done, "failures": sweep.failures, "untested": []}
 
