@@ -154,7 +154,7 @@ def make_order(
     program = executable.encode(ENCODING, ENCODING_ERRORS) if type(executable) is str else os.fsencode(executable)
     if order.argv.count(0) != len(words) or 0 in program:
         raise ValueError("embedded null byte")
-    variables = environment() if env is None else _environment(env)
+    variables = environment() if env is None or env is os.environ else _environment(env)
     order.env = variables.blob
     order.envc = variables.count
     if 47 in program:  # a slash

@@ -138,13 +138,12 @@ class Popen(Base):
             process.detach()
             try:
                 process.spawn(order)  # type: ignore[arg-type]
+                self._make_files(process, bufsize)
             except SpawnError as error:
                 raise order.failed(error) from error
-        try:
-            self._make_files(process, bufsize)
-        except BaseException:
-            process.abandon()
-            raise
+            except BaseException:
+                process.abandon()
+                raise
         self.pid = process.pid
         self._process = process
 
@@ -192,9 +191,10 @@ class Popen(Base):
         self,
         _warn: Callable[..., None] = warnings.warn,
         _finalizing: Callable[[], bool] = sys.is_finalizing,
+        _getpid: Callable[[], int] = os.getpid,
     ) -> None:
         process = self._process
-        if process is None or process._is_foreign():
+        if process is None or process._owner != _getpid():
             return
         if self.returncode is None:
             _warn(f"subprocess {self.pid} is still running", ResourceWarning, source=self)
