@@ -110,6 +110,37 @@ def test_status_is_the_true_one(programs: Programs, pid_namespace: None, way: st
             assert all(code in (truth, "unknown") for code, truth in zip(codes, TRUTH, strict=True)), mechanism
 
 
+def kernel_tells_again() -> bool:
+    """Ask the kernel itself: PIDFD_GET_INFO of a child that has been reaped (ioctl_pidfd(2))."""
+    import fcntl
+
+    pid = os.fork()
+    if pid == 0:
+        os._exit(42)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        os.waitpid(pid, 0)
+        return False
+    os.waitpid(pid, 0)
+    info = bytearray(64)
+    info[0] = 1 | 8
+    try:
+        fcntl.ioctl(pidfd, PIDFD_GET_INFO, info)
+    except OSError:
+        return False
+    finally:
+        os.close(pidfd)
+    return bool(info[0] & 8) and int.from_bytes(info[60:64], "little") == 42 << 8
+
+
+def test_kernel_that_tells_again_is_asked() -> None:
+    """The probe finds PIDFD_GET_INFO's exit status exactly where the kernel has it: else the tests here would skip."""
+    from fastproc import _native
+
+    assert _native.features(again=True)["pidfd_info"] == isolated(kernel_tells_again)
+
+
 def many_stolen(way: str, door: str, hostile: str, rounds: int) -> dict[str, int]:
     """Return how often the status was right, was recovered, and was wrong."""
     import fastproc
