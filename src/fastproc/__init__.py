@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from fastproc._engine.which import which as which
     from fastproc._install import install as install
     from fastproc._install import uninstall as uninstall
+    from fastproc._values.capture import Event as Event
+    from fastproc._values.capture import LineTooLong as LineTooLong
     from fastproc.errors import ExitError as ExitError
     from fastproc.errors import TimeoutExpired as TimeoutExpired
     from fastproc.waiting import as_completed as as_completed
@@ -40,8 +42,10 @@ __all__ = [
     "STDOUT",
     "Append",
     "Command",
+    "Event",
     "ExitError",
     "ExitStatusUnknown",
+    "LineTooLong",
     "Process",
     "ProcessError",
     "Result",
@@ -63,6 +67,8 @@ __all__ = [
 
 # What an `import fastproc` need not pay for.
 _LATER = {
+    "Event": "fastproc._values.capture",
+    "LineTooLong": "fastproc._values.capture",
     "install": "fastproc._install",
     "uninstall": "fastproc._install",
     "ExitError": "fastproc.errors",

@@ -1,6 +1,6 @@
 """One running child: its pid, its pidfd, its true status, signals that cannot reach a stranger.
 
-Not here: reading and writing its streams (exchange.py), killing a tree.
+Not here: reading and writing its streams (readable.py, exchange.py), killing a tree.
 Invariants: only this child is waited for and signalled, by its pidfd (HAZARDS D1, D3); its status is taken once; the
 pidfd stays open as long as any call uses it; a forked copy of the handle does nothing (HAZARDS D12, I2).
 """
@@ -17,12 +17,14 @@ from fastproc import _native, errors
 from fastproc._engine import orphans
 from fastproc._engine.fds import OwnedFd, PipeEnds
 from fastproc._engine.reactor import LONGEST_WAIT, READ, instant
+from fastproc._engine.readable import Readable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from io import BufferedReader, BufferedWriter
 
+    from fastproc._engine.stream import Streams
     from fastproc._values.plan import Plan
     from fastproc._values.status import Usage
 
@@ -40,10 +42,10 @@ ABANDON_LIMIT = 5.0
 """Seconds that a killed child may take to die before it becomes an orphan: a tracer or a file system can hold it."""
 
 
-class Process:
+class Process(Readable):
     """A child process.
 
-    `start()` makes it and its child. All methods but `stdin`, `stdout`, `stderr` may be called from any thread and from
+    `start()` makes it and its child. All methods but those of its streams may be called from any thread and from
     signal handlers. In a forked copy of this process they raise ProcessError.
     Leaving the `with` block kills and reaps a child that still runs. Dropping the last reference to a running child
     kills nothing: it gives a ResourceWarning, and the child is reaped by a later spawn.
@@ -65,6 +67,7 @@ class Process:
         "_lock",
         "_owner",
         "_pidfd",
+        "_streams",
         "argv",
         "final",
         "pid",
@@ -79,6 +82,7 @@ class Process:
         self._pidfd = OwnedFd()
         self._ends = PipeEnds()
         self._files: dict[int, BufferedReader | BufferedWriter] = {}
+        self._streams: Streams | None = None
         # Re-entrant: a signal handler may call any method while this thread is inside one.
         self._lock = RLock()
         self._holders = 0
@@ -341,45 +345,6 @@ class Process:
     def kill(self) -> None:
         """Send SIGKILL."""
         self.send_signal(SIGKILL)
-
-    # -- its streams
-
-    @property
-    def stdin(self) -> BufferedWriter | None:
-        """The blocking, buffered file that feeds the child; None unless stdin=PIPE. For one thread at a time."""
-        return self._file(0)  # type: ignore[return-value]
-
-    @property
-    def stdout(self) -> BufferedReader | None:
-        """The blocking, buffered file of the child's output; None unless stdout=PIPE. For one thread at a time."""
-        return self._file(1)  # type: ignore[return-value]
-
-    @property
-    def stderr(self) -> BufferedReader | None:
-        """The blocking, buffered file of the child's errors; None unless stderr=PIPE. For one thread at a time."""
-        return self._file(2)  # type: ignore[return-value]
-
-    @property
-    def ends(self) -> PipeEnds:
-        """The non-blocking pipe ends that are not yet files, for those who feed and read by a reactor."""
-        return self._ends
-
-    def _file(self, stream: int) -> BufferedReader | BufferedWriter | None:
-        file = self._files.get(stream)
-        if file is None:
-            file = self._ends.file(stream)
-            if file is not None:
-                self._files[stream] = file
-        return file
-
-    def _close_files(self) -> None:
-        self._ends.close()
-        for file in list(self._files.values()):
-            try:
-                file.close()
-            except OSError:
-                # What was still buffered for a child that has gone (EPIPE).
-                pass
 
     # -- the end of the handle
 

@@ -279,7 +279,8 @@ def iterable(name: str, value: object) -> Iterable[object]:
     return value
 
 
-def _check_input(name: str, value: object) -> object:
+def check_input(name: str, value: object) -> object:
+    """Return what can be fed to stdin: bytes, a tuple or another iterable of them, or None; else raise TypeError."""
     if value is None or isinstance(value, bytes):
         return value
     if isinstance(value, str):
@@ -374,7 +375,7 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "check": check_bool,
     "ok_codes": _check_ok_codes,
     "capture": check_bool,
-    "input": _check_input,
+    "input": check_input,
     "timeout": check_seconds,
     "grace": _check_grace,
     "drain_timeout": check_seconds,

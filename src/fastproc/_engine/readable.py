@@ -1,0 +1,252 @@
+"""How a Process is read and written piece by piece: its methods, and the check of what they are given.
+
+The work is done by stream.py, which is loaded by the first call.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from io import BufferedReader, BufferedWriter
+    from typing import Any
+
+    from fastproc._engine.fds import PipeEnds
+    from fastproc._engine.process import Process
+    from fastproc._engine.stream import Streams
+    from fastproc._values.capture import Event
+
+
+class Readable:
+    """The part of a Process that is about its pipes.
+
+    One thread at a time. Whoever waits here for one stream also feeds stdin and keeps what comes on the other stream,
+    so that child and caller cannot wait for each other; and nothing is read while nobody waits, so that a child that
+    writes faster than it is read is held by its pipe.
+    An iteration may be left and taken up again by the same call: nothing is lost in between.
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        _ends: PipeEnds
+        _files: dict[int, BufferedReader | BufferedWriter]
+        _streams: Streams | None
+
+    @property
+    def stdin(self) -> BufferedWriter | None:
+        """The blocking, buffered file that feeds the child; None unless stdin=PIPE. For one thread at a time."""
+        return self._file(0)  # type: ignore[return-value]
+
+    @property
+    def stdout(self) -> BufferedReader | None:
+        """The blocking, buffered file of the child's output; None unless stdout=PIPE. For one thread at a time."""
+        return self._file(1)  # type: ignore[return-value]
+
+    @property
+    def stderr(self) -> BufferedReader | None:
+        """The blocking, buffered file of the child's errors; None unless stderr=PIPE. For one thread at a time."""
+        return self._file(2)  # type: ignore[return-value]
+
+    @property
+    def ends(self) -> PipeEnds:
+        """The non-blocking pipe ends that are not yet files, for those who feed and read by a reactor."""
+        return self._ends
+
+    def _file(self, stream: int) -> BufferedReader | BufferedWriter | None:
+        file = self._files.get(stream)
+        if file is None:
+            if self._streams is not None:
+                self._streams.check_free(stream)
+            file = self._ends.file(stream)
+            if file is not None:
+                self._files[stream] = file
+        return file
+
+    def _close_files(self) -> None:
+        if self._streams is not None:
+            # Before the descriptors: what is closed while it is watched cannot be removed any more (HAZARDS C15).
+            self._streams.close(self)  # type: ignore[arg-type]
+        self._ends.close()
+        for file in list(self._files.values()):
+            try:
+                file.close()
+            except OSError:
+                # What was still buffered for a child that has gone (EPIPE).
+                pass
+
+    # -- piece by piece
+
+    def lines(
+        self,
+        stream: str = "stdout",
+        *,
+        input: bytes | Iterable[bytes] | None = None,
+        text: bool = False,
+        encoding: str = "utf-8",
+        errors: str = "strict",
+        newline: str | bytes = "\n",
+        keep_ends: bool = False,
+        longest: int | None = None,
+        over: str = "split",
+        idle_timeout: float | None = None,
+        drain_timeout: float | None = 1.0,
+    ) -> Iterator[Any]:
+        r"""Give the lines of an output as they come, without their ends, until it ends.
+
+        Args:
+            stream: "stdout" or "stderr", which must be PIPE or captured.
+            input: what stdin, which must be PIPE, is fed meanwhile; it is closed afterwards.
+            text: str instead of bytes.
+            encoding: of the text.
+            errors: what becomes of bytes that are no text, as bytes.decode() has it.
+            newline: the one character that ends a line, such as "\0" for `find -print0`; or "universal".
+            keep_ends: leave the ends on.
+            longest: bytes (characters, of text) that a line may have; None for any number.
+            over: a longer line is given in pieces ("split"), cut off ("truncate"), or an error ("raise").
+            idle_timeout: seconds for which nothing may come.
+            drain_timeout: seconds after the end of the child after which a pipe that others still hold is left, once it
+                is empty (`pipes_still_open`); None: never.
+
+        Raises:
+            TimeoutExpired: nothing came for idle_timeout seconds; another call goes on.
+            LineTooLong: a line is longer than `longest`, and over is "raise".
+            UnicodeDecodeError: the output is no such text.
+            ValueError: the stream is no pipe, is in use as a file, or an argument is not possible.
+        """
+        from fastproc._engine import stream as engine
+        from fastproc._values.capture import LineSplitter
+
+        splitter = LineSplitter(
+            newline,
+            encoding=encoding if text else None,
+            errors=errors,
+            keep_ends=keep_ends,
+            longest=longest,
+            over=over,
+        )
+        streams, process = self._begin(input, idle_timeout, drain_timeout, stream)
+        output = streams.output(stream)
+        cut = output.cut((newline, encoding if text else None, errors, keep_ends, longest, over), splitter)
+        return engine.iterate_lines(process, streams, output, cut, idle_timeout, drain_timeout)
+
+    def chunks(
+        self,
+        stream: str = "stdout",
+        *,
+        input: bytes | Iterable[bytes] | None = None,
+        idle_timeout: float | None = None,
+        drain_timeout: float | None = 1.0,
+    ) -> Iterator[bytes]:
+        """Give the bytes of an output as they come, in pieces that are never empty. The rest as lines()."""
+        from fastproc._engine import stream as engine
+
+        streams, process = self._begin(input, idle_timeout, drain_timeout, stream)
+        output = streams.output(stream)
+        output.uncut()
+        return engine.iterate_chunks(process, streams, output, idle_timeout, drain_timeout)
+
+    def events(
+        self,
+        unit: str = "lines",
+        *,
+        input: bytes | Iterable[bytes] | None = None,
+        text: bool = False,
+        encoding: str = "utf-8",
+        errors: str = "strict",
+        newline: str | bytes = "\n",
+        longest: int | None = None,
+        idle_timeout: float | None = None,
+        drain_timeout: float | None = 1.0,
+    ) -> Iterator[Event]:
+        """Give what comes on both outputs as Events: stream, monotonic time of reading, byte offset, data.
+
+        Exact within a stream. Between two pipes the order is that of reading, which is not exactly that of writing:
+        nobody knows that. For the exact order start with `stderr=STDOUT`, one pipe, and use lines().
+
+        Args:
+            unit: "lines", or "chunks" for pieces as they come, which are bytes.
+            input: as lines() has it.
+            text: as lines() has it.
+            encoding: as lines() has it.
+            errors: as lines() has it.
+            newline: as lines() has it, but one byte in the encoding.
+            longest: bytes; a longer line comes in pieces.
+            idle_timeout: as lines() has it.
+            drain_timeout: as lines() has it.
+
+        Raises:
+            TimeoutExpired, UnicodeDecodeError, ValueError: as lines().
+        """
+        from fastproc._engine import stream as engine
+        from fastproc._values.capture import UNIVERSAL, LineSplitter
+
+        if unit not in ("lines", "chunks"):
+            raise ValueError(f'unit: must be "lines" or "chunks", not {unit!r}')
+        if text and unit == "chunks":
+            raise ValueError("text: chunks are bytes")
+        if newline == UNIVERSAL:
+            raise ValueError("newline: must be one byte, so that offsets are exact")
+        end = newline if isinstance(newline, str) else newline.decode("latin-1")
+        if text and len(end.encode(encoding)) != 1:
+            raise ValueError(f"encoding: {encoding} has lines that do not end by one byte; use lines()")
+        key = (newline, None, "events", True, longest, "split")
+        splitters = [LineSplitter(newline, keep_ends=True, longest=longest) for _ in range(2)]
+        streams, process = self._begin(input, idle_timeout, drain_timeout, None)
+        wanted = list(streams.outputs.values())
+        if not wanted:
+            raise ValueError("stream: neither output is a pipe: start with capture=True")
+        cuts = {}
+        for output in wanted:
+            if unit == "chunks":
+                output.uncut()
+            else:
+                cuts[output.name] = output.cut(key, splitters.pop())
+        decode = (lambda data: data.decode(encoding, errors)) if text else None
+        return engine.iterate_events(process, streams, wanted, cuts, decode, idle_timeout, drain_timeout)
+
+    def write(self, data: bytes) -> None:
+        """Write bytes to stdin, all of them, keeping what comes on the outputs meanwhile.
+
+        That the child has gone is no error: its status tells.
+
+        Raises:
+            ValueError: stdin is no pipe, is closed, in use as a file, or being fed already.
+        """
+        streams, process = self._begin(None, None, None, None)
+        streams.write(process, bytes(data))
+
+    def close_stdin(self) -> None:
+        """Let the child see the end of its input. Harmless when repeated."""
+        if self._streams is not None:
+            self._streams.end_input()
+        self._ends[0].close()
+        file = self._files.get(0)
+        if file is not None:
+            file.close()
+
+    @property
+    def pipes_still_open(self) -> bool:
+        """Whether an iteration ended because the child had ended and only others held the pipe."""
+        streams = self._streams
+        return streams is not None and streams.given_up
+
+    def _begin(
+        self, source: bytes | Iterable[bytes] | None, idle: float | None, drain: float | None, stream: str | None
+    ) -> tuple[Streams, Process]:
+        from fastproc._values.options import check_input, check_seconds
+
+        check_seconds("idle_timeout", idle)
+        check_seconds("drain_timeout", drain)
+        process: Any = self
+        process._check_usable()
+        streams: Streams | None = process._streams
+        if streams is None:
+            from fastproc._engine.stream import Streams
+
+            streams = process._streams = Streams(process)
+        if stream is not None:
+            streams.output(stream)
+        if source is not None:
+            streams.feed(process, check_input("input", source))  # type: ignore[arg-type]
+        return streams, process

@@ -1,0 +1,440 @@
+"""The streams of one running child, read piece by piece at the caller's pace.
+
+Whoever waits for one stream runs a reactor that also feeds stdin and keeps what comes on the other stream, so no order
+of reading and writing can deadlock (HAZARDS E1). Nothing is read while nobody waits: the pipe fills, the child waits.
+Invariants: what was read is in its stream's queue until it is handed out; nothing here refers to the Process, which
+owns this, so that dropping the last handle frees all at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from itertools import chain
+from operator import length_hint
+from time import monotonic
+
+from fastproc import errors
+from fastproc._engine.exchange import NOT_HELD, READ_SIZE, widen
+from fastproc._engine.feeder import Feeder
+from fastproc._engine.reactor import LONGEST_WAIT, READ, WRITE, Reactor, instant
+from fastproc._values.capture import UNIVERSAL, Event
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+    from fastproc._engine.fds import OwnedFd
+    from fastproc._engine.process import Process
+    from fastproc._values.capture import LineSplitter
+
+STREAMS = ("stdin", "stdout", "stderr")
+
+LOOK_EVERY = 0.02
+"""Seconds between two looks at a child that has no pidfd."""
+
+
+class Output:
+    """What came from one pipe and was not yet handed out: (time, offset, data), oldest first."""
+
+    __slots__ = ("_wide", "end", "ended", "items", "lines", "name", "offset")
+
+    def __init__(self, name: str, end: OwnedFd) -> None:
+        self.name = name
+        self.end = end
+        self.items: deque[tuple[float, int, bytes]] = deque()
+        self.offset = 0
+        self.ended = False
+        self.lines: Lines | None = None
+        self._wide = False
+
+    def read(self, _ready: int = 0) -> bool:
+        """Take what is there, or see the end, without blocking; False when there was nothing."""
+        try:
+            data = os.read(self.end.number, READ_SIZE)
+        except BlockingIOError:
+            return False
+        if not data:
+            self.ended = True
+            return True
+        self.items.append((monotonic(), self.offset, data))
+        self.offset += len(data)
+        if not self._wide and len(data) >= READ_SIZE:
+            self._wide = True
+            widen(self.end.number)
+        return True
+
+    def cut(self, key: tuple[Any, ...], splitter: LineSplitter) -> Lines:
+        """Return how this stream is cut, going on where an earlier reading was left.
+
+        Raises:
+            ValueError: it was read in another way, and what is left of that cannot be made bytes again.
+        """
+        lines = self.lines
+        if lines is None or lines.key != key:
+            self.uncut()
+            lines = self.lines = Lines(key, splitter)
+            lines.offset = self.items[0][1] if self.items else self.offset
+        return lines
+
+    def uncut(self) -> None:
+        """Make what was cut and not yet taken a chunk again.
+
+        Raises:
+            ValueError: as cut().
+        """
+        lines = self.lines
+        if lines is None:
+            return
+        rest = lines.rest()
+        if rest is None:
+            raise ValueError(
+                f"stream: {self.name} is being read in another way (text or limited lines); go on with that"
+            )
+        if rest:
+            time, offset = self.items[0][:2] if self.items else (monotonic(), self.offset)
+            self.items.appendleft((time, offset - len(rest), rest))
+        self.lines = None
+
+
+class Lines:
+    """How one stream is cut into lines, and the lines that are cut and not yet taken."""
+
+    __slots__ = ("batch", "end", "finished", "key", "offset", "splitter")
+
+    def __init__(self, key: tuple[Any, ...], splitter: LineSplitter) -> None:
+        self.key = key
+        self.splitter = splitter
+        self.batch: Iterator[Any] = iter(())
+        self.finished = False
+        # For events, whose lines are bytes with their ends.
+        self.end = b"\n" if key[0] == UNIVERSAL else key[0] if isinstance(key[0], bytes) else key[0].encode("latin-1")
+        self.offset = 0
+
+    def rest(self) -> bytes | None:
+        """Take what is left as bytes; None where it is no longer known which these were."""
+        newline, encoding, _, keep_ends, longest, _ = self.key
+        if encoding is None and newline != UNIVERSAL and longest is None:
+            rest = b"".join(self.batch if keep_ends else (line + self.end for line in self.batch))
+            return rest + (b"" if self.finished else b"".join(self.splitter.finish()))
+        return b"" if self.finished and not length_hint(self.batch) else None
+
+
+class Input:
+    """What goes into the child's stdin.
+
+    Attributes:
+        done: whether all is written, or nobody reads it.
+        failed: whether the source raised.
+    """
+
+    __slots__ = ("_feeder", "closes", "done", "end", "failed")
+
+    def __init__(self, end: OwnedFd, source: bytes | Iterable[bytes], closes: bool) -> None:
+        self.end = end
+        self.closes = closes
+        self.done = False
+        self.failed = False
+        self._feeder = Feeder(source)
+
+    def write(self, _ready: int = 0) -> None:
+        """Write what the pipe takes now."""
+        self.failed = True
+        try:
+            self.done = self._feeder.write(self.end.number)
+        except BrokenPipeError:
+            # A reader that has gone is no error: the child's status tells (HAZARDS E4).
+            self.done = True
+        self.failed = False
+
+
+class Exit:
+    """What the pidfd says."""
+
+    __slots__ = ("at", "number", "readable")
+
+    def __init__(self) -> None:
+        self.number = NOT_HELD
+        self.readable = False
+        self.at: float | None = None
+
+    def on_ready(self, _ready: int) -> None:
+        """The child has ended, or is said to have."""
+        self.readable = True
+
+
+class Streams:
+    """The streams of a child, on a reactor of their own.
+
+    Attributes:
+        outputs: those that are pipes, by name.
+        given_up: whether a pipe was left to others who held it.
+    """
+
+    __slots__ = ("_exit", "_input", "_reactor", "_watched", "events", "given_up", "outputs")
+
+    def __init__(self, process: Process) -> None:
+        self._reactor = Reactor()
+        self._watched: set[int] = set()
+        self._input: Input | None = None
+        self._exit = Exit()
+        self.outputs = {
+            STREAMS[number]: Output(STREAMS[number], process.ends[number])
+            for number in (1, 2)
+            if not process.ends[number].closed
+        }
+        self.events: deque[Event] = deque()
+        self.given_up = False
+
+    def close(self, process: Process) -> None:
+        """Give everything back but the descriptors, which are the process's to close."""
+        for output in self.outputs.values():
+            output.ended = True
+        self._input = None
+        self._let_go(process)
+        self._watched.clear()
+        self._reactor.close()
+
+    def output(self, name: str) -> Output:
+        """Return a stream by its name.
+
+        Raises:
+            ValueError: there is no such stream, or it is no pipe of ours.
+        """
+        found = self.outputs.get(name)
+        if found is None:
+            if name not in STREAMS[1:]:
+                raise ValueError(f'stream: must be "stdout" or "stderr", not {name!r}')
+            raise ValueError(f"stream: {name} is no pipe, or is in use as a file: start with {name}=PIPE")
+        return found
+
+    def feed(self, process: Process, source: bytes | Iterable[bytes], closes: bool = True) -> None:
+        """Feed stdin from now on whenever somebody waits, and close it at the end.
+
+        Raises:
+            ValueError: it is no pipe (any more), or is being fed already.
+        """
+        if self._input is not None:
+            raise ValueError("input: stdin is being fed already")
+        if process.ends[0].closed:
+            raise ValueError("input: stdin is no pipe, is closed, or is in use as a file: start with stdin=PIPE")
+        self._input = Input(process.ends[0], source, closes)
+
+    def end_input(self) -> None:
+        """Feed no more; the caller closes stdin."""
+        fed, self._input = self._input, None
+        if fed is not None:
+            self._forget(fed.end)
+
+    def check_free(self, number: int) -> None:
+        """Refuse to give a pipe away as a file that is read or fed here.
+
+        Raises:
+            ValueError: it is.
+        """
+        name = STREAMS[number]
+        if name in self.outputs or (number == 0 and self._input is not None):
+            raise ValueError(f"{name}: is in use by lines(), chunks() or events()")
+
+    def write(self, process: Process, data: bytes) -> None:
+        """Write all of the data, keeping what comes on the outputs meanwhile."""
+        self.feed(process, data, closes=False)
+        fed = self._input
+        assert fed is not None
+        try:
+            fed.write()
+        finally:
+            self._sweep(process)
+        while self._input is fed:
+            self._turn(process, None)
+
+    def wait(
+        self, process: Process, wanted: list[Output], idle_timeout: float | None, drain_timeout: float | None
+    ) -> bool:
+        """Wait until one of the streams has something to hand out; False when all of them, and the input, have ended.
+
+        Raises:
+            TimeoutExpired: nothing came for `idle_timeout` seconds; nothing is lost, and the caller may go on.
+        """
+        # Mostly there is something already; then a read is all.
+        for output in wanted:
+            if not output.ended and output.read():
+                break
+        silent_at: float | None = -1.0
+        while not any(output.items for output in wanted):
+            self._sweep(process)
+            open_ones = [output for output in wanted if not output.ended]
+            if not open_ones and self._input is None:
+                if all(output.ended for output in self.outputs.values()):
+                    self.close(process)
+                return False
+            gone_at = self._exit.at
+            limit = None if gone_at is None or drain_timeout is None else gone_at + drain_timeout
+            if limit is not None and monotonic() >= limit:
+                # Others hold the pipe. What is in it now was, or is still, taken.
+                for output in open_ones:
+                    if not output.read():
+                        output.ended = self.given_up = True
+                continue
+            if silent_at == -1.0:
+                silent_at = instant("idle_timeout", idle_timeout)
+            if silent_at is not None:
+                if monotonic() >= silent_at:
+                    assert idle_timeout is not None
+                    raise errors.timeout_expired(process.argv, idle_timeout)
+                limit = silent_at if limit is None else min(limit, silent_at)
+            self._turn(process, limit)
+        return True
+
+    def _turn(self, process: Process, until: float | None) -> None:
+        """Wait once for whatever comes, and do it."""
+        fed = self._input
+        if fed is not None:
+            self._watch(fed.end, WRITE, fed.write)
+        for output in self.outputs.values():
+            if not output.ended:
+                self._watch(output.end, READ, output.read)
+        known = self._exit
+        timeout = None if until is None else max(0.0, until - monotonic())
+        if known.at is None:
+            if known.number == NOT_HELD:
+                known.number = process.hold()
+                if known.number >= 0:
+                    self._reactor.watch(known.number, READ, known.on_ready)
+            if known.number < 0 or known.readable:
+                timeout = LOOK_EVERY if timeout is None else min(timeout, LOOK_EVERY)
+        try:
+            self._reactor.run_once(LONGEST_WAIT if timeout is None else timeout)
+        finally:
+            self._sweep(process)
+
+    def _sweep(self, process: Process) -> None:
+        """Take leave of what has ended."""
+        known = self._exit
+        if known.at is None and (known.readable or known.number == -1):
+            if known.number >= 0:
+                # Readable for ever, and perhaps with nothing to reap, under a tracer (HAZARDS D6).
+                self._reactor.unwatch(known.number)
+            if has_ended(process):
+                known.at = monotonic()
+                self._let_go(process)
+        fed = self._input
+        if fed is not None and (fed.done or fed.failed or known.at is not None):
+            self._input = None
+            self._forget(fed.end)
+            # The end of an incomplete input would tell the child that it has had it all.
+            if fed.closes and not fed.failed:
+                fed.end.close()
+        for output in self.outputs.values():
+            if output.ended and not output.end.closed:
+                self._forget(output.end)
+                output.end.close()
+
+    def _watch(self, end: OwnedFd, events: int, callback: Callable[[int], object]) -> None:
+        if end.number not in self._watched:
+            self._reactor.watch(end.number, events, callback)
+            self._watched.add(end.number)
+
+    def _forget(self, end: OwnedFd) -> None:
+        self._watched.discard(end.number)
+        self._reactor.unwatch(end.number)
+
+    def _let_go(self, process: Process) -> None:
+        number, self._exit.number = self._exit.number, NOT_HELD
+        if number != NOT_HELD:
+            self._reactor.unwatch(number)
+            process.release()
+
+
+def has_ended(process: Process) -> bool:
+    """Look, without blocking; a lost status is an end too."""
+    try:
+        return process.poll() is not None
+    except errors.ExitStatusUnknown:
+        return True
+
+
+def iterate_lines(
+    process: Process, streams: Streams, output: Output, lines: Lines, idle: float | None, drain: float | None
+) -> Iterator[Any]:
+    """Give line after line, going on where an earlier iteration was left."""
+    # A generator for each line would cost more than the line.
+    return chain.from_iterable(_batches(process, streams, output, lines, idle, drain))
+
+
+def _batches(
+    process: Process, streams: Streams, output: Output, lines: Lines, idle: float | None, drain: float | None
+) -> Iterator[Iterator[Any]]:
+    items = output.items
+    splitter = lines.splitter
+    wanted = [output]
+    while True:
+        yield lines.batch
+        if lines.finished:
+            return
+        if items or streams.wait(process, wanted, idle, drain):
+            lines.batch = iter(splitter.feed(items.popleft()[2]))
+        else:
+            lines.finished = True
+            lines.batch = iter(splitter.finish())
+
+
+def iterate_chunks(
+    process: Process, streams: Streams, output: Output, idle: float | None, drain: float | None
+) -> Iterator[bytes]:
+    """Give what comes as it comes."""
+    items = output.items
+    wanted = [output]
+    while items or streams.wait(process, wanted, idle, drain):
+        yield items.popleft()[2]
+
+
+def iterate_events(
+    process: Process,
+    streams: Streams,
+    wanted: list[Output],
+    cuts: dict[str, Lines],
+    decode: Callable[[bytes], Any] | None,
+    idle: float | None,
+    drain: float | None,
+) -> Iterator[Event]:
+    """Give what comes on all streams in the order in which it was read."""
+    events = streams.events
+    going = True
+    while going:
+        while events:
+            yield events.popleft()
+        going = any(output.items for output in wanted) or streams.wait(process, wanted, idle, drain)
+        ready = [output for output in wanted if output.items]
+        if ready:
+            output = min(ready, key=lambda output: output.items[0][0])
+            time, offset, data = output.items.popleft()
+            if not cuts:
+                events.append(Event(output.name, time, offset, data))
+                continue
+            cut = cuts[output.name]
+            _add_lines(events, output.name, time, cut, cut.splitter.feed(data), decode)
+        for output in wanted:
+            if cuts and output.ended and not output.items and not cuts[output.name].finished:
+                cut = cuts[output.name]
+                cut.finished = True
+                _add_lines(events, output.name, monotonic(), cut, cut.splitter.finish(), decode)
+    yield from events
+    events.clear()
+
+
+def _add_lines(
+    events: deque[Event],
+    name: str,
+    time: float,
+    cut: Lines,
+    lines: list[bytes],
+    decode: Callable[[bytes], Any] | None,
+) -> None:
+    offset = cut.offset
+    for line in lines:
+        data = line.removesuffix(cut.end)
+        events.append(Event(name, time, offset, data if decode is None else decode(data)))
+        offset += len(line)
+    cut.offset = offset
