@@ -499,6 +499,19 @@ def test_preexec_fn_is_handed_to_the_standard_library(tmp_path: Path) -> None:
         ours.run(["nosuchprogram"], preexec_fn=int)
 
 
+def test_class_with_a_changed_inside_is_handed_to_the_standard_library() -> None:
+    """Third-party classes override private methods of Popen, and expect them to be called."""
+
+    class Mine(ours.Popen):
+        """Reads what the child writes to either stream from stdout."""
+
+        def _get_handles(self, stdin: Any, stdout: Any, stderr: Any) -> Any:
+            return super()._get_handles(stdin, standard.PIPE, standard.STDOUT)  # type: ignore[misc]
+
+    with Mine([SH, "-c", "echo out; echo err >&2"], stdout=-9) as process:
+        assert process.communicate(timeout=10) == (b"out\nerr\n", None)
+
+
 @pytest.mark.privileged
 def test_identity_is_handed_to_the_standard_library() -> None:
     """user, group, extra_groups."""

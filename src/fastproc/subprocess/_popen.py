@@ -44,7 +44,8 @@ class Popen(Base):
       does not tell, it is the standard's 0 and a RuntimeWarning.
     - Signals go through a pidfd and cannot reach a stranger.
     - preexec_fn, user, group and extra_groups are handed to the standard library, which then makes the child (they need
-      a copy of this process); everything after that is as for other children.
+      a copy of this process); everything after that is as for other children. So are classes that override the
+      standard one's private _execute_child or _get_handles.
     - A child gets os.environ as it is, not what os.putenv() or C code changed behind its back.
     - In a forked copy of this process, wait(), poll() and signals raise ProcessError.
 
@@ -88,7 +89,13 @@ class Popen(Base):
         pipesize: int | None = -1,
         process_group: int | None = None,
     ) -> None:
-        if preexec_fn is not None or user is not None or group is not None or extra_groups is not None:
+        if (
+            preexec_fn is not None
+            or user is not None
+            or group is not None
+            or extra_groups is not None
+            or (type(self) is not Popen and _changes_the_inside(type(self)))
+        ):
             super().__init__(
                 args, -1 if bufsize is None else bufsize, executable, stdin, stdout, stderr, preexec_fn, close_fds,
                 shell, cwd, env, universal_newlines, startupinfo, creationflags, restore_signals, start_new_session,
@@ -369,6 +376,13 @@ class Popen(Base):
 
 
 Popen.__module__ = "fastproc.subprocess"
+
+
+_INSIDE = {name: getattr(Base, name, None) for name in ("_execute_child", "_get_handles")}
+
+
+def _changes_the_inside(kind: type[Popen]) -> bool:
+    return any(getattr(kind, name, None) is not own for name, own in _INSIDE.items())
 
 
 def _adopted(pid: int) -> Process:
