@@ -301,7 +301,7 @@ static FP__BARE long step_close_fds(struct fp__context *c)
 {
     if (c->attr->flags & FP_ATTR_KEEP_FDS)
         return 0;
-    long first = 0, refused = 0;
+    long first = 0, refused = c->has_close_range ? 0 : -ENOSYS;
     for (uint32_t i = 0; i <= c->nkeep && refused == 0; i++) {
         long next = i < c->nkeep ? c->keep[i] : (long)UINT_MAX + 1;
         if (c->report_fd >= first && c->report_fd < next) {
@@ -474,11 +474,12 @@ FP__BARE int fp__child_probe(void *report)
         fp__sys1(SYS_exit_group, 0);
 }
 
-/* A call that a filter may answer with death, made in a child that can be spared. */
-FP__BARE int fp__child_attempt(void *attempt)
+/* Calls that a filter may answer with death, made in a child that can be spared. */
+FP__BARE int fp__child_attempt(void *attempts)
 {
-    const struct fp__attempt *a = attempt;
-    fp__sys6(a->nr, a->args[0], a->args[1], a->args[2], a->args[3], a->args[4], 0);
+    const struct fp__attempts *a = attempts;
+    for (size_t i = 0; i < a->n; i++)
+        fp__sys2(a->list[i].nr, a->list[i].args[0], a->list[i].args[1]);
     for (;;)
         fp__sys1(SYS_exit_group, 0);
 }

@@ -160,6 +160,7 @@ struct fp__context {
     int32_t parent_pid;
     int32_t tty_fd; /* of FOREGROUND: the parent's number */
     bool sighand_cleared;
+    bool has_close_range;
     uint64_t parent_mask;
     volatile struct fp__report *report;
 };
@@ -169,9 +170,13 @@ int fp__child_main(void *context);
 int fp__child_probe(void *report);
 struct fp__attempt {
     long nr;
-    long args[5];
+    long args[2];
 };
-int fp__child_attempt(void *attempt);
+struct fp__attempts {
+    const struct fp__attempt *list;
+    size_t n;
+};
+int fp__child_attempt(void *attempts);
 
 /* fds.c, parent half. moves and keep have room for nfds + 3 and nfds + 4 entries. */
 void fp__fdmap_prepare(struct fp__context *context, int32_t *keep);
@@ -200,6 +205,7 @@ int fp__posix_spawn(struct fp__context *context, int *ret_pid, int *ret_stage, i
 /* probe.c */
 int fp__mechanism_choose(struct fp_features *ret_features);
 bool fp__mechanism_lost(int mechanism);
+bool fp__may_signal_by_pidfd(void);
 
 /* spawn.c: as fp_spawn(); nonblock is a bit for each standard stream's pipe. */
 int fp__spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,

@@ -66,37 +66,50 @@ static bool is_shortage(long r)
     return r == -EAGAIN || r == -ENOMEM || r == -EMFILE || r == -ENFILE;
 }
 
-/* Under a seccomp filter a call may be answered by SIGSYS, which kills the process: then it is tried in a child first. */
-static bool may_try(long nr, long a, long b, long c, long d, long e)
+enum { TRY_CLONE3, TRY_PIDFD_SIGNAL, TRY_PIDFD_OPEN, TRY_CLOSE_RANGE, TRY_COUNT };
+
+/* All with arguments that do nothing. */
+static const struct fp__attempt attempts[TRY_COUNT] = {
+    [TRY_CLONE3] = {SYS_clone3, {0, 0}},
+    [TRY_PIDFD_SIGNAL] = {SYS_pidfd_send_signal, {-1, 0}},
+    [TRY_PIDFD_OPEN] = {SYS_pidfd_open, {-1, 0}},
+    [TRY_CLOSE_RANGE] = {SYS_close_range, {~0U, 0}},
+};
+
+/* Makes some of the calls in a forked child; false when that killed it. Not in one that shares memory: before 5.16 the core
+ * dump of a SIGSYS ends everybody who does. */
+static bool survives(size_t first, size_t n)
 {
-    if (fp__sys5(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) != 2)
-        return true;
-    struct fp__attempt attempt = {.nr = nr, .args = {a, b, c, d, e}};
-    struct fp__stack stack;
-    if (fp__stack_take(&stack) < 0)
-        return true;
+    struct fp__attempts some = {attempts + first, n};
+    struct fp__stack none = {NULL, NULL};
     int pidfd;
     uint64_t mask = 0;
-    if (fp__mask_block(&mask) < 0) {
-        fp__stack_give(&stack);
+    if (fp__mask_block(&mask) < 0)
         return true;
-    }
-    long pid = fp__clone(FP_MECHANISM_CLONE_VM, fp__child_attempt, &attempt, &stack, false, -1, &pidfd);
-    if (pid < 0)
-        pid = fp__clone(FP_MECHANISM_FORK_PIPE, fp__child_attempt, &attempt, &stack, false, -1, &pidfd);
+    long pid = fp__clone(FP_MECHANISM_FORK_PIPE, fp__child_attempt, &some, &none, false, -1, &pidfd);
     fp__mask_restore(mask);
-    fp__stack_give(&stack);
-    if (pid < 0)
-        return true;
-    return fp__reap_before_exec(-1, (int)pid) == 0;
+    return pid < 0 || fp__reap_before_exec(-1, (int)pid) == 0;
+}
+
+/* A bit for each call that this process may try. Under a seccomp filter one may be answered by SIGSYS, which kills; so they
+ * are tried in a child first, all at once, and one by one only when that child died. */
+static unsigned find_harmless(void)
+{
+    unsigned harmless = (1u << TRY_COUNT) - 1;
+    if (fp__sys5(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) != 2 || survives(0, TRY_COUNT))
+        return harmless;
+    for (size_t i = 0; i < TRY_COUNT; i++) {
+        if (!survives(i, 1))
+            harmless &= ~(1u << i);
+    }
+    return harmless;
 }
 
 /* The calls on a pidfd, with a child that has ended and is not reaped; it is afterwards. */
-static void try_pidfd(struct fp_features *f, int pidfd, int pid)
+static void try_pidfd(struct fp_features *f, int pidfd, int pid, unsigned harmless)
 {
     f->pidfd = 1;
-    f->pidfd_signal =
-        may_try(SYS_pidfd_send_signal, -1, 0, 0, 0, 0) && fp__sys4(SYS_pidfd_send_signal, pidfd, 0, 0, 0) == 0;
+    f->pidfd_signal = (harmless >> TRY_PIDFD_SIGNAL & 1) && fp__sys4(SYS_pidfd_send_signal, pidfd, 0, 0, 0) == 0;
     siginfo_t info;
     f->pidfd_wait = fp__sys5(SYS_waitid, FP__P_PIDFD, pidfd, &info, WEXITED | FP__WALL, 0) == 0;
     if (!f->pidfd_wait) {
@@ -108,7 +121,7 @@ static void try_pidfd(struct fp_features *f, int pidfd, int pid)
 }
 
 /* 0, or a negative errno that says why this mechanism cannot be used here. */
-static long try_mechanism(int mechanism, struct fp_features *f, bool *shortage)
+static long try_mechanism(int mechanism, unsigned harmless, struct fp_features *f, bool *shortage)
 {
     struct fp__stack stack;
     struct fp__report local = {.alive = 0}, *report = &local;
@@ -116,7 +129,7 @@ static long try_mechanism(int mechanism, struct fp_features *f, bool *shortage)
 
     if (mechanism == FP_MECHANISM_POSIX_SPAWN || mechanism == FP_MECHANISM_FORK_PIPE)
         return 0;
-    if (mechanism == FP_MECHANISM_CLONE3_VM && !may_try(SYS_clone3, 0, 0, 0, 0, 0))
+    if (mechanism == FP_MECHANISM_CLONE3_VM && !(harmless >> TRY_CLONE3 & 1))
         return -ENOSYS;
     if (fp__stack_take(&stack) < 0)
         return 0;
@@ -141,7 +154,7 @@ static long try_mechanism(int mechanism, struct fp_features *f, bool *shortage)
     *shortage |= is_shortage(r);
     if (r > 0) {
         if (pidfd >= 0 && !f->pidfd_wait)
-            try_pidfd(f, pidfd, (int)r);
+            try_pidfd(f, pidfd, (int)r, harmless);
         else
             fp__reap_before_exec(-1, (int)r);
         if (pidfd >= 0)
@@ -160,12 +173,11 @@ static long try_mechanism(int mechanism, struct fp_features *f, bool *shortage)
     return is_shortage(r) ? 0 : r;
 }
 
-static void try_calls(struct fp_features *f)
+static void try_calls(struct fp_features *f, unsigned harmless)
 {
     /* A range above every descriptor: nothing is closed. */
-    f->close_range =
-        may_try(SYS_close_range, ~0U - 1, ~0U - 1, 0, 0, 0) && fp__sys3(SYS_close_range, ~0U - 1, ~0U - 1, 0) == 0;
-    if (may_try(SYS_pidfd_open, -1, 0, 0, 0, 0)) {
+    f->close_range = (harmless >> TRY_CLOSE_RANGE & 1) && fp__sys3(SYS_close_range, ~0U - 1, ~0U - 1, 0) == 0;
+    if (harmless >> TRY_PIDFD_OPEN & 1) {
         long fd = fp__sys2(SYS_pidfd_open, fp__sys0(SYS_getpid), 0);
         f->pidfd_open = fd >= 0;
         if (fd >= 0)
@@ -180,7 +192,8 @@ static struct fp_features probe(bool all)
     struct fp_features f;
     memset(&f, 0, sizeof f);
     bool shortage = false, found = false, emulated = false;
-    try_calls(&f);
+    unsigned harmless = find_harmless();
+    try_calls(&f, harmless);
     for (int m = FP_MECHANISM_CLONE3_VM; m <= FP_MECHANISM_FORK_PIPE; m++) {
         if (found && !all) {
             f.refused[m] = UNTRIED;
@@ -191,7 +204,7 @@ static struct fp_features probe(bool all)
             f.refused[m] = ENOTSUP;
             continue;
         }
-        f.refused[m] = (int32_t)-try_mechanism(m, &f, &shortage);
+        f.refused[m] = (int32_t)-try_mechanism(m, harmless, &f, &shortage);
         emulated |= f.refused[m] == ENOTSUP;
         found |= f.refused[m] == 0 && m != FP_MECHANISM_POSIX_SPAWN;
     }
@@ -235,6 +248,13 @@ bool fp__mechanism_lost(int mechanism)
         return false;
     struct fp_features f = probe(false);
     return f.refused[mechanism] != 0 && f.refused[mechanism] != UNTRIED;
+}
+
+/* False only where the probe found the call to be missing or deadly. */
+bool fp__may_signal_by_pidfd(void)
+{
+    uint64_t word = atomic_load_explicit(&answer, memory_order_relaxed);
+    return !(word >> BIT_KNOWN & 1) || (word >> BIT_PIDFD_SIGNAL & 1);
 }
 
 #else

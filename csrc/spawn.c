@@ -506,6 +506,7 @@ static int spawn_retrying(struct spawn *s, int cwd_fd, int cgroup_fd, struct fp_
     int busy = 0, lost = 0, r;
     for (;;) {
         int mechanism = fp__mechanism_choose(&features);
+        s->context.has_close_range = features.close_range;
         if (!features.close_range && s->context.highest_fd < 0)
             s->context.highest_fd = fp__fd_highest();
         r = spawn_once(s, mechanism, &features, cwd_fd, cgroup_fd, child);

@@ -140,9 +140,11 @@ int fp_signal(int pidfd, int pid, int sig)
 {
     if (sig < 0 || sig > 64)
         return -EINVAL;
-    if (pidfd >= 0) {
+    /* A sandbox that does not know the call answers EPERM, as the kernel does for somebody else's process: then kill(2)
+     * decides (HAZARDS K1). */
+    if (pidfd >= 0 && fp__may_signal_by_pidfd()) {
         long r = fp__sys4(SYS_pidfd_send_signal, pidfd, sig, 0, 0);
-        if (r != -ENOSYS)
+        if ((r != -ENOSYS && r != -EPERM) || pid <= 1)
             return (int)r;
     }
     /* 0 is our own group, -1 everybody, other negatives a group, 1 is init: never (HAZARDS D17). And nobody but a child that
