@@ -354,6 +354,18 @@ def test_communicate_goes_on_after_a_timeout() -> None:
     assert (err, process.returncode, len(first) + int(count) <= len(data), set(first)) == (b"err\n", 0, True, {120})
 
 
+@pytest.mark.parametrize("options", [{}, {"timeout": 10.0}], ids=str)
+@pytest.mark.parametrize("pipes", [{"stdout": -1}, {"stdout": -1, "stderr": -1}], ids=str)
+def test_communicate_waits_by_the_public_name(pipes: dict[str, int], options: dict[str, float]) -> None:
+    """Programs replace wait() on the object, as plumbum does for the first program of a pipeline."""
+    with ours.Popen(["echo", "x"], **pipes) as process:
+        calls: list[Any] = []
+        wait = process.wait
+        process.wait = lambda timeout=None: calls.append(timeout) or wait(timeout)  # type: ignore[method-assign]
+        assert process.communicate(**options)[0] == b"x\n"
+        assert [timeout is None for timeout in calls] == [not options]
+
+
 def test_communicate_survives_a_reader_that_goes() -> None:
     """EPIPE at write, flush and close is no error."""
     for options in ({"timeout": 5.0}, {}):

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 READ_SIZE = 1 << 16
 
 
+def seconds_left(deadline: float | None) -> float | None:
+    """Return the time until a monotonic instant, negative after it; None for no limit."""
+    return None if deadline is None else deadline - monotonic()
+
+
 class Conversation:
     """The streams of one child.
 

@@ -13,7 +13,7 @@ import sys
 import warnings
 from errno import EINVAL
 
-from fastproc._engine.conversation import Conversation
+from fastproc._engine.conversation import Conversation, seconds_left
 from fastproc._engine.process import SIGKILL, SIGNAL_MAX, SIGTERM, Process
 from fastproc._engine.reactor import instant
 from fastproc._engine.resolve import Opened
@@ -346,7 +346,8 @@ class Popen(Base):
         if not talk.run(deadline):
             raise self._expired(talk, timeout)
         try:
-            self._wait_until(deadline, timeout)
+            # By its public name: programs put their own in its place, and derive classes.
+            self.wait(timeout=seconds_left(deadline))
         except standard.TimeoutExpired:
             raise self._expired(talk, timeout) from None
         return self._decoded(talk.output(0), self.stdout), self._decoded(talk.output(1), self.stderr)
