@@ -8,7 +8,6 @@
 #if FP_LINUX
 
 #include <limits.h>
-#include <linux/sched.h>
 
 #if defined(__clang__)
 #define FP__BARE __attribute__((no_sanitize("address", "undefined", "thread"), no_stack_protector))
@@ -347,10 +346,27 @@ static FP__BARE long step_no_new_privs(struct fp__context *c)
     return fp__sys5(SYS_prctl, FP__PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
+/* A stop signal that came during the set-up (Ctrl-Z reaches the whole group) would stop this child as soon as the mask opens,
+ * before exec, and with it the parent, which waits for the exec. It is taken back here, by ignoring it for a moment, and the
+ * parent sends it again when the program runs. */
+static FP__BARE long hold_back_stops(struct fp__context *c, uint64_t mask)
+{
+    const uint64_t stops = 1ULL << (SIGTSTP - 1) | 1ULL << (SIGTTIN - 1) | 1ULL << (SIGTTOU - 1);
+    uint64_t pending = 0;
+    long r = fp__sys2(SYS_rt_sigpending, &pending, 8);
+    if (r < 0)
+        return r;
+    pending &= stops & ~mask & ~c->attr->sigignore;
+    c->report->stops = pending;
+    r = set_disposition(pending, 1);
+    return r < 0 ? r : set_disposition(pending, 0);
+}
+
 static FP__BARE long step_sigmask(struct fp__context *c)
 {
     uint64_t mask = c->attr->flags & FP_ATTR_KEEP_SIGMASK ? c->parent_mask : c->attr->sigmask;
-    return fp__sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
+    long r = hold_back_stops(c, mask);
+    return r < 0 ? r : fp__sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
 }
 
 /* At most PIPE_BUF, so whole or not at all; on EPIPE nobody listens and trying again would spin (HAZARDS B6). */
@@ -414,7 +430,6 @@ static const struct step steps[] = {
     {FP_STAGE_FOREGROUND, FP_ATTR_FOREGROUND, step_foreground},
     {FP_STAGE_FDS, 0, step_fds},
     {FP_STAGE_CWD, 0, step_cwd},
-    {FP_STAGE_RLIMITS, 0, step_rlimits},
     {FP_STAGE_NICE, FP_ATTR_NICE, step_nice},
     {FP_STAGE_SCHEDULER, FP_ATTR_SCHEDULER, step_scheduler},
     {FP_STAGE_AFFINITY, FP_ATTR_AFFINITY, step_affinity},
@@ -423,6 +438,7 @@ static const struct step steps[] = {
     {FP_STAGE_TIMER_SLACK, FP_ATTR_TIMER_SLACK, step_timer_slack},
     {FP_STAGE_UMASK, FP_ATTR_UMASK, step_umask},
     {FP_STAGE_CLOSE_FDS, 0, step_close_fds},
+    {FP_STAGE_RLIMITS, 0, step_rlimits},
     {FP_STAGE_PDEATHSIG, FP_ATTR_PDEATHSIG, step_pdeathsig},
     {FP_STAGE_NO_NEW_PRIVS, FP_ATTR_NO_NEW_PRIVS, step_no_new_privs},
     {FP_STAGE_SIGMASK, 0, step_sigmask},

@@ -45,15 +45,15 @@ enum fp_stage {
     FP_STAGE_NAMESPACES = 40,
     FP_STAGE_CHROOT = 41,
     FP_STAGE_CWD = 42,
-    FP_STAGE_RLIMITS = 43,
-    FP_STAGE_NICE = 44,
-    FP_STAGE_SCHEDULER = 45,
-    FP_STAGE_AFFINITY = 46,
-    FP_STAGE_IONICE = 47,
-    FP_STAGE_OOM_SCORE_ADJ = 48,
-    FP_STAGE_TIMER_SLACK = 49,
-    FP_STAGE_UMASK = 50,
-    FP_STAGE_CLOSE_FDS = 51,
+    FP_STAGE_NICE = 43,
+    FP_STAGE_SCHEDULER = 44,
+    FP_STAGE_AFFINITY = 45,
+    FP_STAGE_IONICE = 46,
+    FP_STAGE_OOM_SCORE_ADJ = 47,
+    FP_STAGE_TIMER_SLACK = 48,
+    FP_STAGE_UMASK = 49,
+    FP_STAGE_CLOSE_FDS = 50,
+    FP_STAGE_RLIMITS = 51,
     FP_STAGE_SECUREBITS = 52,
     FP_STAGE_BOUNDING = 53,
     FP_STAGE_GROUPS = 54,
@@ -234,6 +234,7 @@ struct fp_job {
     uint64_t input_len;
     uint64_t input_done;
     int32_t live;    /* a child or a descriptor is owned by this job */
+    int32_t owner;   /* the process that made the child: a forked copy of the job only closes */
     int32_t recheck; /* looks at a pidfd that was readable with nothing to reap (a traced child) */
     struct fp_sink sink[2];
 };

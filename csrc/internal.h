@@ -133,6 +133,7 @@ struct fp__report {
     int32_t error;
     int32_t detail;
     int32_t alive;
+    uint64_t stops; /* stop signals that the child took back: the parent sends them again after exec */
 };
 
 struct fp__move {
@@ -154,6 +155,7 @@ struct fp__context {
     uint32_t nkeep;
     int32_t highest_fd; /* the parent's, where close_range(2) is refused; else -1 */
     int32_t cwd_fd;
+    int32_t lifted_cwd; /* posix_spawn: a copy of cwd_fd to close, or -1 */
     int32_t cgroup_fd;  /* cgroup.procs, where clone3 did not place the child; else -1 */
     int32_t report_fd;  /* fork_pipe; else -1 */
     int32_t gate_fd[2]; /* fork_pipe without CLONE_PIDFD; else -1 */

@@ -91,11 +91,25 @@ static int add_closes(struct fp__context *c, posix_spawn_file_actions_t *actions
 #endif
 }
 
+/* The dup2s come before the fchdir and may write to its number. */
+static int lift_cwd(struct fp__context *c)
+{
+    if (c->cwd_fd < 0 || !fp__fdmap_is_kept(c->keep, c->nkeep, c->cwd_fd))
+        return 0;
+    int fd = fp__fd_copy_aside(c->cwd_fd, c->keep, c->nkeep);
+    if (fd < 0)
+        return -fd;
+    c->cwd_fd = c->lifted_cwd = fd;
+    return 0;
+}
+
 static int fill(struct fp__context *c, posix_spawn_file_actions_t *actions, posix_spawnattr_t *attr)
 {
     short flags = POSIX_SPAWN_SETSIGDEF;
     sigset_t set;
-    int error = lift_sources(c);
+    int error = lift_cwd(c);
+    if (error == 0)
+        error = lift_sources(c);
     for (uint32_t i = 0; i < c->nmoves && error == 0; i++)
         error = posix_spawn_file_actions_adddup2(actions, c->moves[i].from, c->moves[i].to);
 #if defined(__linux__) || defined(__APPLE__)
@@ -156,6 +170,7 @@ int fp__posix_spawn(struct fp__context *c, int *ret_pid, int *ret_stage, int *re
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
 
+    c->lifted_cwd = -1;
     *ret_detail = 0;
     *ret_stage = FP_STAGE_MECHANISM;
     if ((a->flags & ~(uint32_t)POSSIBLE) || a->sigignore || a->nrlimits || c->cgroup_fd >= 0)
@@ -185,6 +200,8 @@ int fp__posix_spawn(struct fp__context *c, int *ret_pid, int *ret_stage, int *re
         if (c->moves[i].lift == 2)
             fp__close(c->moves[i].from);
     }
+    if (c->lifted_cwd >= 0)
+        fp__close(c->lifted_cwd);
     *ret_pid = (int)pid;
     errno = saved;
     return -error;

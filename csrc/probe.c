@@ -151,7 +151,11 @@ static long try_mechanism(int mechanism, unsigned harmless, struct fp_features *
         if (r > 0 || is_shortage(r))
             break;
     }
-    *shortage |= is_shortage(r);
+    if (is_shortage(r)) {
+        /* What could not be found out is assumed, so that the real call fails with the shortage itself. */
+        *shortage = true;
+        f->pidfd = f->pidfd_signal = f->pidfd_wait = 1;
+    }
     if (r > 0) {
         if (pidfd >= 0 && !f->pidfd_wait)
             try_pidfd(f, pidfd, (int)r, harmless);
@@ -173,13 +177,14 @@ static long try_mechanism(int mechanism, unsigned harmless, struct fp_features *
     return is_shortage(r) ? 0 : r;
 }
 
-static void try_calls(struct fp_features *f, unsigned harmless)
+static void try_calls(struct fp_features *f, unsigned harmless, bool *shortage)
 {
     /* A range above every descriptor: nothing is closed. */
     f->close_range = (harmless >> TRY_CLOSE_RANGE & 1) && fp__sys3(SYS_close_range, ~0U - 1, ~0U - 1, 0) == 0;
     if (harmless >> TRY_PIDFD_OPEN & 1) {
         long fd = fp__sys2(SYS_pidfd_open, fp__sys0(SYS_getpid), 0);
-        f->pidfd_open = fd >= 0;
+        f->pidfd_open = fd >= 0 || is_shortage(fd);
+        *shortage |= is_shortage(fd);
         if (fd >= 0)
             fp__close((int)fd);
     }
@@ -193,7 +198,7 @@ static struct fp_features probe(bool all)
     memset(&f, 0, sizeof f);
     bool shortage = false, found = false, emulated = false;
     unsigned harmless = find_harmless();
-    try_calls(&f, harmless);
+    try_calls(&f, harmless, &shortage);
     for (int m = FP_MECHANISM_CLONE3_VM; m <= FP_MECHANISM_FORK_PIPE; m++) {
         if (found && !all) {
             f.refused[m] = UNTRIED;

@@ -354,6 +354,7 @@ int fp_run(const struct fp_request *request, const char *paths, uint32_t npaths,
     int64_t timeout = request->timeout_ns;
     job->deadline_ns = timeout < 0 || timeout > INT64_MAX - job->started_ns ? -1 : job->started_ns + timeout;
     job->live = 1;
+    job->owner = (int32_t)getpid();
     int r = fp__spawn(request->attr, paths, npaths, argv, argc, env, envc, request->cwd_fd, request->cgroup_fd,
                       request->stdio, request->fds, request->nfds, 1, &job->child);
     if (r < 0)
@@ -364,34 +365,41 @@ int fp_run(const struct fp_request *request, const char *paths, uint32_t npaths,
     return r;
 }
 
+/* Longest wait for the end of a killed child: a tracer or a file system can hold it. */
+#define DEATH_NS (5 * FP_NSEC)
+
 void fp_job_abort(struct fp_job *job, int64_t wait_ns)
 {
     int saved = errno;
-    if (job->live && job->child.pid > 1 && !has_exited(job)) {
+    bool ours = job->live && job->owner == (int32_t)getpid(); /* not in a forked copy (HAZARDS D12, I2) */
+    if (ours && job->child.pid > 1 && !has_exited(job)) {
         int64_t until = fp__now() + wait_ns;
         while (wait_ns > 0 && !has_exited(job) && fp__now() < until)
             turn(job, until);
         if (!has_exited(job)) {
-            fp_signal(job->child.pidfd, job->child.pid, SIGKILL);
             job->flags |= FP_JOB_KILLED;
-            int r;
-            do
-                r = fp_wait(job->child.pidfd, job->child.pid, 0, &job->status);
-            while (r == -EINTR || (r == 0 && job->status.state == FP_WAIT_RUNNING));
-            job->ended_ns = fp__now();
+            int r = fp_signal(job->child.pidfd, job->child.pid, SIGKILL);
+            if (r < 0 && r != -ESRCH)
+                job->error = -r;
+            until = fp__now() + DEATH_NS;
+            while (job->error != EPERM && !has_exited(job) && fp__now() < until)
+                turn(job, until);
         }
     }
     if (job->live) {
         for (int i = 0; i < 3; i++)
             close_end(job, i);
-        if (job->child.pidfd >= 0)
+        /* That of a child which lives on is the caller's. */
+        if (job->child.pidfd >= 0 && (has_exited(job) || !ours)) {
             fp__close(job->child.pidfd);
-        job->child.pidfd = -1;
+            job->child.pidfd = -1;
+        }
     }
-    if (job->live)
+    if (ours)
         summarise(job);
     else
-        job->summary[FP_SUM_PID] = 0; /* broken off before it began: what stands there is an earlier run's */
+        job->summary[FP_SUM_PID] =
+            0; /* broken off before it began, or not ours: what stands there is an earlier run's */
     job->live = 0;
     errno = saved;
 }

@@ -3,6 +3,9 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#if FP_LINUX
+#include <sys/wait.h>
+#endif
 
 #define LOCAL_BYTES 6144
 
@@ -125,8 +128,24 @@ static long make_vectors(struct spawn *s, const char *paths, uint32_t npaths, co
 }
 
 /* Every descriptor that the caller names must be open now, before ours could take its number. */
-static long check_fds(struct spawn *s, const int stdio[3], struct fp_child *child)
+static long check_fds(struct spawn *s, const int stdio[3], int cwd_fd, int cgroup_fd, struct fp_child *child,
+                      int *stage)
 {
+    const struct fp_attr *attr = s->context.attr;
+    const struct {
+        int fd;
+        int stage;
+    } others[] = {
+        {cwd_fd, FP_STAGE_CWD},
+        {cgroup_fd, FP_STAGE_CGROUP},
+        {attr->flags & FP_ATTR_CTTY ? attr->ctty_fd : -1, FP_STAGE_CTTY},
+    };
+    for (int i = 0; i < 3; i++) {
+        if (others[i].fd >= 0 && sys_fcntl(others[i].fd, F_GETFD, 0) < 0) {
+            *stage = others[i].stage;
+            return -EBADF;
+        }
+    }
     for (int i = 0; i < 3; i++) {
         if (stdio[i] >= 0 && sys_fcntl(stdio[i], F_GETFD, 0) < 0) {
             child->detail = i;
@@ -260,8 +279,13 @@ static void release(struct spawn *s)
 /* What the child said, once it has executed, failed or died. 0 only when it executed. */
 static int read_report(struct fp__report report, int pidfd, int pid, struct fp_child *child)
 {
-    if (report.error == 0 && report.stage == FP_STAGE_EXEC)
+    if (report.error == 0 && report.stage == FP_STAGE_EXEC) {
+        for (int sig = SIGTSTP; report.stops != 0 && sig <= SIGTTOU; sig++) {
+            if (report.stops >> (sig - 1) & 1)
+                fp_signal(pidfd, pid, sig);
+        }
         return 0;
+    }
     int sig = fp__reap_before_exec(pidfd, pid);
     if (pidfd >= 0)
         fp__close(pidfd);
@@ -270,12 +294,19 @@ static int read_report(struct fp__report report, int pidfd, int pid, struct fp_c
     return report.error ? -report.error : -ECANCELED;
 }
 
-/* The pidfd where clone could not give one. The child is unreaped, so the number is still its own. */
+/* The pidfd where clone could not give one. Afterwards the process it names must still be an unreaped child of ours: with
+ * SIGCHLD ignored, or a thief, the number could have gone to a stranger in between. */
 static long open_pidfd(const struct fp_features *features, int pid)
 {
     if (!features->pidfd_open)
         return -1;
     long r = FP__TRY(FP_POINT_PIDFD, fp__sys2(SYS_pidfd_open, pid, 0));
+    siginfo_t info;
+    if (r >= 0 &&
+        fp__sys5(SYS_waitid, FP__P_PIDFD, r, &info, WEXITED | WNOHANG | WNOWAIT | FP__WALL, NULL) == -ECHILD) {
+        fp__close((int)r);
+        return -1;
+    }
     return r == -ENOSYS || r == -EPERM || r == -ESRCH || r == -EINVAL ? -1 : r;
 }
 
@@ -415,22 +446,37 @@ static int spawn_fork(struct spawn *s, const struct fp_features *features, struc
     return 0;
 }
 
-/* Where clone3 cannot place the child at birth, it moves itself; here its cgroup.procs is opened. A frozen cgroup is refused
- * at once: the child would be born frozen and vfork never return (HAZARDS A16). */
-static long open_cgroup(struct spawn *s, int cgroup_fd, int mechanism, struct fp_child *child)
+/* Its own wish is in cgroup.freeze; that an ancestor is frozen, and it with it, in cgroup.events (cgroups(7)). */
+static bool is_frozen(int cgroup_fd)
 {
-    char frozen = '0';
+    char text[256];
     long fd = sys_open(cgroup_fd, "cgroup.freeze", O_RDONLY);
     if (fd >= 0) {
-        fp__sys3(SYS_read, fd, &frozen, 1);
+        long n = fp__sys3(SYS_read, fd, text, 1);
         fp__close((int)fd);
+        if (n == 1 && text[0] == '1')
+            return true;
     }
+    fd = sys_open(cgroup_fd, "cgroup.events", O_RDONLY);
+    if (fd < 0)
+        return false;
+    long n = fp__sys3(SYS_read, fd, text, sizeof text - 1);
+    fp__close((int)fd);
+    text[n > 0 ? n : 0] = 0;
+    return strstr(text, "frozen 1") != NULL;
+}
+
+/* Where clone3 cannot place the child at birth, it moves itself; here its cgroup.procs is opened. A frozen cgroup is refused
+ * at once: the child would be born frozen and vfork never return (HAZARDS A16). One that is frozen between this look and the
+ * clone still holds the caller until it is thawed. */
+static long open_cgroup(struct spawn *s, int cgroup_fd, int mechanism, struct fp_child *child)
+{
     child->stage = FP_STAGE_CGROUP;
-    if (frozen == '1')
+    if (is_frozen(cgroup_fd))
         return -EBUSY;
     if (mechanism == FP_MECHANISM_CLONE3_VM)
         return 0;
-    fd = FP__TRY(FP_POINT_CGROUP_OPEN, sys_open(cgroup_fd, "cgroup.procs", O_WRONLY));
+    long fd = FP__TRY(FP_POINT_CGROUP_OPEN, sys_open(cgroup_fd, "cgroup.procs", O_WRONLY));
     if (fd < 0)
         return fd;
     fd = fp__fd_lift((int)fd, 3);
@@ -470,7 +516,17 @@ static int spawn_once(struct spawn *s, int mechanism, const struct fp_features *
     }
     if (mechanism == FP_MECHANISM_FORK_PIPE)
         return spawn_fork(s, features, child);
-    return spawn_shared(s, mechanism, features, mechanism == FP_MECHANISM_CLONE3_VM ? cgroup_fd : -1, child);
+    if (mechanism != FP_MECHANISM_CLONE3_VM || cgroup_fd < 0)
+        return spawn_shared(s, mechanism, features, -1, child);
+    int r = spawn_shared(s, mechanism, features, cgroup_fd, child);
+    if (child->stage != FP_STAGE_CLONE || r >= 0)
+        return r;
+    /* 5.5 and 5.6 have this clone3, but no CLONE_INTO_CGROUP. */
+    if (r == -E2BIG || r == -EINVAL)
+        return spawn_once(s, FP_MECHANISM_CLONE_VM, features, cwd_fd, cgroup_fd, child);
+    if (r == -EBADF || r == -EACCES || r == -EOPNOTSUPP || r == -EBUSY)
+        child->stage = FP_STAGE_CGROUP;
+    return r;
 }
 
 #else
@@ -557,7 +613,7 @@ int fp__spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, co
     long r = FP__TRY(FP_POINT_VECTORS, make_vectors(&s, paths, npaths, argv, argc, env, envc, local));
     if (r == 0) {
         stage = FP_STAGE_FDS;
-        r = check_fds(&s, stdio, child);
+        r = check_fds(&s, stdio, cwd_fd, cgroup_fd, child, &stage);
     }
     if (r == 0)
         r = plan_stdio(&s, stdio, nonblock, child, &stage);
