@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from fastproc._values.command import Command, cmd
 from fastproc._values.quoting import quote
-from fastproc._values.redirect import DEVNULL, INHERIT, PIPE, STDERR, STDOUT, Append
+from fastproc._values.redirect import DEVNULL, INHERIT, MEMFD, PIPE, STDERR, STDOUT, Append
 from fastproc._values.status import Result, Usage
 from fastproc.errors import ExitStatusUnknown, ProcessError, SpawnError, Unsupported
 from fastproc.run import run, start
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from fastproc._engine.which import which as which
     from fastproc._install import install as install
     from fastproc._install import uninstall as uninstall
+    from fastproc._values.capture import CaptureLimit as CaptureLimit
     from fastproc._values.capture import Event as Event
     from fastproc._values.capture import LineTooLong as LineTooLong
+    from fastproc._values.capture import OutputTooLarge as OutputTooLarge
     from fastproc.errors import ExitError as ExitError
     from fastproc.errors import TimeoutExpired as TimeoutExpired
     from fastproc.waiting import as_completed as as_completed
@@ -37,15 +39,18 @@ __version__ = "0.1.0"
 __all__ = [
     "DEVNULL",
     "INHERIT",
+    "MEMFD",
     "PIPE",
     "STDERR",
     "STDOUT",
     "Append",
+    "CaptureLimit",
     "Command",
     "Event",
     "ExitError",
     "ExitStatusUnknown",
     "LineTooLong",
+    "OutputTooLarge",
     "Process",
     "ProcessError",
     "Result",
@@ -69,6 +74,8 @@ __all__ = [
 _LATER = {
     "Event": "fastproc._values.capture",
     "LineTooLong": "fastproc._values.capture",
+    "CaptureLimit": "fastproc._values.capture",
+    "OutputTooLarge": "fastproc._values.capture",
     "install": "fastproc._install",
     "uninstall": "fastproc._install",
     "ExitError": "fastproc.errors",

@@ -91,7 +91,7 @@ def _tail(stderr: bytes | None) -> str:
     """The last lines of the captured error output, for a message."""
     if not stderr:
         return ""
-    text = stderr[-_TAIL_BYTES:].decode("utf-8", "backslashreplace").rstrip()
+    text = str(stderr[-_TAIL_BYTES:], "utf-8", "backslashreplace").rstrip()
     lines = text.split("\n")
     shown = lines[-_TAIL_LINES:]
     if len(stderr) > _TAIL_BYTES or len(lines) > len(shown):

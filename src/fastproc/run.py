@@ -29,7 +29,7 @@ from fastproc._native import (
 from fastproc._values.command import ENCODING, Command, build, cmd
 from fastproc._values.options import CAPTURE, NONE, normalise
 from fastproc._values.plan import STRING_MAX, lower, search, settle, settle_options
-from fastproc._values.redirect import PIPE
+from fastproc._values.redirect import MEMFD, PIPE
 from fastproc._values.status import CORE_DUMPED, TIMED_OUT, Result
 
 TYPE_CHECKING = False
@@ -62,7 +62,9 @@ def run(
         options: capture: keep stdout and stderr. input: bytes for stdin, or an iterable of them. timeout: seconds until
             SIGTERM is sent, and after `grace` seconds more (0.1) SIGKILL. check: whether a status that is not among
             ok_codes (0) is an error. drain_timeout: seconds to wait, after the end of the program, for other processes
-            that still hold its pipes (1.0; None: for ever).
+            that still hold its pipes (1.0; None: for ever). idle_timeout: seconds without output after which it is
+            stopped. stdout_limit, stderr_limit: a CaptureLimit. on_line: called with the stream's name and each line.
+            tee: whether captured output goes on to our own streams too.
 
     Returns:
         The Result, with what was captured as bytes.
@@ -180,13 +182,9 @@ def _request(settled: Settled) -> Request:
 
 def _run_general(command: Command, settled: Settled) -> Result:
     """Run what needs a Plan, and perhaps an Exchange."""
-    data = settled.input
-    if data is None:
-        data = b""
-    elif type(data) is not bytes:
+    if settled.exchanged or _FORCED_ENGINE == "exchange":
         return _run_exchange(command, settled)
-    if _FORCED_ENGINE == "exchange":
-        return _run_exchange(command, settled)
+    data: bytes = settled.input or b""  # type: ignore[assignment]
     argv = command._argv
     opened = Opened()
     try:
@@ -275,7 +273,7 @@ def _finish(argv: tuple[str, ...], settled: Settled, job: Job) -> Result:
 
 
 def _run_exchange(command: Command, settled: Settled) -> Result:
-    from fastproc._engine.exchange import run_exchange
+    from fastproc._engine.running import run_exchange
 
     return run_exchange(command, settled)
 
@@ -285,8 +283,8 @@ def start(
 ) -> Process:
     """Start a command and return its Process at once, when the program is running.
 
-    Takes what `run()` takes; `timeout`, `grace`, `drain_timeout`, `check` and `ok_codes` belong to a whole run and are
-    not looked at. A stream that is PIPE, or captured, is a file of the Process.
+    Takes what `run()` takes; `timeout`, `grace`, `drain_timeout`, `check`, `ok_codes` and what is about captured
+    output belong to a whole run and are not looked at. A stream that is PIPE, or captured, is a file of the Process.
 
     Raises:
         SpawnError: the program could not be started.
@@ -302,5 +300,8 @@ def start(
         command = program.options(**options) if options else program
     if settle(command).input is not None:
         raise ValueError("input: start() does not feed a child; write to process.stdin (stdin=PIPE), or use run()")
+    settled = settle(command)
+    if MEMFD in settled.streams:
+        raise ValueError("stdout, stderr: MEMFD is read at the end of a run(); start() can have PIPE")
     with Opened() as opened:
         return process.start(resolve(command, opened), command.argv)

@@ -15,15 +15,18 @@ import fastproc
 NAMES = {
     "DEVNULL",
     "INHERIT",
+    "MEMFD",
     "PIPE",
     "STDERR",
     "STDOUT",
     "Append",
+    "CaptureLimit",
     "Command",
     "Event",
     "ExitError",
     "ExitStatusUnknown",
     "LineTooLong",
+    "OutputTooLarge",
     "Process",
     "ProcessError",
     "Result",
@@ -48,7 +51,7 @@ def test_public_names_are_these() -> None:
     """A name appears or goes only together with this list; all can be reached and are documented."""
     assert set(fastproc.__all__) == NAMES
     assert set(dir(fastproc)) >= NAMES
-    for name in NAMES - {"DEVNULL", "INHERIT", "PIPE", "STDERR", "STDOUT"}:
+    for name in NAMES - {"DEVNULL", "INHERIT", "MEMFD", "PIPE", "STDERR", "STDOUT"}:
         assert inspect.getdoc(getattr(fastproc, name)), name
 
 

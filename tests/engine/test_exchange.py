@@ -17,11 +17,12 @@ import observe
 from conftest import isolated, wait_until
 from fastproc import PIPE, Result, _native
 from fastproc._engine import exchange as module
-from fastproc._engine.exchange import STDERR, STDOUT, Exchange, run_exchange
+from fastproc._engine.exchange import STDERR, STDOUT, Exchange
 from fastproc._engine.feeder import Feeder
 from fastproc._engine.process import Process
 from fastproc._engine.reactor import Reactor
 from fastproc._engine.resolve import Opened, resolve
+from fastproc._engine.running import make_result, run_exchange
 from fastproc._values import lifecycle
 from fastproc._values.command import cmd
 from fastproc._values.plan import settle
@@ -376,7 +377,7 @@ def test_unknown_status_keeps_the_output() -> None:
     while not exchange.done:
         reactor.run_once(5)
     with pytest.raises(fastproc.ExitStatusUnknown) as caught:
-        module.make_result(exchange, settle(command), 0)
+        make_result(exchange, settle(command), 0, Opened())
     assert (caught.value.stdout, caught.value.stderr) == (b"hi\n", None)
     reactor.close()
 

@@ -63,7 +63,7 @@ def test_check_stream_normalises():
         ("stdout", STDOUT, ValueError, "stdout: STDOUT is not possible here"),
         ("stderr", STDERR, ValueError, "stderr: STDERR is not possible here"),
         ("stdin", Append("x"), ValueError, "stdin: Append is for outputs"),
-        ("stdout", -5, ValueError, "stdout: -5 is not a descriptor number (0 to 2147483647)"),
+        ("stdout", -6, ValueError, "stdout: -6 is not a descriptor number (0 to 2147483647)"),
         ("stdout", 2**31, ValueError, "stdout: 2147483648 is not a descriptor number"),
         ("stdout", True, TypeError, "stdout: must be None, PIPE, DEVNULL, a path, Append, a descriptor number or a"),
         ("stdout", 1.5, TypeError, "stdout: must be None, PIPE"),

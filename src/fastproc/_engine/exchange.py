@@ -1,7 +1,7 @@
 """One child, its streams and its deadlines on a reactor: feeds, collects, stops, waits, until it is done.
 
 Binds a Process to a Reactor by the table in _values/lifecycle.py: readiness becomes an event, an action a call. The C
-core's fp_run() gives the same results; this is its reference, and does what it cannot (input from an iterator).
+core's fp_run() gives the same results; this is its reference, and does what it cannot. A whole run: running.py.
 Invariant: whatever happens, after `finish` nothing of the exchange is left with the reactor.
 """
 
@@ -10,21 +10,19 @@ from __future__ import annotations
 import os
 from time import monotonic, monotonic_ns
 
-from fastproc import _native, errors
+from fastproc import errors
 from fastproc._engine.feeder import Feeder
 from fastproc._engine.process import PAUSE_FIRST, PAUSE_MAX, SIGKILL, SIGTERM, Process
-from fastproc._engine.reactor import READ, WRITE, borrowed
-from fastproc._engine.resolve import Opened, resolve
+from fastproc._engine.reactor import READ, WRITE
 from fastproc._values import lifecycle
-from fastproc._values.status import CORE_DUMPED, KILLED, PIPES_OPEN, TERMINATED, TIMED_OUT, Result
+from fastproc._values.status import KILLED, PIPES_OPEN, TERMINATED, TIMED_OUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from fastproc._engine.capture import Capture
     from fastproc._engine.reactor import Reactor, Timer
-    from fastproc._values.command import Command
-    from fastproc._values.plan import Settled
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
@@ -36,8 +34,6 @@ READ_SIZE = 65_536
 
 PIPE_LARGE = 1 << 20
 """A stream that has filled a pipe once gets one of this size, if it may: its writer is woken less often."""
-
-BEST_MECHANISM = "clone3_vm"
 
 CTRL_C_PATIENCE = 0.04
 """Seconds that a child gets to end by itself after a KeyboardInterrupt, as in the bulk path."""
@@ -59,6 +55,8 @@ class Exchange:
         grace: seconds from SIGTERM to SIGKILL; 0 for SIGKILL at once.
         drain_timeout: seconds to wait, after the child's end, for pipes that others still hold; None for no limit.
         on_done: called once, with this exchange, when it is done.
+        captures: what is done with an output, by its number; what is not here is kept whole.
+        idle_timeout: seconds without output after which the child is stopped; None for any.
 
     Attributes:
         process: the handle.
@@ -66,6 +64,9 @@ class Exchange:
         flags: TIMED_OUT, TERMINATED, KILLED, PIPES_OPEN of _values/status.py.
         deadline: as given.
         ended_ns: monotonic nanoseconds at which the child was reaped.
+        silent: whether it was stopped because of idle_timeout.
+        overflowed: the first output that passed a limit with which the child is stopped.
+        holders: pids of others that held the outputs when they were given up.
     """
 
     __slots__ = (
@@ -74,17 +75,23 @@ class Exchange:
         "_drain_timeout",
         "_feeder",
         "_grace",
+        "_heard",
         "_held",
+        "_idle_timeout",
         "_on_done",
         "_open",
         "_pause",
         "_reactor",
         "_sizes",
         "_timers",
+        "captures",
         "deadline",
         "ended_ns",
         "flags",
+        "holders",
+        "overflowed",
         "process",
+        "silent",
         "state",
     )
 
@@ -98,6 +105,8 @@ class Exchange:
         grace: float = 0.1,
         drain_timeout: float | None = 1.0,
         on_done: Callable[[Exchange], object] | None = None,
+        captures: dict[int, Capture] | None = None,
+        idle_timeout: float | None = None,
     ) -> None:
         self.process = process
         self.state = lifecycle.RUNNING
@@ -109,6 +118,12 @@ class Exchange:
         self._grace = grace
         self._drain_timeout = drain_timeout
         self._on_done = on_done
+        self.captures = captures or {}
+        self._idle_timeout = idle_timeout
+        self._heard = 0.0
+        self.silent = False
+        self.overflowed: Capture | None = None
+        self.holders: tuple[int, ...] = ()
         # Streams that are still watched: number of the stream -> descriptor.
         self._open: dict[int, int] = {}
         self._chunks: dict[int, list[bytes]] = {}
@@ -139,6 +154,9 @@ class Exchange:
         self.state = lifecycle.begin(bool(self._chunks))
         if self.deadline is not None:
             self._arm("deadline", self.deadline, self._on_deadline)
+        if self._idle_timeout is not None:
+            self._heard = monotonic()
+            self._arm("idle", self._heard + self._idle_timeout, self._on_idle)
         self._held = self.process.hold()
         if self._held >= 0:
             self._reactor.watch(self._held, READ, self._on_exit)
@@ -178,9 +196,17 @@ class Exchange:
         chunks = self._chunks.get(stream)
         if chunks is None:
             return None
+        capture = self.captures.get(stream)
+        if capture is not None:
+            return capture.value()
         if len(chunks) != 1:
             chunks[:] = [b"".join(chunks)]
         return chunks[0]
+
+    def dropped(self, stream: int) -> int:
+        """How many bytes of an output were not kept."""
+        capture = self.captures.get(stream)
+        return 0 if capture is None else capture.dropped
 
     # -- what the reactor reports
 
@@ -206,15 +232,26 @@ class Exchange:
             data = os.read(fd, PIPE_LARGE if size >= READ_SIZE else READ_SIZE)
         except BlockingIOError:
             return
+        capture = self.captures.get(stream)
         if not data:
+            if capture is not None:
+                capture.finish()
             self._close(stream)
             if STDOUT not in self._open and STDERR not in self._open:
                 self._step(lifecycle.STREAMS_CLOSED)
             return
-        self._chunks[stream].append(data)
         self._sizes[stream] = size + len(data)
         if size < READ_SIZE <= size + len(data):
             widen(fd)
+        if self._idle_timeout is not None:
+            self._heard = monotonic()
+        if capture is None:
+            self._chunks[stream].append(data)
+            return
+        capture.add(data)
+        if capture.over and self.overflowed is None and capture.stops:
+            self.overflowed = capture
+            self.stop()
 
     def _on_exit(self, _ready: int) -> None:
         """The pidfd is readable, or it is time to look."""
@@ -237,6 +274,15 @@ class Exchange:
 
     def _on_deadline(self) -> None:
         self._step(lifecycle.DEADLINE if self._grace > 0.0 else lifecycle.DEADLINE_KILL)
+
+    def _on_idle(self) -> None:
+        assert self._idle_timeout is not None
+        due = self._heard + self._idle_timeout
+        if monotonic() < due:
+            self._arm("idle", due, self._on_idle)
+        elif self.state in (lifecycle.RUNNING, lifecycle.RUNNING_CLOSED):
+            self.silent = True
+            self._on_deadline()
 
     # -- what the table asks for
 
@@ -279,6 +325,11 @@ class Exchange:
             self._arm("drain", monotonic() + seconds, lambda: self._step(lifecycle.DRAIN_OVER))
 
     def _close_outputs(self) -> None:
+        from fastproc._engine.capture import holders
+
+        self.holders = holders([fd for stream, fd in self._open.items() if stream != STDIN])
+        for stream in self._open.keys() & self.captures.keys():
+            self.captures[stream].finish()
         self._close(STDOUT)
         self._close(STDERR)
         self.flags |= PIPES_OPEN
@@ -347,74 +398,3 @@ def widen(fd: int) -> None:
             fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_LARGE)
         except OSError:
             pass
-
-
-def run_exchange(command: Command, settled: Settled) -> Result:
-    """Run a command to its end in this thread, on its thread's reactor.
-
-    Args:
-        command: what to run.
-        settled: its options as `settle` gives them.
-
-    Raises:
-        SpawnError, ExitError, TimeoutExpired, ExitStatusUnknown: as `fastproc.run`.
-        BaseException: what a signal handler or the input's iterator raises. The child has been killed and reaped; the
-            Result up to then is in the exception's attribute `result`.
-    """
-    started = monotonic_ns()
-    process = Process(command.argv)
-    with Opened() as opened, borrowed() as reactor:
-        exchange = Exchange(
-            process,
-            reactor,
-            source=settled.input,
-            deadline=None if settled.timeout_ns < 0 else (started + settled.timeout_ns) / 1e9,
-            grace=settled.grace_ns / 1e9,
-            drain_timeout=None if settled.drain_ns < 0 else settled.drain_ns / 1e9,
-        )
-        try:
-            process.spawn(resolve(command, opened, exchange.deadline))
-            # At once: the reader of a FIFO, or of a pipe given to us, sees its end when the child closes it.
-            opened.close()
-            exchange.open()
-            while not exchange.done:
-                reactor.run_once()
-        except BaseException as error:
-            # Ctrl-C in a terminal reaches the child too: it gets a moment to end by itself. Not so when its input is
-            # incomplete because the iterator failed.
-            exchange.abort(0.0 if exchange.input_failed else CTRL_C_PATIENCE)
-            if process.final is not None and process.final.state != _native.WAIT_UNKNOWN:
-                error.result = make_result(exchange, settled, monotonic_ns() - started)  # type: ignore[attr-defined]
-            raise
-    result = make_result(exchange, settled, exchange.ended_ns - started)
-    if result.timed_out:
-        raise errors.timeout_expired(command.argv, settled.timeout_ns / 1e9, result)
-    return result.check() if settled.check else result
-
-
-def make_result(exchange: Exchange, settled: Settled, duration_ns: int) -> Result:
-    """Make the Result of an exchange that is done.
-
-    Raises:
-        ExitStatusUnknown: the child has ended, and nobody knows how; carries the output.
-    """
-    process = exchange.process
-    final = process.final
-    assert final is not None
-    # Exchanged outputs: what comes from the pipe of one is the other's.
-    out, err = (exchange.output(stream) for stream in ((STDERR, STDOUT) if settled.swapped else (STDOUT, STDERR)))
-    if final.state == _native.WAIT_UNKNOWN:
-        raise errors.ExitStatusUnknown(process.pid, process.argv, out, err)
-    return Result(
-        process.argv,
-        final.returncode,
-        out,
-        err,
-        process.pid,
-        duration_ns,
-        _native.usage_bytes(final),
-        process.mechanism,
-        exchange.flags | (CORE_DUMPED if final.core_dumped else 0),
-        settled.ok_codes,
-        None if process.mechanism == BEST_MECHANISM else _native.refused(),
-    )

@@ -16,7 +16,7 @@ from fastproc import errors
 from fastproc._engine.fds import OwnedFd
 from fastproc._values.environment import Environment
 from fastproc._values.plan import lower, settle, stdio_number
-from fastproc._values.redirect import Append
+from fastproc._values.redirect import MEMFD, Append
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,10 +48,12 @@ S_IFIFO = 0o010000
 class Opened:
     """Descriptors that a command's plan uses and that are closed after its spawn."""
 
-    __slots__ = ("_fds",)
+    __slots__ = ("_fds", "memory")
 
     def __init__(self) -> None:
         self._fds: list[OwnedFd] = []
+        # Files in memory, by the number of the stream: not closed here but by those who read them.
+        self.memory: dict[int, OwnedFd] = {}
 
     def open(self, path: str, flags: int, mode: int = NEW_FILE_MODE) -> int:
         """Open a file and own it; its number is above 2 (HAZARDS C8).
@@ -66,6 +68,16 @@ class Opened:
         except OSError:
             self._fds.remove(owned)
             raise
+        return owned.lift()
+
+    def make_memory(self, stream: int) -> int:
+        """Make a file in memory for an output (memfd_create(2)); it can be sealed.
+
+        Raises:
+            OSError: ENFILE, EMFILE, ENOMEM.
+        """
+        owned = self.memory[stream] = OwnedFd()
+        owned.fill(os.memfd_create, f"fastproc-{STREAMS[stream]}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         return owned.lift()
 
     def close(self) -> None:
@@ -193,6 +205,13 @@ def _open_stream(command: Command, opened: Opened, index: int, stream: Stream, d
     if number is not None:
         return number
     name = STREAMS[index]
+    if stream is MEMFD:
+        try:
+            return opened.make_memory(index)
+        except (OSError, AttributeError) as error:
+            if isinstance(error, AttributeError):
+                raise errors.Unsupported(f"{name}: this system has no files in memory (memfd_create(2))") from None
+            raise _failed(command, error, "redirect", "memfd") from error
     if isinstance(stream, Append):
         path, flags = stream.path, APPEND_FLAGS
     elif isinstance(stream, str):

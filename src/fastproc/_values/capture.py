@@ -6,8 +6,11 @@ Invariant: without a limit nothing is lost and nothing changes its place, howeve
 from __future__ import annotations
 
 from codecs import getincrementaldecoder
+from collections import deque
 from io import BytesIO, IncrementalNewlineDecoder, StringIO
 
+from fastproc._values.options import check_int
+from fastproc._values.redirect import check_path
 from fastproc.errors import ProcessError
 
 TYPE_CHECKING = False
@@ -36,6 +39,11 @@ else:
 
 UNIVERSAL = "universal"
 OVER = ("split", "truncate", "raise")
+POLICIES = ("discard", "stop", "raise")
+SIZE_MAX = 2**62
+
+PIECE = 4096
+"""Bytes up to which small pieces are put together."""
 
 
 class LineTooLong(ProcessError, ValueError):
@@ -54,6 +62,25 @@ class LineTooLong(ProcessError, ValueError):
     def __str__(self) -> str:
         """Tell the limit and how the line begins."""
         return f"a line is longer than {self.longest}; it begins {self.start[:60]!r}"
+
+
+class OutputTooLarge(ProcessError):
+    """An output has passed its CaptureLimit, and over="raise" was asked for. The child was stopped.
+
+    Attributes:
+        result: the Result, with what was kept.
+        stream: "stdout" or "stderr".
+    """
+
+    def __init__(self, stream: str, result: Any) -> None:
+        """Keep which stream it was, and the result."""
+        super().__init__(stream, result)
+        self.stream = stream
+        self.result = result
+
+    def __str__(self) -> str:
+        """Tell the stream, and the command with how it ended."""
+        return f"{self.stream} passed its limit: {self.result!r}"
 
 
 class LineSplitter:
@@ -248,3 +275,112 @@ class _Translated:
     def decode(self, data: bytes, final: bool = False) -> bytes:
         """Translate the next piece."""
         return self._decoder.decode(data, final).encode("latin-1")
+
+
+class CaptureLimit:
+    """How much of a captured output is kept.
+
+    Args:
+        head: bytes kept from its beginning.
+        tail: bytes kept from its end.
+        over: what happens when there are more: "discard" the middle, "stop" the child, or "raise" OutputTooLarge, after
+            stopping it.
+        spill: a file that gets all of the output, also what is not kept (made, or emptied); None for no such file.
+
+    Raises:
+        ValueError, TypeError: the argument's name comes first.
+    """
+
+    __slots__ = ("head", "over", "spill", "tail")
+
+    head: int
+    tail: int
+    over: str
+    spill: str | None
+
+    def __init__(self, head: int = 0, tail: int = 0, *, over: str = "discard", spill: Any = None) -> None:
+        if over not in POLICIES:
+            raise ValueError(f"over: must be one of {', '.join(POLICIES)}, not {over!r}")
+        put = object.__setattr__
+        put(self, "head", check_int("head", head, 0, SIZE_MAX))
+        put(self, "tail", check_int("tail", tail, 0, SIZE_MAX))
+        put(self, "over", over)
+        put(self, "spill", None if spill is None else check_path("spill", spill))
+
+    def _key(self) -> tuple[int, int, str, str | None]:
+        return self.head, self.tail, self.over, self.spill
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{name}: a CaptureLimit is immutable")
+
+    def __repr__(self) -> str:
+        spill = f", spill={self.spill!r}" if self.spill is not None else ""
+        return f"CaptureLimit(head={self.head}, tail={self.tail}, over={self.over!r}{spill})"
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, CaptureLimit) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _limit, self._key()
+
+
+def _limit(head: int, tail: int, over: str, spill: str | None) -> CaptureLimit:
+    return CaptureLimit(head, tail, over=over, spill=spill)
+
+
+class HeadTail:
+    """The beginning and the end of a stream of bytes; holds their sizes and one piece more.
+
+    Attributes:
+        size: bytes that came.
+    """
+
+    __slots__ = ("_head", "_head_room", "_pieces", "_tail", "_tail_size", "size")
+
+    def __init__(self, head: int, tail: int) -> None:
+        self.size = 0
+        self._head: list[bytes] = []
+        self._head_room = head
+        self._tail = tail
+        self._tail_size = 0
+        self._pieces: deque[bytes] = deque()
+
+    def add(self, data: bytes) -> None:
+        """Take the next piece."""
+        self.size += len(data)
+        if self._head_room:
+            part = data[: self._head_room]
+            self._head.append(part)
+            self._head_room -= len(part)
+            data = data[len(part) :]
+        if not data or not self._tail:
+            return
+        if len(data) >= self._tail:
+            self._pieces.clear()
+            self._tail_size = 0
+            data = data[-self._tail :]
+        pieces = self._pieces
+        # Small pieces are put together: ten million of one byte must not cost fifty each.
+        if pieces and len(pieces[-1]) + len(data) <= PIECE:
+            pieces[-1] += data
+        else:
+            pieces.append(data)
+        self._tail_size += len(data)
+        while self._tail_size - len(pieces[0]) >= self._tail:
+            self._tail_size -= len(pieces.popleft())
+
+    @property
+    def dropped(self) -> int:
+        """How many bytes between the beginning and the end are lost."""
+        return max(0, self.size - sum(map(len, self._head)) - min(self._tail_size, self._tail))
+
+    def value(self) -> bytes:
+        """What is kept: all, or the beginning followed by the end."""
+        pieces = list(self._pieces)
+        if pieces:
+            # One copy, not two: the limit may be most of the memory there is.
+            pieces[0] = pieces[0][max(0, self._tail_size - self._tail) :]
+        return b"".join((*self._head, *pieces))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from typing import Protocol, TypedDict
 
+from fastproc._values.capture import CaptureLimit
 from fastproc._values.redirect import Append, Special
 
 
@@ -70,3 +71,8 @@ class OptionsDict(TypedDict, total=False):
     timeout: float | None
     grace: float
     drain_timeout: float | None
+    idle_timeout: float | None
+    stdout_limit: CaptureLimit | None
+    stderr_limit: CaptureLimit | None
+    on_line: Callable[[str, bytes], object] | None
+    tee: bool

@@ -62,12 +62,19 @@ DEFAULTS: dict[str, object] = {
     "timeout": None,
     "grace": 0.1,
     "drain_timeout": 1.0,
+    "idle_timeout": None,
+    "stdout_limit": None,
+    "stderr_limit": None,
+    "on_line": None,
+    "tee": False,
 }
-RUN_LEVEL = frozenset(("check", "ok_codes", "capture", "input", "timeout", "grace", "drain_timeout"))
+# Those that only the Exchange knows.
+EXCHANGED = frozenset(("idle_timeout", "stdout_limit", "stderr_limit", "on_line", "tee"))
+RUN_LEVEL = EXCHANGED.union(("check", "ok_codes", "capture", "input", "timeout", "grace", "drain_timeout"))
 
 # Neither large nor holding an open file, nor likely to be a secret: such options may be kept after use.
 _SHARED_NAMES = frozenset(DEFAULTS).difference(
-    ("env", "env_add", "input", "stdin", "stdout", "stderr", "fds", "pass_fds"),
+    ("env", "env_add", "input", "stdin", "stdout", "stderr", "fds", "pass_fds", "on_line"),
 )
 _SHARED_MAX = 64
 
@@ -167,6 +174,8 @@ def check_together(values: Mapping[str, Any]) -> None:
         raise ValueError("input: cannot be used with stdin, which is given too")
     if values.get("stdout") is STDERR and values.get("stderr") is STDOUT:
         raise ValueError("stderr: stdout goes to stderr and stderr to stdout")
+    if not EXCHANGED.isdisjoint(values):
+        _check_captured(values)
     if "ctty" in values and "setsid" not in values:
         raise ValueError(
             "ctty: needs setsid=True, only a session leader can take a controlling terminal (ioctl_tty(2))"
@@ -181,6 +190,17 @@ def check_together(values: Mapping[str, Any]) -> None:
             raise ValueError(f"sigignore: signals {sorted(both)} are in sigdefault too")
     if "fds" in values or "pass_fds" in values:
         fd_pairs(values)
+
+
+def _check_captured(values: Mapping[str, Any]) -> None:
+    """Refuse options about captured outputs without any."""
+    captured = {
+        name: values.get(name) is PIPE or ("capture" in values and values.get(name) is None)
+        for name in ("stdout", "stderr")
+    }
+    for name in sorted(EXCHANGED.intersection(values)):
+        if not (captured[name[:6]] if name.endswith("_limit") else any(captured.values())):
+            raise ValueError(f"{name}: needs a captured output: use capture=True")
 
 
 def fd_pairs(values: Mapping[str, Any]) -> tuple[tuple[int, object], ...]:
@@ -297,6 +317,22 @@ def check_input(name: str, value: object) -> object:
         raise TypeError(f"{name}: must be bytes-like or an iterable of bytes, not {type(value).__name__}") from None
 
 
+def _check_limit(name: str, value: object) -> object:
+    if value is None:
+        return None
+    from fastproc._values.capture import CaptureLimit
+
+    if isinstance(value, CaptureLimit):
+        return value
+    raise TypeError(f"{name}: must be a CaptureLimit, not {type(value).__name__}")
+
+
+def _check_callable(name: str, value: object) -> object:
+    if value is None or callable(value):
+        return value
+    raise TypeError(f"{name}: must be callable, not {type(value).__name__}")
+
+
 def _check_text_or_none(name: str, value: object) -> str | None:
     return None if value is None else check_text(name, value)
 
@@ -379,6 +415,11 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "timeout": check_seconds,
     "grace": _check_grace,
     "drain_timeout": check_seconds,
+    "idle_timeout": check_seconds,
+    "stdout_limit": _check_limit,
+    "stderr_limit": _check_limit,
+    "on_line": _check_callable,
+    "tee": check_bool,
 }
 
 NONE = Options({})

@@ -9,14 +9,15 @@ from __future__ import annotations
 from os import fsencode
 
 from fastproc._values.environment import DEFAULT_PATH, Environment, encoded, prefixes
-from fastproc._values.options import RUN_LEVEL, fd_pairs
-from fastproc._values.redirect import DEVNULL, INHERIT, PIPE, STDERR, STDOUT, Special
+from fastproc._values.options import EXCHANGED, RUN_LEVEL, fd_pairs
+from fastproc._values.redirect import DEVNULL, INHERIT, MEMFD, PIPE, STDERR, STDOUT, Special
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
+    from fastproc._values.capture import CaptureLimit
     from fastproc._values.command import Command
     from fastproc._values.kinds import Stream
     from fastproc._values.options import Options
@@ -51,11 +52,15 @@ class Settled:
         argv0: what replaces the first argument, or None.
         same_environment: the child's environment is the parent's; environment: the command's own, or None.
         needs_io: whether anything must be opened or asked for before lowering: stdio, fds, cwd or cgroup.
+        exchanged: what the bulk path cannot do is asked for: limits, files in memory, callbacks, an idle_timeout, input
+            from an iterator.
         plain: nothing but streams, checks and times differs from the defaults: a run needs no Plan.
         swapped: stdout and stderr are exchanged: what comes from the pipe of one is the other's.
         attr: the AttrSpec, see attributes.attr_spec(); None when all is default.
         check, ok_codes, input: as the options.
         timeout_ns, grace_ns, drain_ns: nanoseconds, -1 for none.
+        idle_timeout: as the option.
+        limits: stdout_limit and stderr_limit; on_line, tee: as the options.
         native: free for the caller's prepared struct of attr.
         request: free for the caller's prepared request of a plain run.
     """
@@ -72,19 +77,24 @@ class Settled:
         "cwd_fd",
         "drain_ns",
         "environment",
+        "exchanged",
         "fd_sources",
         "fds",
         "grace_ns",
+        "idle_timeout",
         "input",
+        "limits",
         "native",
         "needs_io",
         "ok_codes",
+        "on_line",
         "plain",
         "request",
         "same_environment",
         "stdio",
         "streams",
         "swapped",
+        "tee",
         "timeout_ns",
     )
 
@@ -97,19 +107,24 @@ class Settled:
     cwd_fd: int
     drain_ns: int
     environment: Environment | None
+    exchanged: bool
     fd_sources: tuple[tuple[int, object], ...]
     fds: FdPairs | None
     grace_ns: int
+    idle_timeout: float | None
     input: bytes | Iterable[bytes] | None
+    limits: tuple[CaptureLimit | None, CaptureLimit | None]
     native: object
     needs_io: bool
     ok_codes: tuple[int, ...]
+    on_line: Callable[[str, bytes], object] | None
     plain: bool
     request: object
     same_environment: bool
     stdio: Stdio | None
     streams: tuple[Stream, Stream, Stream]
     swapped: bool
+    tee: bool
     timeout_ns: int
 
     def __init__(self, options: Options) -> None:
@@ -147,9 +162,19 @@ class Settled:
         self.input = values.get("input")
         self.timeout_ns = _ns(options.get("timeout"))
         self.grace_ns = _ns(options.get("grace"))
+        self.limits = values.get("stdout_limit"), values.get("stderr_limit")
+        self.on_line = values.get("on_line")
+        self.tee = values.get("tee", False)
+        self.idle_timeout = values.get("idle_timeout")
         self.drain_ns = _ns(options.get("drain_timeout"))
+        self.exchanged = (
+            not EXCHANGED.isdisjoint(values)
+            or MEMFD in self.streams
+            or (self.input is not None and type(self.input) is not bytes)
+        )
         self.plain = (
             not self.needs_io
+            and not self.exchanged
             and self.same_environment
             and self.attr is None
             and self.argv0 is None
@@ -157,7 +182,6 @@ class Settled:
             and self.cgroup is None
             and not self.fds
             and not self.swapped
-            and (self.input is None or type(self.input) is bytes)
         )
 
     def environment_for(self, parent: Environment) -> Environment:
@@ -368,7 +392,7 @@ def stdio_number(stream: Stream) -> int | None:
     if stream is INHERIT:
         return STDIO_INHERIT
     if isinstance(stream, int):
-        return _SPECIAL[int(stream)] if isinstance(stream, Special) else stream
+        return _SPECIAL.get(int(stream)) if isinstance(stream, Special) else stream
     return None
 
 

@@ -28,7 +28,7 @@ class Special(int):
         return _NAMES[int(self)]
 
 
-_NAMES = {-1: "PIPE", -2: "STDOUT", -3: "DEVNULL", -4: "STDERR"}
+_NAMES = {-1: "PIPE", -2: "STDOUT", -3: "DEVNULL", -4: "STDERR", -5: "MEMFD"}
 
 INHERIT = None
 """The parent's own stream (the default)."""
@@ -40,8 +40,10 @@ DEVNULL = Special(-3)
 """/dev/null."""
 STDERR = Special(-4)
 """For stdout: wherever stderr goes."""
+MEMFD = Special(-5)
+"""For an output: a file in memory that the child writes itself; the Result has it as a memoryview, without a copy."""
 
-_SPECIAL = {int(item): item for item in (PIPE, STDOUT, DEVNULL, STDERR)}
+_SPECIAL = {int(item): item for item in (PIPE, STDOUT, DEVNULL, STDERR, MEMFD)}
 
 
 class Append:
@@ -133,6 +135,8 @@ def check_stream(name: str, value: object) -> Stream:
             return check_fd(name, value)
         if (special is STDOUT and name != "stderr") or (special is STDERR and name != "stdout"):
             raise ValueError(f"{name}: {special!r} is not possible here")
+        if special is MEMFD and name == "stdin":
+            raise ValueError("stdin: MEMFD is for outputs; use input")
         return special
     if isinstance(value, (str, bytes, PathLike)):
         return check_path(name, value)

@@ -84,17 +84,19 @@ class Result:
     Attributes:
         argv: the arguments.
         returncode: the exit code, or minus the number of the signal that ended it.
-        stdout, stderr: the captured bytes, or None for a stream that was not captured.
+        stdout, stderr: the captured bytes (a memoryview of them for MEMFD), or None for a stream that was not captured.
         pid: the number that the child had.
         mechanism: how the child was made, such as "clone3_vm".
         mechanism_refused: the faster mechanisms that this system refuses, with the reasons.
     """
 
     __slots__ = (
+        "_dropped",
         "_duration_ns",
         "_flags",
         "_ok_codes",
         "_usage",
+        "_pipe_holders",
         "argv",
         "mechanism",
         "mechanism_refused",
@@ -103,6 +105,9 @@ class Result:
         "stderr",
         "stdout",
     )
+
+    _dropped: tuple[int, int]
+    _pipe_holders: tuple[int, ...]
 
     def __init__(
         self,
@@ -197,6 +202,21 @@ class Result:
         """Whether another process still held a pipe when reading stopped, so that more output may have followed."""
         return bool(self._flags & PIPES_OPEN)
 
+    @property
+    def pipe_holders(self) -> tuple[int, ...]:
+        """The pids of those that held the pipes then, as far as /proc shows them; () where nobody looked."""
+        return getattr(self, "_pipe_holders", ())
+
+    @property
+    def stdout_dropped(self) -> int:
+        """How many bytes of stdout are missing between its head and its tail (CaptureLimit)."""
+        return getattr(self, "_dropped", (0, 0))[0]
+
+    @property
+    def stderr_dropped(self) -> int:
+        """How many bytes of stderr are missing between its head and its tail."""
+        return getattr(self, "_dropped", (0, 0))[1]
+
     def text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         """Return standard output decoded.
 
@@ -205,13 +225,13 @@ class Result:
         """
         if self.stdout is None:
             raise ValueError(_NOT_CAPTURED.format("stdout", "stdout"))
-        return self.stdout.decode(encoding, errors)
+        return str(self.stdout, encoding, errors)
 
     def stderr_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         """Return standard error decoded; as text()."""
         if self.stderr is None:
             raise ValueError(_NOT_CAPTURED.format("stderr", "stderr"))
-        return self.stderr.decode(encoding, errors)
+        return str(self.stderr, encoding, errors)
 
     def lines(self, encoding: str = "utf-8", errors: str = "strict") -> list[str]:
         r"""Return the lines of standard output without their "\n", which alone ends a line; as text()."""
@@ -256,16 +276,25 @@ class Result:
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by the constructor's arguments."""
         usage = tuple(memoryview(self._usage).cast("q")) if isinstance(self._usage, bytes) else self._usage
-        return Result, (
-            self.argv,
-            self.returncode,
-            self.stdout,
-            self.stderr,
-            self.pid,
-            self._duration_ns,
-            usage,
-            self.mechanism,
-            self._flags,
-            self._ok_codes,
-            dict(self.mechanism_refused),
+        return (
+            Result,
+            (
+                self.argv,
+                self.returncode,
+                _bytes(self.stdout),
+                _bytes(self.stderr),
+                self.pid,
+                self._duration_ns,
+                usage,
+                self.mechanism,
+                self._flags,
+                self._ok_codes,
+                dict(self.mechanism_refused),
+            ),
+            (None, {"_dropped": (self.stdout_dropped, self.stderr_dropped), "_pipe_holders": self.pipe_holders}),
         )
+
+
+def _bytes(data: bytes | None) -> bytes | None:
+    """What a file in memory held, as it pickles."""
+    return data if data is None else bytes(data)

@@ -1,0 +1,112 @@
+"""One whole run by an exchange: from the command to its Result or error. What fp_run() cannot do, and its reference."""
+
+from __future__ import annotations
+
+from time import monotonic_ns
+
+from fastproc import _native, errors
+from fastproc._engine.exchange import CTRL_C_PATIENCE, STDERR, STDOUT, Exchange
+from fastproc._engine.process import Process
+from fastproc._engine.reactor import borrowed
+from fastproc._engine.resolve import Opened, resolve
+from fastproc._values.status import CORE_DUMPED, Result
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fastproc._values.command import Command
+    from fastproc._values.plan import Settled
+
+BEST_MECHANISM = "clone3_vm"
+
+
+def run_exchange(command: Command, settled: Settled) -> Result:
+    """Run a command to its end in this thread, on its thread's reactor.
+
+    Args:
+        command: what to run.
+        settled: its options as `settle` gives them.
+
+    Raises:
+        SpawnError, ExitError, TimeoutExpired, ExitStatusUnknown: as `fastproc.run`.
+        BaseException: what a signal handler or the input's iterator raises. The child has been killed and reaped; the
+            Result up to then is in the exception's attribute `result`.
+    """
+    started = monotonic_ns()
+    process = Process(command.argv)
+    with Opened() as files, Opened() as opened, borrowed() as reactor:
+        exchange = Exchange(
+            process,
+            reactor,
+            source=settled.input,
+            deadline=None if settled.timeout_ns < 0 else (started + settled.timeout_ns) / 1e9,
+            grace=settled.grace_ns / 1e9,
+            drain_timeout=None if settled.drain_ns < 0 else settled.drain_ns / 1e9,
+            idle_timeout=settled.idle_timeout,
+        )
+        try:
+            if settled.exchanged:
+                from fastproc._engine.capture import captures
+
+                exchange.captures = captures(command, settled, files)
+            process.spawn(resolve(command, opened, exchange.deadline))
+            # At once: the reader of a FIFO, or of a pipe given to us, sees its end when the child closes it.
+            opened.close()
+            exchange.open()
+            while not exchange.done:
+                reactor.run_once()
+        except BaseException as error:
+            # Ctrl-C in a terminal reaches the child too: it gets a moment to end by itself. Not so when its input is
+            # incomplete because the iterator failed.
+            exchange.abort(0.0 if exchange.input_failed else CTRL_C_PATIENCE)
+            if process.final is not None and process.final.state != _native.WAIT_UNKNOWN:
+                error.result = make_result(exchange, settled, monotonic_ns() - started, opened)  # type: ignore[attr-defined]
+            raise
+    result = make_result(exchange, settled, exchange.ended_ns - started, opened)
+    if exchange.silent:
+        assert settled.idle_timeout is not None
+        raise errors.timeout_expired(command.argv, settled.idle_timeout, result)
+    if exchange.overflowed is not None and exchange.overflowed.raises:
+        from fastproc._values.capture import OutputTooLarge
+
+        raise OutputTooLarge(exchange.overflowed.name, result)
+    if result.timed_out:
+        raise errors.timeout_expired(command.argv, settled.timeout_ns / 1e9, result)
+    return result.check() if settled.check else result
+
+
+def make_result(exchange: Exchange, settled: Settled, duration_ns: int, opened: Opened) -> Result:
+    """Make the Result of an exchange that is done. Files in memory are those of `opened`.
+
+    Raises:
+        ExitStatusUnknown: the child has ended, and nobody knows how; carries the output.
+    """
+    process = exchange.process
+    final = process.final
+    assert final is not None
+    # Exchanged outputs: what comes from the pipe of one is the other's.
+    pipes = (STDERR, STDOUT) if settled.swapped else (STDOUT, STDERR)
+    out, err = (exchange.output(stream) for stream in pipes)
+    if opened.memory:
+        from fastproc._engine.capture import view
+
+        memory = {stream: view(file) for stream, file in opened.memory.items()}
+        # Documented at Result: the type is that of everything else that is captured.
+        out, err = memory.get(STDOUT, out), memory.get(STDERR, err)  # type: ignore[assignment]
+    if final.state == _native.WAIT_UNKNOWN:
+        raise errors.ExitStatusUnknown(process.pid, process.argv, out, err)
+    result = Result(
+        process.argv,
+        final.returncode,
+        out,
+        err,
+        process.pid,
+        duration_ns,
+        _native.usage_bytes(final),
+        process.mechanism,
+        exchange.flags | (CORE_DUMPED if final.core_dumped else 0),
+        settled.ok_codes,
+        None if process.mechanism == BEST_MECHANISM else _native.refused(),
+    )
+    result._pipe_holders = exchange.holders
+    result._dropped = exchange.dropped(pipes[0]), exchange.dropped(pipes[1])
+    return result
