@@ -152,7 +152,7 @@ static FP__BARE long step_fds(struct fp__context *c)
     for (uint32_t i = 0; i < c->nmoves; i++) {
         if (!c->moves[i].lift)
             continue;
-        c->report->detail = (int32_t)i;
+        c->report->detail = c->moves[i].to;
         long r = copy_aside(c, c->moves[i].from);
         if (r < 0)
             return r;
@@ -160,7 +160,7 @@ static FP__BARE long step_fds(struct fp__context *c)
     }
     for (uint32_t i = 0; i < c->nmoves; i++) {
         struct fp__move *move = &c->moves[i];
-        c->report->detail = (int32_t)i;
+        c->report->detail = move->to;
         long r = move->from == move->to ? fp__sys3(SYS_fcntl, move->to, F_SETFD, 0)
                                         : fp__sys3(SYS_dup3, move->from, move->to, 0);
         if (r < 0)

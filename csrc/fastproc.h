@@ -140,7 +140,7 @@ struct fp_attr {
 #define FP_STDIO_PARENT_STDERR -7
 
 /* What fp_spawn() gives. On failure pid, pidfd and the pipe ends are -1 and stage, detail say where it failed.
- * detail: the index of the descriptor pair, of the rlimit or of the PATH candidate. A child that died before exec without a
+ * detail: the child's descriptor number, the index of the rlimit or of the PATH candidate. A child that died before exec without a
  * report gives -ECANCELED, the stage it had reached, and in detail the signal (or 0 when that is not known). */
 struct fp_child {
     int32_t pid;

@@ -154,7 +154,7 @@ static long check_fds(struct spawn *s, const int stdio[3], int cwd_fd, int cgrou
     }
     for (uint32_t i = 0; i < s->nfds; i++) {
         if (s->fds[2 * i] < 0 || s->fds[2 * i + 1] < 0 || sys_fcntl(s->fds[2 * i + 1], F_GETFD, 0) < 0) {
-            child->detail = (int32_t)i;
+            child->detail = s->fds[2 * i];
             return -EBADF;
         }
     }

@@ -80,8 +80,6 @@ class SpawnError(ProcessError, OSError):
             text = f"cannot enter {self.filename!r}: {text}"
         elif self.stage in ("redirect", "cgroup"):
             text = f"cannot open {self.filename!r}: {text}"
-        elif self.stage == "rlimits":
-            text = f"limit number {self.detail}: {text}"
         return f"{text}: {self.extra}" if self.extra else text
 
     def __reduce__(self) -> tuple[object, ...]:

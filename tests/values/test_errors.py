@@ -71,7 +71,7 @@ def test_spawn_error_texts():
         "run it as `sh FILE`) (stage exec)",
         "[Errno 2] cannot start 'ls': cannot enter '/gone': no such file or directory (stage cwd)",
         "[Errno 13] cannot start 'ls': cannot open '/root/x': permission denied (stage redirect)",
-        "[Errno 1] cannot start 'ls': limit number 3: operation not permitted (stage rlimits)",
+        "[Errno 1] cannot start 'ls': operation not permitted (stage rlimits)",
         "[Errno 12] cannot start None: cannot allocate memory (stage stack)",
     ]
 

@@ -5,10 +5,11 @@ Not here: what a command means (the values), waiting for several things (the eng
 
 from __future__ import annotations
 
+import _thread
 import os
-from _thread import get_native_id
+from _thread import get_ident, get_native_id
 from errno import ENOSYS, ENOTSUP, EPERM, ESRCH
-from sys import audit
+from sys import audit, platform
 from weakref import WeakKeyDictionary
 
 from fastproc._native import attr as _attr
@@ -75,6 +76,7 @@ WAIT_STOPPED: int = lib.FP_WAIT_STOPPED
 WAIT_CONTINUED: int = lib.FP_WAIT_CONTINUED
 NOHANG: int = lib.FP_WAIT_NOHANG
 
+_main_ident = getattr(_thread, "_get_main_thread_ident", None)  # 3.13
 _new = ffi.new
 _buffer = ffi.buffer
 _NULL = ffi.NULL
@@ -83,6 +85,14 @@ _STATUS = ffi.typeof("struct fp_status *")
 _JOB = ffi.typeof("struct fp_job *")
 _PAIRS = ffi.typeof("int32_t[]")
 _REQUEST = ffi.typeof("struct fp_request *")
+
+
+def in_main_thread() -> bool:
+    """Return whether this is the main thread, in which signal handlers run and which lives as long as the process."""
+    if _main_ident is not None:
+        return bool(get_ident() == _main_ident())
+    # Elsewhere than on Linux the main thread has no number of its own to be known by: then every thread counts.
+    return platform != "linux" or get_native_id() == os.getpid()
 
 
 def new_child() -> Child:
@@ -113,7 +123,7 @@ def prepare(settled: Any, pairs: Any) -> tuple[Any, Any]:
         native = settled.native
         if native is None:
             native = settled.native = _attr.make(spec)
-        if "pdeathsig" in spec and get_native_id() != os.getpid():
+        if "pdeathsig" in spec and not in_main_thread():
             # prctl(2), PR_SET_PDEATHSIG: the "parent" is the thread that made the child (HAZARDS G19).
             raise ValueError(
                 "pdeathsig: only from the main thread: the kernel would send the signal when this thread ends"
@@ -197,7 +207,7 @@ def output(job: Job, index: int, size: int) -> bytes:
 def resume(job: Job) -> int:
     """Go on with a run that came back because a signal arrived or its slice was over; to its end."""
     # Only the main thread runs signal handlers; others need not come back (signal(7), Python's signal module).
-    slice_ns = SLICE_NS if get_native_id() == os.getpid() else -1
+    slice_ns = SLICE_NS if in_main_thread() else -1
     r = lib.FP_JOB_AGAIN
     while r > 0:
         r = lib.fp_run_resume(job[0], slice_ns)

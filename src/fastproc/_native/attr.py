@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _signal import SIGCHLD, SIGPIPE, SIGXFSZ  # type: ignore[import-not-found]
+
 from fastproc._native._ffi import ffi, lib
 
 TYPE_CHECKING = False
@@ -69,4 +71,4 @@ def make(spec: Mapping[str, Any]) -> Any:
 
 
 # SIGPIPE and SIGXFSZ, which Python ignores, and SIGCHLD: an ignored signal stays ignored over execve (HAZARDS A3, A5).
-DEFAULT = make({"sigdefault": 1 << 12 | 1 << 24 | 1 << 16})
+DEFAULT = make({"sigdefault": 1 << (SIGPIPE - 1) | 1 << (SIGXFSZ - 1) | 1 << (SIGCHLD - 1)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from errno import E2BIG, EACCES, EBADF, ECANCELED, ENOENT, ENOTSUP
+from errno import E2BIG, EACCES, EBUSY, ECANCELED, ENOENT, ENOTSUP
 
 from fastproc import errors
 from fastproc._native.stage import mechanism_name, stage_name
@@ -28,9 +28,16 @@ def spawn_error(plan: Any, number: int, child: Any) -> Exception:
             filename, extra = _look(candidates, number, detail)
         elif number == E2BIG:
             extra = plan.size_note(os.sysconf("SC_ARG_MAX"))
+    elif stage in ("cwd", "cgroup"):
+        place = plan.settled.cwd if stage == "cwd" else plan.settled.cgroup
+        filename = f"descriptor {place}" if isinstance(place, int) else place
+        if number == EBUSY and stage == "cgroup":
+            extra = "it is frozen, or has controllers for its children (cgroups(7))"
+    elif stage == "rlimits":
+        extra = _name_limit(plan, detail)
     elif number == ENOTSUP and stage == "mechanism":
         extra = f"{mechanism_name(child.mechanism)} cannot do what the command asks for"
-    elif number == EBADF and stage == "fds":
+    elif stage == "fds":
         extra = _name_fd(plan, detail)
     if number == ECANCELED and child.stage >= 32:
         how = f"by signal {detail}" if detail else "of something unknown"
@@ -60,15 +67,28 @@ def _shebang(path: bytes) -> str:
     return f" ({os.fsdecode(first[2:].splitlines()[0].strip())!r})" if first.startswith(b"#!") else ""
 
 
-def _name_fd(plan: Any, detail: int) -> str:
-    for index, number in enumerate(plan.stdio):
-        if number >= 0 and index == detail and not _is_open(number):
-            return f"{_STREAMS[index]}: descriptor {number} is not open"
-    if detail < len(plan.fds):
-        target, source = plan.fds[detail]
-        if not _is_open(source):
-            return f"fds: descriptor {source}, given for {target}, is not open"
-    return ""
+def _name_fd(plan: Any, target: int) -> str:
+    """Say which of the command's descriptors is meant by the child's number."""
+    pairs = dict(plan.fds)
+    if target in pairs:
+        source = pairs[target]
+        name = f"fds: descriptor {source}, given for {target},"
+    elif 0 <= target < len(_STREAMS):
+        source = plan.stdio[target]
+        name = f"{_STREAMS[target]}: descriptor {source}"
+    else:
+        return ""
+    if source >= 0 and not _is_open(source):
+        return f"{name} is not open"
+    return f"{_STREAMS[target] if target < len(_STREAMS) else f'fds: {target}'} cannot be set"
+
+
+def _name_limit(plan: Any, index: int) -> str:
+    import resource
+
+    number, soft, hard = plan.attr["rlimits"][index]
+    names = [name for name in dir(resource) if name.startswith("RLIMIT_") and getattr(resource, name) == number]
+    return f"{names[0] if names else number} to {soft}, {hard}"
 
 
 def _is_open(fd: int) -> bool:
