@@ -22,7 +22,10 @@ def spawn_error(plan: Any, number: int, child: Any) -> Exception:
     argv = plan.words
     extra = ""
     filename: str | bytes | None = None
-    if stage == "exec":
+    if number == ECANCELED and child.stage >= 32:
+        how = f"by signal {detail}" if detail else "of something unknown"
+        extra = f"the child died {how} before it could execute the program"
+    elif stage == "exec":
         candidates = plan.paths.split(b"\0")
         if number in (ENOENT, EACCES) and detail < len(candidates):
             filename, extra = _look(candidates, number, detail)
@@ -39,9 +42,6 @@ def spawn_error(plan: Any, number: int, child: Any) -> Exception:
         extra = f"{mechanism_name(child.mechanism)} cannot do what the command asks for"
     elif stage == "fds":
         extra = _name_fd(plan, detail)
-    if number == ECANCELED and child.stage >= 32:
-        how = f"by signal {detail}" if detail else "of something unknown"
-        extra = f"the child died {how} before it could execute the program"
     return errors.spawn_error(number, stage, detail, argv=argv, filename=filename, searched=plan.searched, extra=extra)
 
 
