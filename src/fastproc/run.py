@@ -182,6 +182,8 @@ def _request(settled: Settled) -> Request:
 
 def _run_general(command: Command, settled: Settled) -> Result:
     """Run what needs a Plan, and perhaps an Exchange."""
+    if orphans.pending:
+        orphans.reap()
     if settled.exchanged or _FORCED_ENGINE == "exchange":
         return _run_exchange(command, settled)
     data: bytes = settled.input or b""  # type: ignore[assignment]
@@ -224,6 +226,9 @@ def _resolve(command: Command, settled: Settled, opened: Opened) -> tuple[Plan, 
 def _keep_output(error: BaseException, argv: tuple[str, ...], settled: Settled, job: Job) -> None:
     """End an interrupted run, and put what was read before into the exception, as `error.result`."""
     summary = _native.abort(job)
+    if summary[5] > 0 and summary[0] == _native.WAIT_RUNNING:
+        # It could not be killed, or does not die: it is reaped by a later spawn, when it ends.
+        orphans.adopt((summary[5], OwnedFd(_native.job_child(job).pidfd), os.getpid()))
     if summary[5] > 0:
         error.result = _result(argv, settled, job, summary)  # type: ignore[attr-defined]
 
