@@ -228,11 +228,13 @@ class Exchange:
     def _read(self, stream: int) -> None:
         fd = self._open[stream]
         size = self._sizes[stream]
+        capture = self.captures.get(stream)
+        # Large reads only for what is kept whole: a limit is on memory, which a piece on its way takes too.
+        large = capture is None and size >= READ_SIZE
         try:
-            data = os.read(fd, PIPE_LARGE if size >= READ_SIZE else READ_SIZE)
+            data = os.read(fd, PIPE_LARGE if large else READ_SIZE)
         except BlockingIOError:
             return
-        capture = self.captures.get(stream)
         if not data:
             if capture is not None:
                 capture.finish()
