@@ -36,40 +36,40 @@ int fp__fd_highest(void)
 }
 #endif
 
+/* A close-on-exec copy of fd on floor or above, or a negative errno. */
+static long dup_above(int fd, int floor)
+{
+#if FP_LINUX
+    return FP__TRY(FP_POINT_LIFT, fp__sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, floor));
+#else
+    int r = fcntl(fd, F_DUPFD_CLOEXEC, floor);
+    return r < 0 ? -errno : r;
+#endif
+}
+
 /* Moves fd to floor or above when it is below: a data file must never become somebody's standard stream because 0, 1 or 2 was
  * closed (HAZARDS C8). Returns the number, or a negative errno with fd closed. */
 int fp__fd_lift(int fd, int floor)
 {
     if (fd < 0 || fd >= floor)
         return fd;
-#if FP_LINUX
-    long r = FP__TRY(FP_POINT_LIFT, fp__sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, floor));
-#else
-    long r = fcntl(fd, F_DUPFD_CLOEXEC, floor);
-    if (r < 0)
-        r = -errno;
-#endif
+    long r = dup_above(fd, floor);
     fp__close(fd);
     return (int)r;
 }
 
-/* Index of fd in the sorted list, or -1. */
-static int32_t find(const int32_t *sorted, uint32_t n, int32_t fd)
+/* Whether fd is in the sorted list. The child has the same search of its own: it may call nothing outside its file. */
+bool fp__fdmap_is_kept(const int32_t *keep, uint32_t nkeep, int32_t fd)
 {
-    uint32_t lo = 0, hi = n;
+    uint32_t lo = 0, hi = nkeep;
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
-        if (sorted[mid] < fd)
+        if (keep[mid] < fd)
             lo = mid + 1;
         else
             hi = mid;
     }
-    return lo < n && sorted[lo] == fd ? (int32_t)lo : -1;
-}
-
-bool fp__fdmap_is_kept(const int32_t *keep, uint32_t nkeep, int32_t fd)
-{
-    return find(keep, nkeep, fd) >= 0;
+    return lo < nkeep && keep[lo] == fd;
 }
 
 /* A close-on-exec copy of fd, above 2, on a number that no move writes to; or a negative errno. */
@@ -77,13 +77,7 @@ int fp__fd_copy_aside(int fd, const int32_t *keep, uint32_t nkeep)
 {
     int floor = 3;
     for (;;) {
-#if FP_LINUX
-        long copy = FP__TRY(FP_POINT_LIFT, fp__sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, floor));
-#else
-        long copy = fcntl(fd, F_DUPFD_CLOEXEC, floor);
-        if (copy < 0)
-            copy = -errno;
-#endif
+        long copy = dup_above(fd, floor);
         if (copy < 0 || !fp__fdmap_is_kept(keep, nkeep, (int32_t)copy))
             return (int)copy;
         fp__close((int)copy);
@@ -133,6 +127,6 @@ void fp__fdmap_prepare(struct fp__context *context, int32_t *keep)
     for (uint32_t i = 0; i < context->nmoves; i++) {
         struct fp__move *move = &context->moves[i];
         /* A source that is some move's target may be overwritten before its turn; copying one too many is harmless. */
-        move->lift = move->from != move->to && find(keep, kept, move->from) >= 0;
+        move->lift = move->from != move->to && fp__fdmap_is_kept(keep, kept, move->from);
     }
 }

@@ -12,6 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,24 @@ def isolated(
     if done.stdout:
         print(done.stdout, end="")
     return json.loads(text)
+
+
+@contextmanager
+def cgroup_folder() -> Iterator[Path | None]:
+    """A cgroup v2 of the test's own; None where none can be made."""
+    for root in (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup")):
+        folder = root / f"fastproc-test-{os.getpid()}"
+        if (root / "cgroup.procs").exists() and os.access(root, os.W_OK):
+            try:
+                folder.mkdir()
+            except OSError:
+                continue
+            try:
+                yield folder
+            finally:
+                folder.rmdir()
+            return
+    yield None
 
 
 @pytest.fixture(scope="session")

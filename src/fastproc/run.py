@@ -223,12 +223,17 @@ def _resolve(command: Command, settled: Settled, opened: Opened) -> tuple[Plan, 
     return plan, max(0, int((deadline - monotonic()) * 1e9))
 
 
+def _let_live(job: Job) -> None:
+    """Give up a child that does not die, or may not be killed (set-user-ID, kill(2)): a later spawn reaps it."""
+    child = _native.job_child(job)
+    orphans.adopt((child.pid, OwnedFd(child.pidfd), os.getpid()))
+
+
 def _keep_output(error: BaseException, argv: tuple[str, ...], settled: Settled, job: Job) -> None:
     """End an interrupted run, and put what was read before into the exception, as `error.result`."""
     summary = _native.abort(job)
     if summary[5] > 0 and summary[0] == _native.WAIT_RUNNING:
-        # It could not be killed, or does not die: it is reaped by a later spawn, when it ends.
-        orphans.adopt((summary[5], OwnedFd(_native.job_child(job).pidfd), os.getpid()))
+        _let_live(job)
     if summary[5] > 0:
         error.result = _result(argv, settled, job, summary)  # type: ignore[attr-defined]
 
@@ -262,8 +267,7 @@ def _finish(argv: tuple[str, ...], settled: Settled, job: Job) -> Result:
     result = _result(argv, settled, job, summary)
     broken = summary[4]
     if broken and summary[0] == _native.WAIT_RUNNING:
-        # A set-user-ID program is out of our reach (kill(2)); it is reaped by a later spawn, when it ends.
-        orphans.adopt((result.pid, OwnedFd(_native.job_child(job).pidfd), os.getpid()))
+        _let_live(job)
         raise PermissionError(broken, f"{os.strerror(broken)}: cannot kill {argv[0]!r} (pid {result.pid}), it runs on")
     _native.give_job(job)
     if broken:

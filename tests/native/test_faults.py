@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import observe
-from conftest import MECHANISMS, isolated
+from conftest import MECHANISMS, cgroup_folder, isolated
 from programs import Programs
 
 ERRNOS = (errno.EPERM, errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.EINTR, errno.ENOSYS)
@@ -290,19 +290,8 @@ def _report(what: str, mechanism: str, found: dict[str, Any]) -> None:
 @pytest.fixture
 def cgroup() -> Any:
     """A cgroup v2 of its own, or "" where none can be made."""
-    from pathlib import Path
-
-    for root in (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup")):
-        folder = root / f"fastproc-test-{os.getpid()}"
-        if (root / "cgroup.procs").exists() and os.access(root, os.W_OK):
-            try:
-                folder.mkdir()
-            except OSError:
-                continue
-            yield str(folder)
-            folder.rmdir()
-            return
-    yield ""
+    with cgroup_folder() as folder:
+        yield str(folder or "")
 
 
 def test_each_call_of_the_parent_fails_cleanly(mechanism: str, programs: Programs, cgroup: str) -> None:

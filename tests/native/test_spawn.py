@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import fastproc
-from conftest import isolated
+from conftest import cgroup_folder, isolated
 from programs import Programs
 
 
@@ -121,32 +121,23 @@ def test_forked_copy_of_a_run_leaves_the_child_alone() -> None:
 @pytest.mark.privileged
 def test_cgroup_under_a_frozen_one_is_refused(mechanism: str, tmp_path: Path) -> None:
     """Frozen is what cgroup.events says, which an ancestor can cause (HAZARDS A16)."""
-    root = next(
-        (path for path in (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup")) if (path / "cgroup.procs").exists()),
-        None,
-    )
-    if root is None or mechanism == "posix_spawn":
-        pytest.skip("no cgroup v2, or a mechanism without it")
-    outer = root / f"fastproc-frozen-{os.getpid()}"
-    try:
-        outer.mkdir()
-    except OSError as error:
-        pytest.skip(f"no cgroup can be made: {error}")
-    inner = outer / "inner"
-    inner.mkdir()
-    try:
-        (outer / "cgroup.freeze").write_text("1")
-        with pytest.raises(fastproc.SpawnError) as caught:
-            fastproc.run("true", cgroup=inner)
-        assert (caught.value.errno, caught.value.stage) == (16, "cgroup")
-        fd = os.open(inner, os.O_RDONLY)
+    with cgroup_folder() as outer:
+        if outer is None or mechanism == "posix_spawn":
+            pytest.skip("no cgroup v2, or a mechanism without it")
+        inner = outer / "inner"
+        inner.mkdir()
         try:
+            (outer / "cgroup.freeze").write_text("1")
             with pytest.raises(fastproc.SpawnError) as caught:
-                fastproc.run("true", cgroup=fd)
+                fastproc.run("true", cgroup=inner)
+            assert (caught.value.errno, caught.value.stage) == (16, "cgroup")
+            fd = os.open(inner, os.O_RDONLY)
+            try:
+                with pytest.raises(fastproc.SpawnError) as caught:
+                    fastproc.run("true", cgroup=fd)
+            finally:
+                os.close(fd)
+            assert (caught.value.errno, caught.value.stage) == (16, "cgroup")
         finally:
-            os.close(fd)
-        assert (caught.value.errno, caught.value.stage) == (16, "cgroup")
-    finally:
-        (outer / "cgroup.freeze").write_text("0")
-        inner.rmdir()
-        outer.rmdir()
+            (outer / "cgroup.freeze").write_text("0")
+            inner.rmdir()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import fastproc
+from conftest import cgroup_folder
 from programs import Probed, Programs
 
 pytestmark = pytest.mark.privileged
@@ -19,17 +20,10 @@ pytestmark = pytest.mark.privileged
 @pytest.fixture
 def cgroup() -> Iterator[Path]:
     """A cgroup v2 of the test's own."""
-    for root in (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup")):
-        folder = root / f"fastproc-test-{os.getpid()}"
-        if (root / "cgroup.procs").exists() and os.access(root, os.W_OK):
-            try:
-                folder.mkdir()
-            except OSError:
-                continue
-            yield folder
-            folder.rmdir()
-            return
-    pytest.skip("no cgroup v2 that can be written to")
+    with cgroup_folder() as folder:
+        if folder is None:
+            pytest.skip("no cgroup v2 that can be written to")
+        yield folder
 
 
 def placed(probed: Probed) -> str:

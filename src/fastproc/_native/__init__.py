@@ -32,7 +32,6 @@ __all__ = [
     "JOBS_KEPT",
     "MECHANISMS",
     "NOHANG",
-    "NO_PAIRS",
     "SLICE_NS",
     "SUM_COUNT",
     "WAIT_CONTINUED",
@@ -42,7 +41,6 @@ __all__ = [
     "WAIT_STOPPED",
     "WAIT_UNKNOWN",
     "abort",
-    "close",
     "features",
     "force",
     "fp_run",
@@ -260,7 +258,6 @@ def make_request(
 _alive: WeakKeyDictionary[Any, object] = WeakKeyDictionary()
 jobs: list[Job] = []
 DEFAULT_ATTR = _attr.DEFAULT
-NO_PAIRS = _NULL
 SUM_COUNT: int = lib.FP_SUM_COUNT
 fp_run = lib.fp_run
 fp_run_resume = lib.fp_run_resume
@@ -292,9 +289,6 @@ def signal(pidfd: int, pid: int, sig: int) -> None:
     r = lib.fp_signal(pidfd, pid, sig)
     if r < 0:
         raise ProcessLookupError(ESRCH, os.strerror(ESRCH)) if r == -ESRCH else OSError(-r, os.strerror(-r))
-
-
-close = os.close
 
 
 # -- what this system can do
