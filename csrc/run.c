@@ -27,7 +27,8 @@ static void break_off(struct fp_job *job, long error)
         job->error = (int32_t)-error;
     for (int i = 0; i < 3; i++)
         close_end(job, i);
-    fp_signal(job->child.pidfd, job->child.pid, SIGKILL);
+    if (job->status.state == FP_WAIT_RUNNING) /* later its number may be a stranger's */
+        fp_signal(job->child.pidfd, job->child.pid, SIGKILL);
 }
 
 static long read_fd(int fd, char *to, size_t room)
@@ -163,12 +164,54 @@ static int64_t earlier(int64_t a, int64_t b)
     return b < 0 || a < b ? a : b;
 }
 
+static int wait_for(struct pollfd *fds, nfds_t n, int64_t until)
+{
+    int saved = errno, r;
+    int64_t left = until < 0 ? -1 : until - fp__now();
+    if (until >= 0 && left < 0)
+        left = 0;
+#if FP_LINUX
+    struct timespec ts = {left / FP_NSEC, left % FP_NSEC};
+    r = (int)fp__sys5(SYS_ppoll, fds, n, until < 0 ? NULL : &ts, NULL, 8);
+#else
+    int64_t ms = left < 0 ? -1 : (left + 999999) / 1000000;
+    r = poll(fds, n, ms > INT_MAX ? INT_MAX : (int)ms);
+    if (r < 0)
+        r = -errno;
+#endif
+    errno = saved;
+    return r;
+}
+
+/* What lies in the pipes now, and not more than a pipe holds: others may write to them without end. */
+static void take_rest(struct fp_job *job)
+{
+    for (int i = 0; i < 2; i++) {
+        uint64_t end = job->sink[i].len + PIPE_LARGE;
+        while (OUTPUT(job, i) >= 0 && job->sink[i].len < end && job->error == 0) {
+            struct pollfd fd = {.fd = OUTPUT(job, i), .events = POLLIN};
+            uint64_t before = job->sink[i].len;
+            int r;
+            do
+                r = wait_for(&fd, 1, fp__now());
+            while (r == -EINTR);
+            if (r <= 0)
+                break;
+            collect(job, i, POLLIN);
+            if (job->sink[i].len == before)
+                break;
+        }
+    }
+}
+
 /* Does what is due and returns when the next thing is, or -1. */
 static int64_t keep_deadlines(struct fp_job *job)
 {
     if (has_exited(job)) {
         if (job->drain_end_ns >= 0 && fp__now() >= job->drain_end_ns) {
-            job->flags |= FP_JOB_PIPES_OPEN;
+            take_rest(job);
+            if (has_pipes(job))
+                job->flags |= FP_JOB_PIPES_OPEN;
             close_end(job, 1);
             close_end(job, 2);
         }
@@ -196,25 +239,6 @@ static int64_t keep_deadlines(struct fp_job *job)
             job->error = -r; /* it runs as somebody else by now; waiting on would be for ever */
     }
     return -1;
-}
-
-static int wait_for(struct pollfd *fds, nfds_t n, int64_t until)
-{
-    int saved = errno, r;
-    int64_t left = until < 0 ? -1 : until - fp__now();
-    if (until >= 0 && left < 0)
-        left = 0;
-#if FP_LINUX
-    struct timespec ts = {left / FP_NSEC, left % FP_NSEC};
-    r = (int)fp__sys5(SYS_ppoll, fds, n, until < 0 ? NULL : &ts, NULL, 8);
-#else
-    int64_t ms = left < 0 ? -1 : (left + 999999) / 1000000;
-    r = poll(fds, n, ms > INT_MAX ? INT_MAX : (int)ms);
-    if (r < 0)
-        r = -errno;
-#endif
-    errno = saved;
-    return r;
 }
 
 /* One wait and what it brought. Returns FP_JOB_AGAIN after a signal. */

@@ -192,7 +192,7 @@ def _run_general(command: Command, settled: Settled) -> Result:
     try:
         plan, timeout_ns = _resolve(command, settled, opened)
         attr, pairs = _native.prepare(settled, plan.fds)
-        audit("subprocess.Popen", argv[0], argv, settled.cwd, command._options.get("env"))
+        audit("subprocess.Popen", *plan.audited)
         times_ns = timeout_ns, settled.grace_ns, settled.drain_ns
         request = _native.make_request(attr, plan.stdio, data, times_ns, plan.cwd, plan.cgroup, pairs, len(plan.fds))
         try:
@@ -292,8 +292,10 @@ def start(
 ) -> Process:
     """Start a command and return its Process at once, when the program is running.
 
-    Takes what `run()` takes; `timeout`, `grace`, `drain_timeout`, `check`, `ok_codes` and what is about captured
-    output belong to a whole run and are not looked at. A stream that is PIPE, or captured, is a file of the Process.
+    Takes what `run()` takes, but `timeout`, `ok_codes` and `input`, for which there is nobody: use `wait(timeout=...)`,
+    the status itself, which is never an error here (`check` is not looked at), and `write()`. `grace` is what `stop()`
+    goes by, `idle_timeout` and `drain_timeout` what `lines()`, `chunks()` and `events()` go by, unless they are told
+    otherwise. A stream that is PIPE, or captured, is a file of the Process.
 
     Raises:
         SpawnError: the program could not be started.
@@ -307,10 +309,17 @@ def start(
         raise TypeError("program: a Command already has its arguments; use command.args(...)")
     else:
         command = program.options(**options) if options else program
-    if settle(command).input is not None:
-        raise ValueError("input: start() does not feed a child; write to process.stdin (stdin=PIPE), or use run()")
     settled = settle(command)
+    if settled.input is not None:
+        raise ValueError("input: start() does not feed a child; use process.write() (stdin=PIPE), or run()")
+    if settled.timeout_ns >= 0:
+        raise ValueError("timeout: start() has nobody who would keep it; use process.wait(timeout=...), or run()")
+    if settled.ok_codes != _OK:
+        raise ValueError("ok_codes: start() does not check the status; look at what wait() returns, or use run()")
     if MEMFD in settled.streams:
         raise ValueError("stdout, stderr: MEMFD is read at the end of a run(); start() can have PIPE")
     with Opened() as opened:
-        return process.start(resolve(command, opened), command.argv)
+        started = process.start(resolve(command, opened), command.argv)
+    drain = None if settled.drain_ns < 0 else settled.drain_ns / 1e9
+    started.times = settled.grace_ns / 1e9, settled.idle_timeout, drain
+    return started

@@ -38,6 +38,8 @@ WRONG_VALUES: dict[str, tuple[Callable[[], Any], type[Exception], tuple[str, ...
     "standard stream in fds": (lambda: fastproc.run("true", fds={1: 2}), ValueError, ("fds", "stdout")),
     "number as argument": (lambda: fastproc.run("echo", 3), TypeError, ("argument 1", "int")),  # type: ignore[arg-type]
     "str as input": (lambda: fastproc.run("cat", input="x"), TypeError, ("input", "encode")),  # type: ignore[arg-type]
+    "item of a list": (lambda: fastproc.run("cat", input=_items("list")), TypeError, ("input", "item 1", "str")),
+    "item of a tuple": (lambda: fastproc.cmd("cat", input=_items("tuple")), TypeError, ("input", "item 1", "str")),
     "input and stdin": (lambda: fastproc.run("cat", input=b"", stdin=0), ValueError, ("input", "stdin")),
     "NaN": (lambda: fastproc.run("true", timeout=float("nan")), ValueError, ("timeout", "nan")),
     "negative time": (lambda: fastproc.run("true", timeout=-1), ValueError, ("timeout", "-1")),
@@ -51,8 +53,15 @@ WRONG_VALUES: dict[str, tuple[Callable[[], Any], type[Exception], tuple[str, ...
     "ctty without setsid": (lambda: fastproc.run("true", ctty=0), ValueError, ("ctty", "setsid")),
     "pgid and setsid": (lambda: fastproc.run("true", pgid=0, setsid=True), ValueError, ("pgid", "setsid")),
     "pdeathsig 0": (lambda: fastproc.run("true", pdeathsig=0), ValueError, ("pdeathsig",)),
+    "input of start": (lambda: fastproc.start("cat", input=b""), ValueError, ("input", "write()")),
+    "timeout of start": (lambda: fastproc.start("true", timeout=1), ValueError, ("timeout", "wait(")),
+    "ok_codes of start": (lambda: fastproc.cmd("true", ok_codes=1).start(), ValueError, ("ok_codes", "wait()")),
     "closed file": (lambda: fastproc.run("true", stdout=_closed_file()), ValueError, ("closed",)),
 }
+
+
+def _items(kind: str) -> Any:
+    return {"list": list, "tuple": tuple}[kind]([b"a", "b"])
 
 
 def _closed_file() -> Any:

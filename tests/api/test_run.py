@@ -53,6 +53,20 @@ def test_grandchild_that_holds_the_pipe(mechanism: str, engine: str) -> None:
     assert (result.stdout, result.pipes_still_open, took < 1.5) == (b"hi\n", True, True)
 
 
+def test_pipes_given_up_are_read_a_last_time(engine: str) -> None:
+    """With no patience at all for a grandchild, what the program itself wrote is there."""
+    script = "sleep 3 & head -c 1000000 /dev/zero >&2; exec head -c 1000000 /dev/zero"
+    result = fastproc.run("/bin/sh", "-c", script, capture=True, drain_timeout=0, pipe_size=1 << 20)
+    assert (len(result.stdout or b""), len(result.stderr or b"")) == (1_000_000, 1_000_000)
+    assert result.pipes_still_open
+
+
+def test_grandchild_that_writes_without_end_is_left(engine: str) -> None:
+    """The last read takes what a pipe holds, not what comes meanwhile."""
+    result = fastproc.run("/bin/sh", "-c", "yes & echo; exit 0", stdout=fastproc.PIPE, drain_timeout=0, timeout=20)
+    assert result.pipes_still_open
+
+
 def test_grandchild_and_a_deadline(engine: str) -> None:
     """HAZARDS E2: `sh -c 'sleep 30 & echo hi'` with timeout 1 returns in less than 1.3 s."""
     begin = time.monotonic()
@@ -140,6 +154,38 @@ def test_failing_input_iterator_ends_the_child(mechanism: str) -> None:
 
     with pytest.raises(RuntimeError, match="no more"):
         fastproc.run("cat", input=chunks(), capture=True)
+
+
+def test_slow_input_iterator_meets_the_deadline() -> None:
+    """One that gives little and often does not keep the clock from being looked at; nobody asks it after that."""
+    asked = []
+
+    def slow() -> Iterator[bytes]:
+        for number in range(1000):
+            asked.append(number)
+            time.sleep(0.01)
+            yield b"x\n"
+
+    with pytest.raises(fastproc.TimeoutExpired) as caught:
+        fastproc.run("cat", stdout=fastproc.PIPE, input=slow(), timeout=0.2)
+    assert 0 < len(asked) < 100
+    assert set(caught.value.stdout.split()) == {b"x"}
+
+
+def test_iterator_is_left_alone_when_the_child_is_stopped(tmp_path: Path) -> None:
+    """A child that ignores SIGTERM is killed when its grace is over, whatever the iterator would still do."""
+    asked: list[float] = []
+
+    def endless() -> Iterator[bytes]:
+        while True:
+            asked.append(time.monotonic())
+            time.sleep(0.05)
+            yield b"x"
+
+    with pytest.raises(fastproc.TimeoutExpired) as caught:
+        fastproc.run("/bin/sh", "-c", "trap '' TERM; cat; cat", capture=True, input=endless(), timeout=0.2, grace=0.3)
+    assert caught.value.result.killed
+    assert time.monotonic() - asked[-1] > 0.25
 
 
 def test_interleaving_of_merged_streams(mechanism: str, engine: str) -> None:
@@ -444,16 +490,27 @@ def fresh_programs(folder: str, static_exit: str, count: int) -> list[int]:
 
 def test_audit_event_is_raised() -> None:
     """Hooks see every spawn as subprocess.Popen's."""
-    assert isolated(audited) == [["echo", ["echo", "a"]], ["true", ["true"]]]
+    environment = {"PATH": os.environ["PATH"], "A": "b"}
+    assert isolated(audited) == [
+        ["echo", ["echo", "a"], None, None],
+        ["true", ["true"], "/", None],
+        ["true", ["true"], None, environment],
+        ["true", ["true"], None, environment],
+        ["true", ["true"], None, environment],
+    ]
 
 
 def audited() -> list[Any]:
     import sys
 
     seen: list[Any] = []
-    sys.addaudithook(lambda event, args: seen.append([args[0], args[1]]) if event == "subprocess.Popen" else None)
+    sys.addaudithook(lambda event, args: seen.append(list(args)) if event == "subprocess.Popen" else None)
     fastproc.run("echo", "a", capture=True)
-    fastproc.start("true").wait()
+    fastproc.start("true", cwd="/").wait()
+    options: dict[str, Any] = {"env": {"PATH": os.environ["PATH"]}, "env_add": {"A": "b"}}
+    fastproc.start("true", **options).wait()
+    fastproc.run("true", **options)
+    fastproc.run("true", idle_timeout=10, capture=True, **options)
     return seen
 
 

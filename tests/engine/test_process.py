@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -291,6 +292,18 @@ def test_stop_ends_it_with_and_without_its_help(begin: Callable[..., Process]) -
 # -- streams
 
 
+def test_stop_goes_by_the_grace_given_to_start() -> None:
+    """A command's own patience, unless stop() is told another."""
+    with fastproc.start(*IGNORE_TERM, stdout=PIPE, grace=0.0) as process:
+        next(process.lines())
+        assert process.stop() == -signal.SIGKILL
+    # SIGTERM would have been in time for this one.
+    with fastproc.start(*SLEEP, grace=0) as process:
+        assert process.stop() == -signal.SIGKILL
+    with fastproc.start(*SLEEP, grace=0) as process:
+        assert process.stop(grace=10) == -signal.SIGTERM
+
+
 def test_pipes_are_blocking_files() -> None:
     """Buffered, one object each, None without a pipe; leaving the block closes them."""
     with start(CAT, stdin=PIPE, stdout=PIPE) as process:
@@ -316,6 +329,25 @@ def test_leaving_the_block_kills_and_reaps() -> None:
         raise LookupError
     assert process.returncode == -9
     assert state_of(process.pid) == ""
+
+
+def test_leaving_the_block_does_not_wait_for_a_grandchild() -> None:
+    """What the file still holds for a full pipe, which only a grandchild keeps open, is dropped."""
+    with fastproc.start("/bin/sh", "-c", "sleep 60 <&0 & echo $!; exec sleep 60", stdin=PIPE, stdout=PIPE) as process:
+        assert process.stdin is not None
+        grandchild = int(next(process.lines()))
+        os.set_blocking(process.stdin.fileno(), False)
+        with suppress(BlockingIOError):
+            while True:
+                process.stdin.write(b"x" * 65_536)
+        os.set_blocking(process.stdin.fileno(), True)
+        holder = os.pidfd_open(grandchild)
+    try:
+        assert process.returncode == -signal.SIGKILL
+        assert process.stdin.closed
+    finally:
+        signal.pidfd_send_signal(holder, signal.SIGKILL)
+        os.close(holder)
 
 
 def test_leaving_the_block_of_a_stolen_child_is_silent() -> None:

@@ -135,16 +135,6 @@ def test_directories_are_opened_without_reading_them(tmp_path: Path, opened: Ope
     assert fcntl.fcntl(plan.cwd, fcntl.F_GETFL) & os.O_PATH
 
 
-def test_frozen_cgroup_is_refused(tmp_path: Path, opened: Opened) -> None:
-    """A child born frozen would never reach its program, and hold us (HAZARDS A16)."""
-    assert _resolve(opened, cgroup=tmp_path).cgroup >= 3
-    (tmp_path / "cgroup.freeze").write_text("0\n")
-    assert _resolve(opened, cgroup=tmp_path).cgroup >= 3
-    (tmp_path / "cgroup.freeze").write_text("1\n")
-    with pytest.raises(fastproc.SpawnError, match="frozen"):
-        _resolve(opened, cgroup=tmp_path)
-
-
 # -- file objects
 
 

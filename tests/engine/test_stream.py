@@ -219,6 +219,20 @@ def test_silence_is_an_error_that_loses_nothing() -> None:
         assert list(process.lines(idle_timeout=5)) == [b"abcd"]
 
 
+def test_times_given_to_start_are_those_of_the_iterations() -> None:
+    """idle_timeout and drain_timeout need not be repeated; what the call says goes before."""
+    with sh("read x; sleep 30 & echo $!; exit", stdin=PIPE, idle_timeout=0.05, drain_timeout=None) as process:
+        with pytest.raises(TimeoutExpired, match=r"0\.05"):
+            next(process.lines())
+        process.write(b"\n")
+        assert next(process.chunks(idle_timeout=None)).strip().isdigit()
+        assert process.wait() == 0
+        with pytest.raises(TimeoutExpired, match=r"0\.05"):
+            next(process.chunks())
+        assert list(process.chunks(idle_timeout=None, drain_timeout=0.0)) == []
+        assert process.pipes_still_open
+
+
 def test_grandchild_that_holds_the_pipe() -> None:
     """The iteration ends drain_timeout after the child, with all that came (HAZARDS E2)."""
     with sh("sleep 3 & echo hi") as process:

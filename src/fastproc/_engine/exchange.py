@@ -294,12 +294,19 @@ class Exchange:
             _ACTIONS[action](self)
 
     def _terminate(self) -> None:
+        self._ask_no_more()
         self.process.send_signal(SIGTERM)
         self.flags |= TERMINATED
 
     def _kill(self) -> None:
+        self._ask_no_more()
         self.process.send_signal(SIGKILL)
         self.flags |= KILLED
+
+    def _ask_no_more(self) -> None:
+        """Leave an iterator alone from now on: it could hold up the SIGKILL. The pipe stays open, as in `_linger`."""
+        if self._feeder.asks and STDIN in self._open:
+            self._reactor.unwatch(self._open[STDIN])
 
     def _note_timed_out(self) -> None:
         self.flags |= TIMED_OUT
@@ -327,6 +334,10 @@ class Exchange:
             self._arm("drain", monotonic() + seconds, lambda: self._step(lifecycle.DRAIN_OVER))
 
     def _close_outputs(self) -> None:
+        for stream in (STDOUT, STDERR):
+            self._take_rest(stream)
+        if STDOUT not in self._open and STDERR not in self._open:
+            return
         from fastproc._engine.capture import holders
 
         self.holders = holders([fd for stream, fd in self._open.items() if stream != STDIN])
@@ -335,6 +346,14 @@ class Exchange:
         self._close(STDOUT)
         self._close(STDERR)
         self.flags |= PIPES_OPEN
+
+    def _take_rest(self, stream: int) -> None:
+        """Read what lies in a pipe now, and not more than a pipe holds: others may write to it without end."""
+        end = self._sizes[stream] + PIPE_LARGE
+        size = -1
+        while stream in self._open and size < self._sizes[stream] < end:
+            size = self._sizes[stream]
+            self._read(stream)
 
     def _finish(self) -> None:
         self._release()

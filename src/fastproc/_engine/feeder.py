@@ -1,12 +1,15 @@
 """What is written to a child's stdin, at the pace at which the child reads it.
 
-Invariant: an iterator is asked for its next item only when the one before has gone into the pipe.
+Invariants: an iterator is asked for its next item only when the one before has gone into the pipe; one that is slow is
+asked for one item at a time, so that deadlines are looked at in between. While it blocks itself nothing can end it: it
+runs in the caller's thread.
 """
 
 from __future__ import annotations
 
 import os
 from _signal import SIG_BLOCK, SIG_DFL, SIG_SETMASK, SIGPIPE, getsignal, pthread_sigmask  # type: ignore[import-not-found]
+from time import monotonic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
 
 FEED_SIZE = 1 << 20
 """Bytes fed at one go, so that a child which reads faster than we write cannot keep the reactor to itself."""
+
+FEED_SECONDS = 0.005
+"""The same in time, for an iterator that is slow with its items."""
 
 
 class Feeder:
@@ -38,6 +44,11 @@ class Feeder:
         elif source is not None:
             self._items = iter(source)
 
+    @property
+    def asks(self) -> bool:
+        """Whether an iterator would be asked for more, which may take any time."""
+        return self._items is not None
+
     def write(self, fd: int) -> bool:
         """Write what the pipe takes now; True when there is nothing more to write.
 
@@ -46,9 +57,14 @@ class Feeder:
             BaseException: what the iterator raises.
         """
         room = FEED_SIZE
+        until = monotonic() + FEED_SECONDS
         while room > 0:
-            if not self._chunk and not self._advance():
-                return True
+            if not self._chunk:
+                if not self._advance():
+                    return True
+                if monotonic() > until:
+                    # A deadline may have passed meanwhile: it comes before this item, which is not lost.
+                    return False
             try:
                 done = write_quietly(fd, self._chunk)
             except BlockingIOError:

@@ -41,6 +41,9 @@ PAUSE_MAX = 0.02
 ABANDON_LIMIT = 5.0
 """Seconds that a killed child may take to die before it becomes an orphan: a tracer or a file system can hold it."""
 
+DEFAULT_TIMES = 0.1, None, 1.0
+"""Of the options: grace, idle_timeout, drain_timeout."""
+
 
 class Process(Readable):
     """A child process.
@@ -54,6 +57,7 @@ class Process(Readable):
         argv: the command's arguments as text.
         pid: the child's number; after the child has ended it may be somebody else's.
         final: the status struct as the C core filled it, once the child has ended.
+        times: `grace`, `idle_timeout`, `drain_timeout` as start() was given them, for stop() and the iterations.
     """
 
     __slots__ = (
@@ -71,11 +75,13 @@ class Process(Readable):
         "argv",
         "final",
         "pid",
+        "times",
     )
 
     def __init__(self, argv: tuple[str, ...] = ()) -> None:
         self.argv = argv
         self.pid = -1
+        self.times: tuple[float, float | None, float | None] = DEFAULT_TIMES
         self._adopted = False
         self._detached = False
         self.final: _native.Status | None = None
@@ -226,12 +232,17 @@ class Process(Readable):
             raise errors.timeout_expired(self.argv, timeout)
         return code
 
-    def stop(self, grace: float = 0.1) -> int:
+    def stop(self, grace: float | None = None) -> int:
         """End the child: SIGTERM, and SIGKILL after `grace` seconds (at once when 0). Give its return code.
+
+        Args:
+            grace: None for what start() was given (0.1).
 
         Raises:
             ExitStatusUnknown, ProcessError: as wait does.
         """
+        if grace is None:
+            grace = self.times[0]
         deadline = instant("grace", grace)
         if grace > 0:
             self.terminate()

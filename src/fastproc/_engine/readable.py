@@ -5,10 +5,13 @@ The work is done by stream.py, which is loaded by the first call.
 
 from __future__ import annotations
 
+from os import set_blocking
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from io import BufferedReader, BufferedWriter
+    from types import EllipsisType
     from typing import Any
 
     from fastproc._engine.fds import PipeEnds
@@ -32,6 +35,7 @@ class Readable:
         _ends: PipeEnds
         _files: dict[int, BufferedReader | BufferedWriter]
         _streams: Streams | None
+        times: tuple[float, float | None, float | None]
 
     @property
     def stdin(self) -> BufferedWriter | None:
@@ -70,9 +74,11 @@ class Readable:
         self._ends.close()
         for file in list(self._files.values()):
             try:
+                # Closing writes what is still buffered, and a grandchild may hold the pipe and read nothing.
+                set_blocking(file.fileno(), False)
                 file.close()
-            except OSError:
-                # What was still buffered for a child that has gone (EPIPE).
+            except (OSError, ValueError):
+                # What was still buffered for a child that has gone (EPIPE); it was closed before.
                 pass
 
     # -- piece by piece
@@ -89,8 +95,8 @@ class Readable:
         keep_ends: bool = False,
         longest: int | None = None,
         over: str = "split",
-        idle_timeout: float | None = None,
-        drain_timeout: float | None = 1.0,
+        idle_timeout: float | EllipsisType | None = ...,
+        drain_timeout: float | EllipsisType | None = ...,
     ) -> Iterator[Any]:
         r"""Give the lines of an output as they come, without their ends, until it ends.
 
@@ -104,9 +110,9 @@ class Readable:
             keep_ends: leave the ends on.
             longest: bytes (characters, of text) that a line may have; None for any number.
             over: a longer line is given in pieces ("split"), cut off ("truncate"), or an error ("raise").
-            idle_timeout: seconds for which nothing may come.
+            idle_timeout: seconds for which nothing may come; None for any. Left out: what start() was given (None).
             drain_timeout: seconds after the end of the child after which a pipe that others still hold is left, once it
-                is empty (`pipes_still_open`); None: never.
+                is empty (`pipes_still_open`); None: never. Left out: what start() was given (1.0).
 
         Raises:
             TimeoutExpired: nothing came for idle_timeout seconds; another call goes on.
@@ -125,26 +131,28 @@ class Readable:
             longest=longest,
             over=over,
         )
-        streams, process = self._begin(input, idle_timeout, drain_timeout, stream)
+        idle, drain = self._patience(idle_timeout, drain_timeout)
+        streams, process = self._begin(input, stream)
         output = streams.output(stream)
         cut = output.cut((newline, encoding if text else None, errors, keep_ends, longest, over), splitter)
-        return engine.iterate_lines(process, streams, output, cut, idle_timeout, drain_timeout)
+        return engine.iterate_lines(process, streams, output, cut, idle, drain)
 
     def chunks(
         self,
         stream: str = "stdout",
         *,
         input: bytes | Iterable[bytes] | None = None,
-        idle_timeout: float | None = None,
-        drain_timeout: float | None = 1.0,
+        idle_timeout: float | EllipsisType | None = ...,
+        drain_timeout: float | EllipsisType | None = ...,
     ) -> Iterator[bytes]:
         """Give the bytes of an output as they come, in pieces that are never empty. The rest as lines()."""
         from fastproc._engine import stream as engine
 
-        streams, process = self._begin(input, idle_timeout, drain_timeout, stream)
+        idle, drain = self._patience(idle_timeout, drain_timeout)
+        streams, process = self._begin(input, stream)
         output = streams.output(stream)
         output.uncut()
-        return engine.iterate_chunks(process, streams, output, idle_timeout, drain_timeout)
+        return engine.iterate_chunks(process, streams, output, idle, drain)
 
     def events(
         self,
@@ -156,8 +164,8 @@ class Readable:
         errors: str = "strict",
         newline: str | bytes = "\n",
         longest: int | None = None,
-        idle_timeout: float | None = None,
-        drain_timeout: float | None = 1.0,
+        idle_timeout: float | EllipsisType | None = ...,
+        drain_timeout: float | EllipsisType | None = ...,
     ) -> Iterator[Event]:
         """Give what comes on both outputs as Events: stream, monotonic time of reading, byte offset, data.
 
@@ -192,7 +200,8 @@ class Readable:
             raise ValueError(f"encoding: {encoding} has lines that do not end by one byte; use lines()")
         key = (newline, None, "events", True, longest, "split")
         splitters = [LineSplitter(newline, keep_ends=True, longest=longest) for _ in range(2)]
-        streams, process = self._begin(input, idle_timeout, drain_timeout, None)
+        idle, drain = self._patience(idle_timeout, drain_timeout)
+        streams, process = self._begin(input, None)
         wanted = list(streams.outputs.values())
         if not wanted:
             raise ValueError("stream: neither output is a pipe: start with capture=True")
@@ -203,7 +212,7 @@ class Readable:
             else:
                 cuts[output.name] = output.cut(key, splitters.pop())
         decode = (lambda data: data.decode(encoding, errors)) if text else None
-        return engine.iterate_events(process, streams, wanted, cuts, decode, idle_timeout, drain_timeout)
+        return engine.iterate_events(process, streams, wanted, cuts, decode, idle, drain)
 
     def write(self, data: bytes) -> None:
         """Write bytes to stdin, all of them, keeping what comes on the outputs meanwhile.
@@ -213,7 +222,7 @@ class Readable:
         Raises:
             ValueError: stdin is no pipe, is closed, in use as a file, or being fed already.
         """
-        streams, process = self._begin(None, None, None, None)
+        streams, process = self._begin(None, None)
         streams.write(process, bytes(data))
 
     def close_stdin(self) -> None:
@@ -231,13 +240,19 @@ class Readable:
         streams = self._streams
         return streams is not None and streams.given_up
 
-    def _begin(
-        self, source: bytes | Iterable[bytes] | None, idle: float | None, drain: float | None, stream: str | None
-    ) -> tuple[Streams, Process]:
-        from fastproc._values.options import check_input, check_seconds
+    def _patience(
+        self, idle: float | EllipsisType | None, drain: float | EllipsisType | None
+    ) -> tuple[float | None, float | None]:
+        from fastproc._values.options import check_seconds
 
-        check_seconds("idle_timeout", idle)
-        check_seconds("drain_timeout", drain)
+        return (
+            self.times[1] if idle is ... else check_seconds("idle_timeout", idle),
+            self.times[2] if drain is ... else check_seconds("drain_timeout", drain),
+        )
+
+    def _begin(self, source: bytes | Iterable[bytes] | None, stream: str | None) -> tuple[Streams, Process]:
+        from fastproc._values.options import check_input
+
         process: Any = self
         process._check_usable()
         streams: Streams | None = process._streams

@@ -8,7 +8,7 @@ Invariant: what this module opened is closed when its `Opened` is, and is never 
 from __future__ import annotations
 
 import os
-from errno import EAGAIN, EBUSY, ENXIO, ETIMEDOUT
+from errno import EAGAIN, ENXIO, ETIMEDOUT
 from os import environ
 from time import monotonic, sleep
 
@@ -151,8 +151,6 @@ def resolve(command: Command, opened: Opened, deadline: float | None = None) -> 
         cwd = _open_directory(command, opened, "cwd", settled.cwd)
     if isinstance(settled.cgroup, str):
         cgroup = _open_directory(command, opened, "cgroup", settled.cgroup)
-    if cgroup >= 0:
-        _refuse_frozen(command, opened, cgroup, settled.cgroup)
     stdio = settled.stdio
     if stdio is None:
         first, out, err = settled.streams
@@ -184,20 +182,6 @@ def _open_directory(command: Command, opened: Opened, stage: str, path: str) -> 
         return opened.open(path, DIRECTORY_FLAGS, 0)
     except OSError as error:
         raise _failed(command, error, stage, path) from error
-
-
-def _refuse_frozen(command: Command, opened: Opened, cgroup: int, path: object) -> None:
-    """Refuse a frozen cgroup: a child born into it never reaches its program, and the spawn never returns (A16)."""
-    try:
-        with open(
-            "cgroup.freeze", "rb", buffering=0, opener=lambda name, flags: os.open(name, flags, dir_fd=cgroup)
-        ) as file:
-            frozen = file.read(1) == b"1"
-    except OSError:
-        # No cgroup v2 or an old kernel: the spawn will say what is wrong.
-        return
-    if frozen:
-        raise errors.spawn_error(EBUSY, "cgroup", argv=command.argv, filename=str(path), extra="the cgroup is frozen")
 
 
 def _open_stream(command: Command, opened: Opened, index: int, stream: Stream, deadline: float | None) -> int:

@@ -6,7 +6,7 @@ option; never changes.
 
 from __future__ import annotations
 
-from os import fsencode
+from os import fsdecode, fsencode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ class Environment:
             variables.pop(fsencode(name), None)
         variables.update(encoded(add))
         return Environment(variables)
+
+    def as_text(self) -> dict[str, str]:
+        """Return the variables as text, in a dict of the caller's own."""
+        return {fsdecode(name): fsdecode(value) for name, value in self.variables.items()}
 
 
 def encoded(pairs: Iterable[tuple[str, str]]) -> dict[bytes, bytes]:

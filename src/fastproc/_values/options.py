@@ -307,14 +307,23 @@ def check_input(name: str, value: object) -> object:
         raise TypeError(f"{name}: must be bytes, not str: use input=text.encode()")
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value)  # a snapshot: the command must not change when the buffer does
-    if isinstance(value, list):
-        return tuple(value)
+    if isinstance(value, (list, tuple)):
+        return tuple(_check_item(name, index, item) for index, item in enumerate(value))
     if hasattr(value, "__iter__"):
         return value
     try:
         return bytes(memoryview(value))  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(f"{name}: must be bytes-like or an iterable of bytes, not {type(value).__name__}") from None
+
+
+def _check_item(name: str, index: int, item: object) -> bytes:
+    if type(item) is bytes:
+        return item
+    try:
+        return bytes(memoryview(item))  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name}: item {index} must be bytes-like, not {type(item).__name__}") from None
 
 
 def _check_limit(name: str, value: object) -> object:

@@ -252,8 +252,13 @@ class Plan:
 
     @property
     def audited(self) -> tuple[object, ...]:
-        """The arguments of the audit event: program, arguments, directory, environment where it is the command's."""
-        return self.words[0], self.words, self.settled.cwd, None
+        """The arguments of the audit event: program, arguments, directory, and the child's environment as a new dict.
+
+        The latter is None where it is the parent's, as subprocess.Popen's event has it.
+        """
+        settled = self.settled
+        env = None if settled.same_environment else settled.environment_for(self.parent).as_text()
+        return self.words[0], self.words, settled.cwd, env
 
     def size_note(self, limit: int) -> str:
         """Say how much this hands to execve(2), for the message of E2BIG.
