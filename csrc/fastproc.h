@@ -197,6 +197,7 @@ struct fp_sink {
     uint64_t len;
     uint64_t cap;
     char *heap;
+    int64_t wide; /* its pipe was made larger */
     char fixed[FP_JOB_FIXED];
 };
 
@@ -280,6 +281,10 @@ int fp_run_resume(struct fp_job *job, int64_t slice_ns);
  * summary is filled; its pid is 0 when there was no child. */
 void fp_job_abort(struct fp_job *job, int64_t wait_ns);
 
+/* Copies what came on stdout (0) or stderr (1) to memory that nobody else uses yet, such as a new bytes object's; the pages of
+ * much data change their place instead, and the sink is then empty. */
+void fp_job_take(struct fp_job *job, int index, char *to);
+
 /* fp_job_abort(job, 0), and frees the heap buffers. */
 void fp_job_close(struct fp_job *job);
 
@@ -323,6 +328,8 @@ enum fp_point {
     FP_POINT_REPORT_READ = 14,
     FP_POINT_REPORT_PAGE = 15,
     FP_POINT_CGROUP_OPEN = 16,
+    FP_POINT_GROW = 17,  /* memory for a captured stream */
+    FP_POINT_MOVE = 18,  /* its pages to their last place */
     FP_POINT_LIMIT = 32, /* below: parent; FP_STAGE_* values from 32 on name the child's steps */
 };
 /* The nth passage (1 is the next) through the point or child stage fails with error; error < 0 makes the child die there by

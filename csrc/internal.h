@@ -214,6 +214,11 @@ int fp__spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, co
               const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, const int stdio[3], const int32_t *fds,
               uint32_t nfds, int nonblock, struct fp_child *child);
 
+/* sink.c */
+char *fp__sink_room(struct fp_sink *sink, int fd, size_t *room);
+void fp__sink_rest(const struct fp_sink *sink, size_t came);
+void fp__sink_free(struct fp_sink *sink);
+
 /* wait.c */
 int fp__reap_before_exec(int pidfd, int pid);
 

@@ -6,10 +6,7 @@
 
 #include <limits.h>
 #include <poll.h>
-#include <stdlib.h>
 
-#define HEAP_FIRST (1u << 20)
-#define PIPE_LARGE (1 << 20)
 #define CLOSED_BY_OTHERS_NS (100 * 1000000LL) /* after a deadline, longest wait for the end of file */
 
 #define OUTPUT(job, i) ((job)->child.fd[1 + (i)])
@@ -51,40 +48,13 @@ static long write_fd(int fd, const char *from, size_t n)
 #endif
 }
 
-/* Room for at least one more byte. The first overflow of the fixed buffer also widens the pipe: a child that writes much is
- * woken less often. */
-static char *sink_room(struct fp_sink *sink, int fd, size_t *room)
-{
-    if (sink->heap == NULL && sink->len < FP_JOB_FIXED) {
-        *room = FP_JOB_FIXED - sink->len;
-        return sink->fixed + sink->len;
-    }
-    if (sink->heap == NULL || sink->len == sink->cap) {
-        uint64_t cap = sink->heap == NULL ? HEAP_FIRST : sink->cap * 2;
-        char *heap = realloc(sink->heap, cap);
-        if (heap == NULL)
-            return NULL;
-        if (sink->heap == NULL) {
-            memcpy(heap, sink->fixed, FP_JOB_FIXED);
-#if FP_LINUX
-            fp__sys3(SYS_fcntl, fd, F_SETPIPE_SZ, PIPE_LARGE);
-#endif
-        }
-        sink->heap = heap;
-        sink->cap = cap;
-    }
-    (void)fd;
-    *room = sink->cap - sink->len;
-    return sink->heap + sink->len;
-}
-
 /* One readable stream. Our end is blocking, but poll(2) has just said that a read will not be. */
 static void collect(struct fp_job *job, int i, short events)
 {
     struct fp_sink *sink = &job->sink[i];
     for (;;) {
         size_t room;
-        char *to = sink_room(sink, OUTPUT(job, i), &room);
+        char *to = fp__sink_room(sink, OUTPUT(job, i), &room);
         if (to == NULL) {
             break_off(job, -ENOMEM);
             return;
@@ -95,6 +65,8 @@ static void collect(struct fp_job *job, int i, short events)
             /* With every writer gone the rest, or the end of file, is there already. */
             if (events & POLLHUP)
                 continue;
+            if (job->child.fd[0] < 0) /* nothing waits for us to write */
+                fp__sink_rest(sink, (size_t)n);
             return;
         }
         if (n == -EINTR || n == -EAGAIN)
@@ -431,9 +403,6 @@ void fp_job_abort(struct fp_job *job, int64_t wait_ns)
 void fp_job_close(struct fp_job *job)
 {
     fp_job_abort(job, 0);
-    for (int i = 0; i < 2; i++) {
-        free(job->sink[i].heap);
-        job->sink[i].heap = NULL;
-        job->sink[i].len = job->sink[i].cap = 0;
-    }
+    for (int i = 0; i < 2; i++)
+        fp__sink_free(&job->sink[i]);
 }

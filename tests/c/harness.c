@@ -175,6 +175,11 @@ static void check_run(struct fp_job *job, const char *big, size_t len)
     MUST(job->sink[0].len == len && memcmp(text(&job->sink[0]), big, len) == 0);
     MUST(job->sink[1].len == 4 && memcmp(text(&job->sink[1]), "err\n", 4) == 0);
     MUST(job->status.state == FP_WAIT_EXITED && job->status.returncode == 0);
+    char *copy = malloc(len);
+    MUST(copy != NULL);
+    fp_job_take(job, 0, copy);
+    MUST(memcmp(copy, big, len) == 0);
+    free(copy);
 
     run(job, SH("exec sleep 60"), NULL, 0, 5000000);
     MUST(job->flags & FP_JOB_TIMED_OUT);

@@ -9,7 +9,7 @@ import _thread
 import os
 from _thread import get_ident, get_native_id
 from errno import ENOSYS, ENOTSUP, EPERM, ESRCH
-from sys import audit, platform
+from sys import audit, implementation, platform
 from weakref import WeakKeyDictionary
 
 from fastproc._native import attr as _attr
@@ -197,9 +197,20 @@ def job_child(job: Job) -> Child:
 
 
 def output(job: Job, index: int, size: int) -> bytes:
-    """Return the `size` bytes that were read from stdout (0) or stderr (1), when they are on the heap or not."""
-    heap = job[0].sink[index].heap
-    return _buffer(heap, size)[:] if heap else job[3 + index][:size]  # type: ignore[no-any-return]
+    """Return the `size` bytes that were read from stdout (0) or stderr (1), when they are on the heap or not.
+
+    Once for each: what is much changes its place.
+    """
+    native = job[0]
+    heap = native.sink[index].heap
+    if not heap:
+        return job[3 + index][:size]  # type: ignore[no-any-return]
+    if implementation.name != "cpython":
+        return _buffer(heap, size)[:]  # type: ignore[no-any-return]
+    # Zeros that were not touched yet (calloc(3)); nobody else has the object.
+    data = bytes(size)
+    lib.fp_job_take(native, index, ffi.from_buffer(data))
+    return data
 
 
 def resume(job: Job) -> int:
