@@ -215,6 +215,7 @@ int fp__spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, co
               uint32_t nfds, int nonblock, struct fp_child *child);
 
 /* sink.c */
+#define FP__PIPE_LARGE (1 << 20) /* what a pipe that filled once is asked to hold */
 char *fp__sink_room(struct fp_sink *sink, int fd, size_t *room);
 void fp__sink_rest(const struct fp_sink *sink, size_t came);
 void fp__sink_free(struct fp_sink *sink);

@@ -159,7 +159,7 @@ static int wait_for(struct pollfd *fds, nfds_t n, int64_t until)
 static void take_rest(struct fp_job *job)
 {
     for (int i = 0; i < 2; i++) {
-        uint64_t end = job->sink[i].len + PIPE_LARGE;
+        uint64_t end = job->sink[i].len + FP__PIPE_LARGE;
         while (OUTPUT(job, i) >= 0 && job->sink[i].len < end && job->error == 0) {
             struct pollfd fd = {.fd = OUTPUT(job, i), .events = POLLIN};
             uint64_t before = job->sink[i].len;

@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#define PIPE_LARGE (1 << 20)
-
 #if FP_LINUX
 
 #define FIRST (1u << 20)
@@ -152,7 +150,7 @@ char *fp__sink_room(struct fp_sink *sink, int fd, size_t *room)
             return NULL;
 #if FP_LINUX
         if (first)
-            sink->wide = fp__sys3(SYS_fcntl, fd, F_SETPIPE_SZ, PIPE_LARGE) >= PIPE_LARGE;
+            sink->wide = fp__sys3(SYS_fcntl, fd, F_SETPIPE_SZ, FP__PIPE_LARGE) >= FP__PIPE_LARGE;
 #endif
         (void)first;
     }
@@ -166,7 +164,7 @@ char *fp__sink_room(struct fp_sink *sink, int fd, size_t *room)
 void fp__sink_rest(const struct fp_sink *sink, size_t came)
 {
 #if FP_LINUX
-    if (sink->wide && sink->len >= FAR && came < PIPE_LARGE / 4) {
+    if (sink->wide && sink->len >= FAR && came < FP__PIPE_LARGE / 4) {
         struct timespec ts = {0, REST_NS};
         fp__sys2(SYS_nanosleep, &ts, NULL);
     }
