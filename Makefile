@@ -41,6 +41,9 @@ test: $(TOOLS) $(EXTENSION) $(FAULTS)  ## run all tests (PYTEST_ARGS=... to choo
 suite: $(EXTENSION)  ## run CPython's tests of subprocess (SUITE_ARGS=3.13)
 	$(BIN)/python tests/cpython/run_suite.py $(SUITE_ARGS)
 
+packages: $(RUNTIME)  ## run other packages' tests with fastproc.subprocess installed (PACKAGES=sarge)
+	$(BIN)/python tests/packages/run_packages.py $(PACKAGES)
+
 soak: $(TOOLS) $(EXTENSION) $(FAULTS)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m soak -s tests/soak
 
@@ -99,5 +102,5 @@ $(FAULTS): $(RUNTIME) build_ffi.py $(C_SOURCES) $(C_HEADERS)
 	FASTPROC_FAULTS=1 $(BIN)/python build_ffi.py --dest build/faults
 	touch $@
 
-.PHONY: help dev build demo test suite soak bench lint format types c-check asan tsan clean
+.PHONY: help dev build demo test suite packages soak bench lint format types c-check asan tsan clean
 .DELETE_ON_ERROR:
