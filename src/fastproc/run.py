@@ -303,13 +303,25 @@ def start(
     """
     from fastproc._engine import process
 
+    command = as_command(program, args, options)
+    times = check_start(settle(command))
+    with Opened() as opened:
+        started = process.start(resolve(command, opened), command.argv)
+    started.times = times
+    return started
+
+
+def as_command(program: object, args: tuple[Text, ...], options: OptionsDict) -> Command:
+    """Return the Command that the arguments of run() or start() mean."""
     if type(program) is not Command:
-        command = cmd(program, *args, **options)  # type: ignore[arg-type]
-    elif args:
+        return cmd(program, *args, **options)  # type: ignore[arg-type]
+    if args:
         raise TypeError("program: a Command already has its arguments; use command.args(...)")
-    else:
-        command = program.options(**options) if options else program
-    settled = settle(command)
+    return program.options(**options) if options else program
+
+
+def check_start(settled: Settled) -> tuple[float, float | None, float | None]:
+    """Refuse what only a whole run can keep; return `grace`, `idle_timeout` and `drain_timeout` for the handle."""
     if settled.input is not None:
         raise ValueError("input: start() does not feed a child; use process.write() (stdin=PIPE), or run()")
     if settled.timeout_ns >= 0:
@@ -318,8 +330,5 @@ def start(
         raise ValueError("ok_codes: start() does not check the status; look at what wait() returns, or use run()")
     if MEMFD in settled.streams:
         raise ValueError("stdout, stderr: MEMFD is read at the end of a run(); start() can have PIPE")
-    with Opened() as opened:
-        started = process.start(resolve(command, opened), command.argv)
     drain = None if settled.drain_ns < 0 else settled.drain_ns / 1e9
-    started.times = settled.grace_ns / 1e9, settled.idle_timeout, drain
-    return started
+    return settled.grace_ns / 1e9, settled.idle_timeout, drain

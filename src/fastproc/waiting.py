@@ -10,11 +10,12 @@ from __future__ import annotations
 from fastproc import errors
 from fastproc._engine.process import PAUSE_FIRST, PAUSE_MAX, Process
 from fastproc._engine.reactor import READ, Reactor, instant
+from fastproc._engine.stream import has_ended
 from fastproc._values.quoting import shortened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["as_completed", "wait_all", "wait_any"]
 
@@ -87,7 +88,7 @@ def _distinct(processes: Iterable[Process]) -> dict[Process, None]:
 def _completions(running: dict[Process, None], timeout: float | None) -> Iterator[Process]:
     """Check what can be checked now; the iteration begins with the first `next`."""
     deadline = instant("timeout", timeout)
-    ended = [process for process in running if _has_ended(process)]
+    ended = [process for process in running if has_ended(process)]
     for process in ended:
         del running[process]
     return _iterate(running, ended, deadline, timeout)
@@ -101,12 +102,12 @@ def _iterate(
         return
     # Its own, not the thread's: what runs between two items may be driven by that one.
     reactor = Reactor()
-    watches: list[_Watch] = []
+    watches: list[Watch] = []
     late: list[bool] = []
     ended = []
     try:
         for process in running:
-            watch = _Watch(process, reactor, ended)
+            watch = Watch(process, reactor, ended.append)
             watches.append(watch)
             watch.begin()
         if deadline is not None:
@@ -127,13 +128,6 @@ def _iterate(
         reactor.close()
 
 
-def _has_ended(process: Process) -> bool:
-    try:
-        return process.poll() is not None
-    except errors.ExitStatusUnknown:
-        return True
-
-
 def _text(running: dict[Process, None]) -> str:
     """The command for a message: that of the first which runs, and how many others do."""
     line = shortened(next(iter(running)).argv, 1000)
@@ -141,20 +135,21 @@ def _text(running: dict[Process, None]) -> str:
     return f"{line} (and {others} more)" if others else line
 
 
-class _Watch:
+class Watch:
     """One child on the reactor, until its end is seen."""
 
-    __slots__ = ("_ended", "_number", "_pause", "_process", "_reactor", "held")
+    __slots__ = ("_number", "_on_ended", "_pause", "_process", "_reactor", "held")
 
-    def __init__(self, process: Process, reactor: Reactor, ended: list[Process]) -> None:
+    def __init__(self, process: Process, reactor: Reactor, on_ended: Callable[[Process], object]) -> None:
         self._process = process
         self._reactor = reactor
-        self._ended = ended
+        self._on_ended = on_ended
         self._pause = PAUSE_FIRST
         self._number = -1
         self.held = False
 
     def begin(self) -> None:
+        """Call `on_ended` when the child has ended."""
         self.held = True
         self._number = self._process.hold()
         if self._number >= 0:
@@ -163,6 +158,7 @@ class _Watch:
             self._look_later()
 
     def close(self) -> None:
+        """Watch no more. May be called again."""
         if self.held:
             self.held = False
             if self._number >= 0:
@@ -172,9 +168,9 @@ class _Watch:
     def _on_ready(self, _ready: int) -> None:
         if not self.held:
             return
-        if _has_ended(self._process):
+        if has_ended(self._process):
             self.close()
-            self._ended.append(self._process)
+            self._on_ended(self._process)
             return
         # Readable with nothing to reap, under a tracer: looked at by a timer, never spun on (HAZARDS D6).
         if self._number >= 0:

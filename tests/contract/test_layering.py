@@ -20,6 +20,7 @@ LAYERS = {
     "fastproc.waiting": 4,
     "fastproc.run": 5,
     "fastproc.subprocess": 5,
+    "fastproc.aio": 5,
     "fastproc": 6,
 }
 
@@ -37,7 +38,8 @@ ONLY = {
     "cffi": set(),
     "select": {"fastproc._engine"},
     "time": {"fastproc._engine", "fastproc.run"},
-    "asyncio": set(),
+    "asyncio": {"fastproc.aio"},
+    "trio": {"fastproc.aio"},
     "psutil": set(),
     "threading": set(),
 }
@@ -96,7 +98,7 @@ def test_imports_point_down(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)
 def test_what_only_some_may_use(path: Path) -> None:
-    """Only the engine waits and reads clocks, only one file imports subprocess, nothing imports asyncio or psutil."""
+    """Only the engine waits and reads clocks, only one file imports subprocess, only aio imports an event loop."""
     name = module_name(path)
     wrong = [
         imported

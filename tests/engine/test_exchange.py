@@ -331,7 +331,7 @@ def test_many_exchanges_share_one_reactor() -> None:
     exchanges = []
     for number in range(20):
         exchange = _begun(reactor, *EXIT(number), capture=True)
-        exchange._on_done = done.append
+        exchange.on_done = done.append
         exchanges.append(exchange)
     while len(done) < 20:
         reactor.run_once(5)

@@ -63,7 +63,8 @@ class Exchange:
         state: of the lifecycle table.
         flags: TIMED_OUT, TERMINATED, KILLED, PIPES_OPEN of _values/status.py.
         deadline: as given.
-        ended_ns: monotonic nanoseconds at which the child was reaped.
+        started_ns, ended_ns: monotonic nanoseconds at which the exchange was made and the child was reaped.
+        on_done: as given; taken away when it is called.
         silent: whether it was stopped because of idle_timeout.
         overflowed: the first output that passed a limit with which the child is stopped.
         holders: pids of others that held the outputs when they were given up.
@@ -78,7 +79,6 @@ class Exchange:
         "_heard",
         "_held",
         "_idle_timeout",
-        "_on_done",
         "_open",
         "_pause",
         "_reactor",
@@ -89,9 +89,11 @@ class Exchange:
         "ended_ns",
         "flags",
         "holders",
+        "on_done",
         "overflowed",
         "process",
         "silent",
+        "started_ns",
         "state",
     )
 
@@ -114,10 +116,10 @@ class Exchange:
         self._reactor = reactor
         self._feeder = Feeder(source)
         self.deadline = deadline
-        self.ended_ns = 0
+        self.started_ns = self.ended_ns = 0
         self._grace = grace
         self._drain_timeout = drain_timeout
-        self._on_done = on_done
+        self.on_done = on_done
         self.captures = captures or {}
         self._idle_timeout = idle_timeout
         self._heard = 0.0
@@ -167,6 +169,20 @@ class Exchange:
         """Ask the child to end: SIGTERM, SIGKILL when the grace is over."""
         self._step(lifecycle.STOP if self._grace > 0.0 else lifecycle.KILL)
 
+    def kill(self) -> None:
+        """End the child at once, feed it no more, and go on to the end of everything."""
+        fd = self._open.pop(STDIN, None)
+        if fd is not None:
+            # Not closed yet: its end would tell the child that it has had it all.
+            self._reactor.unwatch(fd)
+        self._step(lifecycle.KILL)
+
+    def forsake(self) -> None:
+        """Leave a child that does not die, or may not be killed: a later spawn reaps it. Done with this."""
+        self.state = lifecycle.DONE
+        self.process.detach()
+        self._finish()
+
     def abort(self, patience: float = 0.0) -> None:
         """Leave at once: kill and reap the child, forget everything. For errors on their way to the caller.
 
@@ -174,7 +190,7 @@ class Exchange:
             patience: seconds in which the child may end by itself before it is killed.
         """
         try:
-            self._on_done = None
+            self.on_done = None
             if patience > 0.0:
                 self._linger(monotonic() + patience)
             self._release()
@@ -358,7 +374,7 @@ class Exchange:
     def _finish(self) -> None:
         self._release()
         self.process.ends.close()
-        callback, self._on_done = self._on_done, None
+        callback, self.on_done = self.on_done, None
         if callback is not None:
             callback(self)
 

@@ -41,6 +41,8 @@ class Feeder:
         self.failed = False
         if isinstance(source, bytes):
             self._chunk = memoryview(source)
+        elif hasattr(source, "__aiter__"):
+            raise TypeError("input: an asynchronous iterable can be fed by fastproc.aio.run() only")
         elif source is not None:
             self._items = iter(source)
 

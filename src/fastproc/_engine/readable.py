@@ -5,6 +5,7 @@ The work is done by stream.py, which is loaded by the first call.
 
 from __future__ import annotations
 
+from itertools import chain
 from os import set_blocking
 
 TYPE_CHECKING = False
@@ -17,10 +18,188 @@ if TYPE_CHECKING:
     from fastproc._engine.fds import PipeEnds
     from fastproc._engine.process import Process
     from fastproc._engine.stream import Streams
-    from fastproc._values.capture import Event
 
 
-class Readable:
+class Streaming:
+    """What reads the outputs piece by piece, for whatever way of waiting: see `_iterate`."""
+
+    __slots__ = ()
+
+    def lines(
+        self,
+        stream: str = "stdout",
+        *,
+        input: bytes | Iterable[bytes] | None = None,
+        text: bool = False,
+        encoding: str = "utf-8",
+        errors: str = "strict",
+        newline: str | bytes = "\n",
+        keep_ends: bool = False,
+        longest: int | None = None,
+        over: str = "split",
+        idle_timeout: float | EllipsisType | None = ...,
+        drain_timeout: float | EllipsisType | None = ...,
+    ) -> Any:
+        r"""Iterate over the lines of an output as they come, without their ends, until it ends.
+
+        Args:
+            stream: "stdout" or "stderr", which must be PIPE or captured.
+            input: what stdin, which must be PIPE, is fed meanwhile; it is closed afterwards.
+            text: str instead of bytes.
+            encoding: of the text.
+            errors: what becomes of bytes that are no text, as bytes.decode() has it.
+            newline: the one character that ends a line, such as "\0" for `find -print0`; or "universal".
+            keep_ends: leave the ends on.
+            longest: bytes (characters, of text) that a line may have; None for any number.
+            over: a longer line is given in pieces ("split"), cut off ("truncate"), or an error ("raise").
+            idle_timeout: seconds for which nothing may come; None for any. Left out: what start() was given (None).
+            drain_timeout: seconds after the end of the child after which a pipe that others still hold is left, once it
+                is empty (`pipes_still_open`); None: never. Left out: what start() was given (1.0).
+
+        Raises:
+            TimeoutExpired: nothing came for idle_timeout seconds; another call goes on.
+            LineTooLong: a line is longer than `longest`, and over is "raise".
+            UnicodeDecodeError: the output is no such text.
+            ValueError: the stream is no pipe, is in use as a file, or an argument is not possible.
+        """
+        from fastproc._engine import steps as engine
+        from fastproc._values.capture import LineSplitter
+
+        splitter = LineSplitter(
+            newline,
+            encoding=encoding if text else None,
+            errors=errors,
+            keep_ends=keep_ends,
+            longest=longest,
+            over=over,
+        )
+        idle, drain = self._patience(idle_timeout, drain_timeout)
+        streams, process = self._begin(input, stream)
+        output = streams.output(stream)
+        cut = output.cut((newline, encoding if text else None, errors, keep_ends, longest, over), splitter)
+        return self._iterate(process, engine.batches(process, streams, output, cut, idle, drain), True)
+
+    def chunks(
+        self,
+        stream: str = "stdout",
+        *,
+        input: bytes | Iterable[bytes] | None = None,
+        idle_timeout: float | EllipsisType | None = ...,
+        drain_timeout: float | EllipsisType | None = ...,
+    ) -> Any:
+        """Iterate over the bytes of an output as they come, in pieces that are never empty. The rest as lines()."""
+        from fastproc._engine import steps as engine
+
+        idle, drain = self._patience(idle_timeout, drain_timeout)
+        streams, process = self._begin(input, stream)
+        output = streams.output(stream)
+        output.uncut()
+        return self._iterate(process, engine.chunks(process, streams, output, idle, drain))
+
+    def events(
+        self,
+        unit: str = "lines",
+        *,
+        input: bytes | Iterable[bytes] | None = None,
+        text: bool = False,
+        encoding: str = "utf-8",
+        errors: str = "strict",
+        newline: str | bytes = "\n",
+        longest: int | None = None,
+        idle_timeout: float | EllipsisType | None = ...,
+        drain_timeout: float | EllipsisType | None = ...,
+    ) -> Any:
+        """Iterate over what comes on both outputs as Events: stream, monotonic time of reading, byte offset, data.
+
+        Exact within a stream. Between two pipes the order is that of reading, which is not exactly that of writing:
+        nobody knows that. For the exact order start with `stderr=STDOUT`, one pipe, and use lines().
+
+        Args:
+            unit: "lines", or "chunks" for pieces as they come, which are bytes.
+            input: as lines() has it.
+            text: as lines() has it.
+            encoding: as lines() has it.
+            errors: as lines() has it.
+            newline: as lines() has it, but one byte in the encoding.
+            longest: bytes; a longer line comes in pieces.
+            idle_timeout: as lines() has it.
+            drain_timeout: as lines() has it.
+
+        Raises:
+            TimeoutExpired, UnicodeDecodeError, ValueError: as lines().
+        """
+        from fastproc._engine import steps as engine
+        from fastproc._values.capture import UNIVERSAL, LineSplitter
+
+        if unit not in ("lines", "chunks"):
+            raise ValueError(f'unit: must be "lines" or "chunks", not {unit!r}')
+        if text and unit == "chunks":
+            raise ValueError("text: chunks are bytes")
+        if newline == UNIVERSAL:
+            raise ValueError("newline: must be one byte, so that offsets are exact")
+        end = newline if isinstance(newline, str) else newline.decode("latin-1")
+        if text and len(end.encode(encoding)) != 1:
+            raise ValueError(f"encoding: {encoding} has lines that do not end by one byte; use lines()")
+        key = (newline, None, "events", True, longest, "split")
+        splitters = [LineSplitter(newline, keep_ends=True, longest=longest) for _ in range(2)]
+        idle, drain = self._patience(idle_timeout, drain_timeout)
+        streams, process = self._begin(input, None)
+        wanted = list(streams.outputs.values())
+        if not wanted:
+            raise ValueError("stream: neither output is a pipe: start with capture=True")
+        cuts = {}
+        for output in wanted:
+            if unit == "chunks":
+                output.uncut()
+            else:
+                cuts[output.name] = output.cut(key, splitters.pop())
+        decode = (lambda data: data.decode(encoding, errors)) if text else None
+        steps = engine.events(process, streams, wanted, cuts, decode, idle, drain)
+        return self._iterate(process, steps)
+
+    @property
+    def pipes_still_open(self) -> bool:
+        """Whether an iteration ended because the child had ended and only others held the pipe."""
+        streams: Streams | None = self._process()._streams
+        return streams is not None and streams.given_up
+
+    def _process(self) -> Any:
+        """Return the Process that this is, or is for."""
+        raise NotImplementedError
+
+    def _iterate(self, process: Process, steps: Iterator[Any], batches: bool = False) -> Any:
+        """Return an iterator over the steps' items, which are iterators themselves where `batches` says so."""
+        raise NotImplementedError
+
+    def _patience(
+        self, idle: float | EllipsisType | None, drain: float | EllipsisType | None
+    ) -> tuple[float | None, float | None]:
+        from fastproc._values.options import check_seconds
+
+        times = self._process().times
+        return (
+            times[1] if idle is ... else check_seconds("idle_timeout", idle),
+            times[2] if drain is ... else check_seconds("drain_timeout", drain),
+        )
+
+    def _begin(self, source: bytes | Iterable[bytes] | None, stream: str | None) -> tuple[Streams, Process]:
+        from fastproc._values.options import check_input
+
+        process = self._process()
+        process._check_usable()
+        streams: Streams | None = process._streams
+        if streams is None:
+            from fastproc._engine.stream import Streams
+
+            streams = process._streams = Streams(process)
+        if stream is not None:
+            streams.output(stream)
+        if source is not None:
+            streams.feed(process, check_input("input", source))  # type: ignore[arg-type]
+        return streams, process
+
+
+class Readable(Streaming):
     """The part of a Process that is about its pipes.
 
     One thread at a time. Whoever waits here for one stream also feeds stdin and keeps what comes on the other stream,
@@ -81,139 +260,6 @@ class Readable:
                 # What was still buffered for a child that has gone (EPIPE); it was closed before.
                 pass
 
-    # -- piece by piece
-
-    def lines(
-        self,
-        stream: str = "stdout",
-        *,
-        input: bytes | Iterable[bytes] | None = None,
-        text: bool = False,
-        encoding: str = "utf-8",
-        errors: str = "strict",
-        newline: str | bytes = "\n",
-        keep_ends: bool = False,
-        longest: int | None = None,
-        over: str = "split",
-        idle_timeout: float | EllipsisType | None = ...,
-        drain_timeout: float | EllipsisType | None = ...,
-    ) -> Iterator[Any]:
-        r"""Give the lines of an output as they come, without their ends, until it ends.
-
-        Args:
-            stream: "stdout" or "stderr", which must be PIPE or captured.
-            input: what stdin, which must be PIPE, is fed meanwhile; it is closed afterwards.
-            text: str instead of bytes.
-            encoding: of the text.
-            errors: what becomes of bytes that are no text, as bytes.decode() has it.
-            newline: the one character that ends a line, such as "\0" for `find -print0`; or "universal".
-            keep_ends: leave the ends on.
-            longest: bytes (characters, of text) that a line may have; None for any number.
-            over: a longer line is given in pieces ("split"), cut off ("truncate"), or an error ("raise").
-            idle_timeout: seconds for which nothing may come; None for any. Left out: what start() was given (None).
-            drain_timeout: seconds after the end of the child after which a pipe that others still hold is left, once it
-                is empty (`pipes_still_open`); None: never. Left out: what start() was given (1.0).
-
-        Raises:
-            TimeoutExpired: nothing came for idle_timeout seconds; another call goes on.
-            LineTooLong: a line is longer than `longest`, and over is "raise".
-            UnicodeDecodeError: the output is no such text.
-            ValueError: the stream is no pipe, is in use as a file, or an argument is not possible.
-        """
-        from fastproc._engine import stream as engine
-        from fastproc._values.capture import LineSplitter
-
-        splitter = LineSplitter(
-            newline,
-            encoding=encoding if text else None,
-            errors=errors,
-            keep_ends=keep_ends,
-            longest=longest,
-            over=over,
-        )
-        idle, drain = self._patience(idle_timeout, drain_timeout)
-        streams, process = self._begin(input, stream)
-        output = streams.output(stream)
-        cut = output.cut((newline, encoding if text else None, errors, keep_ends, longest, over), splitter)
-        return engine.iterate_lines(process, streams, output, cut, idle, drain)
-
-    def chunks(
-        self,
-        stream: str = "stdout",
-        *,
-        input: bytes | Iterable[bytes] | None = None,
-        idle_timeout: float | EllipsisType | None = ...,
-        drain_timeout: float | EllipsisType | None = ...,
-    ) -> Iterator[bytes]:
-        """Give the bytes of an output as they come, in pieces that are never empty. The rest as lines()."""
-        from fastproc._engine import stream as engine
-
-        idle, drain = self._patience(idle_timeout, drain_timeout)
-        streams, process = self._begin(input, stream)
-        output = streams.output(stream)
-        output.uncut()
-        return engine.iterate_chunks(process, streams, output, idle, drain)
-
-    def events(
-        self,
-        unit: str = "lines",
-        *,
-        input: bytes | Iterable[bytes] | None = None,
-        text: bool = False,
-        encoding: str = "utf-8",
-        errors: str = "strict",
-        newline: str | bytes = "\n",
-        longest: int | None = None,
-        idle_timeout: float | EllipsisType | None = ...,
-        drain_timeout: float | EllipsisType | None = ...,
-    ) -> Iterator[Event]:
-        """Give what comes on both outputs as Events: stream, monotonic time of reading, byte offset, data.
-
-        Exact within a stream. Between two pipes the order is that of reading, which is not exactly that of writing:
-        nobody knows that. For the exact order start with `stderr=STDOUT`, one pipe, and use lines().
-
-        Args:
-            unit: "lines", or "chunks" for pieces as they come, which are bytes.
-            input: as lines() has it.
-            text: as lines() has it.
-            encoding: as lines() has it.
-            errors: as lines() has it.
-            newline: as lines() has it, but one byte in the encoding.
-            longest: bytes; a longer line comes in pieces.
-            idle_timeout: as lines() has it.
-            drain_timeout: as lines() has it.
-
-        Raises:
-            TimeoutExpired, UnicodeDecodeError, ValueError: as lines().
-        """
-        from fastproc._engine import stream as engine
-        from fastproc._values.capture import UNIVERSAL, LineSplitter
-
-        if unit not in ("lines", "chunks"):
-            raise ValueError(f'unit: must be "lines" or "chunks", not {unit!r}')
-        if text and unit == "chunks":
-            raise ValueError("text: chunks are bytes")
-        if newline == UNIVERSAL:
-            raise ValueError("newline: must be one byte, so that offsets are exact")
-        end = newline if isinstance(newline, str) else newline.decode("latin-1")
-        if text and len(end.encode(encoding)) != 1:
-            raise ValueError(f"encoding: {encoding} has lines that do not end by one byte; use lines()")
-        key = (newline, None, "events", True, longest, "split")
-        splitters = [LineSplitter(newline, keep_ends=True, longest=longest) for _ in range(2)]
-        idle, drain = self._patience(idle_timeout, drain_timeout)
-        streams, process = self._begin(input, None)
-        wanted = list(streams.outputs.values())
-        if not wanted:
-            raise ValueError("stream: neither output is a pipe: start with capture=True")
-        cuts = {}
-        for output in wanted:
-            if unit == "chunks":
-                output.uncut()
-            else:
-                cuts[output.name] = output.cut(key, splitters.pop())
-        decode = (lambda data: data.decode(encoding, errors)) if text else None
-        return engine.iterate_events(process, streams, wanted, cuts, decode, idle, drain)
-
     def write(self, data: bytes) -> None:
         """Write bytes to stdin, all of them, keeping what comes on the outputs meanwhile.
 
@@ -223,7 +269,8 @@ class Readable:
             ValueError: stdin is no pipe, is closed, in use as a file, or being fed already.
         """
         streams, process = self._begin(None, None)
-        streams.write(process, bytes(data))
+        for pause in streams.writing(process, bytes(data)):
+            streams.wait(process, pause)
 
     def close_stdin(self) -> None:
         """Let the child see the end of its input. Harmless when repeated."""
@@ -234,34 +281,12 @@ class Readable:
         if file is not None:
             file.close()
 
-    @property
-    def pipes_still_open(self) -> bool:
-        """Whether an iteration ended because the child had ended and only others held the pipe."""
-        streams = self._streams
-        return streams is not None and streams.given_up
+    def _process(self) -> Readable:
+        return self
 
-    def _patience(
-        self, idle: float | EllipsisType | None, drain: float | EllipsisType | None
-    ) -> tuple[float | None, float | None]:
-        from fastproc._values.options import check_seconds
+    def _iterate(self, process: Process, steps: Iterator[Any], batches: bool = False) -> Iterator[Any]:
+        from fastproc._engine.steps import drive
 
-        return (
-            self.times[1] if idle is ... else check_seconds("idle_timeout", idle),
-            self.times[2] if drain is ... else check_seconds("drain_timeout", drain),
-        )
-
-    def _begin(self, source: bytes | Iterable[bytes] | None, stream: str | None) -> tuple[Streams, Process]:
-        from fastproc._values.options import check_input
-
-        process: Any = self
-        process._check_usable()
-        streams: Streams | None = process._streams
-        if streams is None:
-            from fastproc._engine.stream import Streams
-
-            streams = process._streams = Streams(process)
-        if stream is not None:
-            streams.output(stream)
-        if source is not None:
-            streams.feed(process, check_input("input", source))  # type: ignore[arg-type]
-        return streams, process
+        items = drive(process, steps)
+        # A generator for each line would cost more than the line.
+        return chain.from_iterable(items) if batches else items

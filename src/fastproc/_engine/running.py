@@ -13,6 +13,9 @@ from fastproc._values.status import CORE_DUMPED, Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from fastproc._engine.reactor import Reactor
     from fastproc._values.command import Command
     from fastproc._values.plan import Settled
 
@@ -31,24 +34,10 @@ def run_exchange(command: Command, settled: Settled) -> Result:
         BaseException: what a signal handler or the input's iterator raises. The child has been killed and reaped; the
             Result up to then is in the exception's attribute `result`.
     """
-    started = monotonic_ns()
-    process = Process(command.argv)
     with Opened() as files, Opened() as opened, borrowed() as reactor:
-        exchange = Exchange(
-            process,
-            reactor,
-            source=settled.input,
-            deadline=None if settled.timeout_ns < 0 else (started + settled.timeout_ns) / 1e9,
-            grace=settled.grace_ns / 1e9,
-            drain_timeout=None if settled.drain_ns < 0 else settled.drain_ns / 1e9,
-            idle_timeout=settled.idle_timeout,
-        )
+        exchange = begin(command, settled, reactor, files)
         try:
-            if settled.exchanged:
-                from fastproc._engine.capture import captures
-
-                exchange.captures = captures(command, settled, files)
-            process.spawn(resolve(command, opened, exchange.deadline))
+            exchange.process.spawn(resolve(command, opened, exchange.deadline))
             # At once: the reader of a FIFO, or of a pipe given to us, sees its end when the child closes it.
             opened.close()
             exchange.open()
@@ -58,19 +47,73 @@ def run_exchange(command: Command, settled: Settled) -> Result:
             # Ctrl-C in a terminal reaches the child too: it gets a moment to end by itself. Not so when its input is
             # incomplete because the iterator failed.
             exchange.abort(0.0 if exchange.input_failed else CTRL_C_PATIENCE)
-            if process.final is not None and process.final.state != _native.WAIT_UNKNOWN:
-                error.result = make_result(exchange, settled, monotonic_ns() - started, opened)  # type: ignore[attr-defined]
+            add_result(error, exchange, settled, opened)
             raise
-    result = make_result(exchange, settled, exchange.ended_ns - started, opened)
+    return conclude(exchange, settled, opened)
+
+
+def begin(
+    command: Command,
+    settled: Settled,
+    reactor: Reactor,
+    files: Opened,
+    source: bytes | Iterable[bytes] | None = None,
+    on_done: Callable[[Exchange], object] | None = None,
+) -> Exchange:
+    """Make the exchange of a whole run; the child is made next. Its deadline counts from now.
+
+    Args:
+        command: what to run.
+        settled: its options as `settle` gives them.
+        reactor: what it is driven by.
+        files: takes the files that outputs are spilled to.
+        source: what stdin is fed with, when it is not the command's `input`.
+        on_done: called once, at the end.
+    """
+    started = monotonic_ns()
+    exchange = Exchange(
+        Process(command.argv),
+        reactor,
+        source=settled.input if source is None else source,
+        deadline=None if settled.timeout_ns < 0 else (started + settled.timeout_ns) / 1e9,
+        grace=settled.grace_ns / 1e9,
+        drain_timeout=None if settled.drain_ns < 0 else settled.drain_ns / 1e9,
+        idle_timeout=settled.idle_timeout,
+        on_done=on_done,
+    )
+    exchange.started_ns = started
+    if settled.exchanged:
+        from fastproc._engine.capture import captures
+
+        exchange.captures = captures(command, settled, files)
+    return exchange
+
+
+def add_result(error: BaseException, exchange: Exchange, settled: Settled, opened: Opened) -> None:
+    """Put what there was up to an error into it, as `error.result`; nothing where no child has ended."""
+    final = exchange.process.final
+    if final is not None and final.state != _native.WAIT_UNKNOWN:
+        now = exchange.ended_ns or monotonic_ns()
+        error.result = make_result(exchange, settled, now - exchange.started_ns, opened)  # type: ignore[attr-defined]
+
+
+def conclude(exchange: Exchange, settled: Settled, opened: Opened) -> Result:
+    """Give the Result of an exchange that is done, or raise what it amounts to.
+
+    Raises:
+        ExitError, TimeoutExpired, ExitStatusUnknown, OutputTooLarge: as `fastproc.run`.
+    """
+    argv = exchange.process.argv
+    result = make_result(exchange, settled, exchange.ended_ns - exchange.started_ns, opened)
     if exchange.silent:
         assert settled.idle_timeout is not None
-        raise errors.timeout_expired(command.argv, settled.idle_timeout, result)
+        raise errors.timeout_expired(argv, settled.idle_timeout, result)
     if exchange.overflowed is not None and exchange.overflowed.raises:
         from fastproc._values.capture import OutputTooLarge
 
         raise OutputTooLarge(exchange.overflowed.name, result)
     if result.timed_out:
-        raise errors.timeout_expired(command.argv, settled.timeout_ns / 1e9, result)
+        raise errors.timeout_expired(argv, settled.timeout_ns / 1e9, result)
     return result.check() if settled.check else result
 
 

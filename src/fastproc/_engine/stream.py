@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from itertools import chain
 from operator import length_hint
 from time import monotonic
 
@@ -18,21 +17,39 @@ from fastproc import errors
 from fastproc._engine.exchange import NOT_HELD, READ_SIZE, widen
 from fastproc._engine.feeder import Feeder
 from fastproc._engine.reactor import LONGEST_WAIT, READ, WRITE, Reactor, instant
-from fastproc._values.capture import UNIVERSAL, Event
+from fastproc._values.capture import UNIVERSAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from typing import Any
 
     from fastproc._engine.fds import OwnedFd
     from fastproc._engine.process import Process
-    from fastproc._values.capture import LineSplitter
+    from fastproc._values.capture import Event, LineSplitter
 
 STREAMS = ("stdin", "stdout", "stderr")
 
 LOOK_EVERY = 0.02
 """Seconds between two looks at a child that has no pidfd."""
+
+
+class Pause:
+    """What the steps of a reading give, among the items, where its driver has to wait: once, for whatever comes.
+
+    Attributes:
+        until: the monotonic instant at which to go on without; None for any.
+    """
+
+    __slots__ = ("until",)
+
+    def __init__(self) -> None:
+        self.until: float | None = None
+
+    def __call__(self, until: float | None) -> Pause:
+        """Return itself, with another instant."""
+        self.until = until
+        return self
 
 
 class Output:
@@ -170,12 +187,14 @@ class Streams:
     Attributes:
         outputs: those that are pipes, by name.
         given_up: whether a pipe was left to others who held it.
+        reactor: what is waited by.
     """
 
-    __slots__ = ("_exit", "_input", "_reactor", "_watched", "events", "given_up", "outputs")
+    __slots__ = ("_exit", "_input", "_pause", "_watched", "events", "given_up", "outputs", "reactor")
 
     def __init__(self, process: Process) -> None:
-        self._reactor = Reactor()
+        self.reactor = Reactor()
+        self._pause = Pause()
         self._watched: set[int] = set()
         self._input: Input | None = None
         self._exit = Exit()
@@ -194,7 +213,7 @@ class Streams:
         self._input = None
         self._let_go(process)
         self._watched.clear()
-        self._reactor.close()
+        self.reactor.close()
 
     def output(self, name: str) -> Output:
         """Return a stream by its name.
@@ -237,8 +256,8 @@ class Streams:
         if name in self.outputs or (number == 0 and self._input is not None):
             raise ValueError(f"{name}: is in use by lines(), chunks() or events()")
 
-    def write(self, process: Process, data: bytes) -> None:
-        """Write all of the data, keeping what comes on the outputs meanwhile."""
+    def writing(self, process: Process, data: bytes) -> Iterator[Pause]:
+        """Write all of the data in steps, keeping what comes on the outputs meanwhile."""
         self.feed(process, data, closes=False)
         fed = self._input
         assert fed is not None
@@ -247,12 +266,12 @@ class Streams:
         finally:
             self._sweep(process)
         while self._input is fed:
-            self._turn(process, None)
+            yield self._pause(None)
 
-    def wait(
+    def waiting(
         self, process: Process, wanted: list[Output], idle_timeout: float | None, drain_timeout: float | None
-    ) -> bool:
-        """Wait until one of the streams has something to hand out; False when all of them, and the input, have ended.
+    ) -> Generator[Pause, None, bool]:
+        """Wait in steps until a stream has something to hand out; False when all of them, and the input, have ended.
 
         Raises:
             TimeoutExpired: nothing came for `idle_timeout` seconds; nothing is lost, and the caller may go on.
@@ -284,11 +303,11 @@ class Streams:
                     assert idle_timeout is not None
                     raise errors.timeout_expired(process.argv, idle_timeout)
                 limit = silent_at if limit is None else min(limit, silent_at)
-            self._turn(process, limit)
+            yield self._pause(limit)
         return True
 
-    def _turn(self, process: Process, until: float | None) -> None:
-        """Wait once for whatever comes, and do it."""
+    def prepare(self, process: Process, pause: Pause) -> float:
+        """Watch what has to be watched, and give the seconds that a wait may take."""
         fed = self._input
         if fed is not None:
             self._watch(fed.end, WRITE, fed.write)
@@ -296,16 +315,24 @@ class Streams:
             if not output.ended:
                 self._watch(output.end, READ, output.read)
         known = self._exit
-        timeout = None if until is None else max(0.0, until - monotonic())
+        timeout = LONGEST_WAIT if pause.until is None else max(0.0, pause.until - monotonic())
         if known.at is None:
             if known.number == NOT_HELD:
                 known.number = process.hold()
                 if known.number >= 0:
-                    self._reactor.watch(known.number, READ, known.on_ready)
+                    self.reactor.watch(known.number, READ, known.on_ready)
             if known.number < 0 or known.readable:
-                timeout = LOOK_EVERY if timeout is None else min(timeout, LOOK_EVERY)
+                timeout = min(timeout, LOOK_EVERY)
+        return timeout
+
+    def wait(self, process: Process, pause: Pause) -> None:
+        """Wait once, in this thread."""
+        self.turn(process, self.prepare(process, pause))
+
+    def turn(self, process: Process, timeout: float) -> None:
+        """Wait some seconds for whatever comes, and do it."""
         try:
-            self._reactor.run_once(LONGEST_WAIT if timeout is None else timeout)
+            self.reactor.run_once(timeout)
         finally:
             self._sweep(process)
 
@@ -315,7 +342,7 @@ class Streams:
         if known.at is None and (known.readable or known.number == -1):
             if known.number >= 0:
                 # Readable for ever, and perhaps with nothing to reap, under a tracer (HAZARDS D6).
-                self._reactor.unwatch(known.number)
+                self.reactor.unwatch(known.number)
             if has_ended(process):
                 known.at = monotonic()
                 self._let_go(process)
@@ -333,17 +360,17 @@ class Streams:
 
     def _watch(self, end: OwnedFd, events: int, callback: Callable[[int], object]) -> None:
         if end.number not in self._watched:
-            self._reactor.watch(end.number, events, callback)
+            self.reactor.watch(end.number, events, callback)
             self._watched.add(end.number)
 
     def _forget(self, end: OwnedFd) -> None:
         self._watched.discard(end.number)
-        self._reactor.unwatch(end.number)
+        self.reactor.unwatch(end.number)
 
     def _let_go(self, process: Process) -> None:
         number, self._exit.number = self._exit.number, NOT_HELD
         if number != NOT_HELD:
-            self._reactor.unwatch(number)
+            self.reactor.unwatch(number)
             process.release()
 
 
@@ -353,88 +380,3 @@ def has_ended(process: Process) -> bool:
         return process.poll() is not None
     except errors.ExitStatusUnknown:
         return True
-
-
-def iterate_lines(
-    process: Process, streams: Streams, output: Output, lines: Lines, idle: float | None, drain: float | None
-) -> Iterator[Any]:
-    """Give line after line, going on where an earlier iteration was left."""
-    # A generator for each line would cost more than the line.
-    return chain.from_iterable(_batches(process, streams, output, lines, idle, drain))
-
-
-def _batches(
-    process: Process, streams: Streams, output: Output, lines: Lines, idle: float | None, drain: float | None
-) -> Iterator[Iterator[Any]]:
-    items = output.items
-    splitter = lines.splitter
-    wanted = [output]
-    while True:
-        yield lines.batch
-        if lines.finished:
-            return
-        if items or streams.wait(process, wanted, idle, drain):
-            lines.batch = iter(splitter.feed(items.popleft()[2]))
-        else:
-            lines.finished = True
-            lines.batch = iter(splitter.finish())
-
-
-def iterate_chunks(
-    process: Process, streams: Streams, output: Output, idle: float | None, drain: float | None
-) -> Iterator[bytes]:
-    """Give what comes as it comes."""
-    items = output.items
-    wanted = [output]
-    while items or streams.wait(process, wanted, idle, drain):
-        yield items.popleft()[2]
-
-
-def iterate_events(
-    process: Process,
-    streams: Streams,
-    wanted: list[Output],
-    cuts: dict[str, Lines],
-    decode: Callable[[bytes], Any] | None,
-    idle: float | None,
-    drain: float | None,
-) -> Iterator[Event]:
-    """Give what comes on all streams in the order in which it was read."""
-    events = streams.events
-    going = True
-    while going:
-        while events:
-            yield events.popleft()
-        going = any(output.items for output in wanted) or streams.wait(process, wanted, idle, drain)
-        ready = [output for output in wanted if output.items]
-        if ready:
-            output = min(ready, key=lambda output: output.items[0][0])
-            time, offset, data = output.items.popleft()
-            if not cuts:
-                events.append(Event(output.name, time, offset, data))
-                continue
-            cut = cuts[output.name]
-            _add_lines(events, output.name, time, cut, cut.splitter.feed(data), decode)
-        for output in wanted:
-            if cuts and output.ended and not output.items and not cuts[output.name].finished:
-                cut = cuts[output.name]
-                cut.finished = True
-                _add_lines(events, output.name, monotonic(), cut, cut.splitter.finish(), decode)
-    yield from events
-    events.clear()
-
-
-def _add_lines(
-    events: deque[Event],
-    name: str,
-    time: float,
-    cut: Lines,
-    lines: list[bytes],
-    decode: Callable[[bytes], Any] | None,
-) -> None:
-    offset = cut.offset
-    for line in lines:
-        data = line.removesuffix(cut.end)
-        events.append(Event(name, time, offset, data if decode is None else decode(data)))
-        offset += len(line)
-    cut.offset = offset

@@ -309,7 +309,7 @@ def check_input(name: str, value: object) -> object:
         return bytes(value)  # a snapshot: the command must not change when the buffer does
     if isinstance(value, (list, tuple)):
         return tuple(_check_item(name, index, item) for index, item in enumerate(value))
-    if hasattr(value, "__iter__"):
+    if hasattr(value, "__iter__") or hasattr(value, "__aiter__"):
         return value
     try:
         return bytes(memoryview(value))  # type: ignore[arg-type]

@@ -1,0 +1,109 @@
+"""The readings of a running child as steps: generators that give items and, where there is none yet, a Pause.
+
+They wait for nothing themselves: `drive` does it in this thread, an event loop's driver in its own way.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from fastproc._engine.stream import Pause
+from fastproc._values.capture import Event
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+    from fastproc._engine.process import Process
+    from fastproc._engine.stream import Lines, Output, Streams
+
+
+def drive(process: Process, steps: Iterable[Any]) -> Iterator[Any]:
+    """Do the steps in this thread, and give the items among them."""
+    for item in steps:
+        if item.__class__ is Pause:
+            streams = process._streams
+            assert streams is not None
+            streams.wait(process, item)
+        else:
+            yield item
+
+
+def batches(
+    process: Process, streams: Streams, output: Output, lines: Lines, idle: float | None, drain: float | None
+) -> Iterator[Any]:
+    """Give iterators of lines, in steps."""
+    items = output.items
+    splitter = lines.splitter
+    wanted = [output]
+    while True:
+        yield lines.batch
+        if lines.finished:
+            return
+        if items or (yield from streams.waiting(process, wanted, idle, drain)):
+            lines.batch = iter(splitter.feed(items.popleft()[2]))
+        else:
+            lines.finished = True
+            lines.batch = iter(splitter.finish())
+
+
+def chunks(
+    process: Process, streams: Streams, output: Output, idle: float | None, drain: float | None
+) -> Iterator[Any]:
+    """Give what comes as it comes, in steps."""
+    items = output.items
+    wanted = [output]
+    while items or (yield from streams.waiting(process, wanted, idle, drain)):
+        yield items.popleft()[2]
+
+
+def events(
+    process: Process,
+    streams: Streams,
+    wanted: list[Output],
+    cuts: dict[str, Lines],
+    decode: Callable[[bytes], Any] | None,
+    idle: float | None,
+    drain: float | None,
+) -> Iterator[Any]:
+    """Give what comes on all streams in the order in which it was read, in steps."""
+    found = streams.events
+    going = True
+    while going:
+        while found:
+            yield found.popleft()
+        going = any(output.items for output in wanted) or (yield from streams.waiting(process, wanted, idle, drain))
+        ready = [output for output in wanted if output.items]
+        if ready:
+            output = min(ready, key=lambda output: output.items[0][0])
+            time, offset, data = output.items.popleft()
+            if not cuts:
+                found.append(Event(output.name, time, offset, data))
+                continue
+            cut = cuts[output.name]
+            _add_lines(found, output.name, time, cut, cut.splitter.feed(data), decode)
+        for output in wanted:
+            if cuts and output.ended and not output.items and not cuts[output.name].finished:
+                cut = cuts[output.name]
+                cut.finished = True
+                _add_lines(found, output.name, monotonic(), cut, cut.splitter.finish(), decode)
+    yield from found
+    found.clear()
+
+
+def _add_lines(
+    events: deque[Event],
+    name: str,
+    time: float,
+    cut: Lines,
+    lines: list[bytes],
+    decode: Callable[[bytes], Any] | None,
+) -> None:
+    offset = cut.offset
+    for line in lines:
+        data = line.removesuffix(cut.end)
+        events.append(Event(name, time, offset, data if decode is None else decode(data)))
+        offset += len(line)
+    cut.offset = offset

@@ -1,0 +1,124 @@
+"""The hub of a loop of asyncio, or of one with its interface, such as uvloop's."""
+
+from __future__ import annotations
+
+import asyncio
+from weakref import ref
+
+from fastproc.aio._hub import Hub, bare, until_closed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine
+    from typing import Any
+
+    from fastproc.aio._hub import Event
+
+
+class AsyncioEvent:
+    """A flag that one task waits for."""
+
+    __slots__ = ("_set", "_waiter")
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def set(self) -> None:
+        """Wake the task."""
+        self._set = True
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def is_set(self) -> bool:
+        """Whether set() was called."""
+        return self._set
+
+    async def wait(self) -> None:
+        """Wait for set(); at once when it was called."""
+        if not self._set:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+
+class AsyncioHub(Hub):
+    """One add_reader() and at most one call_later(), whatever there is to wait for."""
+
+    __slots__ = ("_fd", "_handle", "_loop", "_pending", "_sentinel")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        # Weak: the table of hubs is keyed by the loop, which this must not keep alive.
+        self._loop = ref(loop)
+        self._handle: asyncio.TimerHandle | None = None
+        self._fd = self.reactor.fileno()
+        bare(loop.add_reader, self._fd, self._pump)
+        self._sentinel: AsyncGenerator[None, None] = until_closed(self)
+        try:
+            # The first step registers the generator with the running loop.
+            self._sentinel.__anext__().send(None)
+        except StopIteration:
+            pass
+
+    def event(self) -> Event:
+        """As Hub.event()."""
+        return AsyncioEvent()
+
+    async def outlast(self, event: Event) -> None:
+        """As Hub.outlast()."""
+        late: asyncio.CancelledError | None = None
+        while not event.is_set():
+            try:
+                await event.wait()
+            except asyncio.CancelledError as error:
+                late = error
+        if late is not None:
+            raise late
+
+    async def alongside(self, helper: Callable[[], Coroutine[Any, Any, None]], event: Event) -> None:
+        """As Hub.alongside()."""
+        ended = AsyncioEvent()
+        task = asyncio.get_running_loop().create_task(helper())
+        task.add_done_callback(lambda _: ended.set())
+        try:
+            await event.wait()
+        finally:
+            task.cancel()
+            await self.outlast(ended)
+
+    async def breathe(self) -> None:
+        """As Hub.breathe()."""
+        await asyncio.sleep(0)
+
+    def close(self) -> None:
+        """As Hub.close()."""
+        loop = self._loop()
+        if not self.closed and loop is not None and not loop.is_closed() and not self.reactor.inert:
+            loop.remove_reader(self._fd)
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        super().close()
+
+    def _pump(self) -> None:
+        if self.closed or self.reactor.inert:
+            return
+        self.reactor.run_once(0.0)
+        self._on_earlier()
+
+    def _on_earlier(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        left = self.reactor.timeout()
+        loop = self._loop()
+        if left is not None and loop is not None and not loop.is_closed():
+            self._handle = bare(loop.call_later, left, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._handle = None
+        self._pump()

@@ -1,0 +1,164 @@
+"""The reactor of an event loop: one registered descriptor, however many children.
+
+Each loop (asyncio's, uvloop's, trio's; anyio runs on these) gets a hub when it first needs one. The loop watches the
+reactor's descriptor and its next timer, and calls `run_once(0)`; everything else is the engine, as in blocking code.
+Not here: what is done for one child.
+Invariant: nothing that a callback raises reaches the loop: it is kept for the task that waits (see Scope).
+"""
+
+from __future__ import annotations
+
+import sys
+from contextvars import Context, copy_context
+from weakref import WeakKeyDictionary
+
+from fastproc._engine.reactor import Reactor, Timer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+    from typing import Any, Protocol
+
+    class Event(Protocol):
+        """What one task waits for."""
+
+        def set(self) -> object:
+            """Wake the task."""
+
+        def is_set(self) -> bool:
+            """Whether set() was called."""
+
+        def wait(self) -> Awaitable[object]:
+            """Wait for set()."""
+
+
+class LoopReactor(Reactor):
+    """A reactor that tells its hub of a timer which is due before all others."""
+
+    __slots__ = ("on_earlier",)
+
+    def __init__(self, on_earlier: Callable[[], None]) -> None:
+        super().__init__()
+        self.on_earlier = on_earlier
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
+        """As Reactor.call_at()."""
+        timer = super().call_at(when, callback)
+        if self._timers[0][2] is timer:
+            self.on_earlier()
+        return timer
+
+
+class Scope:
+    """The reactor as one task uses it: its callbacks run in the task's context, and what they raise is kept for it.
+
+    Args:
+        reactor: the hub's.
+        on_error: called with what a callback raised.
+    """
+
+    __slots__ = ("_context", "_on_error", "_reactor", "unwatch")
+
+    def __init__(self, reactor: Reactor, on_error: Callable[[BaseException], object]) -> None:
+        self._reactor = reactor
+        self._on_error = on_error
+        self._context = copy_context()
+        self.unwatch = reactor.unwatch
+
+    def watch(self, fd: int, events: int, callback: Callable[[int], object]) -> None:
+        """As Reactor.watch()."""
+        self._reactor.watch(fd, events, lambda ready: self._call(callback, ready))
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
+        """As Reactor.call_at()."""
+        return self._reactor.call_at(when, lambda: self._call(callback))
+
+    def call_after(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        """As Reactor.call_after()."""
+        return self._reactor.call_after(seconds, lambda: self._call(callback))
+
+    def _call(self, callback: Callable[..., object], *args: object) -> None:
+        try:
+            self._context.run(callback, *args)
+        except BaseException as error:
+            self._on_error(error)
+
+
+class Hub:
+    """What a loop's tasks wait by.
+
+    Attributes:
+        reactor: the loop's own.
+        closed: whether the loop has ended.
+    """
+
+    __slots__ = ("__weakref__", "closed", "reactor")
+
+    def __init__(self) -> None:
+        self.reactor = LoopReactor(self._on_earlier)
+        self.closed = False
+
+    def event(self) -> Event:
+        """Return something to wait for."""
+        raise NotImplementedError
+
+    async def outlast(self, event: Event) -> None:
+        """Wait for an event however often the task is cancelled meanwhile; that is raised at the end."""
+        raise NotImplementedError
+
+    async def alongside(self, helper: Callable[[], Coroutine[Any, Any, None]], event: Event) -> None:
+        """Wait for an event while a coroutine runs, which is cancelled then. What it raises is its own to handle."""
+        raise NotImplementedError
+
+    async def breathe(self) -> None:
+        """Let the other tasks run once; a cancellation arrives here."""
+        raise NotImplementedError
+
+    def _on_earlier(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Give the reactor's descriptor back. What is still registered is forgotten."""
+        self.closed = True
+        self.reactor.close()
+
+
+def current_hub() -> Hub:
+    """Return the hub of the running loop, made when it is first asked for.
+
+    Raises:
+        RuntimeError: no event loop that is known here runs in this thread.
+    """
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None:
+        loop = asyncio._get_running_loop()
+        if loop is not None:
+            hub = _hubs.get(loop)
+            if hub is None or hub.closed or hub.reactor.inert:
+                from fastproc.aio._asyncio import AsyncioHub
+
+                hub = _hubs[loop] = AsyncioHub(loop)
+            return hub
+    if "trio" in sys.modules:
+        from fastproc.aio._trio import trio_hub
+
+        hub = trio_hub()
+        if hub is not None:
+            return hub
+    raise RuntimeError("fastproc.aio: no event loop of asyncio, uvloop or trio runs in this thread")
+
+
+_hubs: WeakKeyDictionary[Any, Hub] = WeakKeyDictionary()
+
+
+async def until_closed(hub: Hub) -> AsyncGenerator[None, None]:
+    """Close the hub when the loop ends its asynchronous generators, which is just before it closes."""
+    try:
+        yield
+    finally:
+        hub.close()
+
+
+def bare(call: Callable[..., Any], *args: Any) -> Any:
+    """Call something in an empty context, so that a loop's registration does not keep a task's context alive."""
+    return Context().run(call, *args)

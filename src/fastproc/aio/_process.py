@@ -1,0 +1,259 @@
+"""`start` in an event loop: a handle whose waits are awaited."""
+
+from __future__ import annotations
+
+from fastproc import errors
+from fastproc._engine.process import Process as Child
+from fastproc._engine.reactor import instant
+from fastproc._engine.readable import Streaming
+from fastproc._engine.resolve import Opened
+from fastproc._engine.stream import has_ended
+from fastproc._values.plan import settle
+from fastproc.aio._hub import current_hub
+from fastproc.aio._run import launch
+from fastproc.aio._streams import Items, Lines, Shared, StreamWatch
+from fastproc.run import as_command, check_start
+from fastproc.waiting import Watch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from typing import Any, Unpack
+
+    from fastproc._engine.stream import Pause
+    from fastproc._values.command import Command
+    from fastproc._values.kinds import OptionsDict, Text
+    from fastproc._values.status import Usage
+    from fastproc.aio._hub import Hub
+
+
+def start(
+    program: Command | Text | list[Text] | tuple[Text, ...], /, *args: Text, **options: Unpack[OptionsDict]
+) -> Starting:
+    """Start a command when awaited, or entered by `async with`, which stops it at the end; gives its Process.
+
+    Takes what `fastproc.start()` takes. Nothing is started before it is awaited or entered.
+
+    Raises:
+        SpawnError: when awaited: the program could not be started.
+        TypeError, ValueError: at once: an argument or option is not possible; its name comes first.
+    """
+    command = as_command(program, args, options)
+    return Starting(command, check_start(settle(command)))
+
+
+class Starting:
+    """A start that is awaited, or entered by `async with`."""
+
+    __slots__ = ("_command", "_process", "_times")
+
+    def __init__(self, command: Command, times: tuple[float, float | None, float | None]) -> None:
+        self._command = command
+        self._times = times
+        self._process: Process | None = None
+
+    async def _start(self) -> Process:
+        hub = current_hub()
+        child = Child(self._command.argv)
+        child.times = self._times
+        with Opened() as opened:
+            await launch(hub, child, self._command, opened, None)
+        return Process(child, hub)
+
+    def __await__(self) -> Generator[Any, Any, Process]:
+        return self._start().__await__()
+
+    async def __aenter__(self) -> Process:
+        self._process = await self._start()
+        return self._process
+
+    async def __aexit__(self, *exc: object) -> None:
+        assert self._process is not None
+        await self._process.__aexit__(*exc)
+
+
+class Process(Streaming):
+    """A child process, in an event loop.
+
+    `start()` makes it. What waits is awaited, in tasks of the loop that it was started in; signals may be sent from
+    anywhere. Leaving the `async with` block stops a child that still runs, also when the task is cancelled. Dropping
+    the last reference to a running child kills nothing: it gives a ResourceWarning, and the child is reaped later.
+
+    Attributes:
+        argv: the command's arguments as text.
+        pid: the child's number; after the child has ended it may be somebody else's.
+        child: the blocking handle that this one is for.
+    """
+
+    __slots__ = ("__weakref__", "_hub", "_turns", "_watch", "argv", "child", "pid")
+
+    def __init__(self, child: Child, hub: Hub) -> None:
+        self.child = child
+        self.argv = child.argv
+        self.pid = child.pid
+        self._hub = hub
+        # Those who wait for its end, and those who wait for its streams.
+        self._watch = Shared(hub, lambda wake: Watch(child, hub.reactor, lambda _: wake()))
+        self._turns = Shared(hub, lambda wake: StreamWatch(child, hub, wake))
+
+    def __repr__(self) -> str:
+        return repr(self.child)
+
+    # -- what it is
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, negative for a signal; None while it is not known that the child has ended."""
+        return self.child.returncode
+
+    @property
+    def core_dumped(self) -> bool:
+        """Whether the child has ended by a signal and left a core."""
+        return self.child.core_dumped
+
+    @property
+    def mechanism(self) -> str:
+        """How the child was made, such as "clone3_vm"."""
+        return self.child.mechanism
+
+    @property
+    def usage(self) -> Usage | None:
+        """Resources that the child has used; None while it runs, and where somebody else reaped it."""
+        return self.child.usage
+
+    @property
+    def pidfd(self) -> int:
+        """The descriptor that names the child, or -1."""
+        return self.child.pidfd
+
+    # -- its end
+
+    def poll(self) -> int | None:
+        """Look whether the child has ended, and give its return code; None while it runs. As the blocking handle's."""
+        return self.child.poll()
+
+    async def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end of the child and give its return code, negative for a signal. Several tasks may wait.
+
+        Args:
+            timeout: seconds at most; None for no limit.
+
+        Raises:
+            TimeoutExpired: it still runs.
+            ExitStatusUnknown: it has ended, and somebody else took its status (HAZARDS D2).
+            ProcessError: in a forked copy.
+        """
+        if not await self._ended(instant("timeout", timeout)):
+            assert timeout is not None
+            raise errors.timeout_expired(self.argv, timeout)
+        return self.child.wait()
+
+    async def stop(self, grace: float | None = None) -> int:
+        """End the child: SIGTERM, and SIGKILL after `grace` seconds (at once when 0). Give its return code.
+
+        Args:
+            grace: None for what start() was given (0.1).
+
+        A cancellation of the task shortens the grace to nothing, and is raised when the child is gone.
+
+        Raises:
+            ExitStatusUnknown, ProcessError: as wait does.
+        """
+        if grace is None:
+            grace = self.child.times[0]
+        deadline = instant("grace", grace)
+        try:
+            if grace > 0:
+                self.terminate()
+                if await self._ended(deadline):
+                    return self.child.wait()
+            self.kill()
+            await self._ended(None)
+        except BaseException:
+            await self._outlast()
+            raise
+        return self.child.wait()
+
+    async def _outlast(self) -> None:
+        if not has_ended(self.child):
+            self.kill()
+            gone = self._hub.event()
+            with self._watch.by(gone):
+                await self._hub.outlast(gone)
+
+    async def _ended(self, deadline: float | None) -> bool:
+        self.child._check_usable()
+        if has_ended(self.child):
+            await self._hub.breathe()
+            return True
+        await self._watch.wait(deadline)
+        return has_ended(self.child)
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal to the child, and to nobody else. As the blocking handle's."""
+        self.child.send_signal(sig)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.child.terminate()
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.child.kill()
+
+    def detach(self) -> None:
+        """Let the child outlive the handle, as the blocking handle's."""
+        self.child.detach()
+
+    async def __aenter__(self) -> Process:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        child = self.child
+        if child._detached or child._is_foreign():
+            return
+        try:
+            if child.final is None and child.pid > 0:
+                await self.stop()
+        except errors.ExitStatusUnknown:
+            # It has ended; nobody asked how.
+            pass
+        finally:
+            self._turns.drop()
+            child._close_files()
+
+    # -- its streams
+
+    async def write(self, data: bytes) -> None:
+        """Write bytes to stdin, all of them, keeping what comes on the outputs meanwhile.
+
+        That the child has gone is no error: its status tells.
+
+        Raises:
+            ValueError: stdin is no pipe, is closed, or being fed already.
+        """
+        streams, child = self._begin(None, None)
+        for pause in streams.writing(child, bytes(data)):
+            await self._pause(pause)
+
+    def close_stdin(self) -> None:
+        """Let the child see the end of its input. Harmless when repeated."""
+        self.child.close_stdin()
+
+    async def read(self, stream: str = "stdout") -> bytes:
+        """Read an output to its end, and give the bytes of it that were not yet taken."""
+        return b"".join([chunk async for chunk in self.chunks(stream)])
+
+    async def _pause(self, pause: Pause) -> None:
+        """Wait once for whatever comes on the streams, and do it."""
+        streams = self.child._streams
+        assert streams is not None
+        seconds = streams.prepare(self.child, pause)
+        await self._turns.wait(instant("seconds", seconds))
+        streams.turn(self.child, 0.0)
+
+    def _process(self) -> Child:
+        return self.child
+
+    def _iterate(self, process: Child, steps: Iterator[Any], batches: bool = False) -> Any:
+        return Lines(self, steps) if batches else Items(self, steps)

@@ -1,0 +1,149 @@
+"""Waiting in an event loop for several processes, and for whatever else the loop's reactor drives."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from fastproc import errors
+from fastproc._engine.reactor import instant
+from fastproc._engine.stream import has_ended
+from fastproc.aio._hub import current_hub
+from fastproc.aio._process import Process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any, Protocol
+
+    from fastproc._engine.reactor import Reactor
+
+    class Doable(Protocol):
+        """What a reactor drives to its end: an exchange, a pipeline."""
+
+        on_done: Callable[[Any], object] | None
+
+        @property
+        def done(self) -> bool:
+            """Whether it is at its end."""
+
+
+async def wait(what: Process | Doable, timeout: float | None = None) -> Any:
+    """Wait for a process to end, and give its return code; or for anything that is `done` and calls `on_done`.
+
+    The latter is driven by the loop's reactor, see `reactor()`; it is given back when it is done.
+
+    Raises:
+        TimeoutExpired, ExitStatusUnknown: as Process.wait().
+        TimeoutError: the timeout is over.
+    """
+    if isinstance(what, Process):
+        return await what.wait(timeout)
+    hub = current_hub()
+    ended = hub.event()
+    before = what.on_done
+
+    def on_done(done: Any) -> None:
+        ended.set()
+        if before is not None:
+            before(done)
+
+    deadline = instant("timeout", timeout)
+    if not what.done:
+        what.on_done = on_done
+        timer = None if deadline is None else hub.reactor.call_at(deadline, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
+    if not what.done:
+        raise TimeoutError(f"not done after {timeout} seconds")
+    return what
+
+
+def reactor() -> Reactor:
+    """Return the reactor of the running loop, for what is driven by it.
+
+    Raises:
+        RuntimeError: no event loop runs in this thread.
+    """
+    return current_hub().reactor
+
+
+def as_completed(processes: Iterable[Process], timeout: float | None = None) -> Completions:
+    """Iterate over the processes, each when it has ended, in the order of their ends. As the blocking function.
+
+    Raises:
+        TimeoutExpired: by the iteration: some still run; all that had ended have been given.
+    """
+    return Completions(processes, timeout)
+
+
+async def wait_any(processes: Iterable[Process], timeout: float | None = None) -> Process:
+    """Wait until one of the processes has ended, and give it; the first of those given where several have.
+
+    Raises:
+        TimeoutExpired: all still run.
+        ValueError: there are none.
+    """
+    async for process in Completions(processes, timeout):
+        return process
+    raise ValueError("processes: there are none to wait for")
+
+
+async def wait_all(processes: Iterable[Process], timeout: float | None = None) -> list[int]:
+    """Wait until all processes have ended, and give their return codes in the order of the processes.
+
+    Raises:
+        TimeoutExpired: some still run.
+        ExitStatusUnknown: all have ended, and the status of one is lost.
+    """
+    given = list(processes)
+    async for _ in Completions(given, timeout):
+        pass
+    return [process.child.wait() for process in given]
+
+
+class Completions:
+    """An asynchronous iterator over processes that end."""
+
+    __slots__ = ("_deadline", "_running", "_timeout")
+
+    def __init__(self, processes: Iterable[Process], timeout: float | None) -> None:
+        self._running = dict.fromkeys(processes)
+        for process in self._running:
+            if not isinstance(process, Process):
+                raise TypeError(f"processes: must be processes from aio.start(), not {type(process).__name__}")
+        self._deadline = instant("timeout", timeout)
+        self._timeout = timeout
+
+    def __aiter__(self) -> Completions:
+        return self
+
+    async def __anext__(self) -> Process:
+        if not self._running:
+            raise StopAsyncIteration
+        hub = current_hub()
+        await hub.breathe()
+        found = self._next()
+        if found is None:
+            event = hub.event()
+            timer = None if self._deadline is None else hub.reactor.call_at(self._deadline, event.set)
+            with ExitStack() as stack:
+                if timer is not None:
+                    stack.callback(timer.cancel)
+                for process in self._running:
+                    stack.enter_context(process._watch.by(event))
+                await event.wait()
+            found = self._next()
+        if found is None:
+            assert self._timeout is not None
+            raise errors.timeout_expired(next(iter(self._running)).argv, self._timeout)
+        return found
+
+    def _next(self) -> Process | None:
+        for process in self._running:
+            if has_ended(process.child):
+                del self._running[process]
+                return process
+        return None

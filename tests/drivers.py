@@ -1,0 +1,100 @@
+"""Event loops, by name: each runs one asynchronous function to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+LOOPS = ("asyncio", "uvloop", "trio")
+
+
+if find_spec("uvloop"):
+    # libuv makes a pipe for signals once in each process and keeps it: before any test counts descriptors.
+    __import__("uvloop").new_event_loop().close()
+
+
+def run_in(loop: str, function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    """Run an asynchronous function in a loop of that kind, with asyncio's debug mode where there is one."""
+    if loop == "asyncio":
+        return asyncio.run(function(*args), debug=True)  # type: ignore[arg-type]
+    if loop == "uvloop":
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop, debug=True) as runner:
+            return runner.run(function(*args))  # type: ignore[arg-type]
+    import trio
+
+    return trio.run(function, *args)
+
+
+def need(loop: str) -> None:
+    """Skip where the loop's package cannot be installed, or where it leaves something behind by itself."""
+    if loop != "asyncio" and find_spec(loop) is None:
+        pytest.skip(f"{loop} is not installed: it may not exist for this interpreter")
+
+
+def checkpoint(loop: str) -> Any:
+    """Return an awaitable that lets other tasks run."""
+    if loop == "trio":
+        import trio
+
+        return trio.lowlevel.checkpoint()
+    return asyncio.sleep(0)
+
+
+def sleep(loop: str, seconds: float) -> Any:
+    """Return an awaitable that takes a while."""
+    if loop == "trio":
+        import trio
+
+        return trio.sleep(seconds)
+    return asyncio.sleep(seconds)
+
+
+def cancelled_after(loop: str, seconds: float, function: Callable[[], Awaitable[Any]]) -> Any:
+    """Return a coroutine that cancels the function after some seconds and gives whether it did."""
+
+    async def with_asyncio() -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await function()
+        except TimeoutError:
+            return True
+        return False
+
+    async def with_trio() -> bool:
+        import trio
+
+        with trio.move_on_after(seconds) as scope:
+            await function()
+        return bool(scope.cancelled_caught)
+
+    return with_trio() if loop == "trio" else with_asyncio()
+
+
+def together(loop: str, *functions: Callable[[], Awaitable[Any]]) -> Any:
+    """Return a coroutine that runs functions at once and gives the list of what they return."""
+
+    async def with_asyncio() -> list[Any]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(function()) for function in functions]  # type: ignore[arg-type]
+        return [task.result() for task in tasks]
+
+    async def with_trio() -> list[Any]:
+        import trio
+
+        results: list[Any] = [None] * len(functions)
+
+        async def one(index: int) -> None:
+            results[index] = await functions[index]()
+
+        async with trio.open_nursery() as nursery:
+            for index in range(len(functions)):
+                nursery.start_soon(one, index)
+        return results
+
+    return with_trio() if loop == "trio" else with_asyncio()
