@@ -33,6 +33,20 @@ def split(pieces: list[bytes], *args: Any, **options: Any) -> list[Any]:
 PLACES = st.lists(st.integers(0, 1000), max_size=8)
 
 
+@pytest.mark.parametrize("newline", ["\n", "\0", "universal"])
+@pytest.mark.parametrize("encoding", [None, "utf-8"])
+@given(data=BYTES, places=PLACES, keep=st.booleans(), longest=st.sampled_from([None, 2]))
+def test_batches_are_the_same_lines(
+    newline: str, encoding: str | None, data: bytes, places: list[int], keep: bool, longest: int | None
+) -> None:
+    """As they come by feed(), with the same left over."""
+    options: dict[str, Any] = {"encoding": encoding, "keep_ends": keep, "longest": longest}
+    splitter = LineSplitter(newline, **options)
+    pieces = cut(data, places)
+    found = [line for piece in pieces for line in splitter.batch(piece)]
+    assert found + splitter.finish() == split(pieces, newline, **options)
+
+
 @pytest.mark.parametrize("newline", ["\n", b"\n", "\0"])
 @given(data=BYTES, places=PLACES)
 def test_lines_of_bytes(newline: str | bytes, data: bytes, places: list[int]) -> None:

@@ -43,7 +43,7 @@ def batches(
         if lines.finished:
             return
         if items or (yield from streams.waiting(process, wanted, idle, drain)):
-            lines.batch = iter(splitter.feed(items.popleft()[2]))
+            lines.batch = splitter.batch(items.popleft()[2])
         else:
             lines.finished = True
             lines.batch = iter(splitter.finish())

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 STREAMS = ("stdin", "stdout", "stderr")
 
+READ_LARGE = 2 * READ_SIZE
+"""Bytes of a read once a pipe was full. Lines made of more at once have left the processor's cache when they are used."""
+
 LOOK_EVERY = 0.02
 """Seconds between two looks at a child that has no pidfd."""
 
@@ -55,7 +58,7 @@ class Pause:
 class Output:
     """What came from one pipe and was not yet handed out: (time, offset, data), oldest first."""
 
-    __slots__ = ("_wide", "end", "ended", "items", "lines", "name", "offset")
+    __slots__ = ("_room", "end", "ended", "items", "lines", "name", "offset")
 
     def __init__(self, name: str, end: OwnedFd) -> None:
         self.name = name
@@ -64,12 +67,13 @@ class Output:
         self.offset = 0
         self.ended = False
         self.lines: Lines | None = None
-        self._wide = False
+        self._room = READ_SIZE
 
     def read(self, _ready: int = 0) -> bool:
         """Take what is there, or see the end, without blocking; False when there was nothing."""
+        room = self._room
         try:
-            data = os.read(self.end.number, READ_SIZE)
+            data = os.read(self.end.number, room)
         except BlockingIOError:
             return False
         if not data:
@@ -77,8 +81,8 @@ class Output:
             return True
         self.items.append((monotonic(), self.offset, data))
         self.offset += len(data)
-        if not self._wide and len(data) >= READ_SIZE:
-            self._wide = True
+        if room == READ_SIZE and len(data) >= READ_SIZE:
+            self._room = READ_LARGE
             widen(self.end.number)
         return True
 

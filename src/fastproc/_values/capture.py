@@ -15,6 +15,7 @@ from fastproc.errors import ProcessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any, NamedTuple
 
     class Event(NamedTuple):
@@ -151,6 +152,25 @@ class LineSplitter:
         piece: Any = data if self._decoder is None else self._decoder.decode(data)
         return self._split(piece)
 
+    def batch(self, data: bytes) -> Iterator[Any]:
+        """Do feed() at less cost: the lines are made one by one, as they are asked for, where that is possible."""
+        if not self._keep or self._longest is not None or self._end not in ("\n", b"\n"):
+            return iter(self.feed(data))
+        piece: Any = data if self._decoder is None else self._decoder.decode(data)
+        size = piece.rfind(self._end) + 1
+        if not size:
+            if piece:
+                self._add(piece)
+            return iter(())
+        whole = piece[:size]
+        if self._carry:
+            whole = self._join((*self._carry, whole))
+            self._carry = []
+            self._size = 0
+        if size < len(piece):
+            self._add(piece[size:])
+        return BytesIO(whole) if isinstance(whole, bytes) else StringIO(whole, "\n")
+
     def finish(self) -> list[Any]:
         """Give what is left at the end of the stream: a last line without its end.
 
@@ -173,20 +193,14 @@ class LineSplitter:
             if piece:
                 self._add(piece)
             return self._checked([]) if self._longest is not None else []
-        if self._carry:
-            # Only the line that was begun is joined.
-            stop = piece.index(end)
-            if self._longest is None:
-                self._carry.append(piece[:stop])
-                first = self._join(self._carry)
-                self._carry = []
-                self._size = 0
-                piece = piece[stop + 1 :]
-                lines = self._lines(piece)
-                lines.insert(0, first + end if self._keep else first)
-                return lines
         if self._longest is None:
-            return self._lines(piece)
+            begun, self._carry = self._carry, []
+            self._size = 0
+            lines = self._lines(piece)
+            if begun:
+                # Only the line that was begun is joined.
+                lines[0] = self._join((*begun, lines[0]))
+            return lines
         # With a limit the carry is never longer than it.
         self._carry.append(piece)
         piece = self._join(self._carry)
