@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 STREAMS = ("stdin", "stdout", "stderr")
 
 READ_LARGE = 2 * READ_SIZE
-"""Bytes of a read once a pipe was full. Lines made of more at once have left the processor's cache when they are used."""
+"""Bytes of a read once a pipe was full. Lines made of more at once have left the processor's cache when they are used
+(5,000,000 of `seq`: 0.27 s by 256 KiB, 0.20 s by 128 KiB)."""
 
 LOOK_EVERY = 0.02
 """Seconds between two looks at a child that has no pidfd."""
