@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from fastproc._values.capture import Event as Event
     from fastproc._values.capture import LineTooLong as LineTooLong
     from fastproc._values.capture import OutputTooLarge as OutputTooLarge
+    from fastproc._values.expect import EndOfOutput as EndOfOutput
+    from fastproc._values.expect import Expected as Expected
+    from fastproc._values.pty import Pty as Pty
     from fastproc.errors import ExitError as ExitError
     from fastproc.errors import TimeoutExpired as TimeoutExpired
     from fastproc.waiting import as_completed as as_completed
@@ -46,13 +49,16 @@ __all__ = [
     "Append",
     "CaptureLimit",
     "Command",
+    "EndOfOutput",
     "Event",
     "ExitError",
     "ExitStatusUnknown",
+    "Expected",
     "LineTooLong",
     "OutputTooLarge",
     "Process",
     "ProcessError",
+    "Pty",
     "Result",
     "SpawnError",
     "TimeoutExpired",
@@ -76,6 +82,9 @@ _LATER = {
     "LineTooLong": "fastproc._values.capture",
     "CaptureLimit": "fastproc._values.capture",
     "OutputTooLarge": "fastproc._values.capture",
+    "EndOfOutput": "fastproc._values.expect",
+    "Expected": "fastproc._values.expect",
+    "Pty": "fastproc._values.pty",
     "install": "fastproc._install",
     "uninstall": "fastproc._install",
     "ExitError": "fastproc.errors",

@@ -53,6 +53,7 @@ def test_plain_command():
         "parent": PARENT,
         "searched": b"/bin:/usr/bin",
         "settled": settle(command),
+        "terminal": None,
         "words": ("ls", "-l"),
     }
 

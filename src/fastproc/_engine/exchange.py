@@ -8,6 +8,7 @@ Invariant: whatever happens, after `finish` nothing of the exchange is left with
 from __future__ import annotations
 
 import os
+from errno import EIO
 from time import monotonic, monotonic_ns
 
 from fastproc import errors
@@ -83,6 +84,7 @@ class Exchange:
         "_pause",
         "_reactor",
         "_sizes",
+        "_source",
         "_timers",
         "captures",
         "deadline",
@@ -114,6 +116,7 @@ class Exchange:
         self.state = lifecycle.RUNNING
         self.flags = 0
         self._reactor = reactor
+        self._source = source
         self._feeder = Feeder(source)
         self.deadline = deadline
         self.started_ns = self.ended_ns = 0
@@ -148,6 +151,8 @@ class Exchange:
         """Begin, once the child exists."""
         ends = self.process.ends
         if not ends[STDIN].closed:
+            if ends.terminal is not None and ends.terminal.on_stdin:
+                self._feeder = Feeder(ends.terminal.input(self._source))
             self._watch(STDIN, WRITE, self._on_stdin)
         for stream, callback in ((STDOUT, self._on_stdout), (STDERR, self._on_stderr)):
             if not ends[stream].closed:
@@ -251,6 +256,11 @@ class Exchange:
             data = os.read(fd, PIPE_LARGE if large else READ_SIZE)
         except BlockingIOError:
             return
+        except OSError as error:
+            # What a terminal says instead of an end of file (HAZARDS E16); nothing that was written is lost by then.
+            if error.errno != EIO:
+                raise
+            data = b""
         if not data:
             if capture is not None:
                 capture.finish()

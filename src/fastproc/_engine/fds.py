@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from io import BufferedReader, BufferedWriter
 
+    from fastproc._engine.terminal import Terminal
+
 FIRST_FREE_FD = 3
 """Numbers below belong to stdin, stdout and stderr, even where the host has closed them (HAZARDS C8)."""
 
@@ -127,12 +129,17 @@ class OwnedFd:
 
 
 class PipeEnds:
-    """The parent's ends of a child's stdin, stdout and stderr; each may be missing."""
+    """The parent's ends of a child's stdin, stdout and stderr; each may be missing.
 
-    __slots__ = ("_ends",)
+    Attributes:
+        terminal: the one of which they are, where the child has one of ours; closed with them.
+    """
+
+    __slots__ = ("_ends", "terminal")
 
     def __init__(self) -> None:
         self._ends = (OwnedFd(), OwnedFd(), OwnedFd())
+        self.terminal: Terminal | None = None
 
     def __getitem__(self, stream: int) -> OwnedFd:
         return self._ends[stream]
@@ -140,7 +147,8 @@ class PipeEnds:
     def adopt(self, stdin: int, stdout: int, stderr: int) -> None:
         """Become the owner of the ends; -1 where the stream has no pipe. Harmless when repeated at once."""
         for end, fd in zip(self._ends, (stdin, stdout, stderr), strict=True):
-            end.adopt(fd)
+            if fd >= 0:
+                end.adopt(fd)
 
     def file(self, stream: int, buffering: int = -1) -> BufferedReader | BufferedWriter | None:
         """Turn one end into a blocking file that owns it, buffered as open() has it; None where there is no pipe.
@@ -166,3 +174,5 @@ class PipeEnds:
             except OSError:
                 # Pipes have nothing to write back; the number is gone whatever close(2) said.
                 pass
+        if self.terminal is not None:
+            self.terminal.close()

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import os
 from _signal import SIG_BLOCK, SIG_DFL, SIG_SETMASK, SIGPIPE, getsignal, pthread_sigmask  # type: ignore[import-not-found]
+from errno import EIO, EPIPE
 from time import monotonic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from fastproc._engine.fds import OwnedFd
 
 FEED_SIZE = 1 << 20
 """Bytes fed at one go, so that a child which reads faster than we write cannot keep the reactor to itself."""
@@ -71,6 +74,11 @@ class Feeder:
                 done = write_quietly(fd, self._chunk)
             except BlockingIOError:
                 return False
+            except OSError as error:
+                if error.errno == EIO:
+                    # A terminal that nobody has open any more (HAZARDS E16).
+                    raise BrokenPipeError(EPIPE, os.strerror(EPIPE)) from error
+                raise
             self._chunk = self._chunk[done:]
             room -= done
         return False
@@ -93,6 +101,34 @@ class Feeder:
             self._items = None
         self.failed = False
         return self._items is not None
+
+
+class Input:
+    """What goes into the child's stdin.
+
+    Attributes:
+        done: whether all is written, or nobody reads it.
+        failed: whether the source raised.
+    """
+
+    __slots__ = ("_feeder", "closes", "done", "end", "failed")
+
+    def __init__(self, end: OwnedFd, source: bytes | Iterable[bytes], closes: bool) -> None:
+        self.end = end
+        self.closes = closes
+        self.done = False
+        self.failed = False
+        self._feeder = Feeder(source)
+
+    def write(self, _ready: int = 0) -> None:
+        """Write what the pipe takes now."""
+        self.failed = True
+        try:
+            self.done = self._feeder.write(self.end.number)
+        except BrokenPipeError:
+            # A reader that has gone is no error: the child's status tells (HAZARDS E4).
+            self.done = True
+        self.failed = False
 
 
 def write_quietly(fd: int, data: memoryview) -> int:

@@ -116,6 +116,8 @@ class Process(Readable):
         """
         orphans.reap()
         try:
+            if plan.terminal is not None:
+                plan.terminal.attach(self._ends)
             _native.spawn(plan, self._child)
             self._adopt()
         except BaseException:

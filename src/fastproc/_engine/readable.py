@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
     from fastproc._engine.fds import PipeEnds
     from fastproc._engine.process import Process
-    from fastproc._engine.stream import Streams
+    from fastproc._engine.stream import Pause, Streams
+    from fastproc._engine.terminal import Terminal
+    from fastproc._values.expect import Expected, Pattern
+
+
+_NAMES = ("stdin", "stdout", "stderr")
 
 
 class Streaming:
@@ -236,9 +241,18 @@ class Readable(Streaming):
         """The non-blocking pipe ends that are not yet files, for those who feed and read by a reactor."""
         return self._ends
 
+    @property
+    def terminal(self) -> Terminal | None:
+        """The pseudo-terminal that the child was started on (`pty`), with its size and settings; else None."""
+        return self._ends.terminal
+
     def _file(self, stream: int) -> BufferedReader | BufferedWriter | None:
         file = self._files.get(stream)
         if file is None:
+            terminal = self._ends.terminal
+            if terminal is not None and (stream == 1 or (stream == 0 and terminal.on_stdin)):
+                # One open file for both directions, whose end is an error: no file of Python's can be made of that.
+                raise ValueError(f"{_NAMES[stream]}: is a terminal; use write(), lines(), readline(), expect()")
             if self._streams is not None:
                 self._streams.check_free(stream)
             file = self._ends.file(stream)
@@ -260,20 +274,126 @@ class Readable(Streaming):
                 # What was still buffered for a child that has gone (EPIPE); it was closed before.
                 pass
 
-    def write(self, data: bytes) -> None:
+    # -- a conversation
+
+    def write(self, data: bytes, timeout: float | None = None) -> None:
         """Write bytes to stdin, all of them, keeping what comes on the outputs meanwhile.
 
         That the child has gone is no error: its status tells.
 
         Raises:
-            ValueError: stdin is no pipe, is closed, in use as a file, or being fed already.
+            TimeoutExpired: the child does not take all of it in `timeout` seconds; the rest is dropped.
+            ValueError: stdin is no pipe or terminal, is closed, in use as a file, or being fed already; or a line is
+                longer than a terminal takes.
         """
         streams, process = self._begin(None, None)
-        for pause in streams.writing(process, bytes(data)):
-            streams.wait(process, pause)
+        self._finish(streams.writing(process, self.typed(bytes(data)), timeout))
+
+    def typed(self, data: bytes) -> bytes:
+        """Return what is about to be written, after a look whether the terminal, if there is one, can take it.
+
+        Raises:
+            ValueError: a line is too long.
+        """
+        terminal = self._ends.terminal
+        if terminal is not None and terminal.on_stdin:
+            terminal.check(data)
+        return data
+
+    def expect(
+        self,
+        pattern: Pattern | list[Pattern] | tuple[Pattern, ...],
+        timeout: float | None = None,
+        *,
+        stream: str = "stdout",
+    ) -> Expected:
+        r"""Wait until a pattern, or one of several, is found in an output; take everything up to its end.
+
+        The match that begins first counts, then the pattern that was given first. A regular expression matches what has
+        come when it matches at all: `\d+` may find the first half of a number, `\d+\n` not.
+
+        Args:
+            pattern: bytes; str, taken as UTF-8; a compiled regular expression of either; EOFError for the end of the
+                output; or a list of them.
+            timeout: seconds; None for any.
+            stream: "stdout" or "stderr".
+
+        Returns:
+            The index of the pattern, the bytes before it, its own bytes, and the re.Match of a regular expression.
+
+        Raises:
+            TimeoutExpired: nothing was found in time; `output` has what came. It is not taken: all can go on.
+            EndOfOutput: the output has ended, and EOFError was not expected. What came can still be read.
+            TypeError, ValueError: the pattern, or the stream, is not possible.
+        """
+        from fastproc._engine import expecting
+        from fastproc._values.expect import Search
+
+        search = Search(pattern)
+        streams, process = self._begin(None, stream)
+        found: Expected = self._finish(expecting.expect(process, streams, streams.output(stream), search, timeout))
+        return found
+
+    def readline(self, timeout: float | None = None, *, stream: str = "stdout") -> bytes:
+        """Wait for one line of an output and return it with its end; b"" when the output has ended.
+
+        A terminal ends its lines with a return and a newline.
+
+        Raises:
+            TimeoutExpired: it did not come whole in `timeout` seconds; `output` has what came, which is not taken.
+            ValueError: the stream is not possible.
+        """
+        from fastproc._engine import expecting
+
+        streams, process = self._begin(None, stream)
+        found: bytes = self._finish(expecting.readline(process, streams, streams.output(stream), timeout))
+        return found
+
+    def read(self, size: int = -1, timeout: float | None = None, *, stream: str = "stdout") -> bytes:
+        """Wait for `size` bytes of an output, or for all up to its end, and return them.
+
+        Fewer only at the end. What comes as it comes: chunks().
+
+        Raises:
+            TimeoutExpired: they did not come in `timeout` seconds; `output` has what came, which is not taken.
+            ValueError: the stream is not possible.
+        """
+        from fastproc._engine import expecting
+
+        streams, process = self._begin(None, stream)
+        found: bytes = self._finish(expecting.read(process, streams, streams.output(stream), size, timeout))
+        return found
+
+    def send_key(self, name: str) -> None:
+        """Type a special key of the terminal: "intr" (Ctrl-C), "eof" (Ctrl-D), "quit", "susp" and others of termios(3).
+
+        It does what the terminal is set to do: "intr" sends SIGINT to the foreground group, unless the program has
+        switched that off and reads the key itself.
+
+        Raises:
+            ValueError: the child has no terminal of ours for its stdin, or that has no such key at the moment.
+        """
+        self.write(self.key(name))
+
+    def key(self, name: str) -> bytes:
+        """Return what a special key of the terminal sends now.
+
+        Raises:
+            ValueError: as send_key().
+        """
+        terminal = self._ends.terminal
+        if terminal is None or not terminal.on_stdin:
+            raise ValueError("name: the child's stdin is no terminal of ours; start with pty=True")
+        return terminal.key(name)
 
     def close_stdin(self) -> None:
-        """Let the child see the end of its input. Harmless when repeated."""
+        """Let the child see the end of its input. Harmless when repeated.
+
+        A terminal that is not raw is sent its end-of-file character; one that is has no end of input.
+        """
+        terminal = self._ends.terminal
+        if terminal is not None and terminal.on_stdin and not self._ends[0].closed and terminal.canonical:
+            self.send_key("eof")
         if self._streams is not None:
             self._streams.end_input()
         self._ends[0].close()
@@ -283,6 +403,19 @@ class Readable(Streaming):
 
     def _process(self) -> Readable:
         return self
+
+    def _finish(self, steps: Iterator[Pause]) -> Any:
+        """Do the steps in this thread, and return what they return."""
+        process: Any = self
+        try:
+            while True:
+                pause = next(steps)
+                process._streams.wait(process, pause)
+        except StopIteration as done:
+            return done.value
+        finally:
+            # Whatever ended the wait: what the steps hold is given back now, not when they are freed.
+            steps.close()  # type: ignore[attr-defined]
 
     def _iterate(self, process: Process, steps: Iterator[Any], batches: bool = False) -> Iterator[Any]:
         from fastproc._engine.steps import drive

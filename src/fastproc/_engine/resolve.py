@@ -20,6 +20,7 @@ from fastproc._values.redirect import MEMFD, Append
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fastproc._engine.terminal import Terminal
     from fastproc._values.command import Command
     from fastproc._values.kinds import HasFileno, Stream
     from fastproc._values.plan import Plan
@@ -69,6 +70,10 @@ class Opened:
             self._fds.remove(owned)
             raise
         return owned.lift()
+
+    def own(self, fd: OwnedFd) -> None:
+        """Close this one too."""
+        self._fds.append(fd)
 
     def make_memory(self, stream: int) -> int:
         """Make a file in memory for an output (memfd_create(2)); it can be sealed.
@@ -152,14 +157,20 @@ def resolve(command: Command, opened: Opened, deadline: float | None = None) -> 
     if isinstance(settled.cgroup, str):
         cgroup = _open_directory(command, opened, "cgroup", settled.cgroup)
     stdio = settled.stdio
+    terminal = None if settled.pty is None else _open_terminal(command, opened)
     if stdio is None:
-        first, out, err = settled.streams
+        first, out, err = (
+            terminal.slave.number if terminal is not None and settled.on_terminal[index] else stream
+            for index, stream in enumerate(settled.streams)
+        )
         stdio = (
             _open_stream(command, opened, 0, first, deadline),
             _open_stream(command, opened, 1, out, deadline),
             _open_stream(command, opened, 2, err, deadline),
         )
-    return lower(command, environment(), stdio, fds, cwd, cgroup)
+    plan = lower(command, environment(), stdio, fds, cwd, cgroup)
+    plan.terminal = terminal
+    return plan
 
 
 def _fileno(option: str, source: object) -> int:
@@ -182,6 +193,19 @@ def _open_directory(command: Command, opened: Opened, stage: str, path: str) -> 
         return opened.open(path, DIRECTORY_FLAGS, 0)
     except OSError as error:
         raise _failed(command, error, stage, path) from error
+
+
+def _open_terminal(command: Command, opened: Opened) -> Terminal:
+    from fastproc._engine.terminal import PTMX, Terminal
+
+    settled = settle(command)
+    assert settled.pty is not None
+    try:
+        terminal = Terminal(settled.pty, settled.on_terminal[0])
+    except OSError as error:
+        raise _failed(command, error, "redirect", PTMX) from error
+    opened.own(terminal.slave)
+    return terminal
 
 
 def _open_stream(command: Command, opened: Opened, index: int, stream: Stream, deadline: float | None) -> int:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from errno import EIO
 from operator import length_hint
 from time import monotonic
 
 from fastproc import errors
 from fastproc._engine.exchange import NOT_HELD, READ_SIZE, widen
-from fastproc._engine.feeder import Feeder
+from fastproc._engine.feeder import Input
 from fastproc._engine.reactor import LONGEST_WAIT, READ, WRITE, Reactor, instant
 from fastproc._values.capture import UNIVERSAL
 
@@ -77,6 +78,11 @@ class Output:
             data = os.read(self.end.number, room)
         except BlockingIOError:
             return False
+        except OSError as error:
+            # What a terminal says instead of an end of file (HAZARDS E16); nothing that was written is lost by then.
+            if error.errno != EIO:
+                raise
+            data = b""
         if not data:
             self.ended = True
             return True
@@ -141,34 +147,6 @@ class Lines:
             rest = b"".join(self.batch if keep_ends else (line + self.end for line in self.batch))
             return rest + (b"" if self.finished else b"".join(self.splitter.finish()))
         return b"" if self.finished and not length_hint(self.batch) else None
-
-
-class Input:
-    """What goes into the child's stdin.
-
-    Attributes:
-        done: whether all is written, or nobody reads it.
-        failed: whether the source raised.
-    """
-
-    __slots__ = ("_feeder", "closes", "done", "end", "failed")
-
-    def __init__(self, end: OwnedFd, source: bytes | Iterable[bytes], closes: bool) -> None:
-        self.end = end
-        self.closes = closes
-        self.done = False
-        self.failed = False
-        self._feeder = Feeder(source)
-
-    def write(self, _ready: int = 0) -> None:
-        """Write what the pipe takes now."""
-        self.failed = True
-        try:
-            self.done = self._feeder.write(self.end.number)
-        except BrokenPipeError:
-            # A reader that has gone is no error: the child's status tells (HAZARDS E4).
-            self.done = True
-        self.failed = False
 
 
 class Exit:
@@ -261,8 +239,13 @@ class Streams:
         if name in self.outputs or (number == 0 and self._input is not None):
             raise ValueError(f"{name}: is in use by lines(), chunks() or events()")
 
-    def writing(self, process: Process, data: bytes) -> Iterator[Pause]:
-        """Write all of the data in steps, keeping what comes on the outputs meanwhile."""
+    def writing(self, process: Process, data: bytes, timeout: float | None = None) -> Iterator[Pause]:
+        """Write all of the data in steps, keeping what comes on the outputs meanwhile.
+
+        Raises:
+            TimeoutExpired: it was not taken in `timeout` seconds; the rest is dropped.
+        """
+        deadline = instant("timeout", timeout)
         self.feed(process, data, closes=False)
         fed = self._input
         assert fed is not None
@@ -271,7 +254,11 @@ class Streams:
         finally:
             self._sweep(process)
         while self._input is fed:
-            yield self._pause(None)
+            if deadline is not None and monotonic() >= deadline:
+                self.end_input()
+                assert timeout is not None
+                raise errors.timeout_expired(process.argv, timeout)
+            yield self._pause(deadline)
 
     def waiting(
         self, process: Process, wanted: list[Output], idle_timeout: float | None, drain_timeout: float | None

@@ -136,6 +136,8 @@ def spawn(plan: Any, child: Child) -> None:
         SpawnError: nothing is left of it.
     """
     native, pairs = prepare(plan.settled, plan.fds)
+    if plan.terminal is not None:
+        native = _attr.make({**plan.settled.attr, "ctty_fd": plan.terminal.slave.number})
     first, out, err = plan.stdio
     audit("subprocess.Popen", *plan.audited)
     r = lib.fp_spawn(

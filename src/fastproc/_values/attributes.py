@@ -169,6 +169,9 @@ def attr_spec(values: Mapping[str, Any]) -> dict[str, Any] | None:
     """
     spec: dict[str, Any] = {name: values[name] for name in _SAME if name in values}
     spec.update((name, True) for name in _FLAGS if name in values)
+    if "pty" in values:
+        # Its ctty_fd is another one for each spawn.
+        spec["setsid"] = True
     if "ctty" in values:
         spec["ctty_fd"] = values["ctty"]
     if "close_fds" in values:

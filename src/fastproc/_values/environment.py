@@ -89,3 +89,30 @@ def candidates(program: bytes, path: bytes | None) -> list[bytes]:
     if b"/" in program:
         return [program]
     return [prefix + program for prefix in prefixes(DEFAULT_PATH if path is None else path)[:-1]]
+
+
+def check_strings(words: tuple[str, ...], argv: bytes, env: Environment) -> None:
+    """Find a string that execve(2) refuses with E2BIG whatever the total is (HAZARDS F7), and say which.
+
+    Raises:
+        SpawnError: it.
+    """
+    from resource import getpagesize
+
+    limit = 32 * getpagesize()
+    for index, item in enumerate(argv.split(b"\0")):
+        if len(item) >= limit:
+            raise _too_big(words, index, f"argument {index} has {len(item)} bytes", limit)
+    for index, (name, value) in enumerate(env.variables.items()):
+        size = len(name) + 1 + len(value)
+        if size >= limit:
+            raise _too_big(words, index, f"environment variable {name!r} has {size} bytes with its name", limit)
+
+
+def _too_big(words: tuple[str, ...], index: int, what: str, limit: int) -> Exception:
+    from errno import E2BIG
+
+    from fastproc.errors import spawn_error
+
+    reason = f"{what}, the limit is {limit - 1} (execve(2)); use a file or standard input"
+    return spawn_error(E2BIG, "vectors", index, argv=words, extra=reason)

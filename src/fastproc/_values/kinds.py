@@ -7,6 +7,7 @@ from os import PathLike
 from typing import Protocol, TypedDict
 
 from fastproc._values.capture import CaptureLimit
+from fastproc._values.pty import Pty
 from fastproc._values.redirect import Append, Special
 
 
@@ -64,6 +65,7 @@ class OptionsDict(TypedDict, total=False):
     timer_slack_ns: int | None
     cgroup: Path | int | None
     pipe_size: int | None
+    pty: bool | tuple[int, int] | Pty | None
     check: bool
     ok_codes: Iterable[int] | int
     capture: bool

@@ -54,6 +54,7 @@ DEFAULTS: dict[str, object] = {
     "timer_slack_ns": None,
     "cgroup": None,
     "pipe_size": None,
+    "pty": None,
     # of the run
     "check": True,
     "ok_codes": (0,),
@@ -174,6 +175,10 @@ def check_together(values: Mapping[str, Any]) -> None:
         raise ValueError("input: cannot be used with stdin, which is given too")
     if values.get("stdout") is STDERR and values.get("stderr") is STDOUT:
         raise ValueError("stderr: stdout goes to stderr and stderr to stdout")
+    if "pty" in values:
+        from fastproc._values.pty import check_pty_together
+
+        check_pty_together(values)
     if not EXCHANGED.isdisjoint(values):
         _check_captured(values)
     if "ctty" in values and "setsid" not in values:
@@ -195,7 +200,8 @@ def check_together(values: Mapping[str, Any]) -> None:
 def _check_captured(values: Mapping[str, Any]) -> None:
     """Refuse options about captured outputs without any."""
     captured = {
-        name: values.get(name) is PIPE or ("capture" in values and values.get(name) is None)
+        name: values.get(name) is PIPE
+        or (values.get(name) is None and ("capture" in values or ("pty" in values and name == "stdout")))
         for name in ("stdout", "stderr")
     }
     for name in sorted(EXCHANGED.intersection(values)):
@@ -342,6 +348,12 @@ def _check_callable(name: str, value: object) -> object:
     raise TypeError(f"{name}: must be callable, not {type(value).__name__}")
 
 
+def _check_pty(name: str, value: object) -> object:
+    from fastproc._values.pty import check_pty
+
+    return check_pty(name, value)
+
+
 def _check_text_or_none(name: str, value: object) -> str | None:
     return None if value is None else check_text(name, value)
 
@@ -417,6 +429,7 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "fds": _check_fds,
     "pass_fds": _check_pass_fds,
     "close_fds": check_bool,
+    "pty": _check_pty,
     "check": check_bool,
     "ok_codes": _check_ok_codes,
     "capture": check_bool,

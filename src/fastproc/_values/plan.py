@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from os import fsencode
 
-from fastproc._values.environment import DEFAULT_PATH, Environment, encoded, prefixes
+from fastproc._values.environment import DEFAULT_PATH, Environment, check_strings, encoded, prefixes
 from fastproc._values.options import EXCHANGED, RUN_LEVEL, fd_pairs
-from fastproc._values.redirect import DEVNULL, INHERIT, MEMFD, PIPE, STDERR, STDOUT, Special
+from fastproc._values.redirect import DEVNULL, INHERIT, MEMFD, PIPE, STDERR, STDOUT, Special, on_terminal, streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastproc._values.command import Command
     from fastproc._values.kinds import Stream
     from fastproc._values.options import Options
+    from fastproc._values.pty import Pty
 
     Stdio = tuple[int, int, int]
     FdPairs = tuple[tuple[int, int], ...]
@@ -61,6 +62,7 @@ class Settled:
         timeout_ns, grace_ns, drain_ns: nanoseconds, -1 for none.
         idle_timeout: as the option.
         limits: stdout_limit and stderr_limit; on_line, tee: as the options.
+        pty: as the option; on_terminal: which of the streams are this terminal.
         native: free for the caller's prepared struct of attr.
         request: free for the caller's prepared request of a plain run.
     """
@@ -88,7 +90,9 @@ class Settled:
         "needs_io",
         "ok_codes",
         "on_line",
+        "on_terminal",
         "plain",
+        "pty",
         "request",
         "same_environment",
         "stdio",
@@ -118,7 +122,9 @@ class Settled:
     needs_io: bool
     ok_codes: tuple[int, ...]
     on_line: Callable[[str, bytes], object] | None
+    on_terminal: tuple[bool, bool, bool]
     plain: bool
+    pty: Pty | None
     request: object
     same_environment: bool
     stdio: Stdio | None
@@ -135,8 +141,10 @@ class Settled:
         self.native = None
         self.request = None
         self.streams = streams(values)
+        self.pty = values.get("pty")
+        self.on_terminal = on_terminal(values)
         numbers = tuple(stdio_number(item) for item in self.streams)
-        self.stdio = None if None in numbers else numbers  # type: ignore[assignment]
+        self.stdio = None if None in numbers or self.pty is not None else numbers  # type: ignore[assignment]
         self.swapped = "swap_outputs" in values and self.streams[1] is not STDERR and self.streams[2] is not STDOUT
         self.fd_sources = fd_pairs(values)
         all_ints = all(isinstance(source, int) for _, source in self.fd_sources)
@@ -170,6 +178,7 @@ class Settled:
         self.exchanged = (
             not EXCHANGED.isdisjoint(values)
             or MEMFD in self.streams
+            or self.pty is not None
             or (self.input is not None and type(self.input) is not bytes)
         )
         self.plain = (
@@ -212,6 +221,7 @@ class Plan:
         cwd, cgroup: directory descriptors or -1.
         settled: what the options mean, also for the run.
         searched: the PATH that was searched, or None when the program has a slash.
+        terminal: what the engine opened for `pty`, or None; its `slave` is the child's end.
         words: the command's arguments as text, for messages. Not the command itself: it keeps its plan, and a cycle of
             the two would leave every command of a loop to the garbage collector.
     """
@@ -231,6 +241,7 @@ class Plan:
         "searched",
         "settled",
         "stdio",
+        "terminal",
         "words",
     )
 
@@ -248,6 +259,7 @@ class Plan:
     searched: bytes | None
     settled: Settled
     stdio: Stdio
+    terminal: Any
     words: tuple[str, ...]
 
     @property
@@ -352,6 +364,7 @@ def _make(
     plan.words = words
     plan.settled = settled
     plan.parent = parent
+    plan.terminal = None
     env = parent if settled.same_environment else settled.environment_for(parent)
     plan.env = env.blob
     plan.envc = env.count
@@ -368,7 +381,7 @@ def _make(
     plan.argv = argv
     plan.argc = len(words)
     if len(argv) > STRING_MAX or len(env.blob) > STRING_MAX:
-        _check_strings(command, argv, env)
+        check_strings(words, argv, env)
     plan.attr = settled.attr
     stdio = settled.stdio if stdio is None else stdio
     fds = settled.fds if fds is None else fds
@@ -379,17 +392,6 @@ def _make(
     plan.cwd = settled.cwd_fd if cwd == -1 else cwd
     plan.cgroup = settled.cgroup_fd if cgroup == -1 else cgroup
     return plan
-
-
-def streams(values: Mapping[str, Any]) -> tuple[Stream, Stream, Stream]:
-    """Return stdin, stdout and stderr of normalised options, with `capture` and `input` taken into account."""
-    first: Stream = PIPE if "input" in values else values.get("stdin")
-    out: Stream = values.get("stdout")
-    err: Stream = values.get("stderr")
-    if "capture" in values:
-        out = PIPE if out is INHERIT else out
-        err = PIPE if err is INHERIT else err
-    return first, out, err
 
 
 def stdio_number(stream: Stream) -> int | None:
@@ -424,26 +426,3 @@ def _own_environment(values: Mapping[str, Any]) -> Environment | None:
 
 def _ns(seconds: object) -> int:
     return -1 if seconds is None else int(seconds * 1e9)  # type: ignore[operator]
-
-
-def _check_strings(command: Command, argv: bytes, env: Environment) -> None:
-    """Find a string that execve(2) refuses with E2BIG whatever the total is (HAZARDS F7), and say which."""
-    from resource import getpagesize
-
-    limit = 32 * getpagesize()
-    for index, item in enumerate(argv.split(b"\0")):
-        if len(item) >= limit:
-            raise _too_big(command, index, f"argument {index} has {len(item)} bytes", limit)
-    for index, (name, value) in enumerate(env.variables.items()):
-        size = len(name) + 1 + len(value)
-        if size >= limit:
-            raise _too_big(command, index, f"environment variable {name!r} has {size} bytes with its name", limit)
-
-
-def _too_big(command: Command, index: int, what: str, limit: int) -> Exception:
-    from errno import E2BIG
-
-    from fastproc.errors import spawn_error
-
-    reason = f"{what}, the limit is {limit - 1} (execve(2)); use a file or standard input"
-    return spawn_error(E2BIG, "vectors", index, argv=command.argv, extra=reason)

@@ -9,6 +9,9 @@ from os import PathLike, fsdecode, fspath
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from fastproc._values.kinds import Path, Stream
 
 FD_MAX = 2**31 - 1
@@ -148,3 +151,24 @@ def check_stream(name: str, value: object) -> Stream:
         return value  # type: ignore[return-value]
     kinds = "None, PIPE, DEVNULL, a path, Append, a descriptor number or a file"
     raise TypeError(f"{name}: must be {kinds}, not {type(value).__name__}")
+
+
+def streams(values: Mapping[str, Any]) -> tuple[Stream, Stream, Stream]:
+    """Return stdin, stdout and stderr of normalised options, with `capture` and `input` taken into account."""
+    first: Stream = PIPE if "input" in values else values.get("stdin")
+    out: Stream = values.get("stdout")
+    err: Stream = values.get("stderr")
+    if "pty" in values:
+        # What comes from a terminal is one stream, always read by us.
+        return PIPE if first is INHERIT else first, PIPE, STDOUT if err is INHERIT else err
+    if "capture" in values:
+        out = PIPE if out is INHERIT else out
+        err = PIPE if err is INHERIT else err
+    return first, out, err
+
+
+def on_terminal(values: Mapping[str, Any]) -> tuple[bool, bool, bool]:
+    """Return which of the streams of normalised options are the terminal that `pty` asks for."""
+    if "pty" not in values:
+        return False, False, False
+    return values.get("stdin") is INHERIT, True, values.get("stderr") in (INHERIT, STDOUT)

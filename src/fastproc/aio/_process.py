@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from typing import Any, Unpack
 
     from fastproc._engine.stream import Pause
+    from fastproc._engine.terminal import Terminal
     from fastproc._values.command import Command
+    from fastproc._values.expect import Expected, Pattern
     from fastproc._values.kinds import OptionsDict, Text
     from fastproc._values.status import Usage
     from fastproc.aio._hub import Hub
@@ -224,17 +226,51 @@ class Process(Streaming):
 
     # -- its streams
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes, timeout: float | None = None) -> None:
         """Write bytes to stdin, all of them, keeping what comes on the outputs meanwhile.
 
         That the child has gone is no error: its status tells.
 
         Raises:
-            ValueError: stdin is no pipe, is closed, or being fed already.
+            TimeoutExpired: the child does not take all of it in `timeout` seconds; the rest is dropped.
+            ValueError: stdin is no pipe or terminal, is closed, or being fed already; or a line is longer than a
+                terminal takes.
         """
         streams, child = self._begin(None, None)
-        for pause in streams.writing(child, bytes(data)):
-            await self._pause(pause)
+        await self._finish(streams.writing(child, child.typed(bytes(data)), timeout))
+
+    async def expect(
+        self,
+        pattern: Pattern | list[Pattern] | tuple[Pattern, ...],
+        timeout: float | None = None,
+        *,
+        stream: str = "stdout",
+    ) -> Expected:
+        """Wait until a pattern, or one of several, is found in an output, as the blocking handle's."""
+        from fastproc._engine import expecting
+        from fastproc._values.expect import Search
+
+        search = Search(pattern)
+        streams, child = self._begin(None, stream)
+        found: Expected = await self._finish(expecting.expect(child, streams, streams.output(stream), search, timeout))
+        return found
+
+    async def readline(self, timeout: float | None = None, *, stream: str = "stdout") -> bytes:
+        """Wait for one line of an output and return it with its end, as the blocking handle's."""
+        from fastproc._engine import expecting
+
+        streams, child = self._begin(None, stream)
+        found: bytes = await self._finish(expecting.readline(child, streams, streams.output(stream), timeout))
+        return found
+
+    async def send_key(self, name: str) -> None:
+        """Type a special key of the terminal, as the blocking handle's."""
+        await self.write(self.child.key(name))
+
+    @property
+    def terminal(self) -> Terminal | None:
+        """The pseudo-terminal that the child was started on (`pty`), with its size and settings; else None."""
+        return self.child.terminal
 
     def close_stdin(self) -> None:
         """Let the child see the end of its input. Harmless when repeated."""
@@ -243,6 +279,17 @@ class Process(Streaming):
     async def read(self, stream: str = "stdout") -> bytes:
         """Read an output to its end, and give the bytes of it that were not yet taken."""
         return b"".join([chunk async for chunk in self.chunks(stream)])
+
+    async def _finish(self, steps: Iterator[Pause]) -> Any:
+        """Do the steps, and return what they return."""
+        try:
+            while True:
+                await self._pause(next(steps))
+        except StopIteration as done:
+            return done.value
+        finally:
+            # What a cancelled wait has read is given back now, not when the steps are freed.
+            steps.close()  # type: ignore[attr-defined]
 
     async def _pause(self, pause: Pause) -> None:
         """Wait once for whatever comes on the streams, and do it."""

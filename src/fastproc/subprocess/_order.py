@@ -80,6 +80,7 @@ class Order:
         "stdio",
     )
 
+    terminal = None
     argc: int
     argv: bytes
     audited: tuple[object, ...]
