@@ -16,15 +16,12 @@ from typing import Any
 import pytest
 
 from conftest import ENGINES, MECHANISMS, isolated
-from programs import Programs
+from programs import PIDFD_GET_INFO, SYS_IOCTL, Programs
 
 WAYS = ("own", "ignored", "nocldwait", "thread", "handler", "ptraced")
 DOORS = (*ENGINES, "start")
 ENDS = ("exit 0", "exit 42", "kill -9 $$", "kill -15 $$")
 TRUTH = [0, 42, -9, -15]
-
-PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, 64 bytes), ioctl_pidfd(2)
-SYS_IOCTL = {"x86_64": 16, "aarch64": 29}[os.uname().machine]
 
 
 def _force_engine(door: str) -> None:

@@ -24,7 +24,7 @@ from conftest import isolated, wait_until
 from fastproc import _native
 from fastproc import subprocess as ours
 from fastproc.errors import SpawnError
-from programs import Probed, Programs
+from programs import PIDFD_GET_INFO, SYS_IOCTL, Probed, Programs
 
 RECOVERS = pytest.mark.skipif(not _native.features()["pidfd_info"], reason="the kernel forgets a taken status")
 
@@ -476,21 +476,82 @@ def test_stolen_status_is_the_true_one() -> None:
     assert ignored[1] in (42, -15)
 
 
-def test_status_that_nobody_knows_is_told_by_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """0, as the standard module has it, but not silently."""
-    from fastproc._engine.process import Process
+def _polled(*args: Any, **options: Any) -> int:
+    process = ours.Popen(*args, **options)
+    while (code := process.poll()) is None:
+        time.sleep(0.001)
+    return int(code)
+
+
+def _left(*args: Any, **options: Any) -> int | None:
+    with ours.Popen(*args, **options) as process:
+        pass
+    return process.returncode
+
+
+def _untold(hostile: str, how: str) -> dict[str, list[Any]]:
+    """Every way to a status, where another wait() took it and the kernel does not tell it again (before 6.15)."""
+    import ctypes
+
     from fastproc.errors import ExitStatusUnknown
 
-    def unknown(process: Process) -> int:
-        raise ExitStatusUnknown(process.pid)
+    library = ctypes.CDLL(hostile)
+    assert library.hostile_refuse(SYS_IOCTL, 25, 1, ctypes.c_uint32(PIDFD_GET_INFO)) == 0
+    if how == "ignored":
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    else:
+        assert library.hostile_steal() == 0
+    ways: dict[str, Callable[..., Any]] = {
+        "run": lambda args: ours.run(args, capture_output=True).returncode,
+        "run, text": lambda args: ours.run(args, capture_output=True, text=True).returncode,
+        "run, Popen": lambda args: ours.run(args, stdout=-1, pass_fds=(1,)).returncode,
+        "call": ours.call,
+        "check_call": ours.check_call,
+        "wait": lambda args: ours.Popen(args).wait(),
+        "poll": _polled,
+        "communicate": lambda args: ours.Popen(args, stdout=-1).communicate()[0],
+        "communicate, two": lambda args: ours.Popen(args, stdout=-1, stderr=-1).communicate(timeout=20)[0],
+        "with": _left,
+    }
+    found: dict[str, list[Any]] = {}
+    for name, way in ways.items():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                value = way([SH, "-c", "echo out; sleep 0.01; exit 3"])
+            except ExitStatusUnknown as error:
+                assert (error.argv[:2], error.pid > 1) == ((SH, "-c"), True)
+                value = f"unknown, {error.stdout!r}"
+        # The place is the caller's.
+        told = [(entry.category.__name__, os.path.basename(entry.filename)) for entry in caught]
+        found[name] = [value.decode() if isinstance(value, bytes) else value, told]
+    # Nothing is sent to what has ended, and a time limit is still told as one.
+    process = ours.Popen(["true"])
+    time.sleep(0.05)
+    process.kill()
+    if how == "stolen":
+        assert process.returncode == 255
+        for ask in (process.poll, process.wait, process.communicate):
+            with pytest.raises(ExitStatusUnknown):
+                ask()
+        process.kill()
+    with pytest.raises(standard.TimeoutExpired):
+        ours.run(["sleep", "60"], timeout=0.05, pass_fds=(1,))
+    return found
 
-    with ours.Popen(["true"]) as process:
-        with monkeypatch.context() as patch:
-            patch.setattr(Process, "poll", unknown)
-            with pytest.warns(RuntimeWarning, match="taken to be 0") as caught:
-                assert process.poll() == 0
-        assert len(caught) == 1
-        process._child.wait()
+
+def test_status_that_nobody_tells_is_unknown_and_never_zero(programs: Programs) -> None:
+    """ExitStatusUnknown by each way, with the output; no warning besides, not even that the child still runs."""
+    found = isolated(_untold, programs.hostile, "stolen")
+    captured = {"run", "run, text", "run, Popen", "communicate", "communicate, two"}
+    assert found == {name: [f"unknown, {b'out' + bytes([10]) if name in captured else None!r}", []] for name in found}
+
+
+def test_status_that_the_program_threw_away_is_told_by_a_warning(programs: Programs) -> None:
+    """With SIGCHLD ignored it is 0, as the standard module has it and its tests demand, but not silently."""
+    found = isolated(_untold, programs.hostile, "ignored")
+    warned = [["RuntimeWarning", "test_subprocess.py"]]
+    assert found == {name: ["out\n" if "communicate" in name else 0, warned] for name in found}
 
 
 # -- what the standard library has to do

@@ -21,6 +21,7 @@ from subprocess import (
 )
 from subprocess import list2cmdline as list2cmdline
 
+from fastproc import errors as _errors
 from fastproc._engine import orphans as _orphans
 from fastproc.subprocess import _whole
 from fastproc.subprocess._popen import Popen
@@ -72,7 +73,14 @@ def run(
     Raises:
         CalledProcessError: with check; has the output.
         TimeoutExpired: has what was written until then.
+        fastproc.errors.ExitStatusUnknown: somebody else took the status, and this kernel does not tell it again.
     """
+    if not kwargs and input is None and timeout is None and len(popenargs) == 1 and Popen is _OWN_POPEN:
+        done = _whole.run_plain(popenargs[0], bool(capture_output))
+        if done is not None:
+            if check and done.returncode:
+                raise CalledProcessError(done.returncode, done.args, output=done.stdout, stderr=done.stderr)
+            return done
     if input is not None:
         if kwargs.get("stdin") is not None:
             raise ValueError("stdin and input arguments may not both be used.")
@@ -90,7 +98,10 @@ def run(
                 stdout, stderr = process.communicate(input, timeout=timeout)
             except TimeoutExpired:
                 process.kill()
-                process.wait()
+                try:
+                    process.wait()
+                except _errors.ExitStatusUnknown:
+                    pass
                 raise
             except BaseException:
                 _kill(process)
@@ -165,7 +176,7 @@ def _kill(process: Popen) -> None:
     process.kill()
     try:
         process.wait(timeout=0.25)
-    except TimeoutExpired:
+    except (TimeoutExpired, _errors.ExitStatusUnknown):
         pass
 
 

@@ -17,7 +17,7 @@ from fastproc._engine.resolve import DIRECTORY_FLAGS, Opened, environment
 from fastproc._values.command import ENCODING, ENCODING_ERRORS
 from fastproc._values.environment import Environment
 from fastproc._values.plan import STDIO_INHERIT, STDIO_NULL, STDIO_PIPE, STDIO_STDOUT, search
-from fastproc.errors import SpawnError
+from fastproc.errors import ExitStatusUnknown, SpawnError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -251,6 +251,35 @@ def attributes(
     return found
 
 
+# -- warnings
+
+
+def _warn(message: str, category: type[Warning]) -> None:
+    """Warn at the line that called this package."""
+    import warnings
+
+    here = os.path.dirname(__file__)
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and os.path.dirname(frame.f_code.co_filename) == here:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, level)
+
+
+def unknown(error: ExitStatusUnknown) -> int:
+    """Return 0 for a status that nobody knows because this process ignores SIGCHLD, with a warning; else raise.
+
+    With SIGCHLD ignored the program has told the kernel to throw statuses away (sigaction(2)), and it may rely on the
+    standard module's wait() and poll() coming back, as CPython's tests do. A status that some other part of the program
+    took is never taken to be 0 (HAZARDS D2).
+    """
+    import signal
+
+    if signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN:
+        raise error
+    _warn(f"{error}: SIGCHLD is ignored; taken to be 0, as the standard module does", RuntimeWarning)
+    return 0
+
+
 # -- text
 
 _texts: set[tuple[str, str | None]] = set()
@@ -284,13 +313,7 @@ def is_text(text: Any, universal_newlines: Any, encoding: str | None, errors: st
 def text_encoding() -> str:
     """Return the encoding of text when none is given; warns when Python was asked to (-X warn_default_encoding)."""
     if sys.flags.warn_default_encoding:
-        import warnings
-
-        here = os.path.dirname(__file__)
-        frame, level = sys._getframe(), 1
-        while frame.f_back and os.path.dirname(frame.f_code.co_filename) == here:
-            frame, level = frame.f_back, level + 1
-        warnings.warn("'encoding' argument not specified.", EncodingWarning, level)
+        _warn("'encoding' argument not specified.", EncodingWarning)
     if sys.flags.utf8_mode:
         return "utf-8"
     import locale

@@ -33,6 +33,9 @@ else:
 SIGINT_WAIT = 0.25
 """Seconds that a child gets to end by itself after Ctrl-C, which in a terminal has reached it too."""
 
+UNTOLD = 255
+"""The returncode of a child to which no signal could be sent as it had ended, nobody knows how; asyncio says so too."""
+
 
 class Popen(Base):
     """Execute a child program in a new process: subprocess.Popen, made by fastproc's core.
@@ -40,8 +43,9 @@ class Popen(Base):
     Takes what the standard class takes and has its attributes and methods. What is different:
 
     - wait(timeout) sleeps until the child ends, and does not look every 50 ms.
-    - The status is the true one also when somebody else took it or SIGCHLD is ignored (Linux 6.15); where the kernel
-      does not tell, it is the standard's 0 and a RuntimeWarning.
+    - The status is the true one also when somebody else took it or SIGCHLD is ignored (Linux 6.15). Where the kernel
+      does not tell, wait(), poll() and communicate() raise ExitStatusUnknown, and returncode stays None, or is 255 when
+      a method that sends a signal found out; only with SIGCHLD ignored it is the standard's 0, and a RuntimeWarning.
     - Signals go through a pidfd and cannot reach a stranger.
     - preexec_fn, user, group and extra_groups are handed to the standard library, which then makes the child (they need
       a copy of this process); everything after that is as for other children. So are classes that override the
@@ -57,6 +61,7 @@ class Popen(Base):
     _communication_started = False
     _sigint_wait_secs = SIGINT_WAIT
     _conversation: Conversation | None = None
+    _untold = False
 
     # The order, the names and the defaults are the standard's.
     def __init__(
@@ -191,7 +196,11 @@ class Popen(Base):
             if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
                 self._linger(None)
             elif self._process is not None and not self._process._is_foreign():
-                self.wait()
+                try:
+                    self.wait()
+                except ExitStatusUnknown:
+                    if exc_type is None:
+                        raise
 
     # What a finalizer uses is bound here: the module's names may be gone at the end of the interpreter (HAZARDS I9).
     def __del__(
@@ -203,7 +212,7 @@ class Popen(Base):
         process = self._process
         if process is None or process._owner != _getpid():
             return
-        if self.returncode is None:
+        if self.returncode is None and process.final is None:
             _warn(f"subprocess {self.pid} is still running", ResourceWarning, source=self)
         # What has ended is reaped now; what runs on is the engine's list of orphans' from here.
         if not _finalizing():
@@ -216,7 +225,7 @@ class Popen(Base):
 
     def poll(self) -> int | None:
         """Look whether the child has ended; set and return returncode."""
-        if self.returncode is None:
+        if self.returncode is None or self._untold:
             self._ask(False)
         return self.returncode
 
@@ -240,19 +249,24 @@ class Popen(Base):
             raise standard.SubprocessError("no child was started")
         return process
 
+    @property
+    def _words(self) -> tuple[str, ...]:
+        args = self.args
+        words: Any = [args] if isinstance(args, (str, bytes, os.PathLike)) else args
+        return tuple(map(os.fsdecode, words))
+
     def _ask(self, blocking: bool, deadline: float | None = None) -> None:
         child = self._child
         try:
             code = child._wait(deadline) if blocking else child.poll()
         except ExitStatusUnknown as error:
-            warnings.warn(f"{error}; taken to be 0, as the standard module does", RuntimeWarning, stacklevel=3)
-            code = 0
+            code = _order.unknown(ExitStatusUnknown(error.pid, self._words))
         # Another thread, or asyncio, may have set it meanwhile.
         if self.returncode is None:
             self.returncode = code
 
     def _wait_until(self, deadline: float | None, timeout: float | None) -> int:
-        if self.returncode is None:
+        if self.returncode is None or self._untold:
             self._ask(True, deadline)
             if self.returncode is None:
                 assert timeout is not None
@@ -276,7 +290,12 @@ class Popen(Base):
         Raises:
             OSError: EINVAL, no signal number; EPERM, the child runs as another user.
         """
-        self.poll()
+        try:
+            self.poll()
+        except ExitStatusUnknown:
+            # Nothing to send, nothing to tell here; but returncode must not say "still runs" (CPython's tests). wait()
+            # and poll() go on to raise.
+            self.returncode, self._untold = UNTOLD, True
         if self.returncode is not None:
             return
         if not 0 <= sig <= SIGNAL_MAX:
@@ -336,7 +355,10 @@ class Popen(Base):
         elif self.stderr:
             stderr = self.stderr.read()
             self.stderr.close()
-        self.wait()
+        try:
+            self.wait()
+        except ExitStatusUnknown as error:
+            raise ExitStatusUnknown(error.pid, error.argv, stdout, stderr) from None
         return stdout, stderr
 
     def _exchange(self, input: Any, deadline: float | None, timeout: float | None) -> tuple[Any, Any]:
@@ -350,6 +372,8 @@ class Popen(Base):
             self.wait(timeout=seconds_left(deadline))
         except standard.TimeoutExpired:
             raise self._expired(talk, timeout) from None
+        except ExitStatusUnknown as error:
+            raise ExitStatusUnknown(error.pid, error.argv, talk.output(0), talk.output(1)) from None
         return self._decoded(talk.output(0), self.stdout), self._decoded(talk.output(1), self.stderr)
 
     def _open_conversation(self, input: Any) -> Conversation:

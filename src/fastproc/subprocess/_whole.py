@@ -13,8 +13,10 @@ from fastproc import _native
 from fastproc._engine import orphans
 from fastproc._engine.fds import OwnedFd
 from fastproc._engine.reactor import instant
-from fastproc._engine.resolve import Opened
-from fastproc._values.plan import STDIO_INHERIT, STDIO_PIPE
+from fastproc._engine.resolve import Opened, environment
+from fastproc._native import JOBS_KEPT, SLICE_NS, SUM_COUNT, fp_run, fp_run_resume, jobs, new_job, unpack
+from fastproc._values.command import ENCODING, ENCODING_ERRORS
+from fastproc._values.plan import STDIO_INHERIT, STDIO_PIPE, search
 from fastproc._values.status import PIPES_OPEN, TIMED_OUT
 from fastproc.errors import ExitStatusUnknown
 from fastproc.subprocess import _order
@@ -36,8 +38,77 @@ OPTIONS = frozenset(
 
 _PLAIN = _order.attributes(True, True, False, None, -1, -1)
 _NEVER_NS = 1 << 62
-_CAPTURED = {"stdout": _order.PIPE, "stderr": _order.PIPE}
-_INHERIT_PIPE_PIPE = (STDIO_INHERIT, STDIO_PIPE, STDIO_PIPE)
+_INHERITED = (STDIO_INHERIT, STDIO_INHERIT, STDIO_INHERIT)
+_CAPTURED = (STDIO_INHERIT, STDIO_PIPE, STDIO_PIPE)
+_PLAIN_REQUESTS = _PLAIN.requests
+
+
+def run_plain(args: Any, captured: bool) -> standard.CompletedProcess[Any] | None:
+    """Run a list of str without any option, or with both outputs captured. None: it is not that, nothing was done.
+
+    Raises:
+        OSError: it could not be started.
+    """
+    # One function on purpose, as fastproc.run() is: here Python's code is cold, and each call costs several times what
+    # it does in a loop.
+    kind = type(args)
+    if kind is not list and kind is not tuple:
+        return None
+    try:
+        blob = ("\0".join(args) + "\0").encode(ENCODING, ENCODING_ERRORS)
+    except TypeError:
+        return None
+    if blob.count(0) != len(args) or blob[0] == 0:
+        return None
+    env = environment()
+    if orphans.pending:
+        orphans.reap()
+    if "/" in args[0]:
+        paths = blob
+        npaths = 1
+    else:
+        paths, npaths, _ = search(blob[: blob.index(0) + 1], env, env)
+    stdio = _CAPTURED if captured else _INHERITED
+    request = _PLAIN_REQUESTS.get(stdio) or _make_request(_PLAIN, stdio, b"", -1, -1)
+    audit("subprocess.Popen", args[0], list(args), None, None)
+    try:
+        job = jobs.pop()
+    except IndexError:
+        job = new_job()
+    native, summary, _, out_buffer, err_buffer = job
+    try:
+        # Slice 0: comes back as soon as the program runs. What can be prepared is, meanwhile.
+        r = fp_run(request, paths, npaths, blob, len(args), env.blob, env.count, 0, native)
+        empty = b"" if captured else None
+        done: standard.CompletedProcess[Any] = standard.CompletedProcess(args, 0, empty, empty)
+        if r > 0:
+            r = fp_run_resume(native, SLICE_NS)
+            if r > 0:
+                r = _native.resume(job)
+    except BaseException as error:
+        _abort(job, error)
+        raise
+    if r < 0:
+        raise _failure(_plain_order(args, stdio), -r, job)
+    state, done.returncode, flags, _, broken, _, _, _, out_size, err_size, on_heap = unpack(summary, SUM_COUNT)
+    if flags or broken or on_heap or state != 1:
+        done.returncode, done.stdout, done.stderr, _ = _outcome(_plain_order(args, stdio), job)
+        return done
+    if out_size:
+        done.stdout = out_buffer[:out_size]
+    if err_size:
+        done.stderr = err_buffer[:err_size]
+    if len(jobs) < JOBS_KEPT:
+        jobs.append(job)
+    return done
+
+
+def _plain_order(args: Any, stdio: tuple[int, int, int]) -> _order.Order:
+    order = _order.make_order(args, None, False, None, None, None)
+    order.stdio = stdio
+    order.fds = ()
+    order.settled = _PLAIN
+    return order
 
 
 def run(args: Any, input: Any, timeout: float | None, options: dict[str, Any]) -> tuple[int, Any, Any]:
@@ -47,13 +118,6 @@ def run(args: Any, input: Any, timeout: float | None, options: dict[str, Any]) -
         OSError: it could not be started.
         TimeoutExpired: the child was killed; with what it had written.
     """
-    if options == _CAPTURED and not input and timeout is None:
-        # What most programs ask for, without asking for each of the others (2 % of a run of the smallest program).
-        order = _order.make_order(args, None, False, None, None, None)
-        order.stdio = _INHERIT_PIPE_PIPE
-        order.fds = ()
-        order.settled = _PLAIN
-        return _run(order, b"", -1)[:3]
     take = options.get
     streams = (
         _order.stream(0, take("stdin")),
@@ -121,50 +185,58 @@ def _run(order: _order.Order, data: bytes, timeout_ns: int) -> tuple[int, bytes 
     if not data and timeout_ns < 0 and order.cwd < 0:
         request = order.settled.requests.get(stdio)
     if request is None:
-        request = _make_request(order, data, timeout_ns)
+        request = _make_request(order.settled, stdio, data, timeout_ns, order.cwd)
     audit("subprocess.Popen", *order.audited)
     try:
-        job = _native.jobs.pop()
+        job = jobs.pop()
     except IndexError:
-        job = _native.new_job()
+        job = new_job()
     try:
-        r = _native.fp_run(
-            request,
-            order.paths,
-            order.npaths,
-            order.argv,
-            order.argc,
-            order.env,
-            order.envc,
-            _native.SLICE_NS,
-            job[0],
-        )
+        r = fp_run(request, order.paths, order.npaths, order.argv, order.argc, order.env, order.envc, SLICE_NS, job[0])
         if r > 0:
             r = _native.resume(job)
-    except KeyboardInterrupt:
-        _native.abort(job, SIGINT_WAIT_NS)
-        raise
-    except BaseException:
-        _native.abort(job, 0)
+    except BaseException as error:
+        _abort(job, error)
         raise
     if r < 0:
-        error = _native.spawn_error(order, -r, _native.job_child(job))
-        raise order.failed(error) from error
+        raise _failure(order, -r, job)
     return _outcome(order, job)
 
 
-def _make_request(order: _order.Order, data: bytes, timeout_ns: int) -> Any:
-    settled = order.settled
+def _make_request(
+    settled: _order.Attributes, stdio: tuple[int, int, int], data: bytes, timeout_ns: int, cwd: int
+) -> Any:
     native, _ = _native.prepare(settled, ())
-    request = _native.make_request(native, order.stdio, data, (timeout_ns, 0, -1), order.cwd)
+    request = _native.make_request(native, stdio, data, (timeout_ns, 0, -1), cwd)
     # Descriptors come and go; without one there are few.
-    if not data and timeout_ns < 0 and order.cwd < 0 and max(order.stdio) < 0:
-        settled.requests[order.stdio] = request
+    if not data and timeout_ns < 0 and cwd < 0 and max(stdio) < 0:
+        settled.requests[stdio] = request
     return request
 
 
+def _failure(order: _order.Order, number: int, job: Any) -> Exception:
+    error = _native.spawn_error(order, number, _native.job_child(job))
+    failed = order.failed(error)
+    if failed is not error:
+        failed.__cause__ = error
+    return failed
+
+
+def _abort(job: Any, error: BaseException) -> None:
+    """End an interrupted run."""
+    summary = _native.abort(job, SIGINT_WAIT_NS if isinstance(error, KeyboardInterrupt) else 0)
+    if summary[5] > 0 and summary[0] == _native.WAIT_RUNNING:
+        _let_live(job)
+
+
+def _let_live(job: Any) -> None:
+    """Give up a set-user-ID program, which is out of our reach (kill(2)); a later spawn reaps it when it ends."""
+    child = _native.job_child(job)
+    orphans.adopt((child.pid, OwnedFd(child.pidfd), os.getpid()))
+
+
 def _outcome(order: _order.Order, job: Any) -> tuple[int, bytes | None, bytes | None, bool]:
-    state, code, flags, _, broken, pid, _, _, out_size, err_size, _ = _native.unpack(job[1], _native.SUM_COUNT)
+    state, code, flags, _, broken, pid, _, _, out_size, err_size, _ = unpack(job[1], SUM_COUNT)
     _, out_stream, err_stream = order.stdio
     out = err = None
     if out_stream == STDIO_PIPE:
@@ -172,16 +244,11 @@ def _outcome(order: _order.Order, job: Any) -> tuple[int, bytes | None, bytes | 
     if err_stream == STDIO_PIPE:
         err = _native.output(job, 1, err_size) if err_size else b""
     if broken and state == _native.WAIT_RUNNING:
-        # A set-user-ID program is out of our reach (kill(2)); it is reaped by a later spawn, when it ends.
-        orphans.adopt((pid, OwnedFd(_native.job_child(job).pidfd), os.getpid()))
+        _let_live(job)
         raise OSError(broken, os.strerror(broken))
     _native.give_job(job)
     if broken:
         raise OSError(broken, os.strerror(broken))
     if state == _native.WAIT_UNKNOWN:
-        import warnings
-
-        unknown = ExitStatusUnknown(pid, order.words)
-        warnings.warn(f"{unknown}; taken to be 0, as the standard module does", RuntimeWarning, stacklevel=5)
-        code = 0
+        code = _order.unknown(ExitStatusUnknown(pid, order.words, out, err))
     return code, out, err, bool(flags & (TIMED_OUT | PIPES_OPEN))
