@@ -347,7 +347,7 @@ static FP__BARE long step_no_new_privs(struct fp__context *c)
 }
 
 /* A stop signal that came during the set-up (Ctrl-Z reaches the whole group) would stop this child as soon as the mask opens,
- * before exec, and with it the parent, which waits for the exec. It is taken back here, by ignoring it for a moment, and the
+ * before exec, and with it a parent that waits for the exec. It is taken back here, by ignoring it for a moment, and the
  * parent sends it again when the program runs. */
 static FP__BARE long hold_back_stops(struct fp__context *c, uint64_t mask)
 {
@@ -365,7 +365,7 @@ static FP__BARE long hold_back_stops(struct fp__context *c, uint64_t mask)
 static FP__BARE long step_sigmask(struct fp__context *c)
 {
     uint64_t mask = c->attr->flags & FP_ATTR_KEEP_SIGMASK ? c->parent_mask : c->attr->sigmask;
-    long r = hold_back_stops(c, mask);
+    long r = c->parent_waits ? hold_back_stops(c, mask) : 0;
     return r < 0 ? r : fp__sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
 }
 

@@ -122,35 +122,46 @@ static long clone3_call(struct fp__clone_args *args, size_t size, int (*fn)(void
 #endif
 }
 
-/* The pid, or a negative errno. The exit signal is none: a child that dies before exec raises no SIGCHLD and is not seen by a
- * stranger's waitpid(-1); execve sets it to SIGCHLD (HAZARDS B3). fork_pipe's child may outlive this call, so it has SIGCHLD from
- * the start. *ret_pidfd is -1 where the kernel gives none. */
-long fp__clone(int mechanism, int (*fn)(void *), void *arg, struct fp__stack *stack, bool want_pidfd, int cgroup_fd,
-               int *ret_pidfd)
+/* The pid, or a negative errno. The exit signal is none unless asked for: a child that dies before exec raises no SIGCHLD and is
+ * not seen by a stranger's waitpid(-1); execve sets it to SIGCHLD (HAZARDS B3). fork_pipe's child may outlive this call, so it
+ * has SIGCHLD from the start. *ret_pidfd is -1 where the kernel gives none.
+ *
+ * With `borrows` the caller goes on at once. What CLONE_VFORK would tell by waking it, that the child uses its memory no more,
+ * CLONE_CHILD_CLEARTID says in that word: the kernel clears it and wakes its futex in the same place (mm_release(), at exec and
+ * at death), so no wake-up and no switch back to the parent is spent on the exec. */
+long fp__clone(int mechanism, int (*fn)(void *), void *arg, const struct fp__birth_options *options, int *ret_pidfd)
 {
     *ret_pidfd = -1;
-    uint64_t flags = want_pidfd ? CLONE_PIDFD : 0;
+    uint64_t flags = options->want_pidfd ? CLONE_PIDFD : 0;
     long pid;
     switch (mechanism) {
     case FP_MECHANISM_CLONE3_VM: {
         struct fp__clone_args args = {
-            .flags = flags | CLONE_VM | CLONE_VFORK | FP__CLONE_CLEAR_SIGHAND,
+            .flags = flags | CLONE_VM | FP__CLONE_CLEAR_SIGHAND,
             .pidfd = (uintptr_t)ret_pidfd,
-            .stack = (uintptr_t)stack->base + STACK_GUARD,
+            .exit_signal = (uint64_t)options->exit_signal,
+            .stack = (uintptr_t)options->stack->base + STACK_GUARD,
             .stack_size = STACK_SIZE,
         };
-        if (cgroup_fd >= 0) {
-            args.flags |= FP__CLONE_INTO_CGROUP;
-            args.cgroup = (uint64_t)cgroup_fd;
+        if (options->borrows != NULL) {
+            atomic_store_explicit(options->borrows, 1, memory_order_relaxed);
+            args.flags |= CLONE_CHILD_CLEARTID;
+            args.child_tid = (uintptr_t)options->borrows;
+        } else {
+            args.flags |= CLONE_VFORK;
         }
-        return clone3_call(&args, cgroup_fd >= 0 ? FP__CLONE_ARGS_V2 : FP__CLONE_ARGS_V0, fn, arg);
+        if (options->cgroup_fd >= 0) {
+            args.flags |= FP__CLONE_INTO_CGROUP;
+            args.cgroup = (uint64_t)options->cgroup_fd;
+        }
+        return clone3_call(&args, options->cgroup_fd >= 0 ? FP__CLONE_ARGS_V2 : FP__CLONE_ARGS_V0, fn, arg);
     }
     case FP_MECHANISM_CLONE_VM:
     case FP_MECHANISM_CLONE: {
         int saved = errno;
         if (mechanism == FP_MECHANISM_CLONE_VM)
             flags |= CLONE_VM;
-        pid = clone(fn, stack->top, (int)(flags | CLONE_VFORK), arg, ret_pidfd);
+        pid = clone(fn, options->stack->top, (int)(flags | CLONE_VFORK), arg, ret_pidfd);
         if (pid < 0)
             pid = -errno;
         errno = saved;

@@ -237,6 +237,8 @@ struct fp_job {
     int32_t live;    /* a child or a descriptor is owned by this job */
     int32_t owner;   /* the process that made the child: a forked copy of the job only closes */
     int32_t recheck; /* looks at a pidfd that was readable with nothing to reap (a traced child) */
+    int32_t failure; /* errno of a spawn whose child never executed, else 0 */
+    void *birth;     /* what the child borrows until it has executed; made once, freed by fp_job_close() */
     struct fp_sink sink[2];
 };
 
@@ -271,8 +273,8 @@ struct fp_request {
 };
 
 /* fp_spawn, feed, collect, wait, deadline: the bulk path. slice_ns bounds one call so that the caller can run its signal
- * handlers; 0 returns as soon as the program runs. Returns FP_JOB_DONE, FP_JOB_AGAIN or a negative errno of the spawn. What
- * request points to must stay until the job is done. */
+ * handlers. Returns FP_JOB_DONE, FP_JOB_AGAIN or a negative errno of the spawn, which may also come from fp_run_resume(): the
+ * caller need not wait until the child has executed. What all arguments point to must stay until the job is done. */
 int fp_run(const struct fp_request *request, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
            const char *env, uint32_t envc, int64_t slice_ns, struct fp_job *job);
 int fp_run_resume(struct fp_job *job, int64_t slice_ns);

@@ -160,7 +160,8 @@ struct fp__context {
     int32_t report_fd;  /* fork_pipe; else -1 */
     int32_t gate_fd[2]; /* fork_pipe without CLONE_PIDFD; else -1 */
     int32_t parent_pid;
-    int32_t tty_fd; /* of FOREGROUND: the parent's number */
+    int32_t tty_fd;    /* of FOREGROUND: the parent's number */
+    bool parent_waits; /* it stands still until the exec */
     bool sighand_cleared;
     bool has_close_range;
     uint64_t parent_mask;
@@ -196,8 +197,15 @@ struct fp__stack {
 };
 int fp__stack_take(struct fp__stack *ret_stack);
 void fp__stack_give(struct fp__stack *stack);
-long fp__clone(int mechanism, int (*fn)(void *), void *arg, struct fp__stack *stack, bool want_pidfd, int cgroup_fd,
-               int *ret_pidfd);
+struct fp__birth_options {
+    struct fp__stack *stack;
+    int cgroup_fd;
+    bool want_pidfd;
+    int exit_signal; /* clone3_vm */
+    _Atomic int32_t
+        *borrows; /* clone3_vm: not to wait for the exec; a word that is 0 once the child has left our memory */
+};
+long fp__clone(int mechanism, int (*fn)(void *), void *arg, const struct fp__birth_options *options, int *ret_pidfd);
 struct fp__report *fp__report_map(void);
 void fp__report_unmap(struct fp__report *report);
 
@@ -209,10 +217,53 @@ int fp__mechanism_choose(struct fp_features *ret_features);
 bool fp__mechanism_lost(int mechanism);
 bool fp__may_signal_by_pidfd(void);
 
-/* spawn.c: as fp_spawn(); nonblock is a bit for each standard stream's pipe. */
-int fp__spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
-              const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, const int stdio[3], const int32_t *fds,
-              uint32_t nfds, int nonblock, struct fp_child *child);
+/* spawn.c */
+
+/* One spawn as it was asked for. What it points to must stay until the child has executed. */
+struct fp__order {
+    const struct fp_attr *attr;
+    const char *paths, *argv, *env;
+    const int32_t *fds;
+    uint32_t npaths, argc, envc, nfds;
+    int cwd_fd, cgroup_fd;
+    int stdio[3];
+    int nonblock;  /* a bit for each standard stream's pipe */
+    bool deferred; /* not to wait for the exec where that is possible */
+    bool alone;    /* with deferred: no pidfd where nobody but the caller can reap; SIGCHLD then stays blocked */
+};
+
+/* What a spawn makes and the child borrows, from the first system call until it has executed. */
+#define FP__LOCAL_BYTES 6144
+struct fp__birth {
+    struct fp__context context;
+    struct fp__order order;
+    struct fp__report report;
+    struct fp__stack stack;
+    _Atomic int32_t borrows; /* deferred: the kernel clears it when the child has left our memory, by exec or death */
+    bool pending;            /* deferred: the stack and the vectors are not given back yet */
+    bool undecided;          /* deferred: whether it ever executed was not looked at yet */
+    bool alone;              /* the child has no pidfd, and SIGCHLD, which was not blocked before, is */
+    int child_end[3];
+    int null_fd;
+    int procs_fd;
+    int32_t *keep;
+    void *heap;
+    struct fp__move wanted[3]; /* the standard streams' moves */
+    uint32_t nwanted;
+    char local[FP__LOCAL_BYTES] __attribute__((aligned(16)));
+};
+
+#define FP__DEFERRED 1
+
+/* birth->order is filled. As fp_spawn(); FP__DEFERRED says that the child lives and has perhaps not executed yet: then
+ * fp__birth_over() tells when it has left our memory, and fp__birth_failure(), once it is dead, whether it ever executed. */
+int fp__spawn(struct fp__birth *birth, struct fp_child *child);
+bool fp__birth_over(struct fp__birth *birth);
+void fp__birth_await(struct fp__birth *birth, int64_t timeout_ns);
+int fp__birth_failure(struct fp__birth *birth, int sig, struct fp_child *child);
+#if FP_LINUX
+long fp__pidfd_late(int pid);
+#endif
 
 /* sink.c */
 #define FP__PIPE_LARGE (1 << 20) /* what a pipe that filled once is asked to hold */

@@ -81,12 +81,12 @@ static const struct fp__attempt attempts[TRY_COUNT] = {
 static bool survives(size_t first, size_t n)
 {
     struct fp__attempts some = {attempts + first, n};
-    struct fp__stack none = {NULL, NULL};
+    const struct fp__birth_options plain = {.cgroup_fd = -1};
     int pidfd;
     uint64_t mask = 0;
     if (fp__mask_block(&mask) < 0)
         return true;
-    long pid = fp__clone(FP_MECHANISM_FORK_PIPE, fp__child_attempt, &some, &none, false, -1, &pidfd);
+    long pid = fp__clone(FP_MECHANISM_FORK_PIPE, fp__child_attempt, &some, &plain, &pidfd);
     fp__mask_restore(mask);
     return pid < 0 || fp__reap_before_exec(-1, (int)pid) == 0;
 }
@@ -146,7 +146,8 @@ static long try_mechanism(int mechanism, unsigned harmless, struct fp_features *
         r = fp__mask_block(&mask);
         if (r < 0)
             break;
-        r = fp__clone(mechanism, fp__child_probe, report, &stack, want_pidfd, -1, &pidfd);
+        const struct fp__birth_options options = {.stack = &stack, .cgroup_fd = -1, .want_pidfd = want_pidfd};
+        r = fp__clone(mechanism, fp__child_probe, report, &options, &pidfd);
         fp__mask_restore(mask);
         if (r > 0 || is_shortage(r))
             break;

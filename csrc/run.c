@@ -6,10 +6,22 @@
 
 #include <limits.h>
 #include <poll.h>
+#include <stdlib.h>
+#if FP_LINUX
+#include <sys/wait.h>
+#endif
 
 #define CLOSED_BY_OTHERS_NS (100 * 1000000LL) /* after a deadline, longest wait for the end of file */
 
+/* A child that lives longer than this gets a pidfd, where it had none; a run is interrupted by signals also before. */
+#define LATE_NS (5 * 1000000LL)
+
 #define OUTPUT(job, i) ((job)->child.fd[1 + (i)])
+
+static struct fp__birth *birth_of(const struct fp_job *job)
+{
+    return job->birth;
+}
 
 static void close_end(struct fp_job *job, int slot)
 {
@@ -107,6 +119,22 @@ static bool has_pipes(const struct fp_job *job)
     return job->child.fd[1] >= 0 || job->child.fd[2] >= 0;
 }
 
+/* A child that ended, was not stopped by us and never executed: the spawn has failed, and nothing else has happened. */
+static bool never_executed(struct fp_job *job)
+{
+    struct fp__birth *birth = birth_of(job);
+    if (!birth->undecided)
+        return false;
+    int sig = job->status.returncode < 0 ? -job->status.returncode : 0;
+    int r = fp__birth_failure(birth, sig, &job->child);
+    if (r == 0 || (r == -ECANCELED && ((job->flags & FP_JOB_TIMED_OUT) || job->error != 0)))
+        return false;
+    job->failure = -r;
+    for (int i = 0; i < 3; i++)
+        close_end(job, i);
+    return true;
+}
+
 /* A pidfd can be readable before there is anything to reap, under a tracer: the next look is then put off, a little longer each
  * time, rather than spun on (HAZARDS D6). */
 static void look(struct fp_job *job)
@@ -115,10 +143,13 @@ static void look(struct fp_job *job)
     if (r < 0)
         job->status.state = FP_WAIT_UNKNOWN;
     if (!has_exited(job)) {
-        job->recheck = job->recheck < 5 ? job->recheck + 1 : 5;
+        if (!birth_of(job)->alone)
+            job->recheck = job->recheck < 5 ? job->recheck + 1 : 5;
         return;
     }
     job->ended_ns = fp__now();
+    if (never_executed(job))
+        return;
     close_end(job, 0);
     int64_t drain = job->drain_ns;
     if (job->flags & FP_JOB_TIMED_OUT)
@@ -213,17 +244,79 @@ static int64_t keep_deadlines(struct fp_job *job)
     return -1;
 }
 
+#if FP_LINUX
+/* Whether nobody but this thread can reap a child of this process: then its number is safe while it is unreaped, its status
+ * cannot be stolen, and the pidfd (5 us, of a whole run of 90) can wait until the child has lived a while. */
+extern char __libc_single_threaded __attribute__((weak, visibility("default"))); /* glibc 2.32 */
+
+static bool nobody_else_reaps(void)
+{
+    struct kernel_sigaction {
+        void *handler;
+        unsigned long flags;
+        void *restorer;
+        uint64_t mask;
+    } action;
+    return &__libc_single_threaded != NULL && __libc_single_threaded &&
+           fp__sys4(SYS_rt_sigaction, SIGCHLD, 0, &action, 8) == 0 && action.handler == (void *)SIG_DFL &&
+           !(action.flags & SA_NOCLDWAIT);
+}
+
+/* The end of a child without a pidfd: SIGCHLD, which is blocked. One for another child ends the wait early, as does any other
+ * signal; FP_JOB_AGAIN then. */
+static int wait_for_sigchld(int64_t until)
+{
+    uint64_t set = 1ULL << (SIGCHLD - 1);
+    int64_t left = until - fp__now();
+    struct timespec ts = {left > 0 ? left / FP_NSEC : 0, left > 0 ? left % FP_NSEC : 0};
+    return fp__sys4(SYS_rt_sigtimedwait, &set, NULL, &ts, 8) == -EINTR ? FP_JOB_AGAIN : FP_JOB_DONE;
+}
+
+/* Ends the time without a pidfd. `more`: the child is still waited for, and others may come to reap it. */
+static void end_alone(struct fp_job *job, bool more)
+{
+    struct fp__birth *birth = birth_of(job);
+    if (!birth->alone)
+        return;
+    birth->alone = false;
+    if (more)
+        job->child.pidfd = (int)fp__pidfd_late(job->child.pid);
+    uint64_t set = 1ULL << (SIGCHLD - 1);
+    fp__sys4(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, NULL, 8);
+}
+#else
+static void end_alone(struct fp_job *job, bool more)
+{
+    (void)job;
+    (void)more;
+}
+#endif
+
 /* One wait and what it brought. Returns FP_JOB_AGAIN after a signal. */
 static int turn(struct fp_job *job, int64_t until)
 {
     struct pollfd fds[4];
     nfds_t n = 0;
     int watch = -1;
+    bool alone = birth_of(job)->alone && !has_exited(job);
+    if (alone && fp__now() - job->started_ns >= LATE_NS) {
+        end_alone(job, true);
+        alone = false;
+    }
     for (int i = 0; i < 3; i++) {
         if (job->child.fd[i] >= 0)
             fds[n++] = (struct pollfd){.fd = job->child.fd[i], .events = i == 0 ? POLLOUT : POLLIN};
     }
-    if (!has_exited(job)) {
+    if (alone) {
+        until = earlier(until, job->started_ns + LATE_NS);
+#if FP_LINUX
+        if (n == 0) {
+            int result = wait_for_sigchld(until);
+            look(job);
+            return has_exited(job) ? FP_JOB_DONE : result;
+        }
+#endif
+    } else if (!has_exited(job)) {
         if (job->child.pidfd >= 0 && job->recheck == 0) {
             watch = (int)n;
             fds[n++] = (struct pollfd){.fd = job->child.pidfd, .events = POLLIN};
@@ -249,8 +342,9 @@ static int turn(struct fp_job *job, int64_t until)
         else if (fds[i].fd == OUTPUT(job, 1))
             collect(job, 1, fds[i].revents);
     }
-    if (!has_exited(job) && (watch < 0 || (r > 0 && fds[watch].revents != 0)))
+    if (!has_exited(job) && (alone ? !has_pipes(job) : watch < 0 || (r > 0 && fds[watch].revents != 0)))
         look(job);
+    fp__birth_over(birth_of(job));
     return FP_JOB_DONE;
 }
 
@@ -271,7 +365,8 @@ static void sigpipe_release(uint64_t old, bool was_pending)
     struct timespec zero = {0, 0};
     if (!was_pending)
         fp__sys4(SYS_rt_sigtimedwait, &set, NULL, &zero, 8);
-    fp__mask_restore(old);
+    if (!(old & set))
+        fp__sys4(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, NULL, 8);
 }
 #endif
 
@@ -291,7 +386,21 @@ static void summarise(struct fp_job *job)
     sum[FP_SUM_ON_HEAP] = job->sink[0].heap != NULL || job->sink[1].heap != NULL;
 }
 
-int fp_run_resume(struct fp_job *job, int64_t slice_ns)
+/* The file is still open for writing in another thread's half-made child, most likely (HAZARDS C2): the whole once more, by a
+ * spawn that waits for its exec and tries again for a while. Nothing has been read, and what was fed is fed again. */
+static int spawn_again(struct fp_job *job)
+{
+    struct fp__birth *birth = birth_of(job);
+    if (job->child.pidfd >= 0)
+        fp__close(job->child.pidfd);
+    birth->order.deferred = birth->order.alone = false;
+    job->status.state = FP_WAIT_RUNNING;
+    job->failure = job->recheck = 0;
+    job->input_done = 0;
+    return fp__spawn(birth, &job->child);
+}
+
+static int resume(struct fp_job *job, int64_t slice_ns)
 {
     int64_t slice_end = slice_ns < 0 ? -1 : fp__now() + slice_ns;
     int result = FP_JOB_DONE;
@@ -318,6 +427,27 @@ int fp_run_resume(struct fp_job *job, int64_t slice_ns)
     if (feeding)
         sigpipe_release(old, was_pending);
 #endif
+    end_alone(job, result == FP_JOB_AGAIN);
+    return result;
+}
+
+int fp_run_resume(struct fp_job *job, int64_t slice_ns)
+{
+    int result = resume(job, slice_ns);
+    if (job->failure == ETXTBSY && job->child.stage == FP_STAGE_EXEC) {
+        result = spawn_again(job);
+        if (result < 0)
+            job->failure = -result;
+        else
+            result = resume(job, slice_ns);
+    }
+    if (job->failure != 0) {
+        if (job->child.pidfd >= 0)
+            fp__close(job->child.pidfd);
+        job->child.pid = job->child.pidfd = -1;
+        job->live = 0;
+        return -job->failure;
+    }
     if (result == FP_JOB_DONE) {
         for (int i = 0; i < 3; i++)
             close_end(job, i);
@@ -337,8 +467,16 @@ int fp_run(const struct fp_request *request, const char *paths, uint32_t npaths,
     int saved = errno;
     if (job->live)
         fp_job_close(job);
-    job->status = (struct fp_status){.state = FP_WAIT_RUNNING};
-    job->flags = job->error = job->recheck = 0;
+    if (job->birth == NULL) {
+        job->birth = malloc(sizeof(struct fp__birth));
+        if (job->birth == NULL) {
+            job->child = (struct fp_child){.pid = -1, .pidfd = -1, .fd = {-1, -1, -1}, .stage = FP_STAGE_VECTORS};
+            return -ENOMEM;
+        }
+    }
+    job->status.state = FP_WAIT_RUNNING;
+    job->status.returncode = job->status.core_dumped = 0;
+    job->flags = job->error = job->recheck = job->failure = 0;
     job->sink[0].len = job->sink[1].len = 0;
     job->input = request->input;
     job->input_len = request->input_len;
@@ -351,12 +489,31 @@ int fp_run(const struct fp_request *request, const char *paths, uint32_t npaths,
     job->deadline_ns = timeout < 0 || timeout > INT64_MAX - job->started_ns ? -1 : job->started_ns + timeout;
     job->live = 1;
     job->owner = (int32_t)getpid();
-    int r = fp__spawn(request->attr, paths, npaths, argv, argc, env, envc, request->cwd_fd, request->cgroup_fd,
-                      request->stdio, request->fds, request->nfds, 1, &job->child);
+    struct fp__birth *birth = birth_of(job);
+    birth->order = (struct fp__order){
+        .attr = request->attr,
+        .paths = paths,
+        .argv = argv,
+        .env = env,
+        .fds = request->fds,
+        .npaths = npaths,
+        .argc = argc,
+        .envc = envc,
+        .nfds = request->nfds,
+        .cwd_fd = request->cwd_fd,
+        .cgroup_fd = request->cgroup_fd,
+        .stdio = {request->stdio[0], request->stdio[1], request->stdio[2]},
+        .nonblock = 1,
+        .deferred = true,
+#if FP_LINUX
+        .alone = nobody_else_reaps(),
+#endif
+    };
+    int r = fp__spawn(birth, &job->child);
     if (r < 0)
         job->live = 0;
     else
-        r = slice_ns == 0 ? FP_JOB_AGAIN : fp_run_resume(job, slice_ns);
+        r = fp_run_resume(job, slice_ns);
     errno = saved;
     return r;
 }
@@ -382,6 +539,9 @@ void fp_job_abort(struct fp_job *job, int64_t wait_ns)
                 turn(job, until);
         }
     }
+    struct fp__birth *birth = birth_of(job);
+    if (ours && birth != NULL && birth->pending && !fp__birth_over(birth))
+        job->birth = NULL; /* a killed child that is still held in execve(2) keeps what it borrows */
     if (job->live) {
         for (int i = 0; i < 3; i++)
             close_end(job, i);
@@ -405,4 +565,6 @@ void fp_job_close(struct fp_job *job)
     fp_job_abort(job, 0);
     for (int i = 0; i < 2; i++)
         fp__sink_free(&job->sink[i]);
+    free(job->birth);
+    job->birth = NULL;
 }

@@ -4,24 +4,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 #if FP_LINUX
+#include <linux/futex.h>
 #include <sys/wait.h>
 #endif
-
-#define LOCAL_BYTES 6144
-
-/* Everything between the first system call and the child; undone as a whole by release(). */
-struct spawn {
-    struct fp__context context;
-    int child_end[3];
-    int null_fd;
-    int procs_fd;
-    int32_t *keep;
-    void *heap;
-    struct fp__move wanted[3]; /* the standard streams' moves */
-    uint32_t nwanted;
-    const int32_t *fds;
-    uint32_t nfds;
-};
 
 #ifdef FP_FAULTS
 struct fp__fault fp__fault;
@@ -97,47 +82,47 @@ static const char *split(const char *blob, uint32_t n, const char **vector)
 }
 
 /* One block for all vectors, on the stack for ordinary commands. */
-static long make_vectors(struct spawn *s, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
-                         const char *env, uint32_t envc, char *local)
+static long make_vectors(struct fp__birth *s)
 {
-    size_t pointers = (size_t)npaths + argc + 1 + envc + 1;
+    const struct fp__order *order = &s->order;
+    size_t pointers = (size_t)order->npaths + order->argc + 1 + order->envc + 1;
     size_t bytes =
-        pointers * sizeof(char *) + (s->nfds + 3) * sizeof(struct fp__move) + (s->nfds + 6) * sizeof(int32_t);
-    char *block = local;
-    if (bytes > LOCAL_BYTES) {
+        pointers * sizeof(char *) + (order->nfds + 3) * sizeof(struct fp__move) + (order->nfds + 6) * sizeof(int32_t);
+    char *block = s->local;
+    if (bytes > FP__LOCAL_BYTES) {
         block = s->heap = malloc(bytes);
         if (block == NULL)
             return -ENOMEM;
     }
     const char **vector = (const char **)block;
     s->context.paths = vector;
-    s->context.npaths = npaths;
-    split(paths, npaths, vector);
-    vector += npaths;
+    s->context.npaths = order->npaths;
+    split(order->paths, order->npaths, vector);
+    vector += order->npaths;
     s->context.argv = (char *const *)vector;
-    split(argv, argc, vector);
-    vector[argc] = NULL;
-    vector += argc + 1;
+    split(order->argv, order->argc, vector);
+    vector[order->argc] = NULL;
+    vector += order->argc + 1;
     s->context.envp = (char *const *)vector;
-    split(env, envc, vector);
-    vector[envc] = NULL;
-    vector += envc + 1;
+    split(order->env, order->envc, vector);
+    vector[order->envc] = NULL;
+    vector += order->envc + 1;
     s->context.moves = (struct fp__move *)vector;
-    s->keep = (int32_t *)(s->context.moves + s->nfds + 3);
+    s->keep = (int32_t *)(s->context.moves + order->nfds + 3);
     return 0;
 }
 
 /* Every descriptor that the caller names must be open now, before ours could take its number. */
-static long check_fds(struct spawn *s, const int stdio[3], int cwd_fd, int cgroup_fd, struct fp_child *child,
-                      int *stage)
+static long check_fds(struct fp__birth *s, struct fp_child *child, int *stage)
 {
-    const struct fp_attr *attr = s->context.attr;
+    const struct fp__order *order = &s->order;
+    const struct fp_attr *attr = order->attr;
     const struct {
         int fd;
         int stage;
     } others[] = {
-        {cwd_fd, FP_STAGE_CWD},
-        {cgroup_fd, FP_STAGE_CGROUP},
+        {order->cwd_fd, FP_STAGE_CWD},
+        {order->cgroup_fd, FP_STAGE_CGROUP},
         {attr->flags & FP_ATTR_CTTY ? attr->ctty_fd : -1, FP_STAGE_CTTY},
     };
     for (int i = 0; i < 3; i++) {
@@ -147,21 +132,22 @@ static long check_fds(struct spawn *s, const int stdio[3], int cwd_fd, int cgrou
         }
     }
     for (int i = 0; i < 3; i++) {
-        if (stdio[i] >= 0 && sys_fcntl(stdio[i], F_GETFD, 0) < 0) {
+        if (order->stdio[i] >= 0 && sys_fcntl(order->stdio[i], F_GETFD, 0) < 0) {
             child->detail = i;
             return -EBADF;
         }
     }
-    for (uint32_t i = 0; i < s->nfds; i++) {
-        if (s->fds[2 * i] < 0 || s->fds[2 * i + 1] < 0 || sys_fcntl(s->fds[2 * i + 1], F_GETFD, 0) < 0) {
-            child->detail = s->fds[2 * i];
+    for (uint32_t i = 0; i < order->nfds; i++) {
+        const int32_t *pair = order->fds + (size_t)2 * i;
+        if (pair[0] < 0 || pair[1] < 0 || sys_fcntl(pair[1], F_GETFD, 0) < 0) {
+            child->detail = pair[0];
             return -EBADF;
         }
     }
     return 0;
 }
 
-static long make_pipe(struct spawn *s, int slot, int nonblock, struct fp_child *child)
+static long make_pipe(struct fp__birth *s, int slot, struct fp_child *child)
 {
     int ends[2] = {-1, -1};
     long r = FP__TRY(FP_POINT_PIPE_IN + slot, sys_pipe(ends));
@@ -181,13 +167,13 @@ static long make_pipe(struct spawn *s, int slot, int nonblock, struct fp_child *
         sys_fcntl(ends[0], F_SETPIPE_SZ, (long)s->context.attr->pipe_size);
 #endif
     /* Only our end: the flag belongs to the open file, and each end of a pipe is one of its own (HAZARDS C10). */
-    if (nonblock >> slot & 1)
+    if (s->order.nonblock >> slot & 1)
         return FP__TRY(FP_POINT_NONBLOCK,
                        sys_fcntl(ends[ours], F_SETFL, O_NONBLOCK | (slot == 0 ? O_WRONLY : O_RDONLY)));
     return 0;
 }
 
-static long open_null(struct spawn *s)
+static long open_null(struct fp__birth *s)
 {
     if (s->null_fd >= 0)
         return s->null_fd;
@@ -200,9 +186,11 @@ static long open_null(struct spawn *s)
 }
 
 /* The parent's number that becomes stream `slot`, or a negative errno with *stage set. An inherited stream that is closed in
- * the parent becomes /dev/null: else the first file that the child opens would be its standard output (HAZARDS C8). */
-static long source(struct spawn *s, const int stdio[3], int slot, int *stage)
+ * the parent becomes /dev/null: else the first file that the child opens would be its standard output (HAZARDS C8).
+ * *ret_flags are the descriptor flags of an inherited one. */
+static long source(struct fp__birth *s, int slot, int *stage, long *ret_flags)
 {
+    const int *stdio = s->order.stdio;
     int choice = stdio[slot];
     if (choice == FP_STDIO_STDOUT || choice == FP_STDIO_STDERR) {
         int other = choice == FP_STDIO_STDOUT ? 1 : 2;
@@ -218,50 +206,52 @@ static long source(struct spawn *s, const int stdio[3], int slot, int *stage)
     if (choice == FP_STDIO_PIPE)
         return s->child_end[slot];
     int inherited = choice == FP_STDIO_PARENT_STDOUT ? 1 : choice == FP_STDIO_PARENT_STDERR ? 2 : slot;
-    if (choice != FP_STDIO_NULL && sys_fcntl(inherited, F_GETFD, 0) >= 0)
+    if (choice != FP_STDIO_NULL && (*ret_flags = sys_fcntl(inherited, F_GETFD, 0)) >= 0)
         return inherited;
     *stage = FP_STAGE_NULL;
     return open_null(s);
 }
 
-static long plan_stdio(struct spawn *s, const int stdio[3], int nonblock, struct fp_child *child, int *stage)
+static long plan_stdio(struct fp__birth *s, struct fp_child *child, int *stage)
 {
-    long from[3];
+    long from[3], flags[3] = {-1, -1, -1};
     *stage = FP_STAGE_PIPE;
     for (int i = 0; i < 3; i++) {
-        if (stdio[i] != FP_STDIO_PIPE)
+        if (s->order.stdio[i] != FP_STDIO_PIPE)
             continue;
-        long r = make_pipe(s, i, nonblock, child);
+        long r = make_pipe(s, i, child);
         if (r < 0)
             return r;
     }
     for (int i = 0; i < 3; i++) {
-        from[i] = source(s, stdio, i, stage);
+        from[i] = source(s, i, stage, &flags[i]);
         if (from[i] < 0)
             return from[i];
     }
     s->context.tty_fd = s->context.attr->flags & FP_ATTR_CTTY ? s->context.attr->ctty_fd : (int)from[0];
     for (int i = 0; i < 3; i++) {
         /* An inherited stream needs nothing unless it is close-on-exec. */
-        if (from[i] == i && sys_fcntl(i, F_GETFD, 0) == 0)
+        if (from[i] == i && flags[i] == 0)
             continue;
         s->wanted[s->nwanted++] = (struct fp__move){.to = i, .from = (int32_t)from[i], .lift = 0};
     }
     return 0;
 }
 
-static void prepare_moves(struct spawn *s)
+static void prepare_moves(struct fp__birth *s)
 {
     struct fp__context *c = &s->context;
     c->nmoves = 0;
     for (uint32_t i = 0; i < s->nwanted; i++)
         c->moves[c->nmoves++] = s->wanted[i];
-    for (uint32_t i = 0; i < s->nfds; i++)
-        c->moves[c->nmoves++] = (struct fp__move){.to = s->fds[2 * i], .from = s->fds[2 * i + 1], .lift = 0};
+    const int32_t *pair = s->order.fds;
+    for (uint32_t i = 0; i < s->order.nfds; i++, pair += 2)
+        c->moves[c->nmoves++] = (struct fp__move){.to = pair[0], .from = pair[1], .lift = 0};
     fp__fdmap_prepare(c, s->keep);
 }
 
-static void release(struct spawn *s)
+/* The child has copies of them from the clone on. */
+static void close_child_fds(struct fp__birth *s)
 {
     for (int i = 0; i < 3; i++) {
         if (s->child_end[i] >= 0)
@@ -271,10 +261,22 @@ static void release(struct spawn *s)
         fp__close(s->null_fd);
     if (s->procs_fd >= 0)
         fp__close(s->procs_fd);
+}
+
+static void free_vectors(struct fp__birth *s)
+{
     free(s->heap);
+    s->heap = NULL;
 }
 
 #if FP_LINUX
+
+static int say_failure(const struct fp__report *report, int sig, struct fp_child *child)
+{
+    child->stage = report->stage > 0 ? report->stage : FP_STAGE_BORN;
+    child->detail = report->error ? report->detail : sig;
+    return report->error ? -report->error : -ECANCELED;
+}
 
 /* What the child said, once it has executed, failed or died. 0 only when it executed. */
 static int read_report(struct fp__report report, int pidfd, int pid, struct fp_child *child)
@@ -289,12 +291,10 @@ static int read_report(struct fp__report report, int pidfd, int pid, struct fp_c
     int sig = fp__reap_before_exec(pidfd, pid);
     if (pidfd >= 0)
         fp__close(pidfd);
-    child->stage = report.stage > 0 ? report.stage : FP_STAGE_BORN;
-    child->detail = report.error ? report.detail : sig;
-    return report.error ? -report.error : -ECANCELED;
+    return say_failure(&report, sig, child);
 }
 
-/* The pidfd where clone could not give one. Afterwards the process it names must still be an unreaped child of ours: with
+/* The pidfd where clone did not give one. Afterwards the process it names must still be an unreaped child of ours: with
  * SIGCHLD ignored, or a thief, the number could have gone to a stranger in between. */
 static long open_pidfd(const struct fp_features *features, int pid)
 {
@@ -317,15 +317,99 @@ static int undo_child(struct fp_child *child, int pid, int stage, long error)
     return fail(child, stage, error);
 }
 
-static int spawn_shared(struct spawn *s, int mechanism, const struct fp_features *features, int cgroup_fd,
+/* The pidfd of a child that was made without one while nobody else could reap it; -1 where there is none to be had. */
+long fp__pidfd_late(int pid)
+{
+    struct fp_features features;
+    fp__mechanism_choose(&features);
+    long fd = open_pidfd(&features, pid);
+    if (fd >= 0 && fd < 3)
+        fd = fp__fd_lift((int)fd, 3);
+    return fd < 0 ? -1 : fd;
+}
+
+/* The parent goes on at once; what the child borrows is given back by fp__birth_over(). Without a pidfd the signal mask keeps
+ * SIGCHLD, which the caller waits for. */
+static int spawn_deferred(struct fp__birth *s, const struct fp_features *features, int cgroup_fd,
+                          struct fp_child *child)
+{
+    int pidfd = -1;
+    long r = fp__stack_take(&s->stack);
+    if (r < 0)
+        return fail(child, FP_STAGE_STACK, r);
+    s->report = (struct fp__report){.stage = FP_STAGE_BORN};
+    s->context.report = &s->report;
+    s->context.sighand_cleared = true;
+    s->context.parent_waits = false;
+    r = fp__mask_block(&s->context.parent_mask);
+    if (r < 0) {
+        fp__stack_give(&s->stack);
+        return fail(child, FP_STAGE_MASK, r);
+    }
+    const uint64_t sigchld = 1ULL << (SIGCHLD - 1);
+    s->alone = s->order.alone && features->pidfd_open && !(s->context.parent_mask & sigchld);
+    const struct fp__birth_options options = {
+        .stack = &s->stack,
+        .cgroup_fd = cgroup_fd,
+        .want_pidfd = features->pidfd && !s->alone,
+        .exit_signal = s->alone ? SIGCHLD : 0, /* there is no stranger to see it */
+        .borrows = &s->borrows,
+    };
+    r = FP__TRY(FP_POINT_CLONE, fp__clone(FP_MECHANISM_CLONE3_VM, fp__child_main, &s->context, &options, &pidfd));
+    s->alone = s->alone && r > 0;
+    fp__mask_restore(s->alone ? s->context.parent_mask | sigchld : s->context.parent_mask);
+    if (r < 0) {
+        fp__stack_give(&s->stack);
+        return fail(child, FP_STAGE_CLONE, r);
+    }
+    s->pending = s->undecided = true;
+    child->pidfd = pidfd;
+    child->pid = (int)r;
+    return FP__DEFERRED;
+}
+
+bool fp__birth_over(struct fp__birth *s)
+{
+    if (!s->pending)
+        return true;
+    if (atomic_load_explicit(&s->borrows, memory_order_acquire) != 0)
+        return false;
+    s->pending = false;
+    fp__stack_give(&s->stack);
+    free_vectors(s);
+    return true;
+}
+
+void fp__birth_await(struct fp__birth *s, int64_t timeout_ns)
+{
+    struct timespec ts = {timeout_ns / FP_NSEC, timeout_ns % FP_NSEC};
+    if (!fp__birth_over(s)) /* the kernel wakes a shared futex: mm_release() in fork.c */
+        fp__sys4(SYS_futex, &s->borrows, FUTEX_WAIT, 1, &ts);
+}
+
+int fp__birth_failure(struct fp__birth *s, int sig, struct fp_child *child)
+{
+    /* Before 5.16 a death with a core dump leaves the word as it is; who is dead borrows nothing. */
+    atomic_store_explicit(&s->borrows, 0, memory_order_relaxed);
+    fp__birth_over(s);
+    s->undecided = false;
+    if (s->report.error == 0 && s->report.stage == FP_STAGE_EXEC)
+        return 0;
+    return say_failure(&s->report, sig, child);
+}
+
+static int spawn_shared(struct fp__birth *s, int mechanism, const struct fp_features *features, int cgroup_fd,
                         struct fp_child *child)
 {
     struct fp__stack stack;
-    struct fp__report local = {.stage = FP_STAGE_BORN}, *report = &local;
+    struct fp__report *report = &s->report;
     int pidfd = -1;
+    if (mechanism == FP_MECHANISM_CLONE3_VM && s->order.deferred)
+        return spawn_deferred(s, features, cgroup_fd, child);
     long r = fp__stack_take(&stack);
     if (r < 0)
         return fail(child, FP_STAGE_STACK, r);
+    s->report = (struct fp__report){.stage = FP_STAGE_BORN};
     if (mechanism == FP_MECHANISM_CLONE) {
         report = fp__report_map();
         if ((long)report < 0 && (long)report > -4096) {
@@ -336,10 +420,15 @@ static int spawn_shared(struct spawn *s, int mechanism, const struct fp_features
     }
     s->context.report = report;
     s->context.sighand_cleared = mechanism == FP_MECHANISM_CLONE3_VM;
+    s->context.parent_waits = true;
+    const struct fp__birth_options options = {
+        .stack = &stack,
+        .cgroup_fd = cgroup_fd,
+        .want_pidfd = features->pidfd,
+    };
     int masked = fp__mask_block(&s->context.parent_mask);
     if (masked == 0) {
-        r = FP__TRY(FP_POINT_CLONE,
-                    fp__clone(mechanism, fp__child_main, &s->context, &stack, features->pidfd, cgroup_fd, &pidfd));
+        r = FP__TRY(FP_POINT_CLONE, fp__clone(mechanism, fp__child_main, &s->context, &options, &pidfd));
         fp__mask_restore(s->context.parent_mask);
     }
     struct fp__report said = *(volatile struct fp__report *)report;
@@ -358,7 +447,7 @@ static int spawn_shared(struct spawn *s, int mechanism, const struct fp_features
     return 0;
 }
 
-static long make_report_pipe(struct spawn *s, int ends[2])
+static long make_report_pipe(struct fp__birth *s, int ends[2])
 {
     long r = FP__TRY(FP_POINT_REPORT_PIPE, sys_pipe(ends));
     if (r < 0)
@@ -380,7 +469,7 @@ static long make_report_pipe(struct spawn *s, int ends[2])
     return r;
 }
 
-static int spawn_fork(struct spawn *s, const struct fp_features *features, struct fp_child *child)
+static int spawn_fork(struct fp__birth *s, const struct fp_features *features, struct fp_child *child)
 {
     int ends[2], gate[2] = {-1, -1}, pidfd = -1;
     struct fp__report said = {.stage = FP_STAGE_BORN}, word = {.stage = FP_STAGE_BORN}, next;
@@ -401,12 +490,12 @@ static int spawn_fork(struct spawn *s, const struct fp_features *features, struc
     s->context.report_fd = ends[1];
     memcpy(s->context.gate_fd, gate, sizeof gate);
     s->context.sighand_cleared = false;
-    struct fp__stack none = {NULL, NULL};
+    s->context.parent_waits = true;
+    const struct fp__birth_options options = {.cgroup_fd = -1, .want_pidfd = features->pidfd};
     long pid = -1;
     int masked = fp__mask_block(&s->context.parent_mask);
     if (masked == 0) {
-        pid = FP__TRY(FP_POINT_CLONE, fp__clone(FP_MECHANISM_FORK_PIPE, fp__child_main, &s->context, &none,
-                                                features->pidfd, -1, &pidfd));
+        pid = FP__TRY(FP_POINT_CLONE, fp__clone(FP_MECHANISM_FORK_PIPE, fp__child_main, &s->context, &options, &pidfd));
         fp__mask_restore(s->context.parent_mask);
     }
     fp__close(ends[1]);
@@ -469,7 +558,7 @@ static bool is_frozen(int cgroup_fd)
 /* Where clone3 cannot place the child at birth, it moves itself; here its cgroup.procs is opened. A frozen cgroup is refused
  * at once: the child would be born frozen and vfork never return (HAZARDS A16). One that is frozen between this look and the
  * clone still holds the caller until it is thawed. */
-static long open_cgroup(struct spawn *s, int cgroup_fd, int mechanism, struct fp_child *child)
+static long open_cgroup(struct fp__birth *s, int cgroup_fd, int mechanism, struct fp_child *child)
 {
     child->stage = FP_STAGE_CGROUP;
     if (is_frozen(cgroup_fd))
@@ -486,10 +575,10 @@ static long open_cgroup(struct spawn *s, int cgroup_fd, int mechanism, struct fp
     return 0;
 }
 
-static int spawn_once(struct spawn *s, int mechanism, const struct fp_features *features, int cwd_fd, int cgroup_fd,
-                      struct fp_child *child)
+static int spawn_once(struct fp__birth *s, int mechanism, const struct fp_features *features, struct fp_child *child)
 {
-    s->context.cwd_fd = cwd_fd; /* the child of an earlier attempt may have changed it in shared memory */
+    int cgroup_fd = s->order.cgroup_fd;
+    s->context.cwd_fd = s->order.cwd_fd; /* the child of an earlier attempt may have changed it in shared memory */
     s->context.report_fd = s->context.gate_fd[0] = s->context.gate_fd[1] = -1;
     prepare_moves(s);
     child->mechanism = mechanism;
@@ -523,7 +612,7 @@ static int spawn_once(struct spawn *s, int mechanism, const struct fp_features *
         return r;
     /* 5.5 and 5.6 have this clone3, but no CLONE_INTO_CGROUP. */
     if (r == -E2BIG || r == -EINVAL)
-        return spawn_once(s, FP_MECHANISM_CLONE_VM, features, cwd_fd, cgroup_fd, child);
+        return spawn_once(s, FP_MECHANISM_CLONE_VM, features, child);
     if (r == -EBADF || r == -EACCES || r == -EOPNOTSUPP || r == -EBUSY)
         child->stage = FP_STAGE_CGROUP;
     return r;
@@ -531,19 +620,38 @@ static int spawn_once(struct spawn *s, int mechanism, const struct fp_features *
 
 #else
 
-static int spawn_once(struct spawn *s, int mechanism, const struct fp_features *features, int cwd_fd, int cgroup_fd,
-                      struct fp_child *child)
+static int spawn_once(struct fp__birth *s, int mechanism, const struct fp_features *features, struct fp_child *child)
 {
     (void)features;
-    s->context.cwd_fd = cwd_fd;
+    s->context.cwd_fd = s->order.cwd_fd;
     prepare_moves(s);
     child->mechanism = mechanism;
-    if (mechanism != FP_MECHANISM_POSIX_SPAWN || cgroup_fd >= 0)
+    if (mechanism != FP_MECHANISM_POSIX_SPAWN || s->order.cgroup_fd >= 0)
         return fail(child, FP_STAGE_MECHANISM, -ENOTSUP);
     int r = fp__posix_spawn(&s->context, &child->pid, &child->stage, &child->detail);
     if (r < 0)
         child->pid = -1;
     return r;
+}
+
+bool fp__birth_over(struct fp__birth *s)
+{
+    (void)s;
+    return true;
+}
+
+void fp__birth_await(struct fp__birth *s, int64_t timeout_ns)
+{
+    (void)s;
+    (void)timeout_ns;
+}
+
+int fp__birth_failure(struct fp__birth *s, int sig, struct fp_child *child)
+{
+    (void)s;
+    (void)sig;
+    (void)child;
+    return 0;
 }
 
 int fp__fd_highest(void)
@@ -556,7 +664,7 @@ int fp__fd_highest(void)
 
 /* A file that was just written may still be open for writing in another thread's half-made child: then execve gives ETXTBSY,
  * for some milliseconds (HAZARDS C2). A mechanism that is gone since the probe is replaced by the next. */
-static int spawn_retrying(struct spawn *s, int cwd_fd, int cgroup_fd, struct fp_child *child)
+static int spawn_retrying(struct fp__birth *s, struct fp_child *child)
 {
     struct fp_features features;
     int busy = 0, lost = 0, r;
@@ -565,7 +673,7 @@ static int spawn_retrying(struct spawn *s, int cwd_fd, int cgroup_fd, struct fp_
         s->context.has_close_range = features.close_range;
         if (!features.close_range && s->context.highest_fd < 0)
             s->context.highest_fd = fp__fd_highest();
-        r = spawn_once(s, mechanism, &features, cwd_fd, cgroup_fd, child);
+        r = spawn_once(s, mechanism, &features, child);
         if (r == -ETXTBSY && child->stage == FP_STAGE_EXEC && busy < 4) {
             struct timespec pause = {0, 1000000L << (2 * busy++)}; /* 1, 4, 16, 64 ms */
             nanosleep(&pause, NULL);
@@ -578,7 +686,7 @@ static int spawn_retrying(struct spawn *s, int cwd_fd, int cgroup_fd, struct fp_
         child->stage = child->detail = 0;
     }
 #if FP_LINUX
-    if (r == 0 && child->pidfd >= 0 && child->pidfd < 3) {
+    if (r >= 0 && child->pidfd >= 0 && child->pidfd < 3) {
         int fd = fp__fd_lift(child->pidfd, 3);
         child->pidfd = fd < 0 ? -1 : fd;
     }
@@ -586,42 +694,41 @@ static int spawn_retrying(struct spawn *s, int cwd_fd, int cgroup_fd, struct fp_
     return r;
 }
 
-int fp__spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
-              const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, const int stdio[3], const int32_t *fds,
-              uint32_t nfds, int nonblock, struct fp_child *child)
+int fp__spawn(struct fp__birth *s, struct fp_child *child)
 {
-    char local[LOCAL_BYTES] __attribute__((aligned(16)));
-    struct spawn s = {
-        .context = {.attr = attr, .cgroup_fd = -1, .highest_fd = -1, .report_fd = -1, .gate_fd = {-1, -1}},
-        .child_end = {-1, -1, -1},
-        .null_fd = -1,
-        .procs_fd = -1,
-        .fds = fds,
-        .nfds = nfds,
-    };
+    const struct fp__order *order = &s->order;
+    const struct fp_attr *attr = order->attr;
     int stage = FP_STAGE_VECTORS;
 
+    s->context =
+        (struct fp__context){.attr = attr, .cgroup_fd = -1, .highest_fd = -1, .report_fd = -1, .gate_fd = {-1, -1}};
+    s->child_end[0] = s->child_end[1] = s->child_end[2] = s->null_fd = s->procs_fd = -1;
+    s->heap = NULL;
+    s->nwanted = 0;
+    s->pending = s->undecided = s->alone = false;
     *child = (struct fp_child){.pid = -1, .pidfd = -1, .fd = {-1, -1, -1}};
-    if (attr->size != sizeof *attr || argc == 0 || npaths == 0 || attr->nrlimits > FP_RLIMITS_MAX ||
+    if (attr->size != sizeof *attr || order->argc == 0 || order->npaths == 0 || attr->nrlimits > FP_RLIMITS_MAX ||
         attr->ncpu_words > FP_CPU_WORDS)
         return fail(child, FP_STAGE_VECTORS, -EINVAL);
 #if FP_LINUX
-    s.context.parent_pid = attr->flags & FP_ATTR_PDEATHSIG ? (int32_t)fp__sys0(SYS_getpid) : 0;
+    s->context.parent_pid = attr->flags & FP_ATTR_PDEATHSIG ? (int32_t)fp__sys0(SYS_getpid) : 0;
 #endif
     int cancel = 0;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-    long r = FP__TRY(FP_POINT_VECTORS, make_vectors(&s, paths, npaths, argv, argc, env, envc, local));
+    long r = FP__TRY(FP_POINT_VECTORS, make_vectors(s));
     if (r == 0) {
         stage = FP_STAGE_FDS;
-        r = check_fds(&s, stdio, cwd_fd, cgroup_fd, child, &stage);
+        r = check_fds(s, child, &stage);
     }
     if (r == 0)
-        r = plan_stdio(&s, stdio, nonblock, child, &stage);
+        r = plan_stdio(s, child, &stage);
     if (r == 0) {
         stage = FP_STAGE_NONE;
-        r = spawn_retrying(&s, cwd_fd, cgroup_fd, child);
+        r = spawn_retrying(s, child);
     }
-    release(&s);
+    close_child_fds(s);
+    if (r != FP__DEFERRED)
+        free_vectors(s);
     pthread_setcancelstate(cancel, NULL);
     if (r < 0) {
         if (stage != FP_STAGE_NONE)
@@ -639,9 +746,24 @@ int fp_spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, con
              const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds,
              uint32_t nfds, struct fp_child *ret_child)
 {
-    const int stdio[3] = {in, out, err};
+    struct fp__birth birth;
     int saved = errno;
-    int r = fp__spawn(attr, paths, npaths, argv, argc, env, envc, cwd_fd, cgroup_fd, stdio, fds, nfds, 7, ret_child);
+    birth.order = (struct fp__order){
+        .attr = attr,
+        .paths = paths,
+        .npaths = npaths,
+        .argv = argv,
+        .argc = argc,
+        .env = env,
+        .envc = envc,
+        .fds = fds,
+        .nfds = nfds,
+        .cwd_fd = cwd_fd,
+        .cgroup_fd = cgroup_fd,
+        .stdio = {in, out, err},
+        .nonblock = 7,
+    };
+    int r = fp__spawn(&birth, ret_child);
     errno = saved;
     return r;
 }

@@ -21,7 +21,6 @@ from fastproc._native import (
     SLICE_NS,
     SUM_COUNT,
     fp_run,
-    fp_run_resume,
     jobs,
     new_job,
     unpack,
@@ -128,8 +127,7 @@ def run(
     native, summary, usage, out_buffer, err_buffer = job
     request = settled.request or _request(settled)
     try:
-        # Slice 0: comes back as soon as the program runs. What can be prepared is, meanwhile.
-        r = fp_run(request, paths, npaths, blob, len(argv), env_blob, env.count, 0, native)
+        r = fp_run(request, paths, npaths, blob, len(argv), env_blob, env.count, SLICE_NS, native)
         result = _new(Result)
         result.argv = argv
         streams = settled.streams
@@ -140,9 +138,7 @@ def run(
         result._flags = 0
         result._ok_codes = settled.ok_codes
         if r > 0:
-            r = fp_run_resume(native, SLICE_NS)
-            if r > 0:
-                r = _native.resume(job)
+            r = _native.resume(job)
     except BaseException as error:
         _keep_output(error, argv, settled, job)
         raise
