@@ -316,6 +316,8 @@ int main(int argc, char **argv)
     struct fp_features features;
     MUST(fp_probe(1, &features) == 0);
     int before = count_fds(), faults = 0;
+    if (only <= FP_MECHANISM_CLONE3_VM)
+        work(NULL); /* before there is a second thread: runs without a pidfd */
     for (int m = 0; m <= FP_MECHANISM_FORK_PIPE; m++) {
         if (features.refused[m] || (only >= 0 && only != m)) {
             if (features.refused[m])

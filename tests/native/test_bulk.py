@@ -1,0 +1,184 @@
+"""The bulk path from inside: a run that does not wait for the exec, with and without a pidfd.
+
+With one thread and the default SIGCHLD nobody else can reap, and a short run needs no pidfd; with a second thread each
+has one. Both must give the same results and leave the signal mask as it was. In interpreters of their own, since only a
+fresh one is sure to have a single thread.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import observe
+from conftest import isolated
+from programs import Programs
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the raw mechanisms are Linux's")
+
+
+def _described(call: Callable[[], Any]) -> list[Any]:
+    """Return what a run gave, as JSON can carry it."""
+    import fastproc
+
+    try:
+        result = call()
+    except (fastproc.SpawnError, fastproc.ExitError, fastproc.TimeoutExpired) as error:
+        stage = getattr(error, "stage", None)
+        return [type(error).__name__, getattr(error, "errno", None), stage, repr(getattr(error, "stdout", None))]
+    output = "".join(f"{len(data)}: {data[:99]!r} " for data in (result.stdout or b"", result.stderr or b""))
+    return [result.returncode, output, result.stdout is None, result.usage is not None, result.mechanism]
+
+
+def outcomes(thread: bool, static: str, folder: str) -> dict[str, Any]:
+    """Run the same things with one thread or with two."""
+    import fastproc
+
+    end = threading.Event()
+    other = threading.Thread(target=end.wait)
+    if thread:
+        other.start()
+    text = Path(folder) / "no program"
+    text.write_text("no program")
+    text.chmod(0o755)
+    before = observe.signal_state(), observe.fds()
+    calls: dict[str, Callable[[], Any]] = {
+        "nothing captured": lambda: fastproc.run(static),
+        "captured": lambda: fastproc.run("sh", "-c", "echo out; echo err >&2", capture=True),
+        "one stream": lambda: fastproc.run("echo", "x", stdout=fastproc.PIPE),
+        "input": lambda: fastproc.run("cat", input=b"x" * 300_000, capture=True),
+        "input that nobody reads": lambda: fastproc.run(static, input=b"x" * 300_000, capture=True),
+        "long": lambda: fastproc.run("sh", "-c", "sleep 0.05; echo late", capture=True),
+        "long, nothing captured": lambda: fastproc.run("sleep", "0.05"),
+        "closes its outputs, lives on": lambda: fastproc.run("sh", "-c", "exec >&- 2>&-; sleep 0.03", capture=True),
+        "status": lambda: fastproc.run("sh", "-c", "exit 3", check=False),
+        "signal": lambda: fastproc.run("sh", "-c", "kill -9 $$", check=False),
+        "no such program": lambda: fastproc.run("/nonexistent/program"),
+        "no such program, captured": lambda: fastproc.run("/nonexistent/program", capture=True),
+        "not executable": lambda: fastproc.run(str(text), capture=True),
+        "limit refused": lambda: fastproc.run("true", rlimits={"NOFILE": (1 << 40, 1 << 40)}),
+        "deadline": lambda: fastproc.run("sh", "-c", "echo x; exec sleep 9", capture=True, timeout=0.1),
+        "deadline at once": lambda: fastproc.run("sleep", "9", timeout=0.001),
+        "a grandchild holds the pipe": lambda: fastproc.run(
+            "sh", "-c", "sleep 9 & echo $!", capture=True, drain_timeout=0.05
+        ),
+        "mask": lambda: fastproc.run("sh", "-c", "grep -E 'Sig(Blk|Ign)' /proc/self/status", capture=True),
+    }
+    found: dict[str, Any] = {}
+    for name, call in calls.items():
+        found[name] = _described(call)
+        if name == "a grandchild holds the pipe":
+            os.kill(int(re.findall(r"\d+", found[name][1])[1]), signal.SIGKILL)
+            found[name][1] = ""
+        if (observe.signal_state(), observe.fds()) != before:
+            found[name].append(f"left behind: {before} {observe.signal_state(), observe.fds()}")
+    assert observe.children() == set()
+    end.set()
+    if thread:
+        other.join()
+    return found
+
+
+def test_results_are_the_same_with_and_without_a_pidfd(programs: Programs, tmp_path: Path) -> None:
+    """Status, output, errors, usage; nothing left, the mask as before."""
+    alone = isolated(outcomes, False, programs.static_exit, str(tmp_path), pid_namespace=True)
+    watched = isolated(outcomes, True, programs.static_exit, str(tmp_path), pid_namespace=True)
+    assert alone == watched
+    assert {name: value for name, value in alone.items() if "left behind" in str(value)} == {}
+    assert alone["no such program"][:3] == ["SpawnFileNotFoundError", 2, "exec"]
+    assert alone["limit refused"][2] == "rlimits"
+    assert alone["deadline"][0] == "TimeoutExpired"
+    assert alone["deadline"][3] == repr(b"x\n")
+
+
+def interrupted(captured: bool) -> list[Any]:
+    """Interrupt a run that has no pidfd yet, and one that got one late."""
+    import fastproc
+
+    found: list[Any] = []
+    for delay in (0.001, 0.05):
+        before = observe.signal_state(), observe.fds()
+        signal.setitimer(signal.ITIMER_REAL, delay)
+        start = time.monotonic()
+        try:
+            fastproc.run("sleep", "20", capture=captured)
+        except InterruptedError:
+            found.append(time.monotonic() - start < 5)
+        found.append((observe.signal_state(), observe.fds()) == before)
+        found.append(sorted(observe.children()))
+    return found
+
+
+def _raise(*_: object) -> None:
+    raise InterruptedError
+
+
+def interrupts(captured: bool) -> list[Any]:
+    """As `interrupted`, with a handler that raises."""
+    signal.signal(signal.SIGALRM, _raise)
+    return interrupted(captured)
+
+
+@pytest.mark.parametrize("captured", [True, False])
+def test_interrupt_without_a_pidfd_leaves_nothing(captured: bool) -> None:
+    """A handler that raises ends the run; the child is gone, the mask is as before."""
+    assert isolated(interrupts, captured) == [True, True, []] * 2
+
+
+def busy_text(folder: str) -> list[Any]:
+    """Execute a file that is open for writing for a while."""
+    import fastproc
+
+    target = Path(folder) / "program"
+    shutil.copy("/bin/cat", target)
+    found = []
+    for capture in (True, False):
+        writer = os.open(target, os.O_WRONLY)
+        timer = threading.Timer(0.01, os.close, (writer,))
+        timer.start()
+        result = fastproc.run(target, input=b"fed twice, read once", capture=capture, stdout=fastproc.PIPE)
+        timer.join()
+        found.append((result.stdout or b"").decode())
+    return found
+
+
+def test_file_open_for_writing_is_tried_again(tmp_path: Path) -> None:
+    """HAZARDS C2: ETXTBSY comes after the parent has gone on; the whole is made again, and input is whole."""
+    assert isolated(busy_text, str(tmp_path)) == ["fed twice, read once"] * 2
+
+
+def slow_exec(program: str) -> list[Any]:
+    """Run while the exec takes longer than the deadline."""
+    import fastproc
+
+    start = time.monotonic()
+    try:
+        fastproc.run(program, capture=True, timeout=0.2)
+    except fastproc.TimeoutExpired as error:
+        return ["TimeoutExpired", error.result.killed, time.monotonic() - start]
+    return ["ended", "", time.monotonic() - start]
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="no strace")
+def test_deadline_holds_during_a_slow_exec(programs: Programs, tmp_path: Path) -> None:
+    """The parent does not stand still until the exec: the signals are sent in time."""
+    log = tmp_path / "log"
+    inject = ("-e", "trace=execve,pidfd_send_signal", "-e", "inject=execve:delay_enter=1500000")
+    prefix = ("strace", "-f", "-ttt", "-o", str(log), *inject)
+    outcome, killed, _ = isolated(slow_exec, programs.static_exit, prefix=prefix)
+    assert (outcome, killed) == ("TimeoutExpired", "killed")
+    lines = [line.split() for line in log.read_text().splitlines()]
+    executed = next(float(words[1]) for words in lines if f'execve("{programs.static_exit}"' in " ".join(words))
+    signals = [float(words[1]) for words in lines if words[2].startswith("pidfd_send_signal(") and "SIG" in words[3]]
+    assert len(signals) == 2
+    assert 0.1 < signals[0] - executed < 1.2
