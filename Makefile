@@ -49,6 +49,7 @@ soak: $(TOOLS) $(EXTENSION) $(FAULTS)  ## run the tests that take minutes
 
 bench: $(EXTENSION)  ## measure; writes benchmarks/results
 	$(BIN)/python benchmarks/bench_spawn.py
+	$(BIN)/python benchmarks/bench_waiting.py
 
 lint: $(TOOLS)  ## ruff and clang-format, checking only
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import threading
@@ -226,6 +227,35 @@ def test_fileno_without_epoll_says_so() -> None:
     """There is nothing to embed by on such a system."""
     with pytest.raises(NotImplementedError, match="epoll"):
         Poll().fileno()
+
+
+def without_descriptors() -> list[object]:
+    import resource
+
+    import fastproc
+    from fastproc import as_completed  # its module is read now, not when nothing can be opened
+
+    read_end, write_end = os.pipe()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    processes = []
+    try:
+        while True:
+            processes.append(fastproc.start("cat", stdin=read_end))
+    except fastproc.SpawnError as error:
+        text = str(error)
+    os.close(write_end)
+    reactor = Reactor()
+    try:
+        reactor.fileno()
+    except OSError as error:
+        refused = error.errno
+    found = sum(process.returncode == 0 for process in as_completed(processes, timeout=20))
+    return [found == len(processes) > 40, "(RLIMIT_NOFILE)" in text and "64" in text, refused]
+
+
+def test_children_that_took_all_descriptors_are_waited_for() -> None:
+    """The spawn that found none says which limit it is; waiting for the others needs none."""
+    assert isolated(without_descriptors) == [True, True, errno.EMFILE]
 
 
 def test_forked_copy_is_inert(pipe: tuple[int, int]) -> None:

@@ -11,6 +11,7 @@ import os
 import select
 from _heapq import heapify, heappop, heappush
 from _thread import _local
+from errno import EMFILE, ENFILE
 from time import monotonic
 
 TYPE_CHECKING = False
@@ -228,11 +229,12 @@ class Reactor:
 
 
 class Poll:
-    """poll(2) in the dress of an epoll, for systems that have none."""
+    """poll(2) in the dress of an epoll, for systems that have none, and where no descriptor is left for one."""
 
-    __slots__ = ("_poll", "modify", "register", "unregister")
+    __slots__ = ("_poll", "_reason", "modify", "register", "unregister")
 
-    def __init__(self) -> None:
+    def __init__(self, reason: OSError | None = None) -> None:
+        self._reason = reason
         self._poll = select.poll()
         self.register = self._poll.register
         self.modify = self._poll.modify
@@ -242,8 +244,11 @@ class Poll:
         """There is none.
 
         Raises:
-            NotImplementedError: always.
+            OSError: EMFILE, ENFILE: as there was none left.
+            NotImplementedError: on a system without epoll(7).
         """
+        if self._reason is not None:
+            raise self._reason
         raise NotImplementedError("a descriptor to wait for needs epoll(7), which this system does not have")
 
     def poll(self, timeout: float, _maxevents: int) -> list[tuple[int, int]]:
@@ -258,7 +263,13 @@ def make_poller() -> select.epoll | Poll:
     """An epoll whose number is above those of the standard streams (HAZARDS C8)."""
     if not hasattr(select, "epoll"):
         return Poll()
-    poller = select.epoll()
+    try:
+        poller = select.epoll()
+    except OSError as error:
+        if error.errno not in (EMFILE, ENFILE):
+            raise
+        # Children that took the last descriptors can be waited for all the same: poll(2) needs none.
+        return Poll(error)
     if poller.fileno() >= 3:
         return poller
     import fcntl

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from errno import E2BIG, EACCES, EBUSY, ECANCELED, ENOENT, ENOTSUP
+from errno import E2BIG, EACCES, EBUSY, ECANCELED, EMFILE, ENOENT, ENOTSUP
 
 from fastproc import errors
 from fastproc._native.stage import mechanism_name, stage_name
@@ -42,7 +42,17 @@ def spawn_error(plan: Any, number: int, child: Any) -> Exception:
         extra = f"{mechanism_name(child.mechanism)} cannot do what the command asks for"
     elif stage == "fds":
         extra = _name_fd(plan, detail)
+    if number == EMFILE and not extra:
+        extra = _name_descriptor_limit()
     return errors.spawn_error(number, stage, detail, argv=argv, filename=filename, searched=plan.searched, extra=extra)
+
+
+def _name_descriptor_limit() -> str:
+    # sysconf(3): no module is imported here, which would take a descriptor itself.
+    return (
+        f"this process may have {os.sysconf('SC_OPEN_MAX')} (RLIMIT_NOFILE, see resource.setrlimit()); each running "
+        "child takes one, and one for each pipe"
+    )
 
 
 def _look(candidates: list[bytes], number: int, detail: int) -> tuple[bytes | None, str]:
