@@ -19,6 +19,7 @@
 
 #define FP__PR_SET_PDEATHSIG 1
 #define FP__PR_SET_TIMERSLACK 29
+#define FP__PR_SET_CHILD_SUBREAPER 36
 #define FP__PR_SET_NO_NEW_PRIVS 38
 #define FP__PROC_SUPER_MAGIC 0x9fa0
 #define FP__TIOCSCTTY 0x540E
@@ -340,6 +341,14 @@ static FP__BARE long step_pdeathsig(struct fp__context *c)
     return fp__sys0(SYS_getppid) == c->parent_pid ? 0 : -ESRCH;
 }
 
+/* A property of the process that execve keeps and no child inherits (prctl(2)): who loses its parent below the program becomes
+ * the program's child, so that its descendants stay findable. */
+static FP__BARE long step_subreaper(struct fp__context *c)
+{
+    (void)c;
+    return fp__sys5(SYS_prctl, FP__PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+}
+
 static FP__BARE long step_no_new_privs(struct fp__context *c)
 {
     (void)c;
@@ -440,6 +449,7 @@ static const struct step steps[] = {
     {FP_STAGE_CLOSE_FDS, 0, step_close_fds},
     {FP_STAGE_RLIMITS, 0, step_rlimits},
     {FP_STAGE_PDEATHSIG, FP_ATTR_PDEATHSIG, step_pdeathsig},
+    {FP_STAGE_SUBREAPER, FP_ATTR_SUBREAPER, step_subreaper},
     {FP_STAGE_NO_NEW_PRIVS, FP_ATTR_NO_NEW_PRIVS, step_no_new_privs},
     {FP_STAGE_SIGMASK, 0, step_sigmask},
     {FP_STAGE_EXEC, 0, step_exec},

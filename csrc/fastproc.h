@@ -62,11 +62,12 @@ enum fp_stage {
     FP_STAGE_CAPABILITIES = 57,
     FP_STAGE_AMBIENT = 58,
     FP_STAGE_PDEATHSIG = 59,
-    FP_STAGE_NO_NEW_PRIVS = 60,
-    FP_STAGE_LANDLOCK = 61,
-    FP_STAGE_SECCOMP = 62,
-    FP_STAGE_SIGMASK = 63,
-    FP_STAGE_EXEC = 64,
+    FP_STAGE_SUBREAPER = 60,
+    FP_STAGE_NO_NEW_PRIVS = 61,
+    FP_STAGE_LANDLOCK = 62,
+    FP_STAGE_SECCOMP = 63,
+    FP_STAGE_SIGMASK = 64,
+    FP_STAGE_EXEC = 65,
 };
 
 /* How the child was made: best first. */
@@ -94,6 +95,7 @@ enum fp_mechanism {
 #define FP_ATTR_NO_NEW_PRIVS 4096
 #define FP_ATTR_TIMER_SLACK 8192
 #define FP_ATTR_KEEP_FDS 16384
+#define FP_ATTR_SUBREAPER 32768
 
 #define FP_RLIMITS_MAX 16
 #define FP_CPU_WORDS 16
@@ -255,6 +257,15 @@ int fp_wait(int pidfd, int pid, int options, struct fp_status *ret_status);
 /* Sends a signal through the pidfd. Where there is none (pidfd -1), by number: refuses pid <= 1, and the caller must hold
  * the unreaped child. */
 int fp_signal(int pidfd, int pid, int sig);
+
+/* Sends a signal to the process group that a child leads. -ESRCH when it leads none, or was reaped. */
+int fp_signal_group(int pidfd, int pid, int sig);
+
+/* pidfd_open(2) of any process but 0 and 1. Who it is must be checked afterwards: the number may be another's by then. */
+int fp_pidfd_open(int pid);
+
+/* PR_SET_CHILD_SUBREAPER of this process, on or off, when on is 1 or 0. Returns what it was. */
+int fp_subreaper(int on);
 
 /* What a run needs besides its program, arguments and environment: filled once for all runs with the same options. Times in
  * nanoseconds, -1 for none. */

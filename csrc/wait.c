@@ -47,7 +47,10 @@ struct pidfd_info {
 };
 #define PIDFD_GET_INFO_IOCTL _IOWR(0xFF, 11, struct pidfd_info)
 #define PIDFD_INFO_PID_BIT 1
-#define PIDFD_INFO_EXIT_BIT 8 /* 6.15 */
+#define PIDFD_INFO_EXIT_BIT 8            /* 6.15 */
+#define FP__PIDFD_SIGNAL_PROCESS_GROUP 4 /* 6.9 */
+#define FP__PR_SET_CHILD_SUBREAPER 36    /* 3.4 */
+#define FP__PR_GET_CHILD_SUBREAPER 37
 
 /* The kernel keeps the status of a reaped process for the holders of its pidfd (since 6.15): so it can be told although
  * somebody else took it or SIGCHLD is ignored (HAZARDS, finding 1). Between the moment at which waitid(2) stops finding the
@@ -158,6 +161,43 @@ int fp_signal(int pidfd, int pid, int sig)
     return (int)fp__sys2(SYS_kill, pid, sig);
 }
 
+int fp_signal_group(int pidfd, int pid, int sig)
+{
+    if (sig < 0 || sig > 64 || pid <= 1)
+        return -EINVAL;
+    /* By the pidfd it cannot be a later group of that number (HAZARDS D14). Before 6.9 the flag gives EINVAL. */
+    if (pidfd >= 0 && fp__may_signal_by_pidfd()) {
+        long r = fp__sys4(SYS_pidfd_send_signal, pidfd, sig, 0, FP__PIDFD_SIGNAL_PROCESS_GROUP);
+        if (r != -ENOSYS && r != -EPERM && r != -EINVAL)
+            return (int)r;
+    }
+    /* The number of the group is the leader's, and nobody else's as long as that is our unreaped child. Our own group, or one
+     * that it has not made, is never meant (D15). */
+    siginfo_t info;
+    long r = fp__sys5(SYS_waitid, P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT | FP__WALL, NULL);
+    if (r < 0)
+        return r == -ECHILD ? -ESRCH : (int)r;
+    if (fp__sys1(SYS_getpgid, pid) != pid)
+        return -ESRCH;
+    return (int)fp__sys2(SYS_kill, -pid, sig);
+}
+
+int fp_pidfd_open(int pid)
+{
+    if (pid <= 1)
+        return -EINVAL;
+    return (int)fp__sys2(SYS_pidfd_open, pid, 0); /* close-on-exec by itself */
+}
+
+int fp_subreaper(int on)
+{
+    int was = 0;
+    long r = fp__sys5(SYS_prctl, FP__PR_GET_CHILD_SUBREAPER, &was, 0, 0, 0);
+    if (r == 0 && (on == 0 || on == 1))
+        r = fp__sys5(SYS_prctl, FP__PR_SET_CHILD_SUBREAPER, on, 0, 0, 0);
+    return r < 0 ? (int)r : was;
+}
+
 #else /* other POSIX systems */
 
 int fp_wait(int pidfd, int pid, int options, struct fp_status *ret_status)
@@ -209,6 +249,34 @@ int fp_signal(int pidfd, int pid, int sig)
     int r = kill(pid, sig) < 0 ? -errno : 0;
     errno = saved;
     return r;
+}
+
+int fp_signal_group(int pidfd, int pid, int sig)
+{
+    (void)pidfd;
+    if (sig < 0 || pid <= 1)
+        return -EINVAL;
+    int saved = errno;
+    siginfo_t info;
+    int r = waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 ? -ESRCH : 0;
+    if (r == 0 && getpgid(pid) != pid)
+        r = -ESRCH;
+    if (r == 0 && kill(-pid, sig) < 0)
+        r = -errno;
+    errno = saved;
+    return r;
+}
+
+int fp_pidfd_open(int pid)
+{
+    (void)pid;
+    return -ENOSYS;
+}
+
+int fp_subreaper(int on)
+{
+    (void)on;
+    return -ENOSYS;
 }
 
 #endif

@@ -42,6 +42,7 @@ class Programs:
         self.probe = self._compile("probe", "-static")
         self.static_exit = self._compile("static_exit", "-static")
         self.flood = self._compile("flood")
+        self.bomb = self._compile("bomb")
         self.tracer = self._compile("tracer")
         self.leader_exits = self._compile("leader_exits", "-pthread")
         self.hostile = self._compile("hostile", "-shared", "-fPIC")

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from fastproc._values.expect import EndOfOutput as EndOfOutput
     from fastproc._values.expect import Expected as Expected
     from fastproc._values.pty import Pty as Pty
+    from fastproc._values.status import Change as Change
+    from fastproc._values.tree import Survivor as Survivor
+    from fastproc._values.tree import TreeEnd as TreeEnd
+    from fastproc.containment import subreaper as subreaper
     from fastproc.errors import ExitError as ExitError
     from fastproc.errors import TimeoutExpired as TimeoutExpired
     from fastproc.waiting import as_completed as as_completed
@@ -48,6 +52,7 @@ __all__ = [
     "STDOUT",
     "Append",
     "CaptureLimit",
+    "Change",
     "Command",
     "EndOfOutput",
     "Event",
@@ -61,7 +66,9 @@ __all__ = [
     "Pty",
     "Result",
     "SpawnError",
+    "Survivor",
     "TimeoutExpired",
+    "TreeEnd",
     "Unsupported",
     "Usage",
     "as_completed",
@@ -70,6 +77,7 @@ __all__ = [
     "quote",
     "run",
     "start",
+    "subreaper",
     "uninstall",
     "wait_all",
     "wait_any",
@@ -90,6 +98,10 @@ _LATER = {
     "ExitError": "fastproc.errors",
     "TimeoutExpired": "fastproc.errors",
     "Process": "fastproc._engine.process",
+    "Change": "fastproc._values.status",
+    "Survivor": "fastproc._values.tree",
+    "TreeEnd": "fastproc._values.tree",
+    "subreaper": "fastproc.containment",
     "as_completed": "fastproc.waiting",
     "wait_all": "fastproc.waiting",
     "wait_any": "fastproc.waiting",

@@ -62,7 +62,7 @@ def run(
             SIGTERM is sent, and after `grace` seconds more (0.1) SIGKILL. check: whether a status that is not among
             ok_codes (0) is an error. drain_timeout: seconds to wait, after the end of the program, for other processes
             that still hold its pipes (1.0; None: for ever). idle_timeout: seconds without output after which it is
-            stopped. stdout_limit, stderr_limit: a CaptureLimit. on_line: called with the stream's name and each line.
+            stopped. kill_tree: whether all its descendants end with it. stdout_limit, stderr_limit: a CaptureLimit. on_line: called with the stream's name and each line.
             tee: whether captured output goes on to our own streams too.
 
     Returns:
@@ -187,7 +187,7 @@ def _run_general(command: Command, settled: Settled) -> Result:
     opened = Opened()
     try:
         plan, timeout_ns = _resolve(command, settled, opened)
-        attr, pairs = _native.prepare(settled, plan.fds)
+        attr, pairs = _native.prepare(settled, plan.fds, stays=True)
         audit("subprocess.Popen", *plan.audited)
         times_ns = timeout_ns, settled.grace_ns, settled.drain_ns
         request = _native.make_request(attr, plan.stdio, data, times_ns, plan.cwd, plan.cgroup, pairs, len(plan.fds))
@@ -227,6 +227,8 @@ def _let_live(job: Job) -> None:
 
 def _keep_output(error: BaseException, argv: tuple[str, ...], settled: Settled, job: Job) -> None:
     """End an interrupted run, and put what was read before into the exception, as `error.result`."""
+    if settled.leads and isinstance(error, KeyboardInterrupt):
+        _native.interrupt_group(job)
     summary = _native.abort(job)
     if summary[5] > 0 and summary[0] == _native.WAIT_RUNNING:
         _let_live(job)

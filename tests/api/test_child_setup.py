@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 import fastproc
-from conftest import isolated
+from conftest import ROOT, isolated
 from programs import Probed, Programs
 
 Probe = Callable[..., Probed]
@@ -55,6 +56,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "restore_signals": ({"restore_signals": False}, {"SigIgn": f"{1 << 12 | 1 << 24:016x}"}),
     "sigdefault": ({"restore_signals": False, "sigdefault": ["PIPE"]}, {"SigIgn": f"{1 << 24:016x}"}),
     "pdeathsig": ({"pdeathsig": "USR1"}, {"pdeathsig": 10}),
+    "die_with_parent": ({"die_with_parent": True}, {"pdeathsig": 9}),
+    "subreaper": ({"subreaper": True}, {"subreaper": 1}),
     "no_new_privs": ({"no_new_privs": True}, {"NoNewPrivs": "1"}),
     "timer_slack_ns": ({"timer_slack_ns": 12345}, {"timer_slack_ns": 12345}),
     "cwd": ({"cwd": "/usr"}, {"cwd": "/usr"}),
@@ -70,6 +73,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "timer_slack_ns": 1000,
             "cwd": "/",
             "pdeathsig": "KILL",
+            "subreaper": True,
             "sigmask": ["HUP"],
         },
         {
@@ -82,6 +86,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "timer_slack_ns": 1000,
             "cwd": "/",
             "pdeathsig": 9,
+            "subreaper": 1,
             "SigBlk": f"{1:016x}",
         },
     ),
@@ -361,22 +366,58 @@ def with_timer(hostile: str, mechanism: str) -> int:
     return fastproc.run("sleep", "0.1", check=False).returncode
 
 
-def test_pdeathsig_of_a_thread_is_refused() -> None:
-    """HAZARDS G19: the kernel watches the thread that made the child, so another than the main thread cannot ask."""
+@pytest.mark.parametrize("options", [{"pdeathsig": "TERM"}, {"die_with_parent": True}])
+def test_death_signal_of_a_thread_is_refused_where_it_may_end_first(options: dict[str, Any], engine: str) -> None:
+    """HAZARDS G19: the kernel watches the thread that made the child. One that waits in run() cannot end before it."""
     import threading
 
-    caught: list[BaseException] = []
+    caught: list[object] = []
 
     def target() -> None:
         try:
-            fastproc.run("true", pdeathsig="TERM")
+            fastproc.start("true", **options)
         except ValueError as error:
-            caught.append(error)
+            caught.append(str(error).startswith("pdeathsig, die_with_parent: only from the main thread"))
+        caught.append(fastproc.run("true", **options).returncode)
 
     thread = threading.Thread(target=target)
     thread.start()
     thread.join()
-    assert str(caught[0]).startswith("pdeathsig")
+    assert caught == [True, 0]
+
+
+def parent_of(marker: str, mechanism: str) -> None:
+    """Start a child that dies with its parent, say its number, and wait to be killed."""
+    import sys
+
+    from fastproc import _native
+
+    _native.force(mechanism)
+    child = fastproc.start("sleep", "60", die_with_parent=True)
+    sys.stdout.write(f"{child.pid}\n")
+    sys.stdout.flush()
+    child.wait()
+
+
+def test_child_dies_with_its_parent(mechanism: str) -> None:
+    """Also when the parent is killed and can do nothing about it."""
+    import sys
+
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import test_child_setup as t; t.parent_of('', sys.argv[2])"
+    if mechanism == "posix_spawn":
+        pytest.skip("posix_spawn has no such option")
+    folder = str(Path(__file__).parent)
+    with fastproc.start(
+        sys.executable, "-c", code, folder, mechanism, stdout=fastproc.PIPE, env_add={"PYTHONPATH": str(ROOT / "tests")}
+    ) as parent:
+        assert parent.stdout is not None
+        pidfd = os.pidfd_open(int(parent.stdout.readline()))
+        parent.kill()
+        parent.wait()
+        with select.epoll() as poller:
+            poller.register(pidfd, select.EPOLLIN)
+            assert poller.poll(5) != []
+        os.close(pidfd)
 
 
 FAILING: dict[str, tuple[dict[str, Any], str, tuple[int, ...]]] = {

@@ -102,7 +102,8 @@ static void check_setup(void)
     struct fp_attr attr = plain;
     struct fp_child child;
     struct fp_status status;
-    attr.flags = FP_ATTR_SETSID | FP_ATTR_UMASK | FP_ATTR_NICE | FP_ATTR_NO_NEW_PRIVS | FP_ATTR_TIMER_SLACK;
+    attr.flags =
+        FP_ATTR_SETSID | FP_ATTR_UMASK | FP_ATTR_NICE | FP_ATTR_SUBREAPER | FP_ATTR_NO_NEW_PRIVS | FP_ATTR_TIMER_SLACK;
     attr.umask = 077;
     attr.nice = 5;
     attr.timer_slack_ns = 1000;

@@ -17,6 +17,9 @@ LAYERS = {
     "fastproc._native": 1,
     "fastproc._values": 2,
     "fastproc._engine": 3,
+    "fastproc._members": 4,
+    "fastproc._cgroup": 4,
+    "fastproc.containment": 4,
     "fastproc.waiting": 4,
     "fastproc.run": 5,
     "fastproc.subprocess": 5,
@@ -27,6 +30,7 @@ LAYERS = {
 # Upward imports inside a function, each with its reason.
 ALLOWED = {
     ("fastproc._values.command", "fastproc.run"): "Command.run() and start() are run() and start()",
+    ("fastproc._engine.killable", "fastproc.containment"): "the killer of trees; the engine knows no cgroups",
     ("fastproc._subprocess_errors", "fastproc._values.quoting"): "a message shows the command as a shell line",
     ("fastproc.errors", "fastproc._values.quoting"): "a message shows the command as a shell line",
 }

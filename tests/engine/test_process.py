@@ -403,12 +403,12 @@ def test_orphans_taken_by_another_thread(monkeypatch: pytest.MonkeyPatch) -> Non
     """The list may become empty while it is gone through."""
     taken: list[object] = []
 
-    def is_gone(orphan: object) -> bool:
+    def look(orphan: object, _status: object) -> bool:
         taken.append(orphan)
         orphans.pending.clear()
-        return True
+        return False
 
-    monkeypatch.setattr(orphans, "_is_gone", is_gone)
+    monkeypatch.setattr(orphans, "_look", look)
     for _ in range(3):
         orphans.adopt((1, OwnedFd(), 0))
     assert (orphans.reap(), len(taken)) == (0, 1)
@@ -437,8 +437,8 @@ def test_interrupt_right_after_the_spawn_kills_and_reaps(monkeypatch: pytest.Mon
     original = _native.spawn
     made: list[int] = []
 
-    def interrupted(plan: Any, child: Any) -> None:
-        original(plan, child)
+    def interrupted(plan: Any, child: Any, stays: bool) -> None:
+        original(plan, child, stays)
         made.append(child.pid)
         raise KeyboardInterrupt
 

@@ -48,8 +48,8 @@ HARMLESS = {("REPORT_READ", errno.EINTR), ("PIDFD", errno.EPERM), ("PIDFD", errn
 
 STAGES = (
     *("CGROUP", "SIGNALS", "SETSID", "SETPGID", "CTTY", "FOREGROUND", "FDS", "CWD", "RLIMITS", "NICE", "SCHEDULER"),
-    *("AFFINITY", "IONICE", "OOM_SCORE_ADJ", "TIMER_SLACK", "UMASK", "CLOSE_FDS", "PDEATHSIG", "NO_NEW_PRIVS"),
-    *("SIGMASK", "EXEC"),
+    *("AFFINITY", "IONICE", "OOM_SCORE_ADJ", "TIMER_SLACK", "UMASK", "CLOSE_FDS", "PDEATHSIG", "SUBREAPER"),
+    *("NO_NEW_PRIVS", "SIGMASK", "EXEC"),
 )
 
 
@@ -93,6 +93,7 @@ class Sweep:
             "timer_slack_ns": 1000,
             "umask": 0o77,
             "pdeathsig": "KILL",
+            "subreaper": True,
             "no_new_privs": True,
             "cwd": "/",
             "fds": {9: 2},

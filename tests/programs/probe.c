@@ -208,6 +208,9 @@ int main(int argc, char **argv)
         put_string(text);
         int pdeathsig = 0;
         prctl(PR_GET_PDEATHSIG, &pdeathsig);
+        int subreaper = 0;
+        prctl(PR_GET_CHILD_SUBREAPER, &subreaper);
+        put(", \"subreaper\": %d", subreaper);
         mode_t mask = umask(0);
         umask(mask);
         put(", \"umask\": %d, \"timer_slack_ns\": %ld, \"pdeathsig\": %d, \"dumpable\": %d, \"securebits\": %d", mask,

@@ -12,8 +12,10 @@ from errno import EIO
 from time import monotonic, monotonic_ns
 
 from fastproc import errors
+from fastproc._engine.fds import PIPE_LARGE, widen
 from fastproc._engine.feeder import Feeder
-from fastproc._engine.process import PAUSE_FIRST, PAUSE_MAX, SIGKILL, SIGTERM, Process
+from fastproc._engine.killable import SIGKILL, SIGTERM, SWEEP_MAX, TREE_PATIENCE
+from fastproc._engine.process import PAUSE_FIRST, PAUSE_MAX, Process
 from fastproc._engine.reactor import READ, WRITE
 from fastproc._values import lifecycle
 from fastproc._values.status import KILLED, PIPES_OPEN, TERMINATED, TIMED_OUT
@@ -32,9 +34,6 @@ NOT_HELD = -2
 
 READ_SIZE = 65_536
 """Bytes of one read: what a pipe holds by default (pipe(7))."""
-
-PIPE_LARGE = 1 << 20
-"""A stream that has filled a pipe once gets one of this size, if it may: its writer is woken less often."""
 
 CTRL_C_PATIENCE = 0.04
 """Seconds that a child gets to end by itself after a KeyboardInterrupt, as in the bulk path."""
@@ -75,6 +74,7 @@ class Exchange:
         "__weakref__",
         "_chunks",
         "_drain_timeout",
+        "_ending",
         "_feeder",
         "_grace",
         "_heard",
@@ -136,11 +136,13 @@ class Exchange:
         self._timers: dict[str, Timer] = {}
         self._held = NOT_HELD
         self._pause = PAUSE_FIRST
+        # Whether all is done but the end of the rest of its tree.
+        self._ending = False
 
     @property
     def done(self) -> bool:
         """Whether the child is reaped, its streams are closed, and nothing is left with the reactor."""
-        return self.state is lifecycle.DONE
+        return self.state is lifecycle.DONE and not self._ending
 
     @property
     def input_failed(self) -> bool:
@@ -185,8 +187,10 @@ class Exchange:
     def forsake(self) -> None:
         """Leave a child that does not die, or may not be killed: a later spawn reaps it. Done with this."""
         self.state = lifecycle.DONE
+        self._ending = False
         self.process.detach()
-        self._finish()
+        self._release()
+        self._report()
 
     def abort(self, patience: float = 0.0) -> None:
         """Leave at once: kill and reap the child, forget everything. For errors on their way to the caller.
@@ -203,6 +207,7 @@ class Exchange:
             if self.process.abandon():
                 self.flags |= KILLED
             self.state = lifecycle.DONE
+            self._ending = False
 
     def _linger(self, until: float) -> None:
         """Go on collecting, but not feeding. Stdin stays open: its end would tell the child that it has had it all."""
@@ -321,12 +326,12 @@ class Exchange:
 
     def _terminate(self) -> None:
         self._ask_no_more()
-        self.process.send_signal(SIGTERM)
+        self.process.signal_tree(SIGTERM)
         self.flags |= TERMINATED
 
     def _kill(self) -> None:
         self._ask_no_more()
-        self.process.send_signal(SIGKILL)
+        self.process.signal_tree(SIGKILL)
         self.flags |= KILLED
 
     def _ask_no_more(self) -> None:
@@ -344,9 +349,6 @@ class Exchange:
         timer = self._timers.pop("grace", None)
         if timer is not None:
             timer.cancel()
-
-    def _close_stdin(self) -> None:
-        self._close(STDIN)
 
     def _arm_drain(self) -> None:
         self._arm_drain_for(self._drain_timeout)
@@ -383,6 +385,17 @@ class Exchange:
 
     def _finish(self) -> None:
         self._release()
+        self._end_tree(monotonic() + TREE_PATIENCE)
+
+    def _end_tree(self, until: float) -> None:
+        """Nothing of a contained tree outlives its run."""
+        self._ending = not self.process.sweep_tree(monotonic() >= until)
+        if self._ending:
+            self._arm("tree", monotonic() + SWEEP_MAX, lambda: self._end_tree(until))
+        else:
+            self._report()
+
+    def _report(self) -> None:
         self.process.ends.close()
         callback, self.on_done = self.on_done, None
         if callback is not None:
@@ -428,20 +441,9 @@ _ACTIONS: dict[str, Callable[[Exchange], None]] = {
     lifecycle.NOTE_TIMED_OUT: Exchange._note_timed_out,
     lifecycle.ARM_GRACE: Exchange._arm_grace,
     lifecycle.DISARM_GRACE: Exchange._disarm_grace,
-    lifecycle.CLOSE_STDIN: Exchange._close_stdin,
+    lifecycle.CLOSE_STDIN: lambda exchange: exchange._close(STDIN),
     lifecycle.ARM_DRAIN: Exchange._arm_drain,
     lifecycle.ARM_DRAIN_SHORT: Exchange._arm_drain_short,
     lifecycle.CLOSE_OUTPUTS: Exchange._close_outputs,
     lifecycle.FINISH: Exchange._finish,
 }
-
-
-def widen(fd: int) -> None:
-    """Make a pipe larger, if the system lets us (HAZARDS E11: it may refuse, and the pipe must do as it is)."""
-    import fcntl
-
-    if hasattr(fcntl, "F_SETPIPE_SZ"):
-        try:
-            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_LARGE)
-        except OSError:
-            pass

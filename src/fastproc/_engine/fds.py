@@ -20,6 +20,9 @@ FIRST_FREE_FD = 3
 
 EMPTY = -1
 
+PIPE_LARGE = 1 << 20
+"""A stream that has filled a pipe once gets one of this size, if it may: its writer is woken less often."""
+
 
 class OwnedFd:
     """One descriptor that this object has to close.
@@ -176,3 +179,14 @@ class PipeEnds:
                 pass
         if self.terminal is not None:
             self.terminal.close()
+
+
+def widen(fd: int) -> None:
+    """Make a pipe larger, if the system lets us (HAZARDS E11: it may refuse, and the pipe must do as it is)."""
+    import fcntl
+
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_LARGE)
+        except OSError:
+            pass

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     """pid, pidfd, the process whose child it is."""
 
 AT_ONCE = 16
-"""How many are looked at by one spawn, so that a thousand of them do not slow it down."""
+"""How many are looked at by one call, so that a thousand of them do not slow it down."""
 
 pending: list[Orphan] = []
 
@@ -29,30 +29,39 @@ adopt = pending.append
 def reap(limit: int = AT_ONCE) -> int:
     """Reap those that have ended, looking at `limit` of them at most, and give the number of those left.
 
-    Called by every spawn. Never blocks.
+    Called by every spawn, poll and wait, so that a program that does any of these has no zombies for long. Never
+    blocks.
     """
-    if not pending:
-        return 0
     # Each is taken off the list before it is looked at, so that two threads cannot wait for one number; map hands it
-    # over with no bytecode between at which Ctrl-C could lose it.
+    # over with no bytecode between at which Ctrl-C could lose it. Signal handlers run after calls: whatever they raise
+    # in a look, the child goes back unless the kernel has handed out its status.
+    status = _native.new_status()
     try:
         for orphan in map(pending.pop, repeat(0, min(limit, len(pending)))):
-            if not _is_gone(orphan):
-                pending.append(orphan)
+            ours = True
+            try:
+                ours = _look(orphan, status)
+            finally:
+                if ours and status.state == _native.WAIT_RUNNING:
+                    pending.append(orphan)
+            if status.state != _native.WAIT_RUNNING:
+                status = _native.new_status()
     except IndexError:
         # Another thread took the last one.
         pass
     return len(pending)
 
 
-def _is_gone(orphan: Orphan) -> bool:
+def _look(orphan: Orphan, status: _native.Status) -> bool:
+    """Fill the status; return whether it is a child of ours."""
     pid, pidfd, owner = orphan
     if owner != os.getpid():
         # A forked copy of the list: not our children (HAZARDS I2).
-        return True
-    status = _native.new_status()
+        return False
     try:
         _native.wait(pidfd.number, pid, _native.NOHANG, status)
-    except OSError:
+    except InterruptedError:
         return True
-    return bool(status.state != _native.WAIT_RUNNING)
+    except OSError:
+        return False
+    return True

@@ -1,6 +1,6 @@
-"""One running child: its pid, its pidfd, its true status, signals that cannot reach a stranger.
+"""One running child: its pid, its pidfd, its true status.
 
-Not here: reading and writing its streams (readable.py, exchange.py), killing a tree.
+Not here: reading and writing its streams (readable.py, exchange.py), signals and its end (killable.py).
 Invariants: only this child is waited for and signalled, by its pidfd (HAZARDS D1, D3); its status is taken once; the
 pidfd stays open as long as any call uses it; a forked copy of the handle does nothing (HAZARDS D12, I2).
 """
@@ -16,6 +16,7 @@ from time import monotonic, sleep
 from fastproc import _native, errors
 from fastproc._engine import orphans
 from fastproc._engine.fds import OwnedFd, PipeEnds
+from fastproc._engine.killable import REFUSED_AT, SIGKILL, TREE_PATIENCE, Killable, new_killer
 from fastproc._engine.reactor import LONGEST_WAIT, READ, instant
 from fastproc._engine.readable import Readable
 
@@ -25,18 +26,16 @@ if TYPE_CHECKING:
     from io import BufferedReader, BufferedWriter
 
     from fastproc._engine.stream import Streams
+    from fastproc._values.kinds import Killer
     from fastproc._values.plan import Plan
-    from fastproc._values.status import Usage
-
-SIGKILL = 9
-SIGTERM = 15
-"""The same number on every POSIX system; the signal module costs more than this one to import."""
-
-SIGNAL_MAX = 64
+    from fastproc._values.status import Change, Usage
 
 PAUSE_FIRST = 0.0005
 PAUSE_MAX = 0.02
 """Seconds between two looks where the kernel gives nothing to wait for: without a pidfd, and under a tracer."""
+
+ORPHANS_EVERY = 1.0
+"""Seconds between two looks at dropped children while one waits for another."""
 
 ABANDON_LIMIT = 5.0
 """Seconds that a killed child may take to die before it becomes an orphan: a tracer or a file system can hold it."""
@@ -45,13 +44,14 @@ DEFAULT_TIMES = 0.1, None, 1.0
 """Of the options: grace, idle_timeout, drain_timeout."""
 
 
-class Process(Readable):
+class Process(Readable, Killable):
     """A child process.
 
     `start()` makes it and its child. All methods but those of its streams may be called from any thread and from
     signal handlers. In a forked copy of this process they raise ProcessError.
-    Leaving the `with` block kills and reaps a child that still runs. Dropping the last reference to a running child
-    kills nothing: it gives a ResourceWarning, and the child is reaped by a later spawn.
+    Leaving the `with` block kills and reaps a child that still runs, and with kill_tree=True all that is left of its
+    tree. Dropping the last reference to a running child kills nothing: it gives a ResourceWarning, and the child is
+    reaped whenever this process starts, polls or waits for another.
 
     Attributes:
         argv: the command's arguments as text.
@@ -68,10 +68,12 @@ class Process(Readable):
         "_ends",
         "_files",
         "_holders",
+        "_leads",
         "_lock",
         "_owner",
         "_pidfd",
         "_streams",
+        "_tree",
         "argv",
         "final",
         "pid",
@@ -89,6 +91,8 @@ class Process(Readable):
         self._ends = PipeEnds()
         self._files: dict[int, BufferedReader | BufferedWriter] = {}
         self._streams: Streams | None = None
+        self._tree: Killer | None = None
+        self._leads = False
         # Re-entrant: a signal handler may call any method while this thread is inside one.
         self._lock = RLock()
         self._holders = 0
@@ -107,8 +111,12 @@ class Process(Readable):
             state = f"returncode={final.returncode}"
         return f"<Process {name} pid={self.pid} {state}>"
 
-    def spawn(self, plan: Plan) -> None:
+    def spawn(self, plan: Plan, stays: bool = False) -> None:
         """Make the child. Once for each handle.
+
+        Args:
+            plan: what to run.
+            stays: whether the calling thread waits for the child's end before it can end itself (HAZARDS G19).
 
         Raises:
             SpawnError: no child is left.
@@ -118,11 +126,31 @@ class Process(Readable):
         try:
             if plan.terminal is not None:
                 plan.terminal.attach(self._ends)
-            _native.spawn(plan, self._child)
+            self._spawn(plan, stays)
             self._adopt()
         except BaseException:
             self.abandon()
             raise
+
+    def _spawn(self, plan: Plan, stays: bool) -> None:
+        """Make the child, contained if its command asks for that, in the best way that is not refused here."""
+        self._leads = plan.settled.leads
+        if not plan.settled.kill_tree:
+            _native.spawn(plan, self._child, stays)
+            return
+        tree = self._tree = new_killer(self)
+        refused: errors.SpawnError | None = None
+        for contained in tree.plans(plan):
+            try:
+                _native.spawn(contained, self._child, stays)
+            except errors.SpawnError as error:
+                refused = error
+                if error.stage not in REFUSED_AT:
+                    raise
+            else:
+                return
+        assert refused is not None
+        raise refused
 
     def _adopt(self) -> None:
         """Take over what the C call gave. May be interrupted anywhere and then be called again."""
@@ -144,12 +172,13 @@ class Process(Readable):
             if self.pid > 0 and self.final is None and not self._is_foreign():
                 try:
                     if self.poll() is None:
-                        self.kill()
+                        self.signal_tree(SIGKILL)
                         killed = True
                         self._wait(monotonic() + ABANDON_LIMIT)
                 except (OSError, errors.ProcessError):
                     # The error on its way to the user is the one to tell.
                     pass
+            self.end_tree(ABANDON_LIMIT)
         finally:
             self._detached = True
             if not self._is_foreign():
@@ -209,15 +238,59 @@ class Process(Readable):
         """
         if self.final is None:
             self._check_usable()
+            if orphans.pending:
+                orphans.reap()
             with self._lock:
                 if self.final is None:
                     self._reap()
         return self._code()
 
+    def poll_change(self) -> Change | None:
+        """Look whether the child was stopped, continued or has ended; None when nothing of it is new.
+
+        The kernel tells each stop and each SIGCONT once, and of several since the last look the last one. An end is
+        told again and again.
+
+        Raises:
+            ExitStatusUnknown, ProcessError: as poll does.
+        """
+        from fastproc._values.status import Change
+
+        self._check_usable()
+        with self._lock:
+            status = None if self.final is not None else self._reap(_native.CHANGES)
+        if status is not None and status.state in (_native.WAIT_STOPPED, _native.WAIT_CONTINUED):
+            return Change("stopped" if status.state == _native.WAIT_STOPPED else "continued", status.returncode)
+        code = self._code()
+        return None if code is None else Change("ended", code, self.core_dumped)
+
+    def wait_change(self, timeout: float | None = None) -> Change:
+        """Wait until the child is stopped, is continued, or has ended, and say which.
+
+        Looks every 20 ms at most: a pidfd tells of the end only, and SIGCHLD is the program's.
+
+        Raises:
+            TimeoutExpired: nothing of it happened.
+            ExitStatusUnknown, ProcessError: as poll does.
+        """
+        deadline = instant("timeout", timeout)
+        pause = PAUSE_FIRST
+        while True:
+            change = self.poll_change()
+            if change is not None:
+                return change
+            left = pause if deadline is None else deadline - monotonic()
+            if left <= 0.0:
+                assert timeout is not None
+                raise errors.timeout_expired(self.argv, timeout)
+            sleep(min(pause, left))
+            pause = min(pause * 2.0, PAUSE_MAX)
+
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end of the child and give its return code, negative for a signal.
 
-        Blocks in poll(2) on the pidfd, so Ctrl-C works at once. Several threads may wait.
+        Blocks in poll(2) on the pidfd, so Ctrl-C works at once; it is passed on to a child that leads a process group
+        (pgid=0, setsid), which the terminal's does not reach. Several threads may wait.
 
         Args:
             timeout: seconds at most; None for no limit.
@@ -228,31 +301,15 @@ class Process(Readable):
             ProcessError: in a forked copy.
         """
         deadline = instant("timeout", timeout)
-        code = self._wait(deadline)
+        try:
+            code = self._wait(deadline)
+        except KeyboardInterrupt:
+            self.interrupt_group()
+            raise
         if code is None:
             assert timeout is not None
             raise errors.timeout_expired(self.argv, timeout)
         return code
-
-    def stop(self, grace: float | None = None) -> int:
-        """End the child: SIGTERM, and SIGKILL after `grace` seconds (at once when 0). Give its return code.
-
-        Args:
-            grace: None for what start() was given (0.1).
-
-        Raises:
-            ExitStatusUnknown, ProcessError: as wait does.
-        """
-        if grace is None:
-            grace = self.times[0]
-        deadline = instant("grace", grace)
-        if grace > 0:
-            self.terminate()
-            code = self._wait(deadline)
-            if code is not None:
-                return code
-        self.kill()
-        return self.wait()
 
     def _wait(self, deadline: float | None) -> int | None:
         """Wait until a monotonic instant; None when the child still runs then."""
@@ -271,7 +328,8 @@ class Process(Readable):
             poller.register(number, READ)
         pause = PAUSE_FIRST
         while True:
-            left = LONGEST_WAIT if deadline is None else min(deadline - monotonic(), LONGEST_WAIT)
+            longest = ORPHANS_EVERY if orphans.pending else LONGEST_WAIT
+            left = longest if deadline is None else min(deadline - monotonic(), longest)
             ready = bool(number >= 0 and left > 0.0 and poller.poll(left * 1000.0))
             code = self.poll()
             if code is not None or left <= 0.0:
@@ -298,14 +356,14 @@ class Process(Readable):
             if self.final is not None and self._holders <= 0:
                 self._pidfd.close()
 
-    def _reap(self) -> None:
+    def _reap(self, options: int = 0) -> _native.Status:
         """Ask the kernel, without blocking. The caller holds the lock."""
         # Each look has its own struct: a signal handler may interrupt this one, look itself and take the status, and
         # then the outer look must not write "unknown" over it.
         status = _native.new_status()
         self.hold()
         try:
-            _native.wait(self._pidfd.number, self.pid, _native.NOHANG, status)
+            _native.wait(self._pidfd.number, self.pid, _native.NOHANG | options, status)
         finally:
             if self.final is None and status.state in (
                 _native.WAIT_EXITED,
@@ -314,6 +372,7 @@ class Process(Readable):
             ):
                 self.final = status
             self.release()
+        return status
 
     def _code(self) -> int | None:
         final = self.final
@@ -324,47 +383,12 @@ class Process(Readable):
         code: int = final.returncode
         return code
 
-    # -- signals
-
-    def send_signal(self, sig: int) -> None:
-        """Send a signal to the child, and to nobody else. Does nothing when it has ended (HAZARDS D13).
-
-        Raises:
-            ValueError: no signal number.
-            PermissionError: the child runs as another user.
-            ProcessError: in a forked copy.
-        """
-        if not 0 <= sig <= SIGNAL_MAX:
-            raise ValueError(f"sig: {sig} is no signal number (0 to {SIGNAL_MAX})")
-        self._check_usable()
-        with self._lock:
-            number = self.hold()
-            try:
-                # HAZARDS D1: without a pidfd the number is the child's only while we hold it unreaped, so look first.
-                if self.final is None and number < 0:
-                    self._reap()
-                if self.final is None:
-                    _native.signal(number, self.pid, sig)
-            except ProcessLookupError:
-                # Ended and reaped by somebody else: the next poll will find out.
-                pass
-            finally:
-                self.release()
-
-    def terminate(self) -> None:
-        """Send SIGTERM."""
-        self.send_signal(SIGTERM)
-
-    def kill(self) -> None:
-        """Send SIGKILL."""
-        self.send_signal(SIGKILL)
-
     # -- the end of the handle
 
     def detach(self) -> None:
         """Let the child outlive the handle: leaving the `with` block and dropping it then neither kill nor warn.
 
-        The child is still reaped by a later spawn, if this process lives that long.
+        The child is still reaped, when this process starts, polls or waits for another. Its tree is not ended either.
         """
         self._detached = True
 
@@ -376,13 +400,16 @@ class Process(Readable):
             return
         try:
             if self.final is None and self.pid > 0:
-                self.kill()
+                self.signal_tree(SIGKILL)
                 self._wait(None)
         except errors.ExitStatusUnknown:
             # It has ended; nobody asked how.
             pass
         finally:
-            self._close_files()
+            try:
+                self.end_tree(TREE_PATIENCE)
+            finally:
+                self._close_files()
 
     # What a finalizer uses is bound here: the module's names may be gone at the end of the interpreter (HAZARDS I9).
     def __del__(
@@ -400,19 +427,6 @@ class Process(Readable):
         _adopt_orphan((self.pid, _owned_fd(self._pidfd.detach()), self._owner))
         if not self._detached:
             _warn(f"{self!r} was dropped while it ran; use `with`, wait() or detach()", ResourceWarning, source=self)
-
-    # -- forks
-
-    def _is_foreign(self) -> bool:
-        return self._owner != os.getpid()
-
-    def _check_usable(self) -> None:
-        if self._owner != os.getpid():
-            raise errors.ProcessError(
-                f"{self!r} belongs to process {self._owner}; process {os.getpid()} is a fork of it and cannot use it"
-            )
-        if self.pid <= 0:
-            raise errors.ProcessError(f"{self!r} has no child")
 
 
 def start(plan: Plan, argv: tuple[str, ...]) -> Process:

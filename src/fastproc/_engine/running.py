@@ -37,15 +37,17 @@ def run_exchange(command: Command, settled: Settled) -> Result:
     with Opened() as files, Opened() as opened, borrowed() as reactor:
         exchange = begin(command, settled, reactor, files)
         try:
-            exchange.process.spawn(resolve(command, opened, exchange.deadline))
+            exchange.process.spawn(resolve(command, opened, exchange.deadline), stays=True)
             # At once: the reader of a FIFO, or of a pipe given to us, sees its end when the child closes it.
             opened.close()
             exchange.open()
             while not exchange.done:
                 reactor.run_once()
         except BaseException as error:
-            # Ctrl-C in a terminal reaches the child too: it gets a moment to end by itself. Not so when its input is
-            # incomplete because the iterator failed.
+            # Ctrl-C in a terminal reaches the child too, or is passed on to it: it gets a moment to end by itself. Not
+            # so when its input is incomplete because the iterator failed.
+            if isinstance(error, KeyboardInterrupt):
+                exchange.process.interrupt_group()
             exchange.abort(0.0 if exchange.input_failed else CTRL_C_PATIENCE)
             add_result(error, exchange, settled, opened)
             raise
@@ -151,5 +153,7 @@ def make_result(exchange: Exchange, settled: Settled, duration_ns: int, opened: 
         None if process.mechanism == BEST_MECHANISM else _native.refused(),
     )
     result._pipe_holders = exchange.holders
+    if process.tree is not None:
+        result._survivors = process.tree.end().survivors
     result._dropped = exchange.dropped(pipes[0]), exchange.dropped(pipes[1])
     return result

@@ -15,7 +15,8 @@ from operator import length_hint
 from time import monotonic
 
 from fastproc import errors
-from fastproc._engine.exchange import NOT_HELD, READ_SIZE, widen
+from fastproc._engine.exchange import NOT_HELD, READ_SIZE
+from fastproc._engine.fds import widen
 from fastproc._engine.feeder import Input
 from fastproc._engine.reactor import LONGEST_WAIT, READ, WRITE, Reactor, instant
 from fastproc._values.capture import UNIVERSAL

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import _thread
 import os
+from _signal import SIGINT  # type: ignore[import-not-found]
 from _thread import get_ident, get_native_id
-from errno import ENOSYS, ENOTSUP, EPERM, ESRCH
+from errno import ENOSYS, ENOTSUP, EPERM
 from sys import audit, implementation, platform
 from weakref import WeakKeyDictionary
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     Status = Any
 
 __all__ = [
+    "CHANGES",
     "DEFAULT_ATTR",
     "JOBS_KEPT",
     "MECHANISMS",
@@ -46,6 +48,7 @@ __all__ = [
     "fp_run",
     "fp_run_resume",
     "give_job",
+    "interrupt_group",
     "job_child",
     "jobs",
     "make_request",
@@ -53,14 +56,17 @@ __all__ = [
     "new_child",
     "new_job",
     "new_status",
+    "open_pid",
     "output",
     "prepare",
     "refused",
     "resume",
     "signal",
+    "signal_group",
     "spawn",
     "spawn_error",
     "stage_name",
+    "subreaper",
     "unpack",
     "usage_bytes",
     "wait",
@@ -73,6 +79,7 @@ WAIT_UNKNOWN: int = lib.FP_WAIT_UNKNOWN
 WAIT_STOPPED: int = lib.FP_WAIT_STOPPED
 WAIT_CONTINUED: int = lib.FP_WAIT_CONTINUED
 NOHANG: int = lib.FP_WAIT_NOHANG
+CHANGES: int = lib.FP_WAIT_UNTRACED | lib.FP_WAIT_CONTINUE
 
 _main_ident = getattr(_thread, "_get_main_thread_ident", None)  # 3.13
 _new = ffi.new
@@ -108,11 +115,16 @@ def usage_bytes(status: Status) -> bytes | None:
     return bytes(_buffer(ffi.addressof(status, "usage"))) if status.state == WAIT_EXITED else None
 
 
-def prepare(settled: Any, pairs: Any) -> tuple[Any, Any]:
+def prepare(settled: Any, pairs: Any, stays: bool = False) -> tuple[Any, Any]:
     """Return the attr and the descriptor pairs of a plan as C data.
 
+    Args:
+        settled: what the options mean.
+        pairs: the plan's.
+        stays: whether the calling thread waits for the end of the child before it can end itself.
+
     Raises:
-        ValueError: pdeathsig was asked for in another thread than the main one.
+        ValueError: pdeathsig was asked for in another thread than the main one, which may end before the child.
     """
     spec = settled.attr
     if spec is None:
@@ -121,21 +133,22 @@ def prepare(settled: Any, pairs: Any) -> tuple[Any, Any]:
         native = settled.native
         if native is None:
             native = settled.native = _attr.make(spec)
-        if "pdeathsig" in spec and not in_main_thread():
+        if "pdeathsig" in spec and not stays and not in_main_thread():
             # prctl(2), PR_SET_PDEATHSIG: the "parent" is the thread that made the child (HAZARDS G19).
             raise ValueError(
-                "pdeathsig: only from the main thread: the kernel would send the signal when this thread ends"
+                "pdeathsig, die_with_parent: only from the main thread, or in a run(): the kernel would send the "
+                "signal when this thread ends"
             )
     return native, _new(_PAIRS, [number for pair in pairs for number in pair]) if pairs else _NULL
 
 
-def spawn(plan: Any, child: Child) -> None:
-    """Make a child and fill `child`.
+def spawn(plan: Any, child: Child, stays: bool = False) -> None:
+    """Make a child and fill `child`; stays as in `prepare`.
 
     Raises:
         SpawnError: nothing is left of it.
     """
-    native, pairs = prepare(plan.settled, plan.fds)
+    native, pairs = prepare(plan.settled, plan.fds, stays)
     if plan.terminal is not None:
         native = _attr.make({**plan.settled.attr, "ctty_fd": plan.terminal.slave.number})
     first, out, err = plan.stdio
@@ -299,9 +312,51 @@ def signal(pidfd: int, pid: int, sig: int) -> None:
         ProcessLookupError: it has ended and was reaped.
         OSError: pidfd_send_signal(2).
     """
-    r = lib.fp_signal(pidfd, pid, sig)
+    _check(lib.fp_signal(pidfd, pid, sig))
+
+
+def signal_group(pidfd: int, pid: int, sig: int) -> None:
+    """Send a signal to the process group that a child leads, which must not be reaped meanwhile.
+
+    Raises:
+        ProcessLookupError: it leads no group, or was reaped.
+        OSError: pidfd_send_signal(2), kill(2).
+    """
+    _check(lib.fp_signal_group(pidfd, pid, sig))
+
+
+def interrupt_group(job: Job) -> None:
+    """Send SIGINT to the group that the child of a run leads, as a terminal does to ours (HAZARDS H5), if it runs."""
+    native = job[0]
+    # A job that has not begun holds the numbers of an earlier run.
+    if native.live and native.owner == os.getpid() and native.status.state == WAIT_RUNNING:
+        lib.fp_signal_group(native.child.pidfd, native.child.pid, SIGINT)
+
+
+def open_pid(pid: int) -> int:
+    """Return a new pidfd of any process. Who it names must be looked at afterwards, while the pidfd still finds it.
+
+    Raises:
+        ProcessLookupError: there is none (any more).
+        OSError: pidfd_open(2); EINVAL for a thread, and for 0, 1 and negative numbers.
+    """
+    return _check(lib.fp_pidfd_open(pid))
+
+
+def subreaper(on: int = -1) -> bool:
+    """Return whether this process is a child subreaper (prctl(2)); make it one with 1, end that with 0.
+
+    Raises:
+        OSError: the system has none, or a sandbox refuses it.
+    """
+    return bool(_check(lib.fp_subreaper(on)))
+
+
+def _check(r: int) -> int:
+    """Return what a call gave, or raise the OSError of its negative errno: the right subclass of it."""
     if r < 0:
-        raise ProcessLookupError(ESRCH, os.strerror(ESRCH)) if r == -ESRCH else OSError(-r, os.strerror(-r))
+        raise OSError(-r, os.strerror(-r))
+    return r
 
 
 # -- what this system can do

@@ -147,31 +147,62 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "sigignore": _check_signals,
     "restore_signals": check_bool,
     "pdeathsig": _check_pdeathsig,
+    "die_with_parent": check_bool,
+    "kill_tree": check_bool,
+    "subreaper": check_bool,
     "no_new_privs": check_bool,
     "timer_slack_ns": _ranged(1, 2**63 - 1),
     "cgroup": check_place,
     "pipe_size": _ranged(1, 2**31 - 1),
 }
 
+
+def check_attributes_together(values: Mapping[str, Any]) -> None:
+    """Refuse options that exclude each other.
+
+    Raises:
+        ValueError: the message starts with the name of one of them.
+    """
+    if "ctty" in values and "setsid" not in values:
+        raise ValueError(
+            "ctty: needs setsid=True, only a session leader can take a controlling terminal (ioctl_tty(2))"
+        )
+    if "pgid" in values and "setsid" in values:
+        raise ValueError(
+            "pgid: a session leader is in its own group and cannot change it (setpgid(2)): drop setsid or pgid"
+        )
+    if "die_with_parent" in values and "pdeathsig" in values:
+        raise ValueError("die_with_parent: is pdeathsig=SIGKILL, and pdeathsig is given too")
+    if "sigignore" in values and "sigdefault" in values:
+        both = set(values["sigignore"]) & set(values["sigdefault"])
+        if both:
+            raise ValueError(f"sigignore: signals {sorted(both)} are in sigdefault too")
+
+
 # Options whose normalised value is the field of struct fp_attr.
 _SAME = ("umask", "pgid", "nice", "oom_score_adj", "pdeathsig", "timer_slack_ns", "pipe_size")
-_FLAGS = ("setsid", "foreground", "no_new_privs")
+_FLAGS = ("setsid", "foreground", "subreaper", "no_new_privs")
 
 
 def attr_spec(values: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the AttrSpec of normalised options, or None when all of them are at their defaults.
 
     It holds only what was asked for, except that "sigdefault" is always there:
-    setsid, foreground, no_new_privs, keep_fds: True; pgid, ctty_fd, umask, nice, oom_score_adj, pdeathsig, pipe_size,
-    timer_slack_ns, ionice (class << 13 | level), sched_policy with sched_priority: int; sigmask: bit set, or None to
-    keep the caller's; sigdefault, sigignore: bit sets; rlimits: triples (resource, soft, hard); cpus: a tuple of 64-bit
-    words.
+    setsid, foreground, subreaper, no_new_privs, keep_fds: True; pgid, ctty_fd, umask, nice, oom_score_adj, pdeathsig,
+    pipe_size, timer_slack_ns, ionice (class << 13 | level), sched_policy with sched_priority: int; sigmask: bit set, or
+    None to keep the caller's; sigdefault, sigignore: bit sets; rlimits: triples (resource, soft, hard); cpus: a tuple
+    of 64-bit words.
     """
     spec: dict[str, Any] = {name: values[name] for name in _SAME if name in values}
     spec.update((name, True) for name in _FLAGS if name in values)
     if "pty" in values:
         # Its ctty_fd is another one for each spawn.
         spec["setsid"] = True
+    if "die_with_parent" in values:
+        spec["pdeathsig"] = signals.SIGKILL
+    if "kill_tree" in values and "setsid" not in spec:
+        # What a descendant cannot leave behind by losing its parent alone.
+        spec.setdefault("pgid", 0)
     if "ctty" in values:
         spec["ctty_fd"] = values["ctty"]
     if "close_fds" in values:

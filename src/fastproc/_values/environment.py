@@ -11,6 +11,7 @@ from os import fsdecode, fsencode
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Any
 
 # What confstr(CS_PATH) gives on Linux: the PATH where there is none (HAZARDS F3).
 DEFAULT_PATH = b"/bin:/usr/bin"
@@ -89,6 +90,17 @@ def candidates(program: bytes, path: bytes | None) -> list[bytes]:
     if b"/" in program:
         return [program]
     return [prefix + program for prefix in prefixes(DEFAULT_PATH if path is None else path)[:-1]]
+
+
+def own_environment(values: Mapping[str, Any]) -> Environment | None:
+    """Return the environment of a command whose normalised options do not take the parent's; None of one that does."""
+    if "env" not in values:
+        return None
+    variables = encoded(values["env"])
+    own = Environment(variables)
+    if "env_add" in values or "env_remove" in values:
+        own = own.edited(values.get("env_remove", ()), values.get("env_add", ()))
+    return own
 
 
 def check_strings(words: tuple[str, ...], argv: bytes, env: Environment) -> None:

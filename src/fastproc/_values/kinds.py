@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
 from typing import Protocol, TypedDict
 
 from fastproc._values.capture import CaptureLimit
+from fastproc._values.plan import Plan
 from fastproc._values.pty import Pty
 from fastproc._values.redirect import Append, Special
+from fastproc._values.tree import TreeEnd
 
 
 class HasFileno(Protocol):
@@ -16,6 +18,34 @@ class HasFileno(Protocol):
 
     def fileno(self) -> int:
         """Return the descriptor."""
+        ...
+
+
+class Killer(Protocol):
+    """What ends a whole tree of processes; handed to the engine, which knows no cgroups. Nothing here waits."""
+
+    def plans(self, plan: Plan) -> Iterator[Plan]:
+        """Before the spawn: give the plan changed so that the tree can be found; the next way when one is refused."""
+        ...
+
+    def signal(self, sig: int) -> None:
+        """Send a signal to everybody in the tree but its leader's handle, once."""
+        ...
+
+    def kill(self) -> bool:
+        """Send SIGKILL to everybody who is found now; return whether nobody was there."""
+        ...
+
+    def is_gone(self) -> bool:
+        """Return whether nobody is there."""
+        ...
+
+    def end(self) -> TreeEnd:
+        """Return what has happened up to now."""
+        ...
+
+    def close(self) -> None:
+        """Give up what belongs to the tree. May be called again."""
         ...
 
 
@@ -61,6 +91,9 @@ class OptionsDict(TypedDict, total=False):
     sigignore: Iterable[Signal]
     restore_signals: bool
     pdeathsig: Signal | None
+    die_with_parent: bool
+    kill_tree: bool
+    subreaper: bool
     no_new_privs: bool
     timer_slack_ns: int | None
     cgroup: Path | int | None

@@ -50,6 +50,9 @@ DEFAULTS: dict[str, object] = {
     "sigignore": (),
     "restore_signals": True,
     "pdeathsig": None,
+    "die_with_parent": False,
+    "kill_tree": False,
+    "subreaper": False,
     "no_new_privs": False,
     "timer_slack_ns": None,
     "cgroup": None,
@@ -181,18 +184,10 @@ def check_together(values: Mapping[str, Any]) -> None:
         check_pty_together(values)
     if not EXCHANGED.isdisjoint(values):
         _check_captured(values)
-    if "ctty" in values and "setsid" not in values:
-        raise ValueError(
-            "ctty: needs setsid=True, only a session leader can take a controlling terminal (ioctl_tty(2))"
-        )
-    if "pgid" in values and "setsid" in values:
-        raise ValueError(
-            "pgid: a session leader is in its own group and cannot change it (setpgid(2)): drop setsid or pgid"
-        )
-    if "sigignore" in values and "sigdefault" in values:
-        both = set(values["sigignore"]) & set(values["sigdefault"])
-        if both:
-            raise ValueError(f"sigignore: signals {sorted(both)} are in sigdefault too")
+    if not RUN_LEVEL.issuperset(values):
+        from fastproc._values.attributes import check_attributes_together
+
+        check_attributes_together(values)
     if "fds" in values or "pass_fds" in values:
         fd_pairs(values)
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from os import fsencode
 
-from fastproc._values.environment import DEFAULT_PATH, Environment, check_strings, encoded, prefixes
+from fastproc._values.environment import DEFAULT_PATH, Environment, check_strings, own_environment, prefixes
 from fastproc._values.options import EXCHANGED, RUN_LEVEL, fd_pairs
 from fastproc._values.redirect import DEVNULL, INHERIT, MEMFD, PIPE, STDERR, STDOUT, Special, on_terminal, streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from fastproc._values.capture import CaptureLimit
@@ -60,9 +60,11 @@ class Settled:
         attr: the AttrSpec, see attributes.attr_spec(); None when all is default.
         check, ok_codes, input: as the options.
         timeout_ns, grace_ns, drain_ns: nanoseconds, -1 for none.
-        idle_timeout: as the option.
+        leads: whether the child is the leader of a process group of its own, or of a session.
+        kill_tree, idle_timeout: as the options.
         limits: stdout_limit and stderr_limit; on_line, tee: as the options.
         pty: as the option; on_terminal: which of the streams are this terminal.
+        adopting: these with the child as the subreaper of its descendants, made by tree.py.
         native: free for the caller's prepared struct of attr.
         request: free for the caller's prepared request of a plain run.
     """
@@ -70,6 +72,7 @@ class Settled:
     __slots__ = (
         "_edited",
         "_options",
+        "adopting",
         "argv0",
         "attr",
         "cgroup",
@@ -85,6 +88,8 @@ class Settled:
         "grace_ns",
         "idle_timeout",
         "input",
+        "kill_tree",
+        "leads",
         "limits",
         "native",
         "needs_io",
@@ -102,6 +107,7 @@ class Settled:
         "timeout_ns",
     )
 
+    adopting: Settled | None
     argv0: bytes | None
     attr: dict[str, Any] | None
     cgroup: str | int | None
@@ -117,6 +123,8 @@ class Settled:
     grace_ns: int
     idle_timeout: float | None
     input: bytes | Iterable[bytes] | None
+    kill_tree: bool
+    leads: bool
     limits: tuple[CaptureLimit | None, CaptureLimit | None]
     native: object
     needs_io: bool
@@ -140,6 +148,7 @@ class Settled:
         self._edited: tuple[Environment, Environment] | None = None
         self.native = None
         self.request = None
+        self.adopting = None
         self.streams = streams(values)
         self.pty = values.get("pty")
         self.on_terminal = on_terminal(values)
@@ -161,9 +170,11 @@ class Settled:
             from fastproc._values.attributes import attr_spec
 
             self.attr = attr_spec(values)
+        self.leads = self.attr is not None and ("setsid" in self.attr or self.attr.get("pgid") == 0)
+        self.kill_tree = values.get("kill_tree", False)
         argv0 = values.get("argv0")
         self.argv0 = None if argv0 is None else fsencode(argv0)
-        self.environment = _own_environment(values)
+        self.environment = own_environment(values)
         self.same_environment = not ("env" in values or "env_add" in values or "env_remove" in values)
         self.check = values.get("check", True)
         self.ok_codes = values.get("ok_codes", (0,))
@@ -179,6 +190,7 @@ class Settled:
             not EXCHANGED.isdisjoint(values)
             or MEMFD in self.streams
             or self.pty is not None
+            or "kill_tree" in values
             or (self.input is not None and type(self.input) is not bytes)
         )
         self.plain = (
@@ -411,17 +423,6 @@ def _swapped(stdio: Stdio) -> Stdio:
         STDIO_PARENT_STDERR if err == STDIO_INHERIT else err,
         STDIO_PARENT_STDOUT if out == STDIO_INHERIT else out,
     )
-
-
-def _own_environment(values: Mapping[str, Any]) -> Environment | None:
-    """The environment of a command that does not take the parent's."""
-    if "env" not in values:
-        return None
-    variables = encoded(values["env"])
-    own = Environment(variables)
-    if "env_add" in values or "env_remove" in values:
-        own = own.edited(values.get("env_remove", ()), values.get("env_add", ()))
-    return own
 
 
 def _ns(seconds: object) -> int:

@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
 
+    from fastproc._values.tree import Survivor
+
 # The low bits are FP_JOB_* of csrc/fastproc.h, which a test compares.
 TIMED_OUT = 1
 TERMINATED = 2
@@ -97,6 +99,7 @@ class Result:
         "_ok_codes",
         "_usage",
         "_pipe_holders",
+        "_survivors",
         "argv",
         "mechanism",
         "mechanism_refused",
@@ -108,6 +111,7 @@ class Result:
 
     _dropped: tuple[int, int]
     _pipe_holders: tuple[int, ...]
+    _survivors: tuple[Survivor, ...]
 
     def __init__(
         self,
@@ -208,6 +212,11 @@ class Result:
         return getattr(self, "_pipe_holders", ())
 
     @property
+    def survivors(self) -> tuple[Survivor, ...]:
+        """Those of the tree of a command with kill_tree=True that could not be ended; () for any other command."""
+        return getattr(self, "_survivors", ())
+
+    @property
     def stdout_dropped(self) -> int:
         """How many bytes of stdout are missing between its head and its tail (CaptureLimit)."""
         return getattr(self, "_dropped", (0, 0))[0]
@@ -291,8 +300,41 @@ class Result:
                 self._ok_codes,
                 dict(self.mechanism_refused),
             ),
-            (None, {"_dropped": (self.stdout_dropped, self.stderr_dropped), "_pipe_holders": self.pipe_holders}),
+            (
+                None,
+                {
+                    "_dropped": (self.stdout_dropped, self.stderr_dropped),
+                    "_pipe_holders": self.pipe_holders,
+                    "_survivors": self.survivors,
+                },
+            ),
         )
+
+
+class Change:
+    """What has become of a running child, as `Process.wait_change()` tells it.
+
+    Attributes:
+        state: "stopped", "continued" or "ended".
+        signal: the number of the signal that stopped, continued or ended it; None for one that exited.
+        returncode: once it has ended, as everywhere; None before.
+        core_dumped: whether it left a core file.
+    """
+
+    __slots__ = ("core_dumped", "returncode", "signal", "state")
+
+    def __init__(self, state: str, number: int, core_dumped: bool = False) -> None:
+        """Take the state, and the return code for "ended", else the signal."""
+        ended = state == "ended"
+        self.state = state
+        self.returncode = number if ended else None
+        self.signal = number if not ended else -number if number < 0 else None
+        self.core_dumped = core_dumped
+
+    def __repr__(self) -> str:
+        """Show it in words."""
+        code = "" if self.returncode is None else f", returncode={self.returncode}"
+        return f"<Change {self.state}, signal={self.signal}{code}>"
 
 
 def _bytes(data: bytes | None) -> bytes | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastproc import errors
+from fastproc._engine.killable import SWEEP_MAX, TREE_PATIENCE
 from fastproc._engine.process import Process as Child
 from fastproc._engine.reactor import instant
 from fastproc._engine.readable import Streaming
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from fastproc._values.expect import Expected, Pattern
     from fastproc._values.kinds import OptionsDict, Text
     from fastproc._values.status import Usage
+    from fastproc._values.tree import TreeEnd
     from fastproc.aio._hub import Hub
 
 
@@ -222,7 +224,49 @@ class Process(Streaming):
             pass
         finally:
             self._turns.drop()
-            child._close_files()
+            try:
+                await self._end_tree()
+            finally:
+                child._close_files()
+
+    async def kill_tree(self, grace: float | None = None) -> TreeEnd:
+        """End the child and all its descendants, and say what is left. As the blocking handle's.
+
+        A cancellation of the task is raised when that is done.
+        """
+        steps = self.child.ending_tree(grace)
+        late: BaseException | None = None
+        while True:
+            try:
+                pause = next(steps)
+            except StopIteration as done:
+                if late is not None:
+                    raise late from None
+                end: TreeEnd = done.value
+                return end
+            late = await self._wait_anyhow(pause) or late
+
+    async def _end_tree(self) -> None:
+        """Nothing of a contained tree (kill_tree=True) outlives the block, whatever is cancelled meanwhile."""
+        late: BaseException | None = None
+        rounds = 0
+        while not self.child.sweep_tree(rounds * SWEEP_MAX >= TREE_PATIENCE):
+            rounds += 1
+            late = await self._wait_anyhow(SWEEP_MAX) or late
+        if late is not None:
+            raise late
+
+    async def _wait_anyhow(self, seconds: float) -> BaseException | None:
+        """Wait in any case, and return the cancellation that came meanwhile."""
+        over = self._hub.event()
+        timer = self._hub.reactor.call_after(seconds, over.set)
+        try:
+            await self._hub.outlast(over)
+        except BaseException as error:
+            return error
+        finally:
+            timer.cancel()
+        return None
 
     # -- its streams
 

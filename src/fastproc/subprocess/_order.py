@@ -44,6 +44,10 @@ class Attributes:
 
     __slots__ = ("attr", "native", "requests")
 
+    # The standard module ends no trees and passes no Ctrl-C on.
+    kill_tree = False
+    leads = False
+
     def __init__(self, attr: dict[str, Any]) -> None:
         self.attr = attr
         self.native: Any = None

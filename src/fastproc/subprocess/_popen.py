@@ -14,7 +14,8 @@ import warnings
 from errno import EINVAL
 
 from fastproc._engine.conversation import Conversation, seconds_left
-from fastproc._engine.process import SIGKILL, SIGNAL_MAX, SIGTERM, Process
+from fastproc._engine.killable import SIGKILL, SIGNAL_MAX, SIGTERM
+from fastproc._engine.process import Process
 from fastproc._engine.reactor import instant
 from fastproc._engine.resolve import Opened
 from fastproc.errors import ExitStatusUnknown, SpawnError

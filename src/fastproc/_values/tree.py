@@ -1,0 +1,105 @@
+"""A whole tree of processes that is to be ended: how its plan changes, and what became of it."""
+
+from __future__ import annotations
+
+from fastproc._values.plan import Plan, Settled
+
+_new = object.__new__
+
+
+def contained(plan: Plan, cgroup: int = -1, mark: bytes = b"", subreaper: bool = False) -> Plan:
+    """Return a copy of a plan whose tree can be found.
+
+    Args:
+        plan: not changed; its command may keep it.
+        cgroup: descriptor of the cgroup that the child is born in, or -1.
+        mark: one more variable, ended by NUL, or b"".
+        subreaper: whether the program is made the child subreaper of its descendants.
+    """
+    copy = _new(Plan)
+    for name in Plan.__slots__:
+        setattr(copy, name, getattr(plan, name))
+    if cgroup >= 0:
+        copy.cgroup = cgroup
+    if mark:
+        copy.env += mark
+        copy.envc += 1
+    if subreaper:
+        copy.settled = _adopting(plan.settled)
+        copy.attr = copy.settled.attr
+    return copy
+
+
+def _adopting(settled: Settled) -> Settled:
+    found = settled.adopting
+    if found is None:
+        found = _new(Settled)
+        for name in Settled.__slots__:
+            setattr(found, name, getattr(settled, name))
+        found.attr = {**(settled.attr or {}), "subreaper": True}
+        found.native = None
+        settled.adopting = found
+    return found
+
+
+class Survivor:
+    """A process that could not be ended.
+
+    Attributes:
+        pid: its number.
+        name: as the kernel has it (proc_pid_comm(5)), 15 bytes at the most.
+        why: in words.
+    """
+
+    __slots__ = ("name", "pid", "why")
+
+    def __init__(self, pid: int, name: str, why: str) -> None:
+        """Take all three."""
+        self.pid = pid
+        self.name = name
+        self.why = why
+
+    def __eq__(self, other: object) -> bool:
+        """Compare all."""
+        if not isinstance(other, Survivor):
+            return NotImplemented
+        return (self.pid, self.name, self.why) == (other.pid, other.name, other.why)
+
+    def __hash__(self) -> int:
+        """Hash the number."""
+        return hash(self.pid)
+
+    def __repr__(self) -> str:
+        """Show all."""
+        return f"Survivor(pid={self.pid}, name={self.name!r}, why={self.why!r})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by the constructor."""
+        return Survivor, (self.pid, self.name, self.why)
+
+
+class TreeEnd:
+    """What `Process.kill_tree()` did.
+
+    Attributes:
+        found_by: how the tree was found: "cgroup"; or "mark" and "parents"; or "group" and "parents".
+        killed: how many processes got SIGKILL; None where the kernel did it for a whole cgroup at once.
+        survivors: those that are still there; () when the whole tree is gone.
+    """
+
+    __slots__ = ("found_by", "killed", "survivors")
+
+    def __init__(self, found_by: tuple[str, ...], killed: int | None, survivors: tuple[Survivor, ...] = ()) -> None:
+        """Take all three."""
+        self.found_by = found_by
+        self.killed = killed
+        self.survivors = survivors
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing of the tree is left."""
+        return not self.survivors
+
+    def __repr__(self) -> str:
+        """Show all."""
+        return f"TreeEnd(found_by={self.found_by}, killed={self.killed}, survivors={self.survivors})"
