@@ -62,8 +62,9 @@ def run(
             SIGTERM is sent, and after `grace` seconds more (0.1) SIGKILL. check: whether a status that is not among
             ok_codes (0) is an error. drain_timeout: seconds to wait, after the end of the program, for other processes
             that still hold its pipes (1.0; None: for ever). idle_timeout: seconds without output after which it is
-            stopped. kill_tree: whether all its descendants end with it. stdout_limit, stderr_limit: a CaptureLimit. on_line: called with the stream's name and each line.
-            tee: whether captured output goes on to our own streams too.
+            stopped. kill_tree: whether all its descendants end with it. stdout_limit, stderr_limit: a CaptureLimit.
+            on_line: called with the stream's name and each line. tee: whether captured output goes on to our own
+            streams too.
 
     Returns:
         The Result, with what was captured as bytes.
