@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+from importlib.util import find_spec
 
 USAGE = """\
 usage: python -m fastproc run-module MODULE [ARGUMENT...]
@@ -23,8 +24,19 @@ def main() -> int:
     from fastproc._install import install
 
     install()
+    name = arguments[1]
+    try:
+        found = find_spec(name)
+    except ModuleNotFoundError as error:
+        # The package that it would be in. What such a package fails to import itself is another matter.
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        found = None
+    if found is None:
+        print(f"{sys.executable}: No module named {name}", file=sys.stderr)
+        return 1
     sys.argv = arguments[1:]
-    runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
     return 0
 
 

@@ -18,18 +18,36 @@ _places: list[tuple[dict[str, Any], str, Any, Any]] = []
 """Where a name was changed: the namespace, the name, what was there, what is there now."""
 
 
+_installed = False
+
+
 def install() -> None:
     """Make `import subprocess` mean fastproc.subprocess in this process, also in modules that have imported it already.
 
-    The standard library's own users (asyncio, multiprocessing, ...) are among them. What a module keeps elsewhere than
-    in its namespace, such as a default argument, stays. Calling it again takes in what was imported in between.
+    The standard library's own users (asyncio, multiprocessing, ...) are among them. The standard Popen, wherever it is
+    kept (a default argument, a table, a functools.partial of run()), makes objects of ours. A class that was derived
+    from the standard Popen before stays as it was. Calling it again takes in what was imported in between.
     """
+    global _installed
     swap = {id(getattr(standard, name)): getattr(ours, name) for name in _REPLACED}
     swap[id(standard)] = ours
+    # By identity: ours stands there by the standard's name too, and a program may have given it others.
+    left_alone = {id(module) for name, module in sys.modules.items() if name.partition(".")[0] == "fastproc"}
+    left_alone |= {id(standard), id(ours)}
+    _installed = True
+    if "__new__" not in vars(standard.Popen):
+        # For good: a class whose own __new__ was deleted again refuses the arguments of its __init__.
+        standard.Popen.__new__ = _new_popen  # type: ignore[method-assign, assignment]
     sys.modules["subprocess"] = ours
-    for name, module in list(sys.modules.items()):
-        space = getattr(module, "__dict__", None)
-        if module is standard or name.partition(".")[0] == "fastproc" or type(space) is not dict:
+    for module in list(sys.modules.values()):
+        if id(module) in left_alone:
+            continue
+        try:
+            # Not by its own __getattribute__, which loads a module that is to be loaded later (importlib's LazyLoader).
+            space = object.__getattribute__(module, "__dict__")
+        except AttributeError:
+            continue
+        if type(space) is not dict:
             continue
         for key, value in list(space.items()):
             new = swap.get(id(value))
@@ -40,9 +58,16 @@ def install() -> None:
 
 def uninstall() -> None:
     """Undo `install()`. A module that has imported `subprocess` since then keeps what it got."""
+    global _installed
+    _installed = False
     while _places:
         space, key, old, new = _places.pop()
         if space.get(key) is new:
             space[key] = old
     if sys.modules.get("subprocess") is ours:
         sys.modules["subprocess"] = standard
+
+
+def _new_popen(kind: type[Any], /, *_args: object, **_options: object) -> Any:
+    """Stand for the standard Popen's __new__: its own objects are ours, where we are installed."""
+    return object.__new__(ours.Popen if _installed and kind is standard.Popen else kind)

@@ -613,22 +613,70 @@ def test_replaced_popen_is_used_by_run(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- in the place of the standard module
 
 INSTALLED = """
-import asyncio, sys
+import asyncio, concurrent.futures, functools, importlib.util, multiprocessing, os, sys
 import subprocess as before
-from subprocess import Popen as kept
+from subprocess import Popen as kept, run as kept_run
+# A name that only a function, a class, a table keep.
+standard_Popen, standard_run = [kept], [kept_run]
+part = functools.partial(kept_run, capture_output=True)
+def default(command, kind=kept): return kind(command)
+class Derived(kept): pass
+made = kept(["true"])
+# A module that is to be loaded when it is first used, and may not be before.
+spec = importlib.util.find_spec("this")
+spec.loader = importlib.util.LazyLoader(spec.loader)
+lazy = sys.modules["this"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(lazy)
 import fastproc
 fastproc.install(); fastproc.install()
 import subprocess
 import fastproc.subprocess as ours
 assert subprocess is ours and before is ours and kept is ours.Popen, (subprocess, before, kept)
+assert type(lazy) is not type(sys)
+standard = ours._standard
+assert standard is not ours and ours._args_from_interpreter_flags is standard._args_from_interpreter_flags
+try:
+    ours.no_such_name
+except AttributeError:
+    pass
+
+def refuse(*args): raise AssertionError("a child of the standard library")
+fork_exec, standard._fork_exec, standard._USE_POSIX_SPAWN = standard._fork_exec, refuse, False
+assert part(["echo", "x"]).stdout == b"x\\n"
+assert standard_run[0]("exit 3", shell=True).returncode == 3
+for child in (standard_Popen[0](["true"]), default(["true"])):
+    assert type(child) is ours.Popen and child.wait() == 0
+with os.popen("echo x") as file:
+    assert file.read() == "x\\n"
+try:
+    standard_run[0](["sleep", "60"], timeout=0.01, capture_output=True)
+except standard.TimeoutExpired as error:
+    assert error.stdout is None
 async def main():
     child = await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
     assert type(child._transport._proc) is ours.Popen
     assert (await child.communicate(b"x"), child.returncode) == ((b"x", None), 0)
+    child = await asyncio.create_subprocess_exec("sleep", "60")
+    child.kill()
+    assert await child.wait() == -9
 asyncio.run(main())
+def work(number):
+    import subprocess
+    return subprocess.run(["sh", "-c", f"exit {number}"], capture_output=True, text=True).returncode
+with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    assert list(pool.map(work, range(40))) == list(range(40))
+with concurrent.futures.ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
+    assert list(pool.map(work, range(8))) == list(range(8))
+standard._fork_exec = fork_exec
+assert made.wait() == 0 and type(made) is standard.Popen
+with Derived(["echo"], stdout=-1) as derived:
+    assert derived.communicate() == (b"\\n", None) and not isinstance(derived, ours.Popen)
 fastproc.uninstall(); fastproc.uninstall()
 assert before is not ours and before is sys.modules["subprocess"] and kept is before.Popen
 assert asyncio.base_events.subprocess is before
+with standard_Popen[0](["true"]) as child:
+    assert type(child) is standard.Popen
+assert part(["echo", "x"]).stdout == b"x\\n"
 """
 
 
@@ -657,6 +705,17 @@ def test_command_line_says_how_it_is_used(arguments: list[str], code: int) -> No
     """On standard error and with status 2, or on request."""
     done = standard.run([sys.executable, "-m", "fastproc", *arguments], capture_output=True, text=True)
     assert (done.returncode, "usage: python -m fastproc" in done.stdout + done.stderr) == (code, True)
+
+
+@pytest.mark.parametrize("name", ["nosuch", "nosuch.module", "json.nosuch"])
+def test_run_module_says_that_there_is_no_module(name: str) -> None:
+    """As `python -m` does, without a traceback."""
+    found = []
+    for command in (["-m", name], ["-m", "fastproc", "run-module", name]):
+        done = standard.run([sys.executable, *command], capture_output=True, text=True)
+        found.append((done.returncode, done.stderr.count("\n"), f"No module named {name}" in done.stderr))
+    assert found[1] == (1, 1, True)
+    assert found[1][0] == found[0][0]
 
 
 def test_forked_copy_leaves_the_child_alone() -> None:
