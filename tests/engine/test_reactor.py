@@ -250,7 +250,7 @@ def without_descriptors() -> list[object]:
     except OSError as error:
         refused = error.errno
     found = sum(process.returncode == 0 for process in as_completed(processes, timeout=20))
-    return [found == len(processes) > 40, "(RLIMIT_NOFILE)" in text and "64" in text, refused]
+    return [found == len(processes) > 40, "may have 64 (RLIMIT_NOFILE" in text, refused]
 
 
 def test_children_that_took_all_descriptors_are_waited_for() -> None:
