@@ -14,6 +14,7 @@ import pytest
 import drivers
 import fastproc
 from fastproc import aio
+from fastproc._members import facts_of
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -55,6 +56,32 @@ def test_run_captured_gives_the_blocking_result(loop: str) -> None:
     assert (result.argv, result.mechanism) == (theirs.argv, theirs.mechanism)
     assert result.usage is not None
     assert result.duration > 0
+
+
+def test_kill_tree_is_the_blocking_one(loop: str) -> None:
+    """The whole tree ends: by kill_tree(), by leaving the block, by a deadline; other tasks go on meanwhile."""
+    script = "(setsid sh -c 'echo $$; exec sleep 60' &); sh -c 'echo $$; exec sleep 60' & wait"
+
+    def left(lines: Any) -> list[int]:
+        return [int(pid) for pid in lines if (facts := facts_of(int(pid))) and not facts.ended]
+
+    async def main() -> Any:
+        found: list[Any] = []
+        async with aio.start("sh", "-c", script, stdout=fastproc.PIPE, kill_tree=True) as process:
+            lines = [await anext(process.lines()) for _ in range(2)]
+            end = await process.kill_tree(0)
+            found.append([end.gone, left(lines)])
+        async with aio.start("sh", "-c", script, stdout=fastproc.PIPE, kill_tree=True) as process:
+            lines = [await anext(process.lines()) for _ in range(2)]
+        found.append(left(lines))
+        try:
+            await aio.run("sh", "-c", script, capture=True, kill_tree=True, timeout=0.3)
+        except fastproc.TimeoutExpired as error:
+            assert error.result is not None
+            found.append([len(error.result.lines()), left(error.result.lines()), error.result.survivors])
+        return found
+
+    assert drivers.run_in(loop, main) == [[True, []], [], [2, [], ()]]
 
 
 def test_run_outside_of_a_loop_says_so() -> None:

@@ -390,6 +390,56 @@ def test_dropped_children_warn_and_are_reaped_by_later_spawns() -> None:
     wait_until(lambda: spawns_left() == 0)
 
 
+@pytest.mark.parametrize("how", ["poll", "wait"])
+def test_dropped_children_are_reaped_while_another_is_looked_at(how: str) -> None:
+    """No spawn is needed: any poll or wait does it, and a long wait looks again."""
+    dropped = start(SLEEP)
+    pid = dropped.pid
+    dropped.detach()
+    with start(SLEEP) as other:
+        pidfd = os.pidfd_open(pid)
+        del dropped
+        timer = threading.Timer(0.1, signal.pidfd_send_signal, (pidfd, signal.SIGKILL))
+        timer.start()
+        if how == "poll":
+            wait_until(lambda: other.poll() is None and state_of(pid) == "")
+        else:
+            with pytest.raises(fastproc.TimeoutExpired):
+                other.wait(orphans.ORPHANS_EVERY + 0.6)
+            assert state_of(pid) == ""
+        timer.join()
+        os.close(pidfd)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the kernel answers", "after"])
+@pytest.mark.parametrize("ended", [False, True], ids=["running", "ended"])
+def test_interrupted_look_at_an_orphan_loses_nothing(after: bool, ended: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the middle: the child is on the list once, unless its status has been taken."""
+    dropped = start(EXIT(0) if ended else SLEEP)
+    pid, pidfd = dropped.pid, os.pidfd_open(dropped.pid)
+    if ended:
+        wait_until(lambda: state_of(pid) == "Z")
+    dropped.detach()
+    del dropped
+    original = _native.wait
+
+    def interrupted(*args: Any) -> int:
+        if after:
+            original(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_native, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            orphans.reap()
+    assert [orphan[0] for orphan in orphans.pending] == ([] if after and ended else [pid])
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    os.close(pidfd)
+    wait_until(lambda: orphans.reap() == 0)
+    assert state_of(pid) == ""
+
+
 def test_orphans_of_a_fork_and_of_others_are_forgotten() -> None:
     """A forked copy of the list is not its children; what cannot be waited for is dropped."""
     with start(SLEEP) as process:

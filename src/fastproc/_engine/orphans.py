@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 AT_ONCE = 16
 """How many are looked at by one call, so that a thousand of them do not slow it down."""
 
+ORPHANS_EVERY = 1.0
+"""Seconds between two looks at them by one who waits for another child."""
+
 pending: list[Orphan] = []
 
 adopt = pending.append

@@ -34,9 +34,6 @@ PAUSE_FIRST = 0.0005
 PAUSE_MAX = 0.02
 """Seconds between two looks where the kernel gives nothing to wait for: without a pidfd, and under a tracer."""
 
-ORPHANS_EVERY = 1.0
-"""Seconds between two looks at dropped children while one waits for another."""
-
 ABANDON_LIMIT = 5.0
 """Seconds that a killed child may take to die before it becomes an orphan: a tracer or a file system can hold it."""
 
@@ -328,7 +325,7 @@ class Process(Readable, Killable):
             poller.register(number, READ)
         pause = PAUSE_FIRST
         while True:
-            longest = ORPHANS_EVERY if orphans.pending else LONGEST_WAIT
+            longest = orphans.ORPHANS_EVERY if orphans.pending else LONGEST_WAIT
             left = longest if deadline is None else min(deadline - monotonic(), longest)
             ready = bool(number >= 0 and left > 0.0 and poller.poll(left * 1000.0))
             code = self.poll()
