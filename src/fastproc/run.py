@@ -12,7 +12,6 @@ from time import monotonic
 
 from fastproc import _native, errors
 from fastproc._engine import orphans
-from fastproc._engine.fds import OwnedFd
 from fastproc._engine.resolve import Opened, environment, resolve
 from fastproc._native import (
     DEFAULT_ATTR,
@@ -220,19 +219,13 @@ def _resolve(command: Command, settled: Settled, opened: Opened) -> tuple[Plan, 
     return plan, max(0, int((deadline - monotonic()) * 1e9))
 
 
-def _let_live(job: Job) -> None:
-    """Give up a child that does not die, or may not be killed (set-user-ID, kill(2)): a later spawn reaps it."""
-    child = _native.job_child(job)
-    orphans.adopt((child.pid, OwnedFd(child.pidfd), os.getpid()))
-
-
 def _keep_output(error: BaseException, argv: tuple[str, ...], settled: Settled, job: Job) -> None:
     """End an interrupted run, and put what was read before into the exception, as `error.result`."""
     if settled.leads and isinstance(error, KeyboardInterrupt):
         _native.interrupt_group(job)
     summary = _native.abort(job)
     if summary[5] > 0 and summary[0] == _native.WAIT_RUNNING:
-        _let_live(job)
+        orphans.adopt_job(job)
     if summary[5] > 0:
         error.result = _result(argv, settled, job, summary)  # type: ignore[attr-defined]
 
@@ -266,7 +259,7 @@ def _finish(argv: tuple[str, ...], settled: Settled, job: Job) -> Result:
     result = _result(argv, settled, job, summary)
     broken = summary[4]
     if broken and summary[0] == _native.WAIT_RUNNING:
-        _let_live(job)
+        orphans.adopt_job(job)
         raise PermissionError(broken, f"{os.strerror(broken)}: cannot kill {argv[0]!r} (pid {result.pid}), it runs on")
     _native.give_job(job)
     if broken:

@@ -9,11 +9,10 @@ import os
 from itertools import repeat
 
 from fastproc import _native
+from fastproc._engine.fds import OwnedFd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fastproc._engine.fds import OwnedFd
-
     Orphan = tuple[int, OwnedFd, int]
     """pid, pidfd, the process whose child it is."""
 
@@ -27,6 +26,12 @@ pending: list[Orphan] = []
 
 adopt = pending.append
 """Take over a child. For finalizers, which run in any thread and under any lock: atomic, so no lock (HAZARDS I8)."""
+
+
+def adopt_job(job: _native.Job) -> None:
+    """Take over the child of a run, which does not die or may not be killed (set-user-ID, kill(2))."""
+    child = _native.job_child(job)
+    adopt((child.pid, OwnedFd(child.pidfd), os.getpid()))
 
 
 def reap(limit: int = AT_ONCE) -> int:

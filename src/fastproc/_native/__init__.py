@@ -46,7 +46,6 @@ __all__ = [
     "features",
     "force",
     "fp_run",
-    "fp_run_resume",
     "give_job",
     "interrupt_group",
     "job_child",
@@ -286,7 +285,6 @@ jobs: list[Job] = []
 DEFAULT_ATTR = _attr.DEFAULT
 SUM_COUNT: int = lib.FP_SUM_COUNT
 fp_run = lib.fp_run
-fp_run_resume = lib.fp_run_resume
 unpack = ffi.unpack
 
 

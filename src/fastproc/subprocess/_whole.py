@@ -11,10 +11,9 @@ from sys import audit
 
 from fastproc import _native
 from fastproc._engine import orphans
-from fastproc._engine.fds import OwnedFd
 from fastproc._engine.reactor import instant
 from fastproc._engine.resolve import Opened, environment
-from fastproc._native import JOBS_KEPT, SLICE_NS, SUM_COUNT, fp_run, fp_run_resume, jobs, new_job, unpack
+from fastproc._native import JOBS_KEPT, SLICE_NS, SUM_COUNT, fp_run, jobs, new_job, unpack
 from fastproc._values.command import ENCODING, ENCODING_ERRORS
 from fastproc._values.plan import STDIO_INHERIT, STDIO_PIPE, search
 from fastproc._values.status import PIPES_OPEN, TIMED_OUT
@@ -77,20 +76,17 @@ def run_plain(args: Any, captured: bool) -> standard.CompletedProcess[Any] | Non
         job = new_job()
     native, summary, _, out_buffer, err_buffer = job
     try:
-        # Slice 0: comes back as soon as the program runs. What can be prepared is, meanwhile.
-        r = fp_run(request, paths, npaths, blob, len(args), env.blob, env.count, 0, native)
-        empty = b"" if captured else None
-        done: standard.CompletedProcess[Any] = standard.CompletedProcess(args, 0, empty, empty)
+        r = fp_run(request, paths, npaths, blob, len(args), env.blob, env.count, SLICE_NS, native)
         if r > 0:
-            r = fp_run_resume(native, SLICE_NS)
-            if r > 0:
-                r = _native.resume(job)
+            r = _native.resume(job)
     except BaseException as error:
         _abort(job, error)
         raise
     if r < 0:
         raise _failure(_plain_order(args, stdio), -r, job)
-    state, done.returncode, flags, _, broken, _, _, _, out_size, err_size, on_heap = unpack(summary, SUM_COUNT)
+    state, code, flags, _, broken, _, _, _, out_size, err_size, on_heap = unpack(summary, SUM_COUNT)
+    empty = b"" if captured else None
+    done: standard.CompletedProcess[Any] = standard.CompletedProcess(args, code, empty, empty)
     if flags or broken or on_heap or state != 1:
         done.returncode, done.stdout, done.stderr, _ = _outcome(_plain_order(args, stdio), job)
         return done
@@ -226,13 +222,7 @@ def _abort(job: Any, error: BaseException) -> None:
     """End an interrupted run."""
     summary = _native.abort(job, SIGINT_WAIT_NS if isinstance(error, KeyboardInterrupt) else 0)
     if summary[5] > 0 and summary[0] == _native.WAIT_RUNNING:
-        _let_live(job)
-
-
-def _let_live(job: Any) -> None:
-    """Give up a set-user-ID program, which is out of our reach (kill(2)); a later spawn reaps it when it ends."""
-    child = _native.job_child(job)
-    orphans.adopt((child.pid, OwnedFd(child.pidfd), os.getpid()))
+        orphans.adopt_job(job)
 
 
 def _outcome(order: _order.Order, job: Any) -> tuple[int, bytes | None, bytes | None, bool]:
@@ -244,7 +234,7 @@ def _outcome(order: _order.Order, job: Any) -> tuple[int, bytes | None, bytes | 
     if err_stream == STDIO_PIPE:
         err = _native.output(job, 1, err_size) if err_size else b""
     if broken and state == _native.WAIT_RUNNING:
-        _let_live(job)
+        orphans.adopt_job(job)
         raise OSError(broken, os.strerror(broken))
     _native.give_job(job)
     if broken:
