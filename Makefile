@@ -26,7 +26,7 @@ EXTENSION := $(VENV)/.fastproc-extension
 FAULTS := $(VENV)/.fastproc-faults
 
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile
 
 dev: $(TOOLS) build  ## make .venv with all tools and build in place
 
@@ -47,9 +47,14 @@ packages: $(RUNTIME)  ## run other packages' tests with fastproc.subprocess inst
 soak: $(TOOLS) $(EXTENSION) $(FAULTS)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m soak -s tests/soak
 
-bench: $(EXTENSION)  ## measure; writes benchmarks/results
+bench: bench-spawn bench-streams  ## measure; writes benchmarks/results
+
+bench-spawn: $(EXTENSION)  ## what one run costs
 	$(BIN)/python benchmarks/bench_spawn.py
 	$(BIN)/python benchmarks/bench_waiting.py
+
+bench-streams: $(EXTENSION)  ## what output costs
+	$(BIN)/python benchmarks/bench_streams.py
 
 lint: $(TOOLS)  ## ruff and clang-format, checking only
 	$(BIN)/ruff check .
@@ -103,5 +108,5 @@ $(FAULTS): $(RUNTIME) build_ffi.py $(C_SOURCES) $(C_HEADERS)
 	FASTPROC_FAULTS=1 $(BIN)/python build_ffi.py --dest build/faults
 	touch $@
 
-.PHONY: help dev build demo test suite packages soak bench lint format types c-check asan tsan clean
+.PHONY: help dev build demo test suite packages soak bench bench-spawn bench-streams lint format types c-check asan tsan clean
 .DELETE_ON_ERROR:

@@ -199,7 +199,9 @@ struct fp_sink {
     uint64_t len;
     uint64_t cap;
     char *heap;
-    int64_t wide; /* its pipe was made larger */
+    uint64_t ready; /* up to here the pages are there */
+    int32_t wide;   /* its pipe was made larger */
+    int32_t slow;   /* large pages that came slowly */
     char fixed[FP_JOB_FIXED];
 };
 
@@ -236,11 +238,12 @@ struct fp_job {
     const char *input;
     uint64_t input_len;
     uint64_t input_done;
-    int32_t live;    /* a child or a descriptor is owned by this job */
-    int32_t owner;   /* the process that made the child: a forked copy of the job only closes */
-    int32_t recheck; /* looks at a pidfd that was readable with nothing to reap (a traced child) */
-    int32_t failure; /* errno of a spawn whose child never executed, else 0 */
-    void *birth;     /* what the child borrows until it has executed; made once, freed by fp_job_close() */
+    int32_t live;     /* a child or a descriptor is owned by this job */
+    int32_t owner;    /* the process that made the child: a forked copy of the job only closes */
+    int32_t recheck;  /* looks at a pidfd that was readable with nothing to reap (a traced child) */
+    int32_t failure;  /* errno of a spawn whose child never executed, else 0 */
+    void *birth;      /* what the child borrows until it has executed; made once, freed by fp_job_close() */
+    uint64_t held[2]; /* the inodes of pipes that others still held when they were given up, else 0 */
     struct fp_sink sink[2];
 };
 

@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #if FP_LINUX
 #include <sys/wait.h>
 #endif
@@ -213,10 +214,15 @@ static int64_t keep_deadlines(struct fp_job *job)
     if (has_exited(job)) {
         if (job->drain_end_ns >= 0 && fp__now() >= job->drain_end_ns) {
             take_rest(job);
-            if (has_pipes(job))
+            for (int i = 0; i < 2; i++) {
+                struct stat st;
+                if (OUTPUT(job, i) < 0)
+                    continue;
                 job->flags |= FP_JOB_PIPES_OPEN;
-            close_end(job, 1);
-            close_end(job, 2);
+                if (fstat(OUTPUT(job, i), &st) == 0)
+                    job->held[i] = st.st_ino;
+                close_end(job, 1 + i);
+            }
         }
         return job->drain_end_ns;
     }
@@ -478,6 +484,7 @@ int fp_run(const struct fp_request *request, const char *paths, uint32_t npaths,
     job->status.returncode = job->status.core_dumped = 0;
     job->flags = job->error = job->recheck = job->failure = 0;
     job->sink[0].len = job->sink[1].len = 0;
+    job->held[0] = job->held[1] = 0;
     job->input = request->input;
     job->input_len = request->input_len;
     job->input_done = 0;

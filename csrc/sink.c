@@ -1,6 +1,6 @@
 /* sink.c: the memory for one captured stream: it grows without a copy, and becomes a bytes object without one.
  *
- * Page faults are most of what a large capture costs: where the system lets us, large pages are used. */
+ * Page faults are most of what a large capture costs: large pages are used as long as they come quickly. */
 #include "internal.h"
 
 #include <stdlib.h>
@@ -10,7 +10,13 @@
 
 #define FIRST (1u << 20)
 #define REST_NS 100000
-#define FAR (4u << 20) /* bytes that came, from which on large pages and large steps are no waste */
+#define LARGE_PAGE (2u << 20)
+#define SLOW_NS 500000 /* longer than as many small pages take */
+#define SLOW_MAX 3
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* 5.14 */
+#endif
+#define FAR (4u << 20) /* bytes that came, from which on a child is taken for one that floods */
 
 /* glibc maps what is larger than 32 MiB by itself (mallopt(3), DEFAULT_MMAP_THRESHOLD_MAX), and a bytes object's first byte
  * then lies 48 bytes into a page: 16 of the chunk, 32 of the object. Ours lies there too, so that whole pages can change their
@@ -51,13 +57,31 @@ static bool grow(struct fp_sink *sink)
         char *moved = mremap(base, size, size + step, MREMAP_MAYMOVE);
         if (refused(moved))
             continue;
+        if (sink->len >= FAR - OFFSET && sink->slow < SLOW_MAX)
+            madvise(moved, size + step, MADV_HUGEPAGE);
         sink->heap = moved + OFFSET;
         sink->cap = size + step - OFFSET;
-        if (sink->len >= FAR - OFFSET)
-            madvise(moved, size + step, MADV_HUGEPAGE);
         return true;
     }
     return false;
+}
+
+/* Has the next large page made, and gives them up where they come slowly: on a virtual machine that gives free ones back to
+ * its host each is made anew there (1 GiB in 0.6 to 4 s, by small pages in 1 s). */
+static void prepare(struct fp_sink *sink)
+{
+    if (sink->slow >= SLOW_MAX || sink->len + FP__PIPE_LARGE <= sink->ready)
+        return;
+    uintptr_t next = ((uintptr_t)(sink->heap + sink->len) + LARGE_PAGE - 1) & ~(uintptr_t)(LARGE_PAGE - 1);
+    if ((char *)next + LARGE_PAGE > sink->heap + sink->cap)
+        return;
+    int64_t before = fp__now();
+    long r = fp__sys3(SYS_madvise, next, LARGE_PAGE, MADV_POPULATE_WRITE);
+    sink->ready = (uint64_t)((char *)next + LARGE_PAGE - sink->heap);
+    if (r < 0 || fp__now() - before > SLOW_NS)
+        sink->slow++;
+    if (sink->slow == SLOW_MAX)
+        madvise(sink->heap - OFFSET, sink->cap + OFFSET, MADV_NOHUGEPAGE);
 }
 
 void fp__sink_free(struct fp_sink *sink)
@@ -67,6 +91,8 @@ void fp__sink_free(struct fp_sink *sink)
     sink->heap = NULL;
     sink->len = sink->cap = 0;
     sink->wide = 0;
+    sink->slow = 0;
+    sink->ready = 0;
 }
 
 /* Whole pages change their place, what is before and behind them is copied. False when they cannot. */
@@ -99,6 +125,8 @@ static bool move(struct fp_sink *sink, char *to)
     sink->heap = NULL;
     sink->len = sink->cap = 0;
     sink->wide = 0;
+    sink->slow = 0;
+    sink->ready = 0;
     return true;
 }
 
@@ -125,6 +153,8 @@ void fp__sink_free(struct fp_sink *sink)
     sink->heap = NULL;
     sink->len = sink->cap = 0;
     sink->wide = 0;
+    sink->slow = 0;
+    sink->ready = 0;
 }
 
 static bool move(struct fp_sink *sink, char *to)
@@ -154,6 +184,10 @@ char *fp__sink_room(struct fp_sink *sink, int fd, size_t *room)
 #endif
         (void)first;
     }
+#if FP_LINUX
+    if (sink->len >= FAR)
+        prepare(sink);
+#endif
     (void)fd;
     *room = sink->cap - sink->len;
     return sink->heap + sink->len;
@@ -164,13 +198,14 @@ char *fp__sink_room(struct fp_sink *sink, int fd, size_t *room)
 void fp__sink_rest(const struct fp_sink *sink, size_t came)
 {
 #if FP_LINUX
-    if (sink->wide && sink->len >= FAR && came < FP__PIPE_LARGE / 4) {
-        struct timespec ts = {0, REST_NS};
-        fp__sys2(SYS_nanosleep, &ts, NULL);
-    }
-#endif
+    if (!sink->wide || sink->len < FAR || came >= FP__PIPE_LARGE / 4)
+        return;
+    struct timespec ts = {0, REST_NS};
+    fp__sys2(SYS_nanosleep, &ts, NULL);
+#else
     (void)sink;
     (void)came;
+#endif
 }
 
 void fp_job_take(struct fp_job *job, int index, char *to)

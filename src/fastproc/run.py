@@ -28,7 +28,7 @@ from fastproc._values.command import ENCODING, Command, build, cmd
 from fastproc._values.options import CAPTURE, NONE, normalise
 from fastproc._values.plan import STRING_MAX, lower, search, settle, settle_options
 from fastproc._values.redirect import MEMFD, PIPE
-from fastproc._values.status import CORE_DUMPED, TIMED_OUT, Result
+from fastproc._values.status import CORE_DUMPED, PIPES_OPEN, TIMED_OUT, Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def _result(argv: tuple[str, ...], settled: Settled, job: Job, summary: list[int
     swapped = settled.swapped
     if swapped:
         out_size, err_size = err_size, out_size
-    return Result(
+    result = Result(
         argv,
         returncode,
         # What the parent's pipe of that name gave, or None without one.
@@ -251,6 +251,11 @@ def _result(argv: tuple[str, ...], settled: Settled, job: Job, summary: list[int
         settled.ok_codes,
         None if mechanism == 1 else _native.refused(),
     )
+    if flags & PIPES_OPEN:
+        from fastproc._engine.capture import holders
+
+        result._pipe_holders = holders(_native.held_pipes(job))
+    return result
 
 
 def _finish(argv: tuple[str, ...], settled: Settled, job: Job) -> Result:
@@ -287,7 +292,8 @@ def start(
     Takes what `run()` takes, but `timeout`, `ok_codes` and `input`, for which there is nobody: use `wait(timeout=...)`,
     the status itself, which is never an error here (`check` is not looked at), and `write()`. `grace` is what `stop()`
     goes by, `idle_timeout` and `drain_timeout` what `lines()`, `chunks()` and `events()` go by, unless they are told
-    otherwise. A stream that is PIPE, or captured, is a file of the Process.
+    otherwise. Limits, `on_line` and `tee` are about output that is read without asking, and refused. A stream that is
+    PIPE, or captured, is a file of the Process.
 
     Raises:
         SpawnError: the program could not be started.
@@ -320,6 +326,14 @@ def check_start(settled: Settled) -> tuple[float, float | None, float | None]:
         raise ValueError("timeout: start() has nobody who would keep it; use process.wait(timeout=...), or run()")
     if settled.ok_codes != _OK:
         raise ValueError("ok_codes: start() does not check the status; look at what wait() returns, or use run()")
+    for name, value in (
+        ("stdout_limit", settled.limits[0]),
+        ("stderr_limit", settled.limits[1]),
+        ("on_line", settled.on_line),
+        ("tee", settled.tee),
+    ):
+        if value:
+            raise ValueError(f"{name}: start() reads only what is asked for; loop over lines() or events(), or run()")
     if MEMFD in settled.streams:
         raise ValueError("stdout, stderr: MEMFD is read at the end of a run(); start() can have PIPE")
     drain = None if settled.drain_ns < 0 else settled.drain_ns / 1e9

@@ -162,15 +162,30 @@ def test_silence_ends_the_run() -> None:
     assert (found.stdout, found.killed, found.timed_out) == (b"a\n", "terminated", True)
 
 
-def test_holders_of_the_pipe_are_named() -> None:
+def test_holders_of_the_pipe_are_named(engine: str) -> None:
     """The pids of those who keep the pipe open after the child's end (HAZARDS E2)."""
-    result = sh(
-        "sleep 1 & echo $!", capture=True, drain_timeout=0.1, stdout_limit=CaptureLimit(100), on_line=lambda *_: None
-    )
+    result = sh("sleep 1 & echo $!", capture=True, drain_timeout=0.1)
     assert result.pipes_still_open
     assert result.pipe_holders == (int(result.stdout or b"0"),)
     assert pickle.loads(pickle.dumps(result)).pipe_holders == result.pipe_holders
     assert sh("exit 0", capture=True).pipe_holders == ()
+
+
+def test_holders_are_in_the_exception(engine: str) -> None:
+    """A deadline that finds only others: all output, who was ended, and who holds the pipe."""
+    with pytest.raises(TimeoutExpired) as caught:
+        sh("sleep 2 & echo $!; exec sleep 60", capture=True, timeout=0.2)
+    result = caught.value.result
+    assert result is not None
+    assert (result.killed, result.pipes_still_open) == ("terminated", True)
+    assert result.pipe_holders == (int(result.stdout or b"0"),)
+
+
+def test_running_child_keeps_no_output() -> None:
+    """What would be about it is refused by name, before a child is made."""
+    for options in ({"stdout_limit": CaptureLimit(1)}, {"on_line": print}, {"tee": True}):
+        with pytest.raises(ValueError, match=rf"^{next(iter(options))}: start\(\)"):
+            start("true", capture=True, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -165,12 +165,12 @@ def view(memory: OwnedFd) -> memoryview:
         return memoryview(mmap.mmap(memory.number, size, prot=mmap.PROT_READ) if size else b"")
 
 
-def holders(fds: list[int]) -> tuple[int, ...]:
+def holders(inodes: set[int]) -> tuple[int, ...]:
     """Return the pids of other processes that have one of the pipes open, as far as /proc shows them.
 
     Bounded in time, so perhaps not all. Nobody is signalled by these numbers: they are for messages.
     """
-    wanted = {f"pipe:[{os.fstat(fd).st_ino}]" for fd in fds}
+    wanted = {f"pipe:[{inode}]" for inode in inodes}
     end = monotonic() + SCAN_SECONDS
     found = []
     try:

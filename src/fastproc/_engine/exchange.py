@@ -368,7 +368,7 @@ class Exchange:
             return
         from fastproc._engine.capture import holders
 
-        self.holders = holders([fd for stream, fd in self._open.items() if stream != STDIN])
+        self.holders = holders({os.fstat(fd).st_ino for stream, fd in self._open.items() if stream != STDIN})
         for stream in self._open.keys() & self.captures.keys():
             self.captures[stream].finish()
         self._close(STDOUT)

@@ -47,6 +47,7 @@ __all__ = [
     "force",
     "fp_run",
     "give_job",
+    "held_pipes",
     "interrupt_group",
     "job_child",
     "jobs",
@@ -225,6 +226,11 @@ def output(job: Job, index: int, size: int) -> bytes:
     data = bytes(size)
     lib.fp_job_take(native, index, ffi.from_buffer(data))
     return data
+
+
+def held_pipes(job: Job) -> set[int]:
+    """Return the inodes of the pipes that others held when a run gave them up."""
+    return set(job[0].held) - {0}
 
 
 def resume(job: Job) -> int:

@@ -1,0 +1,180 @@
+"""Measure output: a gigabyte captured, five million lines read, memory under a limit; beside the standard library.
+
+Rivals run interleaved: a round runs each of them once, in shuffled order, in this process. What is measured ends when
+the output is there; giving its memory back is not counted, for nobody. Needs some 3 GiB of free memory.
+
+    python benchmarks/bench_streams.py [--rounds N]
+
+Writes results/streams.md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median, quantiles
+
+import fastproc
+from bench_spawn import RESULTS, machine
+from fastproc import MEMFD, PIPE, CaptureLimit
+
+GIB = 1 << 30
+MIB = 1 << 20
+FLOOD = ("head", "-c", "1G", "/dev/zero")
+SEQ = ("seq", "5000000")
+LINES = 5_000_000
+
+Rivals = dict[str, Callable[[], object]]
+
+
+def memory_by_hand() -> object:
+    """A file in memory as a careful user would make it: what the child alone costs."""
+    fd = os.memfd_create("bench")
+    try:
+        return subprocess.run(FLOOD, stdout=fd, check=True)
+    finally:
+        os.close(fd)
+
+
+def count(lines: object) -> None:
+    """Go through the lines as a program does, with a loop."""
+    number = 0
+    for _ in lines:  # type: ignore[attr-defined]
+        number += 1
+    if number != LINES:
+        raise RuntimeError(f"{number} lines instead of {LINES}")
+
+
+def popen_lines(**options: bool) -> None:
+    """Iterate the standard library's file."""
+    with subprocess.Popen(SEQ, stdout=subprocess.PIPE, **options) as process:  # type: ignore[call-overload]
+        count(process.stdout)
+
+
+def lines(**options: object) -> None:
+    """Iterate ours."""
+    with fastproc.start(*SEQ, stdout=PIPE) as process:
+        count(process.lines(**options))  # type: ignore[arg-type]
+
+
+CAPTURED: Rivals = {
+    "subprocess.run, both streams": lambda: subprocess.run(FLOOD, capture_output=True, check=True),
+    "subprocess.run, stdout only": lambda: subprocess.run(FLOOD, stdout=subprocess.PIPE, check=True),
+    "fastproc.run, both streams": lambda: fastproc.run(*FLOOD, capture=True),
+    "fastproc.run, MEMFD": lambda: fastproc.run(*FLOOD, stdout=MEMFD, stderr=MEMFD),
+    "a memfd by hand, not read": memory_by_hand,
+}
+READ: Rivals = {
+    "Popen.stdout, bytes": popen_lines,
+    "lines()": lines,
+    "lines(keep_ends=True)": lambda: lines(keep_ends=True),
+    "Popen.stdout, text": lambda: popen_lines(text=True),
+    "lines(text=True)": lambda: lines(text=True),
+    'lines(text=True, newline="universal", keep_ends=True)': lambda: lines(
+        text=True, newline="universal", keep_ends=True
+    ),
+}
+
+
+def peak() -> int:
+    """The largest resident size in bytes since it was last cleared (proc(5))."""
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+
+
+def growth() -> int:
+    """By how many bytes this process grows while it captures a gigabyte with 1 MiB of head and 1 MiB of tail."""
+    fastproc.run("true", capture=True, stdout_limit=CaptureLimit(1))
+    Path("/proc/self/clear_refs").write_text("5")
+    before = peak()
+    result = fastproc.run(*FLOOD, stdout=PIPE, stdout_limit=CaptureLimit(MIB, MIB))
+    if result.stdout_dropped != GIB - 2 * MIB:
+        raise RuntimeError(f"{result.stdout_dropped} bytes dropped")
+    return peak() - before
+
+
+def measure(rivals: Rivals, rounds: int) -> dict[str, list[float]]:
+    """Seconds of every rival, in the order of the rounds; one round before is not counted."""
+    taken: dict[str, list[float]] = {name: [] for name in rivals}
+    order = list(rivals)
+    for number in range(rounds + 1):
+        random.shuffle(order)
+        for name in order:
+            start = time.perf_counter()
+            output = rivals[name]()
+            seconds = time.perf_counter() - start
+            del output
+            if number:
+                taken[name].append(seconds)
+    return taken
+
+
+def table(taken: dict[str, list[float]], bases: list[str]) -> list[str]:
+    """Medians, and how many times as fast as each of the bases."""
+    heads = [f"× {base}" for base in bases]
+    rows = [f"| | median s | p10 | p90 | {' | '.join(heads)} |", f"| --- |{' ---: |' * (3 + len(bases))}"]
+    for name, times in taken.items():
+        cuts = quantiles(times, n=10)
+        ratios = [f"{median(taken[base]) / median(times):.2f}" for base in bases]
+        rows.append(f"| {name} | {median(times):.3f} | {cuts[0]:.3f} | {cuts[-1]:.3f} | {' | '.join(ratios)} |")
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure captured and streamed output.")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds for each case (default: 15)")
+    parser.add_argument("--growth", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.growth:
+        print(json.dumps(growth()))
+        return
+    rounds = max(2, options.rounds)
+    where = machine(os.getloadavg()[0])
+    captured = measure(CAPTURED, rounds)
+    read = measure(READ, rounds)
+    # In fresh processes: a heap that was large before has room that nobody sees growing.
+    grown = [
+        int(subprocess.run([sys.executable, __file__, "--growth"], stdout=subprocess.PIPE, check=True).stdout)
+        for _ in range(5)
+    ]
+    text = "\n".join(
+        [
+            "# What output costs",
+            "",
+            f"Written by `make bench-streams`. {where}.",
+            "",
+            f"{rounds} rounds; a round runs every rival once, in shuffled order. The columns with × say how many times",
+            "as fast as that rival (ratio of the medians; more than 1 is faster).",
+            "",
+            f"## `{' '.join(FLOOD)}` captured",
+            "",
+            *table(captured, ["subprocess.run, both streams", "subprocess.run, stdout only"]),
+            "",
+            "MEMFD is as fast as the kernel lets one child write a file in memory; the last row is that alone.",
+            "",
+            f"## `{' '.join(SEQ)}` read line by line",
+            "",
+            *table(read, ["Popen.stdout, bytes", "Popen.stdout, text"]),
+            "",
+            "`lines()` gives lines without their ends. `Popen.stdout` gives them with, as `keep_ends=True` does; its text",
+            "has universal newlines.",
+            "",
+            "## 1 GiB with a `CaptureLimit` of 1 MiB of head and 1 MiB of tail",
+            "",
+            f"Growth of the resident size: {median(grown) / MIB:.1f} MiB; largest of {len(grown)}: {max(grown) / MIB:.1f} MiB.",
+            "",
+        ]
+    )
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "streams.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
