@@ -162,12 +162,12 @@ def main() -> None:
             "",
             *table(read, ["Popen.stdout, bytes", "Popen.stdout, text"]),
             "",
-            "`lines()` gives lines without their ends. `Popen.stdout` gives them with, as `keep_ends=True` does; its text",
-            "has universal newlines.",
+            "`lines()` gives lines without their ends. `Popen.stdout` gives them with, as `keep_ends=True` does; its",
+            "text has universal newlines.",
             "",
             "## 1 GiB with a `CaptureLimit` of 1 MiB of head and 1 MiB of tail",
             "",
-            f"Growth of the resident size: {median(grown) / MIB:.1f} MiB; largest of {len(grown)}: {max(grown) / MIB:.1f} MiB.",
+            f"Growth of the resident size: {median(grown) / MIB:.1f} MiB; largest of 5: {max(grown) / MIB:.1f} MiB.",
             "",
         ]
     )
