@@ -318,6 +318,58 @@ struct fp_features {
 };
 int fp_probe(int again, struct fp_features *ret_features);
 
+/* What the calling thread may do, as system calls tell it (capget(2), prctl(2)). -1 in an int32_t: this kernel has it not. */
+struct fp_credentials {
+    uint64_t effective;
+    uint64_t permitted;
+    uint64_t inheritable;
+    uint64_t bounding;
+    uint64_t ambient;
+    int32_t securebits;
+    int32_t keepcaps;
+    int32_t no_new_privs;
+    int32_t dumpable; /* of the process */
+};
+int fp_credentials_get(struct fp_credentials *ret_credentials);
+
+/* Is a capability in the bounding set: 0 or 1; -EINVAL for one that this kernel does not have. */
+int fp_bounding_read(int capability);
+int fp_ambient_supported(void);
+
+/* PR_SET_DUMPABLE of the process (HAZARDS G20); 0 or 1. */
+int fp_dumpable_set(int on);
+
+/* One change of what every thread may do. */
+#define FP_CRED_CAPSET 1       /* mask: effective, permitted, inheritable */
+#define FP_CRED_BOUNDING 2     /* mask[0]: these are dropped */
+#define FP_CRED_AMBIENT 3      /* mask[0]: exactly these */
+#define FP_CRED_SECUREBITS 4   /* mask[0]: the flags */
+#define FP_CRED_KEEPCAPS 5     /* mask[0]: 0 or 1 */
+#define FP_CRED_NO_NEW_PRIVS 6 /* for good */
+struct fp_cred_op {
+    int32_t what;
+    int32_t unused;
+    uint64_t mask[3];
+};
+
+#define FP_CRED_THREADS_MAX 8192
+
+/* How far fp_credentials_set() came. */
+struct fp_cred_report {
+    int32_t threads; /* those that took part, with the calling one */
+    int32_t op;      /* index of the change that failed, or -1: none was begun */
+    int32_t tid;     /* the thread that failed or could not be reached; 0 is the calling one */
+    int32_t state;   /* of a thread that could not be reached, the letter in /proc/PID/stat, or 0 */
+};
+
+/* Makes the changes in every thread of the process: all are brought to a halt in a signal handler first (33, which no thread
+ * can block through libc), then each change is made by the calling thread, and, when the kernel took it, by all others.
+ * Until all threads stand still nothing is changed: -ETIMEDOUT with report.op -1 says that a thread did not come within
+ * timeout_ns, -EXDEV that /proc does not show this process's threads, -E2BIG that there are too many. Another error with
+ * op >= 0 is that change's; with a tid it failed in that thread alone, and the threads differ now. */
+int fp_credentials_set(const struct fp_cred_op *ops, uint32_t nops, int64_t timeout_ns,
+                       struct fp_cred_report *ret_report);
+
 /* Forces a mechanism for all following spawns of the process; FP_MECHANISM_AUTO ends it. */
 int fp_mechanism_force(int mechanism);
 
