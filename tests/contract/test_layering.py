@@ -22,7 +22,6 @@ LAYERS = {
     "fastproc.containment": 4,
     "fastproc.waiting": 4,
     "fastproc.capabilities": 4,
-    "fastproc.users": 4,
     "fastproc.run": 5,
     "fastproc.subprocess": 5,
     "fastproc.aio": 5,
