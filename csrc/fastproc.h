@@ -244,6 +244,12 @@ struct fp_job {
     int32_t failure;  /* errno of a spawn whose child never executed, else 0 */
     void *birth;      /* what the child borrows until it has executed; made once, freed by fp_job_close() */
     uint64_t held[2]; /* the inodes of pipes that others still held when they were given up, else 0 */
+    /* Of a job that an event loop drives. */
+    int32_t epoll;   /* where it is watched, once fp_job_watch() was called */
+    int32_t watched; /* bits: the streams, the pidfd */
+    int32_t stopped; /* by fp_job_stop(): what looks like a deadline is none */
+    int64_t key;     /* the caller's */
+    int64_t due_ns;  /* when fp_job_step() is to be called although nothing is ready, or -1 */
     struct fp_sink sink[2];
 };
 
@@ -292,6 +298,37 @@ struct fp_request {
 int fp_run(const struct fp_request *request, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
            const char *env, uint32_t envc, int64_t slice_ns, struct fp_job *job);
 int fp_run_resume(struct fp_job *job, int64_t slice_ns);
+
+/* The same for a caller who must not wait, such as an event loop. fp_job_begin() goes on for slice_ns at most, fp_job_step() at
+ * least once; a busy file is not tried again but reported (ETXTBSY). After FP_JOB_AGAIN: job->due_ns. */
+int fp_job_begin(const struct fp_request *request, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
+                 const char *env, uint32_t envc, int64_t slice_ns, struct fp_job *job);
+int fp_job_step(struct fp_job *job, int64_t slice_ns);
+
+/* Asks the child to end, as a deadline does, or gives up what others hold; and goes on. */
+int fp_job_stop(struct fp_job *job);
+
+/* Leaves a child that does not die, or may not be killed: its pid and pidfd are the caller's. What was read stays. */
+void fp_job_forsake(struct fp_job *job);
+
+/* Watches what a job waits for in an epoll descriptor of the caller's, until it is over. The job must stay where it is. */
+int fp_job_watch(struct fp_job *job, int epoll, int64_t key);
+
+/* Goes on with the jobs that are ready, without waiting. Gives how many keys it wrote: of the jobs that are over (live is 0; its
+ * result is in `error` or `failure` and the summary) and of those whose due_ns has changed. A full array means: call again. */
+#define FP_GROUP_BATCH 64
+int fp_group_step(int epoll, int64_t *ret_keys, int n);
+
+/* As fp_spawn() for such a caller: FP_JOB_AGAIN says that the child has perhaps not executed yet. Then fp_launch_over() tells,
+ * which waits wait_ns at most: FP_JOB_AGAIN, 0, or the negative errno of a spawn that has failed: the child is reaped then, and
+ * its descriptors are for the caller to close.
+ * *ret_launch is to be freed by fp_launch_free(), which gives a child that is killed before 5 seconds to die; it has copies of
+ * all arguments. */
+int fp_launch(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
+              const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds,
+              uint32_t nfds, struct fp_child *ret_child, void **ret_launch);
+int fp_launch_over(void *launch, int64_t wait_ns, struct fp_child *child);
+void fp_launch_free(void *launch);
 
 /* Gives the child wait_ns to end by itself, then kills and reaps it and closes the descriptors. What was read stays, and the
  * summary is filled; its pid is 0 when there was no child. */

@@ -270,6 +270,10 @@ char *fp__sink_room(struct fp_sink *sink, int fd, size_t *room);
 void fp__sink_rest(const struct fp_sink *sink, size_t came);
 void fp__sink_free(struct fp_sink *sink);
 
+/* group.c: slot is 0 to 2 for the streams; harmless where nothing is watched. */
+#define FP__JOB_PIDFD 3
+void fp__job_unwatch(struct fp_job *job, int slot);
+
 /* wait.c */
 int fp__reap_before_exec(int pidfd, int pid);
 

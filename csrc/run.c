@@ -26,9 +26,20 @@ static struct fp__birth *birth_of(const struct fp_job *job)
 
 static void close_end(struct fp_job *job, int slot)
 {
-    if (job->child.fd[slot] >= 0)
+    if (job->child.fd[slot] >= 0) {
+        fp__job_unwatch(job, slot);
         fp__close(job->child.fd[slot]);
+    }
     job->child.fd[slot] = -1;
+}
+
+static void close_pidfd(struct fp_job *job)
+{
+    if (job->child.pidfd >= 0) {
+        fp__job_unwatch(job, FP__JOB_PIDFD);
+        fp__close(job->child.pidfd);
+    }
+    job->child.pidfd = -1;
 }
 
 static void break_off(struct fp_job *job, long error)
@@ -381,7 +392,7 @@ static void summarise(struct fp_job *job)
     int64_t *sum = job->summary;
     sum[FP_SUM_STATE] = job->status.state;
     sum[FP_SUM_RETURNCODE] = job->status.returncode;
-    sum[FP_SUM_FLAGS] = job->flags;
+    sum[FP_SUM_FLAGS] = job->stopped ? job->flags & ~FP_JOB_TIMED_OUT : job->flags;
     sum[FP_SUM_CORE_DUMPED] = job->status.core_dumped;
     sum[FP_SUM_ERROR] = job->error;
     sum[FP_SUM_PID] = job->child.pid;
@@ -397,8 +408,7 @@ static void summarise(struct fp_job *job)
 static int spawn_again(struct fp_job *job)
 {
     struct fp__birth *birth = birth_of(job);
-    if (job->child.pidfd >= 0)
-        fp__close(job->child.pidfd);
+    close_pidfd(job);
     birth->order.deferred = birth->order.alone = false;
     job->status.state = FP_WAIT_RUNNING;
     job->failure = job->recheck = 0;
@@ -406,10 +416,17 @@ static int spawn_again(struct fp_job *job)
     return fp__spawn(birth, &job->child);
 }
 
+/* The child that may not be killed runs on as somebody else's. */
+static bool is_over(const struct fp_job *job)
+{
+    return (has_exited(job) && !has_pipes(job)) || (job->error == EPERM && (job->flags & FP_JOB_KILLED));
+}
+
 static int resume(struct fp_job *job, int64_t slice_ns)
 {
     int64_t slice_end = slice_ns < 0 ? -1 : fp__now() + slice_ns;
     int result = FP_JOB_DONE;
+    bool turned = false; /* once in any case */
 #if FP_LINUX
     bool feeding = job->child.fd[0] >= 0, was_pending = false;
     uint64_t old = 0;
@@ -422,18 +439,39 @@ static int resume(struct fp_job *job, int64_t slice_ns)
         feed(job);
     while (result == FP_JOB_DONE && (!has_exited(job) || has_pipes(job))) {
         int64_t due = keep_deadlines(job);
-        if ((has_exited(job) && !has_pipes(job)) || (job->error == EPERM && (job->flags & FP_JOB_KILLED)))
+        if (is_over(job))
             break;
-        if (slice_end >= 0 && fp__now() >= slice_end)
+        if (slice_end >= 0 && turned && fp__now() >= slice_end) {
             result = FP_JOB_AGAIN;
-        else
+        } else {
             result = turn(job, earlier(due, slice_end));
+            turned = true;
+        }
     }
 #if FP_LINUX
     if (feeding)
         sigpipe_release(old, was_pending);
 #endif
     end_alone(job, result == FP_JOB_AGAIN);
+    return result;
+}
+
+static int settle(struct fp_job *job, int result)
+{
+    if (job->failure != 0) {
+        close_pidfd(job);
+        job->child.pid = -1;
+        job->live = 0;
+        return -job->failure;
+    }
+    if (result == FP_JOB_DONE) {
+        for (int i = 0; i < 3; i++)
+            close_end(job, i);
+        if (has_exited(job))
+            close_pidfd(job);
+        job->live = 0;
+        summarise(job);
+    }
     return result;
 }
 
@@ -447,30 +485,54 @@ int fp_run_resume(struct fp_job *job, int64_t slice_ns)
         else
             result = resume(job, slice_ns);
     }
-    if (job->failure != 0) {
-        if (job->child.pidfd >= 0)
-            fp__close(job->child.pidfd);
-        job->child.pid = job->child.pidfd = -1;
-        job->live = 0;
-        return -job->failure;
+    return settle(job, result);
+}
+
+int fp_job_step(struct fp_job *job, int64_t slice_ns)
+{
+    int saved = errno;
+    int result = resume(job, slice_ns);
+    job->due_ns = -1;
+    if (result == FP_JOB_AGAIN && job->failure == 0) {
+        job->due_ns = keep_deadlines(job);
+        if (is_over(job))
+            result = FP_JOB_DONE;
+        else if (!has_exited(job) && (job->child.pidfd < 0 || job->recheck > 0))
+            job->due_ns = earlier(job->due_ns, fp__now() + (500000LL << (job->recheck ? job->recheck : 1)));
+        if (job->recheck > 0) /* it would be reported for ever */
+            fp__job_unwatch(job, FP__JOB_PIDFD);
     }
-    if (result == FP_JOB_DONE) {
-        for (int i = 0; i < 3; i++)
-            close_end(job, i);
-        if (job->child.pidfd >= 0 && has_exited(job)) {
-            fp__close(job->child.pidfd);
-            job->child.pidfd = -1;
-        }
-        job->live = 0;
-        summarise(job);
-    }
+    result = settle(job, result);
+    errno = saved;
     return result;
 }
 
-int fp_run(const struct fp_request *request, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
-           const char *env, uint32_t envc, int64_t slice_ns, struct fp_job *job)
+int fp_job_stop(struct fp_job *job)
 {
-    int saved = errno;
+    int64_t now = fp__now();
+    if (has_exited(job)) {
+        job->drain_end_ns = now;
+    } else if (!(job->flags & FP_JOB_TIMED_OUT)) {
+        job->deadline_ns = now;
+        job->stopped = 1;
+    }
+    return fp_job_step(job, 0);
+}
+
+void fp_job_forsake(struct fp_job *job)
+{
+    fp__job_unwatch(job, FP__JOB_PIDFD);
+    for (int i = 0; i < 3; i++)
+        close_end(job, i);
+    if (!fp__birth_over(birth_of(job)))
+        job->birth = NULL; /* it keeps what it borrows */
+    job->live = 0;
+    summarise(job);
+}
+
+static int begin(const struct fp_request *request, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
+                 const char *env, uint32_t envc, struct fp_job *job)
+{
     if (job->live)
         fp_job_close(job);
     if (job->birth == NULL) {
@@ -483,6 +545,7 @@ int fp_run(const struct fp_request *request, const char *paths, uint32_t npaths,
     job->status.state = FP_WAIT_RUNNING;
     job->status.returncode = job->status.core_dumped = 0;
     job->flags = job->error = job->recheck = job->failure = 0;
+    job->watched = job->stopped = 0;
     job->sink[0].len = job->sink[1].len = 0;
     job->held[0] = job->held[1] = 0;
     job->input = request->input;
@@ -519,8 +582,27 @@ int fp_run(const struct fp_request *request, const char *paths, uint32_t npaths,
     int r = fp__spawn(birth, &job->child);
     if (r < 0)
         job->live = 0;
-    else
+    return r;
+}
+
+int fp_run(const struct fp_request *request, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
+           const char *env, uint32_t envc, int64_t slice_ns, struct fp_job *job)
+{
+    int saved = errno;
+    int r = begin(request, paths, npaths, argv, argc, env, envc, job);
+    if (r >= 0)
         r = fp_run_resume(job, slice_ns);
+    errno = saved;
+    return r;
+}
+
+int fp_job_begin(const struct fp_request *request, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
+                 const char *env, uint32_t envc, int64_t slice_ns, struct fp_job *job)
+{
+    int saved = errno;
+    int r = begin(request, paths, npaths, argv, argc, env, envc, job);
+    if (r >= 0)
+        r = fp_job_step(job, slice_ns);
     errno = saved;
     return r;
 }
@@ -553,10 +635,10 @@ void fp_job_abort(struct fp_job *job, int64_t wait_ns)
         for (int i = 0; i < 3; i++)
             close_end(job, i);
         /* That of a child which lives on is the caller's. */
-        if (job->child.pidfd >= 0 && (has_exited(job) || !ours)) {
-            fp__close(job->child.pidfd);
-            job->child.pidfd = -1;
-        }
+        if (!ours)
+            job->watched = 0; /* the epoll is the parent's too */
+        if (has_exited(job) || !ours)
+            close_pidfd(job);
     }
     if (ours)
         summarise(job);

@@ -12,6 +12,7 @@ import sys
 from contextvars import Context, copy_context
 from weakref import WeakKeyDictionary
 
+from fastproc._engine.group import Group
 from fastproc._engine.reactor import Reactor, Timer
 
 TYPE_CHECKING = False
@@ -90,13 +91,37 @@ class Hub:
     Attributes:
         reactor: the loop's own.
         closed: whether the loop has ended.
+        launching: how many children are being made that do not run their program yet.
     """
 
-    __slots__ = ("__weakref__", "closed", "reactor")
+    __slots__ = ("__weakref__", "_group", "closed", "launching", "reactor")
 
     def __init__(self) -> None:
         self.reactor = LoopReactor(self._on_earlier)
         self.closed = False
+        self._group: Group | None = None
+        self.launching = 0
+
+    @property
+    def group(self) -> Group:
+        """The loop's bulk runs."""
+        if self._group is None:
+            self._group = Group(self.reactor)
+        return self._group
+
+    @property
+    def idle(self) -> bool:
+        """Whether no run or start of this loop goes on."""
+        return self.launching == 0 and not self._group
+
+    async def sleep(self, seconds: float) -> None:
+        """Let some time pass."""
+        event = self.event()
+        timer = self.reactor.call_after(seconds, event.set)
+        try:
+            await event.wait()
+        finally:
+            timer.cancel()
 
     def event(self) -> Event:
         """Return something to wait for."""
@@ -120,6 +145,8 @@ class Hub:
     def close(self) -> None:
         """Give the reactor's descriptor back. What is still registered is forgotten."""
         self.closed = True
+        if self._group is not None:
+            self._group.close()
         self.reactor.close()
 
 

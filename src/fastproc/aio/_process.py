@@ -11,7 +11,7 @@ from fastproc._engine.resolve import Opened
 from fastproc._engine.stream import has_ended
 from fastproc._values.plan import settle
 from fastproc.aio._hub import current_hub
-from fastproc.aio._run import launch
+from fastproc.aio._run import spawn
 from fastproc.aio._streams import Items, Lines, Shared, StreamWatch
 from fastproc.run import as_command, check_start
 from fastproc.waiting import Watch
@@ -61,7 +61,7 @@ class Starting:
         child = Child(self._command.argv)
         child.times = self._times
         with Opened() as opened:
-            await launch(hub, child, self._command, opened, None)
+            await spawn(hub, child, self._command, opened, None)
         return Process(child, hub)
 
     def __await__(self) -> Generator[Any, Any, Process]:

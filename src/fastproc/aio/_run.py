@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from errno import ETXTBSY
+from sys import audit
+from time import monotonic
+
+from fastproc import _native, errors
+from fastproc._engine import orphans
 from fastproc._engine.exchange import STDIN
 from fastproc._engine.fds import OwnedFd
 from fastproc._engine.feeder import FEED_SIZE, write_quietly
-from fastproc._engine.process import ABANDON_LIMIT
+from fastproc._engine.group import Bulk
+from fastproc._engine.launch import Launch
+from fastproc._engine.process import ABANDON_LIMIT, PAUSE_FIRST, PAUSE_MAX
 from fastproc._engine.reactor import WRITE
 from fastproc._engine.resolve import Opened, resolve
 from fastproc._engine.running import add_result, begin, conclude
+from fastproc._engine.stream import has_ended
+from fastproc._native import SUM_COUNT, jobs, new_job, unpack
+from fastproc._native.loop import AGAIN, job_begin
 from fastproc._values.plan import settle
 from fastproc.aio._hub import Scope, current_hub
 from fastproc.run import as_command
+from fastproc.waiting import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,11 +36,23 @@ if TYPE_CHECKING:
     from fastproc._engine.process import Process
     from fastproc._values.command import Command
     from fastproc._values.kinds import OptionsDict, Text
-    from fastproc._values.plan import Settled
+    from fastproc._values.plan import Plan, Settled
     from fastproc._values.status import Result
     from fastproc.aio._hub import Event, Hub
 
     OnError = Callable[[BaseException], None]
+
+door = sys.modules["fastproc.run"]
+
+LINGER_NS = 300_000
+"""Nanoseconds that a run or start on an otherwise idle loop may hold the loop: what a callback takes, and less than the
+loop's own way to a child that ends at once. Of a busy loop they hold nothing but the time of the clone."""
+
+BUSY_PAUSES = 0.001, 0.004, 0.016, 0.064
+"""Seconds between two tries of a program that is still open for writing (ETXTBSY)."""
+
+INLINE = os.environ.get("FASTPROC_AIO_SPAWN", "") == "inline"
+"""Whether a spawn waits for the exec, as in blocking code."""
 
 
 async def run(
@@ -43,7 +69,79 @@ async def run(
         RuntimeError: no event loop runs in this thread.
     """
     command = as_command(program, args, options)
-    return await _run_exchange(current_hub(), command, settle(command))
+    settled = settle(command)
+    hub = current_hub()
+    if settled.exchanged or INLINE or door._FORCED_ENGINE == "exchange":
+        return await _run_exchange(hub, command, settled)
+    with Opened() as opened:
+        deadline = None if settled.timeout_ns < 0 else monotonic() + settled.timeout_ns / 1e9
+        plan = await resolved(hub, command, opened, deadline)
+        for pause in BUSY_PAUSES:
+            try:
+                return await _run_bulk(hub, command, settled, plan, deadline)
+            except errors.SpawnError as error:
+                if error.errno != ETXTBSY or error.stage != "exec":
+                    raise
+            await hub.sleep(pause)
+        return await _run_bulk(hub, command, settled, plan, deadline)
+
+
+async def _run_bulk(hub: Hub, command: Command, settled: Settled, plan: Plan, deadline: float | None) -> Result:
+    """Run by the C core: begun here, driven by the loop when it is not over at once."""
+    if orphans.pending:
+        orphans.reap()
+    if settled.plain and deadline is None:
+        request = settled.request or door._request(settled)
+    else:
+        attr, pairs = _native.prepare(settled, plan.fds)
+        left = -1 if deadline is None else max(0, int((deadline - monotonic()) * 1e9))
+        times = left, settled.grace_ns, settled.drain_ns
+        data: bytes = settled.input or b""  # type: ignore[assignment]
+        request = _native.make_request(attr, plan.stdio, data, times, plan.cwd, plan.cgroup, pairs, len(plan.fds))
+    audit("subprocess.Popen", *plan.audited)
+    try:
+        job = jobs.pop()
+    except IndexError:
+        job = new_job()
+    native = job[0]
+    argv = command._argv
+    # Alone on the loop, a short program is over before the loop could look: it gets that time at once.
+    slice_ns = LINGER_NS if hub.idle else 0
+    r = job_begin(request, plan.paths, plan.npaths, plan.argv, plan.argc, plan.env, plan.envc, slice_ns, native)
+    try:
+        if r == AGAIN:
+            ended = hub.event()
+            bulk = Bulk(job, (request, plan), ended.set)
+            hub.group.add(bulk)
+            try:
+                await ended.wait()
+            except BaseException:
+                await _end_bulk(hub, bulk, ended, settled)
+                raise
+            r = -native.failure
+        else:
+            await hub.breathe()
+    except BaseException as error:
+        if native.live:
+            _native.abort(job, 0)
+        summary = unpack(job[1], SUM_COUNT)
+        if r >= 0 and summary[0] != _native.WAIT_UNKNOWN:
+            error.result = door._result(argv, settled, job, summary)  # type: ignore[attr-defined]
+        raise
+    if r < 0:
+        raise _native.spawn_error(plan, -r, _native.job_child(job))
+    result: Result = door._finish(argv, settled, job)
+    return result
+
+
+async def _end_bulk(hub: Hub, bulk: Bulk, ended: Event, settled: Settled) -> None:
+    """As _end(), for a bulk run."""
+    bulk.stop()
+    timer = hub.reactor.call_after(settled.grace_ns / 1e9 + ABANDON_LIMIT, bulk.forsake)
+    try:
+        await hub.outlast(ended)
+    finally:
+        timer.cancel()
 
 
 async def _run_exchange(hub: Hub, command: Command, settled: Settled) -> Result:
@@ -68,7 +166,7 @@ async def _run_exchange(hub: Hub, command: Command, settled: Settled) -> Result:
         )
         process = exchange.process
         try:
-            await launch(hub, process, command, opened, exchange.deadline)
+            await spawn(hub, process, command, opened, exchange.deadline)
             opened.close()
             if source is None:
                 exchange.open()
@@ -87,9 +185,66 @@ async def _run_exchange(hub: Hub, command: Command, settled: Settled) -> Result:
         return conclude(exchange, settled, opened)
 
 
-async def launch(hub: Hub, process: Process, command: Command, opened: Opened, deadline: float | None) -> None:
-    """Make the child of a Process."""
-    process.spawn(resolve(command, opened, deadline))
+async def resolved(hub: Hub, command: Command, opened: Opened, deadline: float | None) -> Plan:
+    """Open what the command names."""
+    return resolve(command, opened, deadline)
+
+
+async def spawn(hub: Hub, process: Process, command: Command, opened: Opened, deadline: float | None) -> None:
+    """Make the child of a Process, and come back when its program runs. The loop goes on meanwhile.
+
+    Raises:
+        SpawnError: no child is left.
+    """
+    plan = await resolved(hub, command, opened, deadline)
+    if INLINE:
+        process.spawn(plan)
+        return None
+    for pause in BUSY_PAUSES:
+        try:
+            return await _launch(hub, process, plan)
+        except errors.SpawnError as error:
+            # Another thread's half-made child has the file open for writing, for some milliseconds (HAZARDS C2).
+            if error.errno != ETXTBSY or error.stage != "exec":
+                raise
+        await hub.sleep(pause)
+    return await _launch(hub, process, plan)
+
+
+async def _launch(hub: Hub, process: Process, plan: Plan) -> None:
+    wait_ns = LINGER_NS if hub.idle else 0
+    launch = Launch(process, plan)
+    hub.launching += 1
+    try:
+        pause = PAUSE_FIRST
+        while not launch.is_over(wait_ns):
+            wait_ns = 0
+            await hub.sleep(pause)
+            pause = min(pause * 2.0, PAUSE_MAX)
+    except BaseException as error:
+        if process.pid > 0 and not isinstance(error, errors.SpawnError):
+            await _undo(hub, process)
+        raise
+    finally:
+        hub.launching -= 1
+
+
+async def _undo(hub: Hub, process: Process) -> None:
+    """See a child gone that was being made."""
+    process.kill()
+    ended = hub.event()
+    watch = Watch(process, hub.reactor, lambda _: ended.set())
+    timer = hub.reactor.call_after(ABANDON_LIMIT, ended.set)
+    watch.begin()
+    try:
+        await hub.outlast(ended)
+    finally:
+        timer.cancel()
+        watch.close()
+        if has_ended(process):
+            process.abandon()
+        else:
+            process.detach()
 
 
 async def _end(hub: Hub, exchange: Exchange, ended: Event, patience: float) -> None:

@@ -1,0 +1,137 @@
+"""Bulk runs that an event loop's reactor drives: the C core does all, in one crossing for those that are ready.
+
+Invariant: a job that is watched is kept here until it is over, and stays where it is in memory.
+"""
+
+from __future__ import annotations
+
+import os
+
+from fastproc import _native
+from fastproc._engine import orphans
+from fastproc._engine.fds import OwnedFd
+from fastproc._engine.reactor import READ, make_poller
+from fastproc._native.loop import group_step, job_forsake, job_step, job_stop, job_watch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastproc._engine.reactor import Reactor, Timer
+    from fastproc._native import Job
+
+
+class Bulk:
+    """One run that goes on.
+
+    Args:
+        job: begun, and not over.
+        kept: what the job points to.
+        on_done: called once, when the job is over or forsaken.
+
+    Attributes:
+        job: as given.
+        forsaken: whether the child runs on as an orphan.
+    """
+
+    __slots__ = ("_group", "_key", "_kept", "_on_done", "_timer", "forsaken", "job")
+
+    def __init__(self, job: Job, kept: object, on_done: Callable[[], object]) -> None:
+        self.job = job
+        self._kept = kept
+        self._on_done: Callable[[], object] | None = on_done
+        self._timer: Timer | None = None
+        self._group: Group | None = None
+        self._key = 0
+        self.forsaken = False
+
+    def stop(self) -> None:
+        """Ask the child to end: SIGTERM, and SIGKILL when the grace is over."""
+        job_stop(self.job[0])
+        self.go_on()
+
+    def forsake(self) -> None:
+        """Leave a child that does not die: a later spawn reaps it."""
+        if self.job[0].live:
+            child = _native.job_child(self.job)
+            orphans.adopt((child.pid, OwnedFd(child.pidfd), os.getpid()))
+            self.forsaken = True
+            job_forsake(self.job[0])
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Act on what has become of the job: set its next timer, or tell that it is over."""
+        group = self._group
+        if group is None:
+            return
+        native = self.job[0]
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if native.live:
+            due = native.due_ns
+            if due >= 0:
+                self._timer = group.reactor.call_at(due / 1e9, self._on_due)
+            return
+        group.remove(self._key)
+        self._group = None
+        done, self._on_done = self._on_done, None
+        if done is not None:
+            done()
+
+    def _on_due(self) -> None:
+        self._timer = None
+        job_step(self.job[0], 0)
+        self.go_on()
+
+    def __del__(self) -> None:
+        # A task that is thrown away while it waits: before what the job points to goes.
+        if self.job[0].live:
+            _native.abort(self.job, 0)
+
+
+class Group:
+    """The jobs of one reactor, on an epoll of their own."""
+
+    __slots__ = ("_jobs", "_poller", "_serial", "reactor")
+
+    def __init__(self, reactor: Reactor) -> None:
+        self.reactor = reactor
+        self._poller = make_poller()
+        self._jobs: dict[int, Bulk] = {}
+        self._serial = 0
+        reactor.watch(self._poller.fileno(), READ, self._on_ready)
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def add(self, bulk: Bulk) -> None:
+        """Drive a job from now on.
+
+        Raises:
+            OSError: epoll_ctl(2), such as ENOSPC, the user's limit of watches; the job is the caller's.
+        """
+        self._serial += 1
+        job_watch(bulk.job[0], self._poller.fileno(), self._serial)
+        bulk._group = self
+        bulk._key = self._serial
+        self._jobs[self._serial] = bulk
+        bulk.go_on()
+
+    def remove(self, key: int) -> None:
+        """Keep a job no longer."""
+        del self._jobs[key]
+
+    def close(self) -> None:
+        """Give the epoll back."""
+        self.reactor.unwatch(self._poller.fileno())
+        self._poller.close()
+        for bulk in self._jobs.values():
+            bulk.job[0].watched = 0
+        self._jobs.clear()
+
+    def _on_ready(self, _ready: int) -> None:
+        for key in group_step(self._poller.fileno()):
+            bulk = self._jobs.get(key)
+            if bulk is not None:
+                bulk.go_on()

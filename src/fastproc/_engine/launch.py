@@ -1,0 +1,63 @@
+"""Making a child without waiting until it runs its program, for event loops: an exec can be slow.
+
+Invariant: what the child borrows of this process until then is kept here, or by the C core where that is too short.
+"""
+
+from __future__ import annotations
+
+from fastproc import errors
+from fastproc._engine import orphans
+from fastproc._native.loop import launch, launch_over
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fastproc._engine.process import Process
+    from fastproc._values.plan import Plan
+
+
+class Launch:
+    """The time between the birth of a child and its program.
+
+    Args:
+        process: a new handle; it may be used again for another launch when this one has failed.
+        plan: what to make.
+
+    Raises:
+        SpawnError: no child is left.
+    """
+
+    __slots__ = ("_launched", "_plan", "_process")
+
+    def __init__(self, process: Process, plan: Plan) -> None:
+        self._process = process
+        self._plan = plan
+        self._launched: object = None
+        orphans.reap()
+        try:
+            self._launched = launch(plan, process._child)
+            process._adopt()
+        except BaseException:
+            process.abandon()
+            raise
+
+    def is_over(self, wait_ns: int = 0) -> bool:
+        """Whether the program runs; waits some nanoseconds at most.
+
+        Raises:
+            SpawnError: it never will, and no child is left.
+        """
+        if self._launched is None:
+            return True
+        process = self._process
+        try:
+            over = launch_over(self._launched, wait_ns, self._plan, process._child)
+        except errors.SpawnError:
+            self._launched = None
+            process.pid = -1
+            process._adopted = False
+            process._pidfd.close()
+            process.ends.close()
+            raise
+        if over:
+            self._launched = None
+        return over
