@@ -11,8 +11,9 @@ from fastproc._native.loop import launch, launch_over
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from fastproc._engine.process import Process
-    from fastproc._values.plan import Plan
 
 
 class Launch:
@@ -20,7 +21,7 @@ class Launch:
 
     Args:
         process: a new handle; it may be used again for another launch when this one has failed.
-        plan: what to make.
+        plan: what to make: a Plan, or what stands in its place.
 
     Raises:
         SpawnError: no child is left.
@@ -28,7 +29,7 @@ class Launch:
 
     __slots__ = ("_launched", "_plan", "_process")
 
-    def __init__(self, process: Process, plan: Plan) -> None:
+    def __init__(self, process: Process, plan: Any) -> None:
         self._process = process
         self._plan = plan
         self._launched: object = None

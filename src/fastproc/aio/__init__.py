@@ -15,4 +15,40 @@ from fastproc.aio._process import Process, start
 from fastproc.aio._run import run
 from fastproc.aio._waiting import as_completed, reactor, wait, wait_all, wait_any
 
-__all__ = ["Process", "as_completed", "reactor", "run", "start", "wait", "wait_all", "wait_any"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fastproc.aio._transport import create_subprocess_exec as create_subprocess_exec
+    from fastproc.aio._transport import create_subprocess_shell as create_subprocess_shell
+    from fastproc.aio._transport import subprocess_exec as subprocess_exec
+    from fastproc.aio._transport import subprocess_shell as subprocess_shell
+
+__all__ = [
+    "create_subprocess_exec",
+    "create_subprocess_shell",
+    "subprocess_exec",
+    "subprocess_shell",
+    "Process",
+    "as_completed",
+    "reactor",
+    "run",
+    "start",
+    "wait",
+    "wait_all",
+    "wait_any",
+]
+
+# What only users of asyncio need: it costs the import of asyncio and of subprocess.
+_LATER = ("create_subprocess_exec", "create_subprocess_shell", "subprocess_exec", "subprocess_shell")
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from fastproc.aio import _transport
+
+    value = globals()[name] = getattr(_transport, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from fastproc._values.plan import Plan, Settled
     from fastproc._values.status import Result
     from fastproc.aio._hub import Event, Hub
+    from fastproc.subprocess._order import Order
 
     OnError = Callable[[BaseException], None]
 
@@ -196,9 +197,13 @@ async def spawn(hub: Hub, process: Process, command: Command, opened: Opened, de
     Raises:
         SpawnError: no child is left.
     """
-    plan = await resolved(hub, command, opened, deadline)
+    await spawn_planned(hub, process, await resolved(hub, command, opened, deadline))
+
+
+async def spawn_planned(hub: Hub, process: Process, plan: Plan | Order) -> None:
+    """Make the child of a plan, or of what stands in its place, as spawn()."""
     if INLINE:
-        process.spawn(plan)
+        process.spawn(plan)  # type: ignore[arg-type]
         return None
     for pause in BUSY_PAUSES:
         try:
@@ -211,7 +216,7 @@ async def spawn(hub: Hub, process: Process, command: Command, opened: Opened, de
     return await _launch(hub, process, plan)
 
 
-async def _launch(hub: Hub, process: Process, plan: Plan) -> None:
+async def _launch(hub: Hub, process: Process, plan: Plan | Order) -> None:
     wait_ns = LINGER_NS if hub.idle else 0
     launch = Launch(process, plan)
     hub.launching += 1
