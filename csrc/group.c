@@ -129,6 +129,7 @@ int fp_launch_over(void *of, int64_t wait_ns, struct fp_child *child)
         return 0;
     int sig = fp__reap_before_exec(child->pidfd, child->pid);
     int r = fp__birth_failure(birth, sig, child);
+    child->pid = child->pidfd = child->fd[0] = child->fd[1] = child->fd[2] = -1;
     return r;
 }
 

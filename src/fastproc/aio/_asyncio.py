@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from weakref import ref
+from weakref import finalize, ref
 
 from fastproc.aio._hub import Hub, bare, until_closed
 
@@ -45,6 +45,18 @@ class AsyncioEvent:
                 self._waiter = None
 
 
+class _Pump:
+    """What the loop calls when the reactor is ready."""
+
+    __slots__ = ("__weakref__", "_hub")
+
+    def __init__(self, hub: AsyncioHub) -> None:
+        self._hub = hub
+
+    def __call__(self) -> None:
+        self._hub.pump()
+
+
 class AsyncioHub(Hub):
     """One add_reader() and at most one call_later(), whatever there is to wait for."""
 
@@ -56,7 +68,11 @@ class AsyncioHub(Hub):
         self._loop = ref(loop)
         self._handle: asyncio.TimerHandle | None = None
         self._fd = self.reactor.fileno()
-        bare(loop.add_reader, self._fd, self._pump)
+        # Held by the loop alone: one that is closed without shutdown_asyncgens() drops it, and that ends the hub too.
+        pump = _Pump(self)
+        finalize(pump, self.close).atexit = False
+        bare(loop.add_reader, self._fd, pump)
+        del pump
         self._sentinel: AsyncGenerator[None, None] = until_closed(self)
         try:
             # The first step registers the generator with the running loop.
@@ -97,14 +113,18 @@ class AsyncioHub(Hub):
     def close(self) -> None:
         """As Hub.close()."""
         loop = self._loop()
-        if not self.closed and loop is not None and not loop.is_closed() and not self.reactor.inert:
+        if self.closed:
+            return
+        self.closed = True
+        if loop is not None and not loop.is_closed() and not self.reactor.inert:
             loop.remove_reader(self._fd)
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
         super().close()
 
-    def _pump(self) -> None:
+    def pump(self) -> None:
+        """Do what is ready and due."""
         if self.closed or self.reactor.inert:
             return
         self.reactor.run_once(0.0)
@@ -121,4 +141,4 @@ class AsyncioHub(Hub):
 
     def _on_timer(self) -> None:
         self._handle = None
-        self._pump()
+        self.pump()
