@@ -21,7 +21,7 @@ class Launch:
 
     Args:
         process: a new handle; it may be used again for another launch when this one has failed.
-        plan: what to make: a Plan, or what stands in its place.
+        plan: what to make: a Plan, or what stands in its place; without a terminal and without kill_tree.
 
     Raises:
         SpawnError: no child is left.
@@ -34,6 +34,7 @@ class Launch:
         self._plan = plan
         self._launched: object = None
         orphans.reap()
+        process._leads = plan.settled.leads
         try:
             self._launched = launch(plan, process._child)
             process._adopt()

@@ -202,7 +202,9 @@ async def spawn(hub: Hub, process: Process, command: Command, opened: Opened, de
 
 async def spawn_planned(hub: Hub, process: Process, plan: Plan | Order) -> None:
     """Make the child of a plan, or of what stands in its place, as spawn()."""
-    if INLINE:
+    if INLINE or plan.terminal is not None or plan.settled.kill_tree:
+        # A containment that is refused is known only at the exec, and another one is tried then; a terminal is
+        # attached to the handle once.
         process.spawn(plan)  # type: ignore[arg-type]
         return None
     for pause in BUSY_PAUSES:
