@@ -259,6 +259,7 @@ struct fp__birth {
  * fp__birth_over() tells when it has left our memory, and fp__birth_failure(), once it is dead, whether it ever executed. */
 int fp__spawn(struct fp__birth *birth, struct fp_child *child);
 bool fp__birth_over(struct fp__birth *birth);
+void fp__birth_await(struct fp__birth *birth, int64_t timeout_ns);
 int fp__birth_failure(struct fp__birth *birth, int sig, struct fp_child *child);
 #if FP_LINUX
 long fp__pidfd_late(int pid);

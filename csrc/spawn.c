@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #if FP_LINUX
+#include <linux/futex.h>
 #include <sys/wait.h>
 #endif
 
@@ -379,6 +380,13 @@ bool fp__birth_over(struct fp__birth *s)
     return true;
 }
 
+void fp__birth_await(struct fp__birth *s, int64_t timeout_ns)
+{
+    struct timespec ts = {timeout_ns / FP_NSEC, timeout_ns % FP_NSEC};
+    if (!fp__birth_over(s)) /* the kernel wakes a shared futex: mm_release() in fork.c */
+        fp__sys4(SYS_futex, &s->borrows, FUTEX_WAIT, 1, &ts);
+}
+
 int fp__birth_failure(struct fp__birth *s, int sig, struct fp_child *child)
 {
     /* Before 5.16 a death with a core dump leaves the word as it is; who is dead borrows nothing. */
@@ -630,6 +638,12 @@ bool fp__birth_over(struct fp__birth *s)
 {
     (void)s;
     return true;
+}
+
+void fp__birth_await(struct fp__birth *s, int64_t timeout_ns)
+{
+    (void)s;
+    (void)timeout_ns;
 }
 
 int fp__birth_failure(struct fp__birth *s, int sig, struct fp_child *child)

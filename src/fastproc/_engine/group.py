@@ -5,11 +5,8 @@ Invariant: a job that is watched is kept here until it is over, and stays where 
 
 from __future__ import annotations
 
-import os
-
 from fastproc import _native
 from fastproc._engine import orphans
-from fastproc._engine.fds import OwnedFd
 from fastproc._engine.reactor import READ, make_poller
 from fastproc._native.loop import group_step, job_forsake, job_step, job_stop, job_watch
 
@@ -53,8 +50,7 @@ class Bulk:
     def forsake(self) -> None:
         """Leave a child that does not die: a later spawn reaps it."""
         if self.job[0].live:
-            child = _native.job_child(self.job)
-            orphans.adopt((child.pid, OwnedFd(child.pidfd), os.getpid()))
+            orphans.adopt_job(self.job)
             self.forsaken = True
             job_forsake(self.job[0])
             self.go_on()
