@@ -250,6 +250,7 @@ struct fp__birth {
     void *heap;
     struct fp__move wanted[3]; /* the standard streams' moves */
     uint32_t nwanted;
+    struct fp__birth *next; /* among those left behind by their jobs */
     char local[FP__LOCAL_BYTES] __attribute__((aligned(16)));
 };
 

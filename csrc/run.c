@@ -131,6 +131,40 @@ static bool has_pipes(const struct fp_job *job)
     return job->child.fd[1] >= 0 || job->child.fd[2] >= 0;
 }
 
+/* Births whose child was given up while it still borrowed from them: killed and held in execve(2) by a tracer or a file system,
+ * or out of our reach. They are freed when the kernel has said that it is over. */
+static struct fp__birth *_Atomic left_births;
+
+static void leave_birth(struct fp__birth *birth)
+{
+    birth->next = atomic_load(&left_births);
+    while (!atomic_compare_exchange_weak(&left_births, &birth->next, birth))
+        ;
+}
+
+static void free_left_births(void)
+{
+    struct fp__birth *birth = atomic_exchange(&left_births, NULL);
+    while (birth != NULL) {
+        struct fp__birth *next = birth->next;
+        if (fp__birth_over(birth))
+            free(birth);
+        else
+            leave_birth(birth);
+        birth = next;
+    }
+}
+
+/* The job is over, whatever became of the child: what that one still borrows stays. */
+static void release_birth(struct fp_job *job)
+{
+    struct fp__birth *birth = birth_of(job);
+    if (birth == NULL || fp__birth_over(birth))
+        return;
+    leave_birth(birth);
+    job->birth = NULL;
+}
+
 /* A child that ended, was not stopped by us and never executed: the spawn has failed, and nothing else has happened. */
 static bool never_executed(struct fp_job *job)
 {
@@ -152,6 +186,13 @@ static bool never_executed(struct fp_job *job)
 static void look(struct fp_job *job)
 {
     int r = fp_wait(job->child.pidfd, job->child.pid, FP_WAIT_NOHANG, &job->status);
+    if (r < 0 && job->child.pidfd >= 0) {
+        /* Somebody closed the pidfd, or has a file of theirs in its place, which is not ours to close. The child may be anywhere
+         * in its set-up, and uses our memory: it is waited for by its number, which is its own until it is reaped (HAZARDS D1). */
+        fp__job_unwatch(job, FP__JOB_PIDFD);
+        job->child.pidfd = -1;
+        r = fp_wait(-1, job->child.pid, FP_WAIT_NOHANG, &job->status);
+    }
     if (r < 0)
         job->status.state = FP_WAIT_UNKNOWN;
     if (!has_exited(job)) {
@@ -469,6 +510,7 @@ static int settle(struct fp_job *job, int result)
             close_end(job, i);
         if (has_exited(job))
             close_pidfd(job);
+        release_birth(job);
         job->live = 0;
         summarise(job);
     }
@@ -524,8 +566,7 @@ void fp_job_forsake(struct fp_job *job)
     fp__job_unwatch(job, FP__JOB_PIDFD);
     for (int i = 0; i < 3; i++)
         close_end(job, i);
-    if (!fp__birth_over(birth_of(job)))
-        job->birth = NULL; /* it keeps what it borrows */
+    release_birth(job);
     job->live = 0;
     summarise(job);
 }
@@ -536,6 +577,7 @@ static int begin(const struct fp_request *request, const char *paths, uint32_t n
     if (job->live)
         fp_job_close(job);
     if (job->birth == NULL) {
+        free_left_births();
         job->birth = malloc(sizeof(struct fp__birth));
         if (job->birth == NULL) {
             job->child = (struct fp_child){.pid = -1, .pidfd = -1, .fd = {-1, -1, -1}, .stage = FP_STAGE_VECTORS};
@@ -628,9 +670,8 @@ void fp_job_abort(struct fp_job *job, int64_t wait_ns)
                 turn(job, until);
         }
     }
-    struct fp__birth *birth = birth_of(job);
-    if (ours && birth != NULL && birth->pending && !fp__birth_over(birth))
-        job->birth = NULL; /* a killed child that is still held in execve(2) keeps what it borrows */
+    if (ours)
+        release_birth(job);
     if (job->live) {
         for (int i = 0; i < 3; i++)
             close_end(job, i);

@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -182,3 +183,41 @@ def test_deadline_holds_during_a_slow_exec(programs: Programs, tmp_path: Path) -
     signals = [float(words[1]) for words in lines if words[2].startswith("pidfd_send_signal(") and "SIG" in words[3]]
     assert len(signals) == 2
     assert 0.1 < signals[0] - executed < 1.2
+
+
+def lost_pidfd(folder: str) -> list[Any]:
+    """Lose the pidfd to a stranger's dup2 while the exec is held up."""
+    import fastproc
+
+    read_end, write_end = os.pipe()
+    os.close(write_end)  # readable at once, as a pidfd is after the end
+
+    def steal() -> None:
+        while True:
+            for fd in observe.fds():
+                try:
+                    if os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[pidfd]":
+                        os.dup2(read_end, fd)
+                        return
+                except FileNotFoundError:
+                    pass
+
+    thief = threading.Thread(target=steal)
+    thief.start()
+    found: list[Any] = []
+    marker = os.path.join(folder, "marker")
+    script = f"printf '%s' {'x' * 3000} >{marker}; exit 7"
+    found.append(fastproc.run("sh", "-c", script, timeout=20, check=False).returncode)
+    thief.join()
+    found.append(Path(marker).read_text() == "x" * 3000)
+    found.append(len(observe.children()))
+    return found
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="no strace")
+def test_child_whose_pidfd_is_lost_is_waited_for_by_number() -> None:
+    """Its status is true, and what it reads of our memory in its set-up is not given back before."""
+    with tempfile.TemporaryDirectory() as folder:
+        inject = ("-e", "trace=execve", "-e", "inject=execve:delay_enter=400000")
+        prefix = ("strace", "-f", "-qq", "-o", "/dev/null", *inject)
+        assert isolated(lost_pidfd, folder, prefix=prefix) == [7, True, 0]
