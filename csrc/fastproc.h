@@ -407,6 +407,32 @@ struct fp_cred_report {
 int fp_credentials_set(const struct fp_cred_op *ops, uint32_t nops, int64_t timeout_ns,
                        struct fp_cred_report *ret_report);
 
+/* An entry of the user database. The strings lie in the caller's buffer. */
+struct fp_passwd {
+    const char *name;
+    const char *password;
+    const char *gecos;
+    const char *dir;
+    const char *shell;
+    uint32_t uid;
+    uint32_t gid;
+};
+/* An entry of the group database; members ends with NULL. */
+struct fp_group {
+    const char *name;
+    const char *password;
+    char **members;
+    uint32_t gid;
+};
+
+/* One entry, by name, or by number when name is NULL: 1 when there is one, 0 when there is none, -ERANGE when the buffer is
+ * too small, another negative errno when the database could not be asked. */
+int fp_passwd_get(const char *name, uint32_t uid, char *buffer, size_t size, struct fp_passwd *ret_passwd);
+int fp_group_get(const char *name, uint32_t gid, char *buffer, size_t size, struct fp_group *ret_group);
+
+/* Real, effective, saved and filesystem ids of the calling thread. */
+void fp_ids_get(uint32_t ret_uids[4], uint32_t ret_gids[4]);
+
 /* Forces a mechanism for all following spawns of the process; FP_MECHANISM_AUTO ends it. */
 int fp_mechanism_force(int mechanism);
 

@@ -20,6 +20,8 @@ from fastproc.run import run, start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fastproc import capabilities as capabilities
+    from fastproc import users as users
     from fastproc._engine.process import Process as Process
     from fastproc._engine.which import which as which
     from fastproc._install import install as install
@@ -72,6 +74,7 @@ __all__ = [
     "Unsupported",
     "Usage",
     "as_completed",
+    "capabilities",
     "cmd",
     "install",
     "quote",
@@ -79,6 +82,7 @@ __all__ = [
     "start",
     "subreaper",
     "uninstall",
+    "users",
     "wait_all",
     "wait_any",
     "which",
@@ -107,14 +111,18 @@ _LATER = {
     "wait_any": "fastproc.waiting",
     "which": "fastproc._engine.which",
 }
+# Modules that are not imported before they are named.
+_MODULES = ("capabilities", "users")
 
 
 def __getattr__(name: str) -> object:
     module = _LATER.get(name)
-    if module is None:
+    if module is None and name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    if module is None:
+        return import_module(f"{__name__}.{name}")
     value = globals()[name] = getattr(import_module(module), name)
     return value
 

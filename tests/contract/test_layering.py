@@ -22,6 +22,7 @@ LAYERS = {
     "fastproc.containment": 4,
     "fastproc.waiting": 4,
     "fastproc.capabilities": 4,
+    "fastproc.users": 4,
     "fastproc.run": 5,
     "fastproc.subprocess": 5,
     "fastproc.aio": 5,
@@ -46,6 +47,9 @@ ONLY = {
     "asyncio": {"fastproc.aio"},
     "trio": {"fastproc.aio"},
     "psutil": set(),
+    # They report an unreadable database as an unknown user.
+    "pwd": {"fastproc.users"},
+    "grp": {"fastproc.users"},
     "threading": set(),
 }
 

@@ -41,6 +41,7 @@ NAMES = {
     "Unsupported",
     "Usage",
     "as_completed",
+    "capabilities",
     "cmd",
     "install",
     "quote",
@@ -48,6 +49,7 @@ NAMES = {
     "start",
     "subreaper",
     "uninstall",
+    "users",
     "wait_all",
     "wait_any",
     "which",
@@ -111,5 +113,6 @@ def test_import_starts_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, check=True)
     found = json.loads(done.stdout)
     heavy = {"subprocess", "asyncio", "psutil", "logging", "http", "typing", "dataclasses", "inspect", "re", "shlex"}
+    heavy |= {"fastproc.capabilities", "fastproc.users", "fastproc._values.identity", "enum", "pwd", "grp"}
     assert heavy & set(found.pop("modules")) == set()
     assert found == {"fds": True, "threads": 1, "handlers": True, "children": ""}
