@@ -111,13 +111,14 @@ def callables(program: str, captured: bool, raw: Any) -> dict[str, Callable[[], 
     standard, ours = subprocess.run, fastproc.subprocess.run
     calls: dict[str, Callable[[], object]] = {
         RAW: lambda: raw.raw_run(encoded, flag),
-        "fastproc.run": lambda: fastproc.run(program, capture=captured),
     }
     if captured:
+        calls["fastproc.run"] = lambda: fastproc.run(program, capture=True)
         calls[DROP_IN] = lambda: ours([program], capture_output=True, check=True)
         calls["os.posix_spawn"] = lambda: posix_spawn_captured(program)
         calls[STANDARD] = lambda: standard([program], capture_output=True, check=True)
     else:
+        calls["fastproc.run"] = lambda: fastproc.run(program)
         calls[DROP_IN] = lambda: ours([program], check=True)
         calls["os.posix_spawn"] = lambda: posix_spawn(program)
         calls[STANDARD] = lambda: standard([program], check=True)
