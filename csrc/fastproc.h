@@ -341,6 +341,9 @@ void fp_job_take(struct fp_job *job, int index, char *to);
 /* fp_job_abort(job, 0), and frees the heap buffers. */
 void fp_job_close(struct fp_job *job);
 
+/* tee(2): duplicates up to size bytes of one pipe into another without taking them. Never blocks. */
+int64_t fp_tee(int from, int to, uint64_t size);
+
 /* What this kernel and sandbox allow, tested once with harmless calls. refused[m] is 0 or the errno that made mechanism m
  * impossible here. */
 struct fp_features {

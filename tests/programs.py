@@ -45,6 +45,7 @@ class Programs:
         self.bomb = self._compile("bomb")
         self.tracer = self._compile("tracer")
         self.leader_exits = self._compile("leader_exits", "-pthread")
+        self.node = self._compile("node", "-static")
         self.hostile = self._compile("hostile", "-shared", "-fPIC")
 
     def _compile(self, name: str, *flags: str) -> str:

@@ -12,6 +12,7 @@ b
 from __future__ import annotations
 
 from fastproc._values.command import Command, cmd
+from fastproc._values.expression import Expression
 from fastproc._values.quoting import quote
 from fastproc._values.redirect import DEVNULL, INHERIT, MEMFD, PIPE, STDERR, STDOUT, Append
 from fastproc._values.status import Result, Usage
@@ -30,15 +31,20 @@ if TYPE_CHECKING:
     from fastproc._values.capture import Event as Event
     from fastproc._values.capture import LineTooLong as LineTooLong
     from fastproc._values.capture import OutputTooLarge as OutputTooLarge
+    from fastproc._values.combination import fd_of as fd_of
+    from fastproc._values.combination import fd_to as fd_to
     from fastproc._values.expect import EndOfOutput as EndOfOutput
     from fastproc._values.expect import Expected as Expected
     from fastproc._values.pty import Pty as Pty
+    from fastproc._values.stages import PipelineResult as PipelineResult
     from fastproc._values.status import Change as Change
     from fastproc._values.tree import Survivor as Survivor
     from fastproc._values.tree import TreeEnd as TreeEnd
     from fastproc.containment import subreaper as subreaper
     from fastproc.errors import ExitError as ExitError
     from fastproc.errors import TimeoutExpired as TimeoutExpired
+    from fastproc.pipeline import Pipeline as Pipeline
+    from fastproc.pipeline import map as map
     from fastproc.waiting import as_completed as as_completed
     from fastproc.waiting import wait_all as wait_all
     from fastproc.waiting import wait_any as wait_any
@@ -61,8 +67,11 @@ __all__ = [
     "ExitError",
     "ExitStatusUnknown",
     "Expected",
+    "Expression",
     "LineTooLong",
     "OutputTooLarge",
+    "Pipeline",
+    "PipelineResult",
     "Process",
     "ProcessError",
     "Pty",
@@ -76,7 +85,10 @@ __all__ = [
     "as_completed",
     "capabilities",
     "cmd",
+    "fd_of",
+    "fd_to",
     "install",
+    "map",
     "quote",
     "run",
     "start",
@@ -97,6 +109,11 @@ _LATER = {
     "EndOfOutput": "fastproc._values.expect",
     "Expected": "fastproc._values.expect",
     "Pty": "fastproc._values.pty",
+    "PipelineResult": "fastproc._values.stages",
+    "fd_of": "fastproc._values.combination",
+    "fd_to": "fastproc._values.combination",
+    "Pipeline": "fastproc.pipeline",
+    "map": "fastproc.pipeline",
     "install": "fastproc._install",
     "uninstall": "fastproc._install",
     "ExitError": "fastproc.errors",

@@ -38,8 +38,8 @@ class ExitError(ProcessError, subprocess.CalledProcessError):
 
     def __str__(self) -> str:
         """The shell line, the status in words, and the end of stderr."""
-        text = f"`{shortened(self.result.argv, _LINE)}`: {self.result.status_text()}"
-        tail = _tail(self.result.stderr)
+        text = f"{self.result.heading}: {self.result.status_text()}"
+        tail = _tail(self.result.said)
         return f"{text}\n{tail}" if tail else text
 
 
@@ -73,7 +73,7 @@ class TimeoutExpired(ProcessError, subprocess.TimeoutExpired, TimeoutError):
         text = f"`{line}` timed out after {self.timeout:g} seconds"
         if self.result is None:
             return text
-        tail = _tail(self.result.stderr)
+        tail = _tail(self.result.said)
         text += f": {self.result.status_text()}"
         return f"{text}\n{tail}" if tail else text
 

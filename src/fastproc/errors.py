@@ -191,11 +191,11 @@ def exit_error(result: Result) -> ExitError:
     return ExitError(result)
 
 
-def timeout_expired(argv: Sequence[str], timeout: float, result: Result | None = None) -> TimeoutExpired:
-    """Make the TimeoutExpired of a command; result is what there was, or None when the child still runs."""
+def timeout_expired(argv: str | Sequence[str], timeout: float, result: Result | None = None) -> TimeoutExpired:
+    """Make the TimeoutExpired of a command or a shell line; result is what there was, or None when it still runs."""
     from fastproc._subprocess_errors import TimeoutExpired
 
-    return TimeoutExpired(list(argv), timeout, result=result)
+    return TimeoutExpired(argv if isinstance(argv, str) else list(argv), timeout, result=result)
 
 
 def __getattr__(name: str) -> object:

@@ -25,6 +25,7 @@ from fastproc._native import (
     unpack,
 )
 from fastproc._values.command import ENCODING, Command, build, cmd
+from fastproc._values.expression import Expression
 from fastproc._values.options import CAPTURE, NONE, normalise
 from fastproc._values.plan import STRING_MAX, lower, search, settle, settle_options
 from fastproc._values.redirect import MEMFD, PIPE
@@ -46,7 +47,7 @@ _FORCED_ENGINE = os.environ.get("FASTPROC_ENGINE", "")
 
 
 def run(
-    program: Command | Text | list[Text] | tuple[Text, ...], /, *args: Text, **options: Unpack[OptionsDict]
+    program: Expression | Text | list[Text] | tuple[Text, ...], /, *args: Text, **options: Unpack[OptionsDict]
 ) -> Result:
     r"""Run a command, wait for its end, and return how it ended and what it wrote.
 
@@ -55,7 +56,7 @@ def run(
     of `cmd()`; these are about the run:
 
     Args:
-        program: the program, a list with its arguments, or a Command.
+        program: the program, a list with its arguments, a Command, or another expression; see `Expression.run()`.
         args: its arguments: str, bytes or path-like.
         options: capture: keep stdout and stderr. input: bytes for stdin, or an iterable of them. timeout: seconds until
             SIGTERM is sent, and after `grace` seconds more (0.1) SIGKILL. check: whether a status that is not among
@@ -103,10 +104,13 @@ def run(
         except (TypeError, UnicodeEncodeError):
             plainly = False
         if not plainly or blob[0] == 0:
+            if isinstance(program, Expression) and not args:
+                return program.run(**options)
             # Not all str, or not of this encoding, or not possible, which it will say.
             command = build(argv, chosen) if args or not isinstance(program, (list, tuple)) else cmd(program, **options)
             argv = command._argv
             blob = command._blob
+            chosen = command._options
         settled = chosen.settled or settle_options(chosen)
     env = environment()
     env_blob = env.blob
@@ -180,6 +184,10 @@ def _run_general(command: Command, settled: Settled) -> Result:
     """Run what needs a Plan, and perhaps an Exchange."""
     if orphans.pending:
         orphans.reap()
+    if settled.composed:
+        from fastproc import pipeline
+
+        return pipeline.run(command, {})
     if settled.exchanged or _FORCED_ENGINE == "exchange":
         return _run_exchange(command, settled)
     data: bytes = settled.input or b""  # type: ignore[assignment]
@@ -285,7 +293,7 @@ def _run_exchange(command: Command, settled: Settled) -> Result:
 
 
 def start(
-    program: Command | Text | list[Text] | tuple[Text, ...], /, *args: Text, **options: Unpack[OptionsDict]
+    program: Expression | Text | list[Text] | tuple[Text, ...], /, *args: Text, **options: Unpack[OptionsDict]
 ) -> Process:
     """Start a command and return its Process at once, when the program is running.
 
@@ -301,8 +309,15 @@ def start(
     """
     from fastproc._engine import process
 
+    if isinstance(program, Expression) and type(program) is not Command and not args:
+        return program.start(**options)  # type: ignore[no-any-return]
     command = as_command(program, args, options)
-    times = check_start(settle(command))
+    settled = settle(command)
+    if settled.composed:
+        from fastproc import pipeline
+
+        return pipeline.start(command, {})  # type: ignore[return-value]
+    times = check_start(settled)
     with Opened() as opened:
         started = process.start(resolve(command, opened), command.argv)
     started.times = times

@@ -8,14 +8,14 @@ stranger's number (HAZARDS C12, C15).
 from __future__ import annotations
 
 from fastproc import errors
-from fastproc._engine.process import PAUSE_FIRST, PAUSE_MAX, Process
-from fastproc._engine.reactor import READ, Reactor, instant
-from fastproc._engine.stream import has_ended
+from fastproc._engine.exit_watch import ExitWatch, has_ended
+from fastproc._engine.process import Process
+from fastproc._engine.reactor import Reactor, instant
 from fastproc._values.quoting import shortened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["as_completed", "wait_all", "wait_any"]
 
@@ -102,12 +102,12 @@ def _iterate(
         return
     # Its own, not the thread's: what runs between two items may be driven by that one.
     reactor = Reactor()
-    watches: list[Watch] = []
+    watches: list[ExitWatch] = []
     late: list[bool] = []
     ended = []
     try:
         for process in running:
-            watch = Watch(process, reactor, ended.append)
+            watch = ExitWatch(process, reactor, ended.append)
             watches.append(watch)
             watch.begin()
         if deadline is not None:
@@ -133,50 +133,3 @@ def _text(running: dict[Process, None]) -> str:
     line = shortened(next(iter(running)).argv, 1000)
     others = len(running) - 1
     return f"{line} (and {others} more)" if others else line
-
-
-class Watch:
-    """One child on the reactor, until its end is seen."""
-
-    __slots__ = ("_number", "_on_ended", "_pause", "_process", "_reactor", "held")
-
-    def __init__(self, process: Process, reactor: Reactor, on_ended: Callable[[Process], object]) -> None:
-        self._process = process
-        self._reactor = reactor
-        self._on_ended = on_ended
-        self._pause = PAUSE_FIRST
-        self._number = -1
-        self.held = False
-
-    def begin(self) -> None:
-        """Call `on_ended` when the child has ended."""
-        self.held = True
-        self._number = self._process.hold()
-        if self._number >= 0:
-            self._reactor.watch(self._number, READ, self._on_ready)
-        else:
-            self._look_later()
-
-    def close(self) -> None:
-        """Watch no more. May be called again."""
-        if self.held:
-            self.held = False
-            if self._number >= 0:
-                self._reactor.unwatch(self._number)
-            self._process.release()
-
-    def _on_ready(self, _ready: int) -> None:
-        if not self.held:
-            return
-        if has_ended(self._process):
-            self.close()
-            self._on_ended(self._process)
-            return
-        # Readable with nothing to reap, under a tracer: looked at by a timer, never spun on (HAZARDS D6).
-        if self._number >= 0:
-            self._reactor.unwatch(self._number)
-        self._look_later()
-
-    def _look_later(self) -> None:
-        self._reactor.call_after(self._pause, lambda: self._on_ready(READ))
-        self._pause = min(self._pause * 2.0, PAUSE_MAX)

@@ -23,6 +23,7 @@ LAYERS = {
     "fastproc.waiting": 4,
     "fastproc.capabilities": 4,
     "fastproc.users": 4,
+    "fastproc.pipeline": 4,
     "fastproc.run": 5,
     "fastproc.subprocess": 5,
     "fastproc.aio": 5,
@@ -33,6 +34,7 @@ LAYERS = {
 ALLOWED = {
     ("fastproc._values.command", "fastproc.run"): "Command.run() and start() are run() and start()",
     ("fastproc._engine.killable", "fastproc.containment"): "the killer of trees; the engine knows no cgroups",
+    ("fastproc._values.expression", "fastproc.pipeline"): "Expression.run() and start() are pipeline.run() and start()",
     ("fastproc._subprocess_errors", "fastproc._values.quoting"): "a message shows the command as a shell line",
     ("fastproc.errors", "fastproc._values.quoting"): "a message shows the command as a shell line",
 }

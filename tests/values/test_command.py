@@ -154,15 +154,24 @@ def test_default_options_are_one_object():
         (lambda c: c.options(nice=3).options(nice=None), {}),
         (lambda c: c.dir("/x"), {"cwd": "/x"}),
         (lambda c: c.dir(4), {"cwd": 4}),
-        (lambda c: c.env("A", "1").env("B", "2").env(b"A", b"3"), {"env_add": {"A": "3", "B": "2"}}),
-        (lambda c: c.env("A", "1").env_remove("A", "B"), {"env_remove": ["A", "B"]}),
-        (lambda c: c.env_remove("A").env("A", "1"), {"env_remove": ["A"], "env_add": {"A": "1"}}),
-        (lambda c: c.env("A", "1").env_remove("B").full_env({"C": "3"}), {"env": {"C": "3"}}),
+        (lambda c: c.dir("/x").dir("/y"), {"cwd": "/x"}),
+        (lambda c: c.env("A", "1").env("B", "2").env(b"A", b"3"), {"env_add": {"A": "1", "B": "2"}}),
+        (lambda c: c.env("A", "1").env_remove("A", "B"), {"env_remove": ["B"], "env_add": {"A": "1"}}),
+        (lambda c: c.env_remove("A").env("A", "1"), {"env_remove": ["A"]}),
+        (
+            lambda c: c.env("A", "1").env_remove("B").full_env({"C": "3"}),
+            {"env": {"C": "3"}, "env_add": {"A": "1"}, "env_remove": ["B"]},
+        ),
         (lambda c: c.full_env({}), {"env": {}}),
-        (lambda c: c.stdin_path("f").stdin_bytes(b"x"), {"input": b"x"}),
-        (lambda c: c.stdin_bytes(b"x").stdin_path("f"), {"stdin": "f"}),
-        (lambda c: c.stdin_bytes(b"x").stdin_file(3), {"stdin": 3}),
-        (lambda c: c.stdin_bytes(b"x").stdin_null(), {"stdin": DEVNULL}),
+        (lambda c: c.full_env({}).env("A", "1").env_remove("B").full_env({"C": "3"}), {"env": {}}),
+        (lambda c: c.stdin_path("f").stdin_bytes(b"x"), {"stdin": "f"}),
+        (lambda c: c.stdin_bytes(b"x").stdin_path("f"), {"input": b"x"}),
+        (lambda c: c.stdin_file(3).stdin_null(), {"stdin": 3}),
+        (lambda c: c.stdin_null(), {"stdin": DEVNULL}),
+        (lambda c: c.stdout_null().stdout_capture(), {"stdout": DEVNULL}),
+        (lambda c: c.stdout_null().stdout_to_stderr(), {"stdout": DEVNULL}),
+        (lambda c: c.stdout_stderr_swap().stdout_capture(), {"swap_outputs": True, "stdout": PIPE}),
+        (lambda c: c.stderr_to_stdout().stdout_path("f"), {"stdout": "f", "stderr": STDOUT}),
         (lambda c: c.stdout_path("f"), {"stdout": "f"}),
         (lambda c: c.stdout_append("f"), {"stdout": Append("f")}),
         (lambda c: c.stdout_file(3), {"stdout": 3}),
@@ -178,6 +187,7 @@ def test_default_options_are_one_object():
         (lambda c: c.stdout_stderr_swap(), {"swap_outputs": True}),
         (lambda c: c.stdout_stderr_swap().stdout_stderr_swap(), {}),
         (lambda c: c.unchecked(), {"check": False}),
+        (lambda c: c.before_spawn(len).before_spawn(repr), {"before_spawn": [repr, len]}),
     ],
 )
 def test_builder_returns_a_new_command(build, options):
@@ -187,6 +197,39 @@ def test_builder_returns_a_new_command(build, options):
     assert made == cmd("ls", "-l", **options)
     assert made._blob == command._blob
     assert command == cmd("ls", "-l")
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda c: c.stdout_path("f").stderr_to_stdout(),
+        lambda c: c.stderr_path("f").stdout_to_stderr(),
+        lambda c: c.stdout_path("f").stdout_stderr_swap(),
+        lambda c: c.stderr_to_stdout().stdout_to_stderr(),
+        lambda c: c.stdout_stderr_swap().stderr_to_stdout(),
+    ],
+)
+def test_redirection_that_options_cannot_say_is_put_around_the_command(build):
+    """Where a stream goes depends on what is outside of the command then, not on its own redirection."""
+    from fastproc._values.combination import Scoped
+
+    assert isinstance(build(cmd("ls")), Scoped)
+
+
+def test_path_object_is_the_file_of_that_name():
+    """As duct has it: pathlib drops a leading "./", and execvp(3) would search PATH; text is left alone."""
+    assert cmd(Path("run.sh"), Path("x")).argv == ("./run.sh", "x")
+    assert cmd(Path("bin/run.sh")).argv == ("bin/run.sh",)
+    assert cmd(Path("/bin/ls")).argv == ("/bin/ls",)
+    assert cmd("run.sh").argv == ("run.sh",)
+
+
+def test_dir_leaves_a_relative_program_where_it_is():
+    """The method has duct's rule; the option has execve(2)'s."""
+    assert cmd("./ls").dir("/x") == cmd("./ls", cwd="/x", relative_to_parent=True)
+    assert cmd("ls").dir("/x") == cmd("ls", cwd="/x")
+    assert cmd("/bin/ls").dir("/x") == cmd("/bin/ls", cwd="/x")
+    assert str(cmd("./ls").dir("/x")) == 'cd /x && "$OLDPWD"/./ls'
 
 
 def test_args_adds_arguments_and_keeps_options():

@@ -7,6 +7,7 @@ Invariant: a number is closed once, by the object that owns it, and never after 
 from __future__ import annotations
 
 import os
+from itertools import starmap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,6 +132,38 @@ class OwnedFd:
         self.close()
 
 
+def make_pipe(size: int | None = None) -> tuple[OwnedFd, OwnedFd]:
+    """Make a pipe whose ends block and are closed on exec: its read end and its write end, both above 2 (HAZARDS C8).
+
+    Args:
+        size: bytes that it shall hold; None for the kernel's choice. The system may refuse it, and the pipe must do
+            as it is (HAZARDS E11).
+
+    Raises:
+        OSError: EMFILE, ENFILE.
+    """
+    ends = first, second = OwnedFd(), OwnedFd()
+    # From the system call into their owners with no bytecode between at which Ctrl-C could lose them.
+    for first._slot[0], second._slot[0] in starmap(os.pipe, ((),)):
+        pass
+    for end in ends:
+        end.lift()
+    if size is not None:
+        set_pipe_size(first.number, size)
+    return ends
+
+
+def set_pipe_size(fd: int, size: int) -> None:
+    """Make a pipe hold `size` bytes, if the system lets us (HAZARDS E11: it may not, and the pipe must do as it is)."""
+    import fcntl
+
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)
+        except OSError:
+            pass
+
+
 class PipeEnds:
     """The parent's ends of a child's stdin, stdout and stderr; each may be missing.
 
@@ -182,11 +215,5 @@ class PipeEnds:
 
 
 def widen(fd: int) -> None:
-    """Make a pipe larger, if the system lets us (HAZARDS E11: it may refuse, and the pipe must do as it is)."""
-    import fcntl
-
-    if hasattr(fcntl, "F_SETPIPE_SZ"):
-        try:
-            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_LARGE)
-        except OSError:
-            pass
+    """Make a pipe larger, if the system lets us."""
+    set_pipe_size(fd, PIPE_LARGE)

@@ -14,7 +14,7 @@ from time import monotonic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from fastproc._engine.fds import OwnedFd
 
@@ -137,11 +137,16 @@ def write_quietly(fd: int, data: memoryview) -> int:
     Raises:
         OSError: write(2); BrokenPipeError where nobody reads.
     """
+    return quietly(os.write, fd, data)
+
+
+def quietly(call: Callable[..., int], *args: object) -> int:
+    """Do `call(*args)`, which writes to a pipe, and survive the SIGPIPE that it may raise."""
     if getsignal(SIGPIPE) != SIG_DFL:
-        return os.write(fd, data)
+        return call(*args)
     before = pthread_sigmask(SIG_BLOCK, (SIGPIPE,))
     try:
-        return os.write(fd, data)
+        return call(*args)
     except BrokenPipeError:
         if SIGPIPE not in before:
             # write(2) has made it pending for this very thread: taken away before the mask lets it in.

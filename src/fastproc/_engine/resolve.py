@@ -13,7 +13,7 @@ from os import environ
 from time import monotonic, sleep
 
 from fastproc import errors
-from fastproc._engine.fds import OwnedFd
+from fastproc._engine.fds import FIRST_FREE_FD, OwnedFd
 from fastproc._values.environment import Environment
 from fastproc._values.plan import lower, settle, stdio_number
 from fastproc._values.redirect import MEMFD, Append
@@ -84,6 +84,22 @@ class Opened:
         owned = self.memory[stream] = OwnedFd()
         owned.fill(os.memfd_create, f"fastproc-{STREAMS[stream]}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         return owned.lift()
+
+    def give(self, fd: int) -> OwnedFd:
+        """Give away what was opened here as a descriptor; of one that is the caller's own, a copy.
+
+        Raises:
+            OSError: EBADF, EMFILE.
+        """
+        for owned in self._fds:
+            if owned.number == fd:
+                self._fds.remove(owned)
+                return owned
+        import fcntl
+
+        copy = OwnedFd()
+        copy.fill(fcntl.fcntl, fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
+        return copy
 
     def close(self) -> None:
         """Close everything. A file that could not be written says so to the child, not here."""
@@ -164,11 +180,12 @@ def resolve(command: Command, opened: Opened, deadline: float | None = None) -> 
             for index, stream in enumerate(settled.streams)
         )
         stdio = (
-            _open_stream(command, opened, 0, first, deadline),
-            _open_stream(command, opened, 1, out, deadline),
-            _open_stream(command, opened, 2, err, deadline),
+            open_stream(command, opened, 0, first, deadline),
+            open_stream(command, opened, 1, out, deadline),
+            open_stream(command, opened, 2, err, deadline),
         )
-    plan = lower(command, environment(), stdio, fds, cwd, cgroup)
+    base = os.getcwdb() if settled.relative_to_parent else b""
+    plan = lower(command, environment(), stdio, fds, cwd, cgroup, base)
     plan.terminal = terminal
     return plan
 
@@ -208,7 +225,19 @@ def _open_terminal(command: Command, opened: Opened) -> Terminal:
     return terminal
 
 
-def _open_stream(command: Command, opened: Opened, index: int, stream: Stream, deadline: float | None) -> int:
+def open_stream(command: Command, opened: Opened, index: int, stream: Stream, deadline: float | None) -> int:
+    """Return what a standard stream is as FP_STDIO_* or a descriptor, which is opened here where it is a file.
+
+    Args:
+        command: who gets it, for messages and the timeout.
+        opened: takes what is opened.
+        index: 0 to 2.
+        stream: a normalised stream.
+        deadline: as resolve() has it.
+
+    Raises:
+        SpawnError, TimeoutExpired, ValueError: as resolve().
+    """
     number = stdio_number(stream)
     if number is not None:
         return number

@@ -16,6 +16,7 @@ from time import monotonic
 
 from fastproc import errors
 from fastproc._engine.exchange import NOT_HELD, READ_SIZE
+from fastproc._engine.exit_watch import has_ended
 from fastproc._engine.fds import widen
 from fastproc._engine.feeder import Input
 from fastproc._engine.reactor import LONGEST_WAIT, READ, WRITE, Reactor, instant
@@ -365,11 +366,3 @@ class Streams:
         if number != NOT_HELD:
             self.reactor.unwatch(number)
             process.release()
-
-
-def has_ended(process: Process) -> bool:
-    """Look, without blocking; a lost status is an end too."""
-    try:
-        return process.poll() is not None
-    except errors.ExitStatusUnknown:
-        return True

@@ -49,6 +49,7 @@ __all__ = [
     "give_job",
     "held_pipes",
     "interrupt_group",
+    "has_tee",
     "job_child",
     "jobs",
     "make_request",
@@ -67,6 +68,7 @@ __all__ = [
     "spawn_error",
     "stage_name",
     "subreaper",
+    "tee",
     "unpack",
     "usage_bytes",
     "wait",
@@ -361,6 +363,21 @@ def _check(r: int) -> int:
     if r < 0:
         raise OSError(-r, os.strerror(-r))
     return r
+
+
+def tee(source: int, target: int, size: int) -> int:
+    """Duplicate up to `size` bytes of one pipe into another without taking them; 0 at the end. Never blocks.
+
+    Raises:
+        OSError: tee(2); BlockingIOError where there are none now.
+    """
+    r: int = lib.fp_tee(source, target, size)
+    if r < 0:
+        raise OSError(-r, os.strerror(-r))
+    return r
+
+
+has_tee = platform == "linux"
 
 
 # -- what this system can do

@@ -398,3 +398,12 @@ class HeadTail:
             # One copy, not two: the limit may be most of the memory there is.
             pieces[0] = pieces[0][max(0, self._tail_size - self._tail) :]
         return b"".join((*self._head, *pieces))
+
+
+def _check_limit(name: str, value: object) -> object:
+    if value is None or isinstance(value, CaptureLimit):
+        return value
+    raise TypeError(f"{name}: must be a CaptureLimit, not {type(value).__name__}")
+
+
+CHECKS = {"stdout_limit": _check_limit, "stderr_limit": _check_limit}

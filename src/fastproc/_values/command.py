@@ -5,16 +5,17 @@ from __future__ import annotations
 from sys import getfilesystemencodeerrors, getfilesystemencoding
 
 from fastproc._values import options as _options_module
+from fastproc._values.expression import Expression
 from fastproc._values.options import NONE, Options, normalise
-from fastproc._values.redirect import DEVNULL, PIPE, STDERR, STDOUT, Append, check_text
+from fastproc._values.redirect import STDERR, STDOUT, check_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any, Unpack
 
     from fastproc._engine.process import Process
-    from fastproc._values.kinds import BytesLike, Environ, HasFileno, OptionsDict, Path, StreamArgument, Text
+    from fastproc._values.kinds import Environ, OptionsDict, Path, Text
     from fastproc._values.plan import Plan
     from fastproc._values.status import Result
 
@@ -22,12 +23,14 @@ ENCODING = getfilesystemencoding()
 ENCODING_ERRORS = getfilesystemencodeerrors()
 
 
-class Command:
-    """A program, its arguments and its options.
+class Command(Expression):
+    """A program, its arguments and its options: the expression that others are made of.
 
     Two commands are equal when their arguments and normalised options are. The methods that change something return a
-    new command; `str()` gives a line for a shell, `repr()` the call that makes it. A descriptor number or an open file
-    among the options belongs to this process: such a command means something else, or does not pickle, elsewhere.
+    new command, and of two that say the same thing the first wins, as if the second were written outside of it;
+    `options()` replaces. `str()` gives a line for a shell, `repr()` the call that makes it. A descriptor number or an
+    open file among the options belongs to this process: such a command means something else, or does not pickle,
+    elsewhere.
     """
 
     __slots__ = ("_argv", "_blob", "_hash", "_options", "_plan")
@@ -79,108 +82,84 @@ class Command:
     # Where it runs
 
     def dir(self, path: Path | int) -> Command:
-        """Run it in a directory, given as a path or a descriptor. A program's relative path is then relative to it."""
-        return self._with({"cwd": path})
+        """Run it in a directory, given as a path or a descriptor, unless it has one already.
+
+        A program's relative path stays relative to the directory of this process, as duct has it; with the option `cwd`
+        it is relative to the new one, as for execve(2).
+        """
+        changes: dict[str, Any] = {"cwd": path}
+        program = self._argv[0]
+        if "/" in program and not program.startswith("/"):
+            changes["relative_to_parent"] = True
+        changed = self._with(changes)
+        return self if "cwd" in self._options.values else changed
 
     def env(self, name: str | bytes, value: Text) -> Command:
-        """Set one environment variable."""
+        """Set one environment variable, unless it is set or removed already, or the whole environment is."""
         name = _options_module.check_env_name("env_add", name)
-        added = {**dict(self._pairs("env_add")), name: value}
-        return self._with({"env_add": added})
+        added = dict(self._pairs("env_add"))
+        changed = self._with({"env_add": {**added, name: value}})
+        values = self._options.values
+        return self if name in added or name in values.get("env_remove", ()) or "env" in values else changed
 
     def env_remove(self, *names: str | bytes) -> Command:
-        """Remove environment variables, of the parent's and of those set so far."""
+        """Remove environment variables of the parent's, but not those set already."""
         gone = [_options_module.check_env_name("env_remove", name) for name in names]
-        added = {name: value for name, value in self._pairs("env_add") if name not in gone}
-        before: tuple[str, ...] = self._options.get("env_remove")
-        return self._with({"env_add": added, "env_remove": [*before, *gone]})
+        values = self._options.values
+        if "env" in values:
+            return self
+        before: tuple[str, ...] = values.get("env_remove", ())
+        added = dict(self._pairs("env_add"))
+        return self._with({"env_remove": [*before, *(name for name in gone if name not in added)]})
 
     def full_env(self, variables: Environ) -> Command:
-        """Replace the whole environment, also what env() and env_remove() did so far."""
-        return self._with({"env": variables, "env_add": {}, "env_remove": ()})
+        """Replace the parent's environment, unless it is replaced already; what is set or removed already stays so."""
+        changed = self._with({"env": variables})
+        return self if "env" in self._options.values else changed
 
     def _pairs(self, name: str) -> Iterable[tuple[str, str]]:
         pairs: Iterable[tuple[str, str]] = self._options.get(name)
         return pairs
 
-    # Standard streams
+    def before_spawn(self, hook: Callable[[Command], Command]) -> Command:
+        """Let a function edit the Command just before it is started; the one given first is called last."""
+        return self._with({"before_spawn": (hook, *self._options.get("before_spawn"))})
 
-    def stdin_bytes(self, data: BytesLike | Iterable[bytes]) -> Command:
-        """Feed bytes, or what an iterable yields, to its standard input."""
-        return self._with({"stdin": None, "input": data})
+    def _each(self, change: Callable[[Command], Command]) -> Command:
+        changed = change(self)
+        substitutes = changed._options.get("substitutes")
+        if substitutes:
+            mapped = [type(item)(item.expression._each(change), item.writes) for item in substitutes]
+            changed = changed._with({"substitutes": mapped})
+        return changed
 
-    def stdin_path(self, path: Path) -> Command:
-        """Read standard input from a file."""
-        return self._stdin(path)
+    def _redirect(self, name: str, value: Any) -> Expression:
+        """Redirect a stream; where the options cannot say it, by a Scoped expression.
 
-    def stdin_file(self, file: int | HasFileno) -> Command:
-        """Read standard input from a descriptor or an open file."""
-        return self._stdin(file)
-
-    def stdin_null(self) -> Command:
-        """Give it /dev/null as standard input."""
-        return self._stdin(DEVNULL)
-
-    def _stdin(self, source: StreamArgument) -> Command:
-        return self._with({"stdin": source, "input": None})
-
-    def stdout_path(self, path: Path) -> Command:
-        """Write standard output to a file, emptied or made first."""
-        return self._with({"stdout": path})
-
-    def stdout_append(self, path: Path) -> Command:
-        """Append standard output to a file."""
-        return self._with({"stdout": Append(path)})
-
-    def stdout_file(self, file: int | HasFileno) -> Command:
-        """Write standard output to a descriptor or an open file."""
-        return self._with({"stdout": file})
-
-    def stdout_null(self) -> Command:
-        """Discard standard output."""
-        return self._with({"stdout": DEVNULL})
-
-    def stdout_capture(self) -> Command:
-        """Capture standard output."""
-        return self._with({"stdout": PIPE})
-
-    def stdout_to_stderr(self) -> Command:
-        """Send standard output wherever standard error goes."""
-        return self._with({"stdout": STDERR})
-
-    def stderr_path(self, path: Path) -> Command:
-        """Write standard error to a file, emptied or made first."""
-        return self._with({"stderr": path})
-
-    def stderr_append(self, path: Path) -> Command:
-        """Append standard error to a file."""
-        return self._with({"stderr": Append(path)})
-
-    def stderr_file(self, file: int | HasFileno) -> Command:
-        """Write standard error to a descriptor or an open file."""
-        return self._with({"stderr": file})
-
-    def stderr_null(self) -> Command:
-        """Discard standard error."""
-        return self._with({"stderr": DEVNULL})
-
-    def stderr_capture(self) -> Command:
-        """Capture standard error."""
-        return self._with({"stderr": PIPE})
-
-    def stderr_to_stdout(self) -> Command:
-        """Send standard error wherever standard output goes."""
-        return self._with({"stderr": STDOUT})
-
-    def stdout_stderr_swap(self) -> Command:
-        """Exchange the places to which standard output and standard error go; twice is not at all."""
-        return self._with({"swap_outputs": not self._options.get("swap_outputs")})
+        What is redirected already keeps its place: of two redirections the inner one wins.
+        """
+        values = self._options.values
+        swapped = "swap_outputs" in values
+        out, err = "stdout" in values, "stderr" in values
+        if name == "unchecked":
+            return self._with({"check": False})
+        if name in ("stdin", "input"):
+            changed = self._with({name: value, "stdin" if name == "input" else "input": None})
+            return self if "stdin" in values or "input" in values else changed
+        if name == "swap":
+            if not out and not err:
+                return self._with({"swap_outputs": not swapped})
+        elif value is STDERR or value is STDOUT:
+            if not swapped and not out and not err:
+                return self._with({name: value})
+            if not swapped and name in values:
+                return self
+        else:
+            changed = self._with({name: value})
+            return self if name in values else changed
+        return super()._redirect(name, value)
 
     # Running it
-
-    def unchecked(self) -> Command:
-        """Accept any exit status."""
-        return self._with({"check": False})
 
     def run(self, **changes: Unpack[OptionsDict]) -> Result:
         """Run it to its end; see `fastproc.run()`."""
@@ -194,18 +173,12 @@ class Command:
 
         return start(self, **changes)
 
-    def read(self, **changes: Unpack[OptionsDict]) -> str:
-        """Run it and return its standard output as text without the newlines at the end, as the shell's `$(...)`."""
-        from fastproc.run import run
-
-        return run(self.stdout_capture(), **changes).text().rstrip("\n")
-
     # The value
 
     def __eq__(self, other: object) -> bool:
         """Compare arguments and normalised options."""
-        if not isinstance(other, Command):
-            return NotImplemented
+        if type(other) is not Command:
+            return False if isinstance(other, Expression) else NotImplemented
         return self._argv == other._argv and self._options.values == other._options.values
 
     def __hash__(self) -> int:
@@ -219,18 +192,6 @@ class Command:
         """Pickle the arguments and options, without what is cached."""
         return _restore, (self._argv, self._options.values)
 
-    def __repr__(self) -> str:
-        """Return the call that makes it."""
-        from fastproc._values.shellline import call
-
-        return call(self)
-
-    def __str__(self) -> str:
-        """Return it as a line for a POSIX shell, with what a shell can say of the options."""
-        from fastproc._values.shellline import line
-
-        return line(self)
-
 
 _new = object.__new__
 
@@ -240,7 +201,7 @@ def cmd(program: Text | list[Text] | tuple[Text, ...], *args: Text, **options: U
 
     Each is str, bytes or os.PathLike; `cmd(["a", "b"])` takes them as one list or tuple. A program's name without a
     slash is searched in PATH as execvp(3) does: the PATH of the child's environment, else the parent's, else
-    /bin:/usr/bin. No shell is involved.
+    /bin:/usr/bin; one given as a path object means the file of that name. No shell is involved.
 
     >>> print(cmd("git", "log", "--format=%h %s", cwd="/src"))
     cd /src && git log '--format=%h %s'
@@ -260,8 +221,8 @@ def build(argv: tuple[Text, ...], options: Options) -> Command:
         text = "\0".join(argv)  # type: ignore[arg-type]
         blob = (text + "\0").encode(ENCODING, ENCODING_ERRORS)
     except (TypeError, UnicodeEncodeError):
-        argv = tuple(check_text(f"argument {index}", item) for index, item in enumerate(argv))
-        blob = ("\0".join(argv) + "\0").encode(ENCODING, ENCODING_ERRORS)  # type: ignore[arg-type]
+        argv, options = _texts(argv, options)
+        blob = ("\0".join(argv) + "\0").encode(ENCODING, ENCODING_ERRORS)
     # HAZARDS F5, F8.
     if blob.count(0) != len(argv) or blob[0] == 0:
         _refuse(argv)
@@ -272,6 +233,26 @@ def build(argv: tuple[Text, ...], options: Options) -> Command:
     new._plan = None
     new._hash = None
     return new
+
+
+def _texts(argv: tuple[Text, ...], options: Options) -> tuple[tuple[str, ...], Options]:
+    """Return the arguments as text, and the options with the substitutions among them."""
+    found = []
+    substitutes = list(options.get("substitutes"))
+    for index, item in enumerate(argv):
+        if isinstance(getattr(item, "expression", None), Expression):
+            from fastproc._values.combination import substituted_path
+
+            found.append(substituted_path(len(substitutes)))
+            substitutes.append(item)
+        else:
+            found.append(check_text(f"argument {index}", item))
+    if argv and not isinstance(argv[0], (str, bytes)) and "/" not in found[0]:
+        # A path means the file of that name, which execvp(3) would search in PATH (and pathlib drops a leading "./").
+        found[0] = f"./{found[0]}"
+    if len(substitutes) != len(options.get("substitutes")):
+        options = options.merged({"substitutes": substitutes})
+    return tuple(found), options
 
 
 def _refuse(argv: tuple[Text, ...]) -> None:

@@ -7,6 +7,8 @@ from os import PathLike
 from typing import Protocol, TypedDict
 
 from fastproc._values.capture import CaptureLimit
+from fastproc._values.combination import Substitute
+from fastproc._values.command import Command
 from fastproc._values.plan import Plan
 from fastproc._values.pty import Pty
 from fastproc._values.redirect import Append, Special
@@ -111,3 +113,7 @@ class OptionsDict(TypedDict, total=False):
     stderr_limit: CaptureLimit | None
     on_line: Callable[[str, bytes], object] | None
     tee: bool
+    sigpipe_ok: bool
+    relative_to_parent: bool
+    before_spawn: Callable[[Command], Command] | Iterable[Callable[[Command], Command]]
+    substitutes: Iterable[Substitute]

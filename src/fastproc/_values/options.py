@@ -58,6 +58,9 @@ DEFAULTS: dict[str, object] = {
     "cgroup": None,
     "pipe_size": None,
     "pty": None,
+    "relative_to_parent": False,
+    "before_spawn": (),
+    "substitutes": (),
     # of the run
     "check": True,
     "ok_codes": (0,),
@@ -71,14 +74,25 @@ DEFAULTS: dict[str, object] = {
     "stderr_limit": None,
     "on_line": None,
     "tee": False,
+    "sigpipe_ok": True,
 }
 # Those that only the Exchange knows.
 EXCHANGED = frozenset(("idle_timeout", "stdout_limit", "stderr_limit", "on_line", "tee"))
-RUN_LEVEL = EXCHANGED.union(("check", "ok_codes", "capture", "input", "timeout", "grace", "drain_timeout"))
+RUN_LEVEL = EXCHANGED.union(
+    ("check", "ok_codes", "capture", "input", "timeout", "grace", "drain_timeout", "sigpipe_ok")
+)
+# What makes a command more than one spawn: it is run as a pipeline of one stage.
+COMPOSED = frozenset(("before_spawn", "substitutes"))
+# The module that checks it, loaded when it is used; the kernel attributes are in attributes.py.
+_ELSEWHERE = {
+    **dict.fromkeys(COMPOSED, "combination"),
+    **dict.fromkeys(("stdout_limit", "stderr_limit"), "capture"),
+    "pty": "pty",
+}
 
 # Neither large nor holding an open file, nor likely to be a secret: such options may be kept after use.
 _SHARED_NAMES = frozenset(DEFAULTS).difference(
-    ("env", "env_add", "input", "stdin", "stdout", "stderr", "fds", "pass_fds", "on_line"),
+    ("env", "env_add", "input", "stdin", "stdout", "stderr", "fds", "pass_fds", "on_line", *COMPOSED),
 )
 _SHARED_MAX = 64
 
@@ -104,7 +118,7 @@ class Options:
     def merged(self, given: Mapping[str, Any]) -> Options:
         """Return these options changed by keyword options, in which a default value undoes an option."""
         values = {name: value for name, value in self.values.items() if name not in given}
-        values.update(_checked(given))
+        values.update(checked(given))
         return make(values)
 
 
@@ -119,7 +133,7 @@ def normalise(given: Mapping[str, Any]) -> Options:
         return NONE
     if len(given) == 1 and given.get("capture") is True:
         return CAPTURE
-    return make(_checked(given))
+    return make(checked(given))
 
 
 def make(values: dict[str, Any]) -> Options:
@@ -143,7 +157,8 @@ def make(values: dict[str, Any]) -> Options:
     return found
 
 
-def _checked(given: Mapping[str, Any]) -> dict[str, object]:
+def checked(given: Mapping[str, Any]) -> dict[str, object]:
+    """Return what differs from the defaults, normalised, without a look at what excludes what; as normalise()."""
     values = {}
     for name, value in given.items():
         check = _CHECKS.get(name)
@@ -162,9 +177,9 @@ def _find_check(name: str) -> Callable[[str, object], object]:
 
         close = get_close_matches(name, DEFAULTS, 1)
         raise TypeError(f"{name}: there is no such option" + (f"; did you mean {close[0]}?" if close else ""))
-    from fastproc._values import attributes
+    from importlib import import_module
 
-    _CHECKS.update(attributes.CHECKS)
+    _CHECKS.update(import_module(f"fastproc._values.{_ELSEWHERE.get(name, 'attributes')}").CHECKS)
     return _CHECKS[name]
 
 
@@ -327,30 +342,10 @@ def _check_item(name: str, index: int, item: object) -> bytes:
         raise TypeError(f"{name}: item {index} must be bytes-like, not {type(item).__name__}") from None
 
 
-def _check_limit(name: str, value: object) -> object:
-    if value is None:
-        return None
-    from fastproc._values.capture import CaptureLimit
-
-    if isinstance(value, CaptureLimit):
-        return value
-    raise TypeError(f"{name}: must be a CaptureLimit, not {type(value).__name__}")
-
-
 def _check_callable(name: str, value: object) -> object:
     if value is None or callable(value):
         return value
     raise TypeError(f"{name}: must be callable, not {type(value).__name__}")
-
-
-def _check_pty(name: str, value: object) -> object:
-    from fastproc._values.pty import check_pty
-
-    return check_pty(name, value)
-
-
-def _check_text_or_none(name: str, value: object) -> str | None:
-    return None if value is None else check_text(name, value)
 
 
 def check_place(name: str, value: object) -> str | int | None:
@@ -416,7 +411,7 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "env": _check_environ,
     "env_add": _check_environ,
     "env_remove": _check_env_remove,
-    "argv0": _check_text_or_none,
+    "argv0": lambda name, value: None if value is None else check_text(name, value),
     "stdin": check_stream,
     "stdout": check_stream,
     "stderr": check_stream,
@@ -424,7 +419,6 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "fds": _check_fds,
     "pass_fds": _check_pass_fds,
     "close_fds": check_bool,
-    "pty": _check_pty,
     "check": check_bool,
     "ok_codes": _check_ok_codes,
     "capture": check_bool,
@@ -433,10 +427,10 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "grace": _check_grace,
     "drain_timeout": check_seconds,
     "idle_timeout": check_seconds,
-    "stdout_limit": _check_limit,
-    "stderr_limit": _check_limit,
     "on_line": _check_callable,
     "tee": check_bool,
+    "sigpipe_ok": check_bool,
+    "relative_to_parent": check_bool,
 }
 
 NONE = Options({})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from os import fsencode
 
 from fastproc._values.environment import DEFAULT_PATH, Environment, check_strings, own_environment, prefixes
-from fastproc._values.options import EXCHANGED, RUN_LEVEL, fd_pairs
+from fastproc._values.options import COMPOSED, EXCHANGED, RUN_LEVEL, fd_pairs
 from fastproc._values.redirect import DEVNULL, INHERIT, MEMFD, PIPE, STDERR, STDOUT, Special, on_terminal, streams
 
 TYPE_CHECKING = False
@@ -55,6 +55,8 @@ class Settled:
         needs_io: whether anything must be opened or asked for before lowering: stdio, fds, cwd or cgroup.
         exchanged: what the bulk path cannot do is asked for: limits, files in memory, callbacks, an idle_timeout, input
             from an iterator.
+        composed: it takes more than one spawn, or a Command that is not known yet: it is run as a pipeline.
+        relative_to_parent: as the option.
         plain: nothing but streams, checks and times differs from the defaults: a run needs no Plan.
         swapped: stdout and stderr are exchanged: what comes from the pipe of one is the other's.
         attr: the AttrSpec, see attributes.attr_spec(); None when all is default.
@@ -78,6 +80,7 @@ class Settled:
         "cgroup",
         "cgroup_fd",
         "check",
+        "composed",
         "cwd",
         "cwd_fd",
         "drain_ns",
@@ -98,6 +101,7 @@ class Settled:
         "on_terminal",
         "plain",
         "pty",
+        "relative_to_parent",
         "request",
         "same_environment",
         "stdio",
@@ -163,8 +167,14 @@ class Settled:
         self.cwd_fd = self.cwd if isinstance(self.cwd, int) else -1
         self.cgroup_fd = self.cgroup if isinstance(self.cgroup, int) else -1
         self.needs_io = (
-            self.stdio is None or self.fds is None or isinstance(self.cwd, str) or isinstance(self.cgroup, str)
+            self.stdio is None
+            or self.fds is None
+            or isinstance(self.cwd, str)
+            or isinstance(self.cgroup, str)
+            or "relative_to_parent" in values
         )
+        self.relative_to_parent = values.get("relative_to_parent", False)
+        self.composed = not COMPOSED.isdisjoint(values)
         self.attr = None
         if not RUN_LEVEL.issuperset(values):
             from fastproc._values.attributes import attr_spec
@@ -196,6 +206,7 @@ class Settled:
         self.plain = (
             not self.needs_io
             and not self.exchanged
+            and not self.composed
             and self.same_environment
             and self.attr is None
             and self.argv0 is None
@@ -321,6 +332,7 @@ def lower(
     fds: FdPairs | None = None,
     cwd: int = -1,
     cgroup: int = -1,
+    base: bytes = b"",
 ) -> Plan:
     """Make the Plan of a command.
 
@@ -331,6 +343,7 @@ def lower(
         fds: further pairs, when settle(command).fds is None.
         cwd: descriptor of the working directory, when settle(command).cwd is a path.
         cgroup: descriptor of the cgroup, when settle(command).cgroup is a path.
+        base: the directory that the program's relative path is relative to, where that is not the child's own.
 
     Raises:
         SpawnError: E2BIG, one argument or variable is longer than the kernel takes.
@@ -341,10 +354,10 @@ def lower(
     if settled.needs_io:
         if (cwd == -1 and isinstance(settled.cwd, str)) or (cgroup == -1 and isinstance(settled.cgroup, str)):
             raise ValueError("cwd, cgroup: must be given for a command whose directories are not opened yet")
-        return _make(command, settled, parent, stdio, fds, cwd, cgroup)
+        return _make(command, settled, parent, stdio, fds, cwd, cgroup, base)
     plan = command._plan
     if plan is None or plan.parent is not parent:
-        plan = command._plan = _make(command, settled, parent, None, None, -1, -1)
+        plan = command._plan = _make(command, settled, parent, None, None, -1, -1, b"")
     return plan
 
 
@@ -370,6 +383,7 @@ def _make(
     fds: FdPairs | None,
     cwd: int,
     cgroup: int,
+    base: bytes,
 ) -> Plan:
     plan = _new(Plan)
     words = command._argv
@@ -383,7 +397,7 @@ def _make(
     argv = command._blob
     name = argv[: argv.index(0) + 1]
     if 47 in name:  # a slash
-        plan.paths = name
+        plan.paths = base + b"/" + name if base and name[0] != 47 else name
         plan.npaths = 1
         plan.searched = None
     else:

@@ -144,3 +144,6 @@ class LineCount:
 
 def _lines(data: bytes) -> list[bytes]:
     return data.replace(b"\r", b"\n").replace(b"\x04", b"\n").split(b"\n")
+
+
+CHECKS = {"pty": check_pty}

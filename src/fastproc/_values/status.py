@@ -5,7 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Self
+    from typing import Any, Self
 
     from fastproc._values.tree import Survivor
 
@@ -15,6 +15,9 @@ TERMINATED = 2
 KILLED = 4
 PIPES_OPEN = 8
 CORE_DUMPED = 16
+
+_LINE = 1000
+"""Characters of a command in a message."""
 
 _NOT_CAPTURED = "{} was not captured: use capture=True or {}=PIPE"
 
@@ -261,6 +264,18 @@ class Result:
             text += " (core dumped)"
         return text
 
+    @property
+    def heading(self) -> str:
+        """The command as it is called in a message."""
+        from fastproc._values.quoting import shortened
+
+        return f"`{shortened(self.argv, _LINE)}`"
+
+    @property
+    def said(self) -> bytes | None:
+        """What it wrote to stderr, of which a message shows the end."""
+        return self.stderr
+
     def check(self) -> Self:
         """Return this result if it is ok.
 
@@ -284,6 +299,9 @@ class Result:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by the constructor's arguments."""
+        return self._reduced()
+
+    def _reduced(self) -> tuple[Any, tuple[object, ...], tuple[None, dict[str, object]]]:
         usage = tuple(memoryview(self._usage).cast("q")) if isinstance(self._usage, bytes) else self._usage
         return (
             Result,

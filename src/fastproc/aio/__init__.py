@@ -17,6 +17,7 @@ from fastproc.aio._waiting import as_completed, reactor, wait, wait_all, wait_an
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fastproc.aio._pipeline import lines as lines
     from fastproc.aio._transport import create_subprocess_exec as create_subprocess_exec
     from fastproc.aio._transport import create_subprocess_shell as create_subprocess_shell
     from fastproc.aio._transport import subprocess_exec as subprocess_exec
@@ -29,6 +30,7 @@ __all__ = [
     "subprocess_shell",
     "Process",
     "as_completed",
+    "lines",
     "reactor",
     "run",
     "start",
@@ -37,16 +39,23 @@ __all__ = [
     "wait_any",
 ]
 
-# What only users of asyncio need: it costs the import of asyncio and of subprocess.
-_LATER = ("create_subprocess_exec", "create_subprocess_shell", "subprocess_exec", "subprocess_shell")
+# What only users of asyncio need costs the import of asyncio and of subprocess; pipelines have modules of their own.
+_LATER = {
+    "create_subprocess_exec": "fastproc.aio._transport",
+    "create_subprocess_shell": "fastproc.aio._transport",
+    "subprocess_exec": "fastproc.aio._transport",
+    "subprocess_shell": "fastproc.aio._transport",
+    "lines": "fastproc.aio._pipeline",
+}
 
 
 def __getattr__(name: str) -> object:
-    if name not in _LATER:
+    module = _LATER.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from fastproc.aio import _transport
+    from importlib import import_module
 
-    value = globals()[name] = getattr(_transport, name)
+    value = globals()[name] = getattr(import_module(module), name)
     return value
 
 

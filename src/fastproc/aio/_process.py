@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from fastproc import errors
+from fastproc._engine.exit_watch import ExitWatch, has_ended
 from fastproc._engine.killable import SWEEP_MAX, TREE_PATIENCE
 from fastproc._engine.process import Process as Child
 from fastproc._engine.reactor import instant
 from fastproc._engine.readable import Streaming
 from fastproc._engine.resolve import Opened
-from fastproc._engine.stream import has_ended
 from fastproc._values.plan import settle
 from fastproc.aio._hub import current_hub
 from fastproc.aio._run import spawn
 from fastproc.aio._streams import Items, Lines, Shared, StreamWatch
 from fastproc.run import as_command, check_start
-from fastproc.waiting import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from fastproc._engine.terminal import Terminal
     from fastproc._values.command import Command
     from fastproc._values.expect import Expected, Pattern
+    from fastproc._values.expression import Expression
     from fastproc._values.kinds import OptionsDict, Text
     from fastproc._values.status import Usage
     from fastproc._values.tree import TreeEnd
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def start(
-    program: Command | Text | list[Text] | tuple[Text, ...], /, *args: Text, **options: Unpack[OptionsDict]
+    program: Expression | Text | list[Text] | tuple[Text, ...], /, *args: Text, **options: Unpack[OptionsDict]
 ) -> Starting:
     """Start a command when awaited, or entered by `async with`, which stops it at the end; gives its Process.
 
@@ -97,7 +97,7 @@ class Process(Streaming):
         self.pid = child.pid
         self._hub = hub
         # Those who wait for its end, and those who wait for its streams.
-        self._watch = Shared(hub, lambda wake: Watch(child, hub.reactor, lambda _: wake()))
+        self._watch = Shared(hub, lambda wake: ExitWatch(child, hub.reactor, lambda _: wake()))
         self._turns = Shared(hub, lambda wake: StreamWatch(child, hub, wake))
 
     def __repr__(self) -> str:

@@ -19,13 +19,14 @@ from fastproc._engine.process import ABANDON_LIMIT, PAUSE_FIRST, PAUSE_MAX
 from fastproc._engine.reactor import WRITE
 from fastproc._engine.resolve import Opened, resolve
 from fastproc._engine.running import add_result, begin, conclude
-from fastproc._engine.stream import has_ended
+from fastproc._engine.exit_watch import ExitWatch, has_ended
 from fastproc._native import SUM_COUNT, jobs, new_job, unpack
 from fastproc._native.loop import AGAIN, job_begin
+from fastproc._values.command import Command
+from fastproc._values.expression import Expression
 from fastproc._values.plan import settle
 from fastproc.aio._hub import Scope, current_hub
 from fastproc.run import as_command
-from fastproc.waiting import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from fastproc._engine.exchange import Exchange
+    from fastproc._engine.pipeline import Run
     from fastproc._engine.process import Process
-    from fastproc._values.command import Command
     from fastproc._values.kinds import OptionsDict, Text
     from fastproc._values.plan import Plan, Settled
     from fastproc._values.status import Result
@@ -57,7 +58,7 @@ INLINE = os.environ.get("FASTPROC_AIO_SPAWN", "") == "inline"
 
 
 async def run(
-    program: Command | Text | list[Text] | tuple[Text, ...], /, *args: Text, **options: Unpack[OptionsDict]
+    program: Expression | Text | list[Text] | tuple[Text, ...], /, *args: Text, **options: Unpack[OptionsDict]
 ) -> Result:
     """Run a command, wait for its end, and return how it ended and what it wrote, while other tasks go on.
 
@@ -69,8 +70,16 @@ async def run(
             and is gone; the Result up to then is in the exception's attribute `result`.
         RuntimeError: no event loop runs in this thread.
     """
+    if isinstance(program, Expression) and type(program) is not Command and not args:
+        from fastproc.aio._pipeline import run_expression
+
+        return await run_expression(program, options)
     command = as_command(program, args, options)
     settled = settle(command)
+    if settled.composed:
+        from fastproc.aio._pipeline import run_expression
+
+        return await run_expression(command, {})
     hub = current_hub()
     if settled.exchanged or INLINE or door._FORCED_ENGINE == "exchange":
         return await _run_exchange(hub, command, settled)
@@ -180,7 +189,7 @@ async def _run_exchange(hub: Hub, command: Command, settled: Settled) -> Result:
                 raise failures[0]
         except BaseException as error:
             if process.pid > 0:
-                await _end(hub, exchange, ended, settled.grace_ns / 1e9)
+                await end_all(hub, exchange, ended, settled.grace_ns / 1e9)
                 add_result(error, exchange, settled, opened)
             raise
         return conclude(exchange, settled, opened)
@@ -240,7 +249,7 @@ async def _undo(hub: Hub, process: Process) -> None:
     """See a child gone that was being made."""
     process.kill()
     ended = hub.event()
-    watch = Watch(process, hub.reactor, lambda _: ended.set())
+    watch = ExitWatch(process, hub.reactor, lambda _: ended.set())
     timer = hub.reactor.call_after(ABANDON_LIMIT, ended.set)
     watch.begin()
     try:
@@ -254,8 +263,8 @@ async def _undo(hub: Hub, process: Process) -> None:
             process.detach()
 
 
-async def _end(hub: Hub, exchange: Exchange, ended: Event, patience: float) -> None:
-    """Stop a child and see it gone, whatever is cancelled meanwhile."""
+async def end_all(hub: Hub, exchange: Exchange | Run, ended: Event, patience: float) -> None:
+    """Stop a child, or the children of an expression, and see it gone, whatever is cancelled meanwhile."""
     if not exchange.done:
         try:
             exchange.stop()

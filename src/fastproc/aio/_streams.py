@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from typing import Any
 
+    from fastproc._engine.exit_watch import ExitWatch
     from fastproc._engine.process import Process as Child
     from fastproc.aio._hub import Event, Hub
     from fastproc.aio._process import Process
-    from fastproc.waiting import Watch
 
 
 class Items:
@@ -124,11 +124,11 @@ class Shared:
 
     __slots__ = ("_hub", "_make", "_waiters", "_watch")
 
-    def __init__(self, hub: Hub, make: Callable[[Callable[[], None]], Watch | StreamWatch]) -> None:
+    def __init__(self, hub: Hub, make: Callable[[Callable[[], None]], ExitWatch | StreamWatch]) -> None:
         self._hub = hub
         self._make = make
         self._waiters: list[Event] = []
-        self._watch: Watch | StreamWatch | None = None
+        self._watch: ExitWatch | StreamWatch | None = None
 
     async def wait(self, deadline: float | None) -> None:
         """Wait until it happens, or until a monotonic instant."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from fastproc import errors
+from fastproc._engine.exit_watch import has_ended
 from fastproc._engine.reactor import instant
-from fastproc._engine.stream import has_ended
 from fastproc.aio._hub import current_hub
 from fastproc.aio._process import Process
 

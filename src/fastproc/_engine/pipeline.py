@@ -1,0 +1,403 @@
+"""One running expression on a reactor: n children, their pipes, captured outputs, deadlines, until it is done.
+
+What an Exchange is for one child, by the same lifecycle table: EXITED means that no child is left and none will be
+started, a signal goes to every child. Which child is started when, with which streams, is in nodes.py.
+Invariant: whatever happens, after the end no child, descriptor, watch or timer of it is left.
+"""
+
+from __future__ import annotations
+
+from time import monotonic, monotonic_ns
+
+from fastproc import errors
+from fastproc._engine.exchange import HELD_BY_OTHERS
+from fastproc._engine.exit_watch import ExitWatch
+from fastproc._engine.killable import SIGKILL, SIGTERM
+from fastproc._engine.member import Child
+from fastproc._engine.nodes import OUTSIDE, make_node
+from fastproc._engine.plumbing import Plumbing
+from fastproc._engine.process import ABANDON_LIMIT
+from fastproc._values import lifecycle
+from fastproc._values.combination import leaves
+from fastproc._values.stages import SIGPIPE
+from fastproc._values.status import KILLED, PIPES_OPEN, TERMINATED, TIMED_OUT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastproc._engine.capture import Capture
+    from fastproc._engine.member import Settings
+    from fastproc._engine.nodes import Node
+    from fastproc._engine.process import Process
+    from fastproc._engine.reactor import Reactor, Timer
+    from fastproc._values.command import Command
+    from fastproc._values.expression import Expression
+    from fastproc._values.stages import Outcome
+
+_OPEN_STATES = (lifecycle.RUNNING, lifecycle.STOPPING, lifecycle.KILLING, lifecycle.DRAINING)
+
+
+class Run:
+    """What happens between the start of an expression's first command and its result.
+
+    Nothing here blocks, but for what is opened and started: who drives the reactor, drives this.
+
+    Args:
+        expression: what to run.
+        reactor: where everything is waited for.
+        settings: of the whole.
+        on_done: called once, with this, when it is done.
+
+    Attributes:
+        children: all that were started.
+        state, flags, started_ns, ended_ns, on_done: as an Exchange has them.
+        error: what broke the run off from inside, to be raised with its result.
+        stopping: whether no further command is started.
+        silent: whether it was stopped because of idle_timeout.
+        overflowed: the first output that passed a limit with which the run is stopped.
+        plumbing: its pipes.
+        first: the first command, for messages.
+    """
+
+    __slots__ = (
+        *("__weakref__", "_exited", "_leader", "_places", "_reactor", "_root", "_timers", "_unstarted", "children"),
+        *("ended_ns", "error", "expression", "first", "flags", "on_done", "overflowed", "plumbing", "settings"),
+        *("silent", "started_ns", "state", "stopping"),
+    )
+
+    def __init__(
+        self,
+        expression: Expression,
+        reactor: Reactor,
+        settings: Settings,
+        on_done: Callable[[Run], object] | None = None,
+    ) -> None:
+        self.expression = expression
+        self.settings = settings
+        self.state = lifecycle.RUNNING
+        self.flags = 0
+        self.children: list[Child] = []
+        self.error: BaseException | None = None
+        self.stopping = False
+        self.silent = False
+        self.overflowed: Capture | None = None
+        self.plumbing = Plumbing(reactor, settings.keeping, self.look_at_streams, self._on_over, self.fail)
+        self._leader = 0
+        self._reactor = reactor
+        self.on_done = on_done
+        self.started_ns = monotonic_ns()
+        self.ended_ns = 0
+        self._exited = False
+        self._timers: dict[str, Timer] = {}
+        commands = list(leaves(expression))
+        self.first = commands[0]
+        self._unstarted = len(commands)
+        self._places = 0
+        self._root = make_node(self, expression, self._on_root)
+
+    @property
+    def done(self) -> bool:
+        """Whether no child is left, all outputs are closed, and nothing is left with the reactor."""
+        return self.state is lifecycle.DONE
+
+    def open(self) -> None:
+        """Start what is to be started first.
+
+        Raises:
+            SpawnError: a command could not be started; those before it have been killed and reaped.
+            BaseException: of a signal handler; to abort is then left to the caller, who may know of a better end.
+        """
+        settings = self.settings
+        self.state = lifecycle.begin(True)
+        if settings.deadline is not None:
+            self._arm("deadline", settings.deadline, self._on_deadline)
+        if settings.idle_timeout is not None:
+            self._arm("idle", monotonic() + settings.idle_timeout, self._on_idle)
+        try:
+            self._root.start(OUTSIDE)
+            self.look_at_streams()
+        except Exception:
+            self.abort()
+            raise
+
+    def stop(self) -> None:
+        """Ask every child to end: SIGTERM, SIGKILL when the grace is over. No further command is started."""
+        if not self.done:
+            self._step(lifecycle.STOP if self.settings.grace > 0.0 else lifecycle.KILL)
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal to every child that runs. From any thread.
+
+        Raises:
+            PermissionError: one of them runs as another user; the others got it.
+        """
+        refused = None
+        for child in list(self.children):
+            if child.alive:
+                try:
+                    child.process.send_signal(sig)
+                except PermissionError as error:
+                    refused = error
+        if refused is not None:
+            raise refused
+
+    def kill(self) -> None:
+        """End every child at once, feed them no more, and go on to the end of everything."""
+        self.plumbing.pause_feeding()
+        if not self.done:
+            self._step(lifecycle.KILL)
+
+    def forsake(self) -> None:
+        """Leave children that do not die, or may not be killed: a later spawn reaps them. Done with this."""
+        self.state = lifecycle.DONE
+        for child in self.children:
+            child.process.detach()
+        self._finish()
+
+    def abort(self, patience: float = 0.0) -> None:
+        """Leave at once: kill and reap the children, forget everything. For errors on their way to the caller.
+
+        Args:
+            patience: seconds in which the children may end by themselves before they are killed.
+        """
+        self.stopping = True
+        self.on_done = None
+        try:
+            if patience > 0.0:
+                self.plumbing.pause_feeding()
+                until = monotonic() + patience
+                while not self.done and (left := until - monotonic()) > 0.0:
+                    self._reactor.run_once(left)
+        finally:
+            self._abandon()
+
+    def _abandon(self) -> None:
+        self._release()
+        live = [child.process for child in self.children if child.process.final is None]
+        # All of them first, so that they die side by side; then each is reaped.
+        try:
+            if live:
+                self.flags |= KILLED
+            self.send_signal(SIGKILL)
+        except (OSError, errors.ProcessError):
+            # The error on its way to the caller is the one to tell.
+            pass
+        until = monotonic() + ABANDON_LIMIT
+        for process in live:
+            if monotonic() < until:
+                process.abandon()
+            else:
+                process.detach()
+        self.ended_ns = self.ended_ns or monotonic_ns()
+        self.state = lifecycle.DONE
+
+    # -- for the nodes
+
+    def new_place(self) -> int:
+        """Return the place of the next command of the expression."""
+        self._places += 1
+        return self._places - 1
+
+    def new_child(self, command: Command, place: int) -> Child:
+        """Return the Child of a command that is about to be started."""
+        child = Child(command, place)
+        self.children.append(child)
+        return child
+
+    def grouped(self, command: Command) -> Command:
+        """Return a command that joins the run's process group, or leads it; as it is where none is asked for."""
+        values = command._options.values
+        if not self.settings.group or "pgid" in values or "setsid" in values:
+            return command
+        # The group lasts as long as a member is unreaped, even when the one who gave it its number is not.
+        if not any(child.alive for child in self.children):
+            self._leader = 0
+        return command.options(pgid=self._leader)
+
+    def started(self, child: Child, on_end: Callable[[Child], object]) -> None:
+        """Watch a child that has just been started."""
+        self._unstarted -= 1
+        self._leader = self._leader or child.process.pid
+
+        def ended(_process: Process) -> None:
+            child.ended_ns = monotonic_ns()
+            on_end(child)
+            self._look_broken()
+
+        child.watch = ExitWatch(child.process, self._reactor, ended)
+        child.watch.begin()
+
+    def skipped(self, expression: Expression) -> None:
+        """Take note that an expression will not be started."""
+        self._unstarted -= sum(1 for _ in leaves(expression))
+        self.look_at_streams()
+
+    def lost_reader(self, place: int) -> bool:
+        """Whether the command at a place ended by SIGPIPE as its reader had gone, and that is accepted."""
+        return any(child.place == place and self.broken_pipe(child) for child in self.children)
+
+    def fail(self, error: BaseException) -> None:
+        """Break off from inside: what is running is killed, and the error is there to be raised."""
+        self.error = self.error or error
+        self._unstarted = 0
+        self._step(lifecycle.KILL)
+        self._look_broken()
+
+    def look_at_streams(self) -> None:
+        """Find out whether no output can come any more."""
+        if self._unstarted > 0 or self.done:
+            return
+        self.plumbing.no_more()
+        if not self.plumbing.open and self.state in _OPEN_STATES:
+            self._step(lifecycle.STREAMS_CLOSED)
+
+    # -- what happens
+
+    def _on_root(self, _node: Node) -> None:
+        if self._exited or self.done:
+            return
+        self._exited = True
+        self._unstarted = 0
+        self.ended_ns = monotonic_ns()
+        self._step(lifecycle.EXITED)
+        self.look_at_streams()
+
+    def _look_broken(self) -> None:
+        """After a failure from inside, the end is that of the children: the expression does not come to its own."""
+        if self.error is not None and not any(child.alive for child in self.children):
+            self._on_root(self._root)
+
+    def _on_over(self, capture: Capture) -> None:
+        if self.overflowed is None:
+            self.overflowed = capture
+            self.stop()
+
+    def _on_deadline(self) -> None:
+        self._step(lifecycle.DEADLINE if self.settings.grace > 0.0 else lifecycle.DEADLINE_KILL)
+
+    def _on_idle(self) -> None:
+        limit = self.settings.idle_timeout
+        assert limit is not None
+        due = self.plumbing.heard + limit
+        if monotonic() < due:
+            self._arm("idle", due, self._on_idle)
+        elif self.state in (lifecycle.RUNNING, lifecycle.RUNNING_CLOSED):
+            self.silent = True
+            self._on_deadline()
+
+    # -- what the table asks for
+
+    def _step(self, event: str) -> None:
+        self.state, actions = lifecycle.step(self.state, event)
+        for action in actions:
+            _ACTIONS[action](self)
+
+    def _terminate(self) -> None:
+        self._begin_to_stop()
+        self.flags |= TERMINATED
+        self._signal(SIGTERM)
+
+    def _kill(self) -> None:
+        self._begin_to_stop()
+        self.flags |= KILLED
+        self._signal(SIGKILL)
+
+    def _begin_to_stop(self) -> None:
+        self.stopping = True
+        # An iterator could hold up the SIGKILL. Its pipe stays open: the end would tell the reader that it has had all.
+        self.plumbing.pause_feeding()
+
+    def _signal(self, sig: int) -> None:
+        try:
+            self.send_signal(sig)
+        except PermissionError as error:
+            # It runs as another user by now (set-user-ID, kill(2)): waiting on might be for ever.
+            self.error = self.error or error
+            if sig == SIGKILL:
+                raise
+
+    def _note_timed_out(self) -> None:
+        self.flags |= TIMED_OUT
+
+    def _arm_grace(self) -> None:
+        self._arm("grace", monotonic() + self.settings.grace, lambda: self._step(lifecycle.GRACE_OVER))
+
+    def _disarm_grace(self) -> None:
+        timer = self._timers.pop("grace", None)
+        if timer is not None:
+            timer.cancel()
+
+    def _close_stdin(self) -> None:
+        self.plumbing.stop_feeding()
+
+    def _arm_drain(self) -> None:
+        self._arm_drain_for(self.settings.drain_timeout)
+
+    def _arm_drain_short(self) -> None:
+        wanted = self.settings.drain_timeout
+        self._arm_drain_for(HELD_BY_OTHERS if wanted is None else min(wanted, HELD_BY_OTHERS))
+
+    def _arm_drain_for(self, seconds: float | None) -> None:
+        if seconds is not None:
+            self._arm("drain", monotonic() + seconds, lambda: self._step(lifecycle.DRAIN_OVER))
+
+    def _close_outputs(self) -> None:
+        if self.plumbing.give_up():
+            self.flags |= PIPES_OPEN
+
+    def _finish(self) -> None:
+        self._release()
+        callback, self.on_done = self.on_done, None
+        if callback is not None:
+            callback(self)
+
+    # -- with the reactor
+
+    def _arm(self, name: str, when: float, callback: Callable[[], object]) -> None:
+        self._timers[name] = self._reactor.call_at(when, callback)
+
+    def _release(self) -> None:
+        """Leave nothing with the reactor, and no descriptor but those of the children. May be called again."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self.plumbing.release()
+        for child in self.children:
+            if child.watch is not None:
+                child.watch.close()
+
+    # -- what became of it
+
+    def ordered(self) -> list[Child]:
+        """Return the children in the order of the expression."""
+        return sorted((child for child in self.children if child.process.pid > 0), key=lambda child: child.place)
+
+    def ok(self, child: Child) -> bool:
+        """Whether a child that has ended has done well."""
+        code = child.process.returncode
+        return code in child.command._options.get("ok_codes") or self.broken_pipe(child)
+
+    def broken_pipe(self, child: Child) -> bool:
+        """Whether it ended by SIGPIPE as its reader had gone, and that is accepted."""
+        accepted: bool = self.settings.sigpipe_ok and child.command._options.get("sigpipe_ok")
+        return child.process.returncode == -SIGPIPE and child.writes_on and accepted
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What the expression's status is; its stage is a place. None when it did not come to its end."""
+        return self._root.outcome
+
+
+_ACTIONS: dict[str, Callable[[Run], None]] = {
+    lifecycle.SIGNAL_TERM: Run._terminate,
+    lifecycle.SIGNAL_KILL: Run._kill,
+    lifecycle.NOTE_TIMED_OUT: Run._note_timed_out,
+    lifecycle.ARM_GRACE: Run._arm_grace,
+    lifecycle.DISARM_GRACE: Run._disarm_grace,
+    lifecycle.CLOSE_STDIN: Run._close_stdin,
+    lifecycle.ARM_DRAIN: Run._arm_drain,
+    lifecycle.ARM_DRAIN_SHORT: Run._arm_drain_short,
+    lifecycle.CLOSE_OUTPUTS: Run._close_outputs,
+    lifecycle.FINISH: Run._finish,
+}

@@ -1,0 +1,120 @@
+"""Combinations of commands as text: the calls that make them, and a line for bash."""
+
+from __future__ import annotations
+
+from fastproc._values.combination import Pipe, Scoped, Sequence, Tee
+from fastproc._values.command import Command
+from fastproc._values.redirect import DEVNULL, PIPE, STDERR, STDOUT, Append
+from fastproc._values.shellline import line, redirection
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fastproc._values.expression import Expression
+
+_SIGNS = {"stdin": ("<", ""), "stdout": (">", ""), "stderr": ("2>", "2")}
+_SWAP = "3>&1 1>&2 2>&3 3>&-"
+
+
+def calls(expression: Expression) -> str:
+    """Return the calls that make a combination."""
+    if isinstance(expression, Pipe):
+        return " | ".join(map(repr, expression.parts))
+    if isinstance(expression, Sequence):
+        name = "then" if expression.on_success else "or_else"
+        return f"{_operand(expression.left)}.{name}({expression.right!r})"
+    if isinstance(expression, Tee):
+        return f"{_operand(expression.source)}.tee({', '.join(map(repr, expression.consumers))})"
+    assert isinstance(expression, Scoped)
+    return f"{_operand(expression.inner)}.{_method(expression.name, expression.value)}"
+
+
+def _operand(expression: Expression) -> str:
+    return f"({expression!r})" if isinstance(expression, Pipe) else repr(expression)
+
+
+def _method(name: str, value: object) -> str:
+    if name == "swap":
+        return "stdout_stderr_swap()"
+    if name == "unchecked":
+        return "unchecked()"
+    if name == "input":
+        return f"stdin_bytes({value!r})"
+    for special, word in ((DEVNULL, "null"), (PIPE, "capture"), (STDERR, "to_stderr"), (STDOUT, "to_stdout")):
+        if value is special:
+            return f"{name}_{word}()"
+    if isinstance(value, Append):
+        return f"{name}_append({value.path!r})"
+    return f"{name}_{'path' if isinstance(value, str) else 'file'}({value!r})"
+
+
+def lines(expression: Expression) -> str:
+    """Return a combination as a line for bash.
+
+    Where an expression is unchecked inside of another one, `|| :` says that its failure is none.
+    """
+    if isinstance(expression, Pipe):
+        return " | ".join(map(_part, expression.parts))
+    if isinstance(expression, Sequence):
+        # Both operators have the same precedence and bind to the left.
+        left = expression.left if isinstance(expression.left, Sequence) else None
+        words = lines(left) if left is not None else _and_part(expression.left)
+        return f"{words} {'&&' if expression.on_success else '||'} {_and_part(expression.right)}"
+    if isinstance(expression, Tee):
+        *others, last = expression.consumers
+        words = "".join(f" >({line(item)})" for item in others)
+        middle = f" | tee{words}" if others else ""
+        return f"{_part(expression.source)}{middle} | {_part(last)}"
+    assert isinstance(expression, Scoped)
+    if expression.name == "unchecked":
+        return line(expression.inner)
+    shown = _SWAP if expression.name == "swap" else _redirected(expression)
+    # A command's own redirections are the inner ones.
+    return f"( {line(expression.inner)} ) {shown}" if shown else line(expression.inner)
+
+
+def _redirected(expression: Scoped) -> str:
+    if expression.name == "input":
+        return ""
+    return redirection(expression.value, *_SIGNS[expression.name])
+
+
+def _part(expression: Expression) -> str:
+    """Return a part of a pipe."""
+    text, unchecked = _checked_line(expression)
+    if unchecked:
+        return f"( {text} || : )"
+    return f"( {text} )" if _needs_shell(expression) or isinstance(_bare(expression), (Sequence, Tee)) else text
+
+
+def _and_part(expression: Expression) -> str:
+    """Return a part of a sequence."""
+    text, unchecked = _checked_line(expression)
+    if unchecked:
+        return f"( {text} || : )"
+    return f"( {text} )" if _needs_shell(expression) or isinstance(_bare(expression), (Sequence, Scoped)) else text
+
+
+def _bare(expression: Expression) -> Expression:
+    """Return it without what the line does not show."""
+    while isinstance(expression, Scoped) and (expression.name == "unchecked" or not _shows(expression)):
+        expression = expression.inner
+    return expression
+
+
+def _shows(expression: Scoped) -> bool:
+    return expression.name == "swap" or bool(_redirected(expression))
+
+
+def _checked_line(expression: Expression) -> tuple[str, bool]:
+    if isinstance(expression, Command):
+        return line(expression), "check" in expression._options.values
+    unchecked = isinstance(expression, Scoped) and expression.name == "unchecked"
+    inner = _bare(expression)
+    text = line(inner)
+    if unchecked and isinstance(inner, (Sequence, Pipe)):
+        text = f"( {text} )"
+    return text, unchecked
+
+
+def _needs_shell(expression: Expression) -> bool:
+    return isinstance(expression, Command) and "cwd" in expression._options.values

@@ -1,0 +1,367 @@
+"""Running expressions of commands: to their end, as a Pipeline that is waited for, line by line, many at a time.
+
+All of it drives the engine's Run by a reactor. Not here: what an expression means (values), the pipes (engine).
+"""
+
+from __future__ import annotations
+
+from _thread import RLock
+
+from fastproc import errors
+from fastproc._engine.killable import SIGKILL
+from fastproc._engine.mapping import Mapping
+from fastproc._engine.pipeline import Run
+from fastproc._engine.reactor import Reactor, borrowed, instant
+from fastproc._engine.request import Request, break_off, conclude
+from fastproc._values.capture import LineSplitter
+from fastproc._values.options import checked
+from fastproc._values.status import KILLED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Mapping as AnyMapping
+    from typing import Any, Unpack
+
+    from fastproc._values.expression import Expression
+    from fastproc._values.kinds import OptionsDict
+    from fastproc._values.stages import PipelineResult
+
+__all__ = ["Pipeline", "Reader", "lines", "map", "reader", "run", "start"]
+
+
+def run(expression: Expression, options: AnyMapping[str, Any]) -> PipelineResult:
+    """Run an expression to its end.
+
+    Options that are about the whole run (capture, timeout, check and so on) are the run's; redirections are put around
+    the whole; every other one is given to each command that does not have it. `pgid=0` puts all of them into one
+    process group.
+
+    Raises:
+        SpawnError: a command could not be started. Those that were are gone.
+        ExitError: the status that decides is not accepted; the stage is named, its stderr shown.
+        TimeoutExpired: the deadline passed; all children are gone, and what had been read is in it.
+        ExitStatusUnknown: somebody else took the status of a child, and this kernel does not tell it again.
+        KeyboardInterrupt: or what another signal handler raised; all children are gone, the PipelineResult up to then
+            is in the exception's attribute `result`.
+        TypeError, ValueError: an option is not possible; its name comes first. No child was made.
+    """
+    request = Request(expression, options)
+    with borrowed() as reactor:
+        running = Run(request.expression, reactor, request.settings)
+        try:
+            running.open()
+            while not running.done:
+                reactor.run_once()
+        except BaseException as error:
+            break_off(running, error)
+            raise
+    return conclude(running, request)
+
+
+class Pipeline:
+    """A running expression.
+
+    `start()` makes it. `kill`, `send_signal` and `pids` may be called from any thread; several threads may wait. What
+    is captured is read while somebody waits: there is no thread that would do it meanwhile.
+    Leaving the `with` block kills and reaps what still runs. Dropping the last reference kills nothing: it gives a
+    ResourceWarning, and the children are reaped by a later spawn.
+    """
+
+    __slots__ = ("__weakref__", "_lock", "_reactor", "_request", "_run")
+
+    def __init__(self, expression: Expression, options: AnyMapping[str, Any], streams: bool = False) -> None:
+        """Start it; as start()."""
+        self._request = Request(expression, options, streams)
+        self._lock = RLock()
+        self._reactor = Reactor()
+        self._run = Run(self._request.expression, self._reactor, self._request.settings)
+        try:
+            self._run.open()
+        except BaseException:
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        """Show the line, the pids, and whether it runs."""
+        state = "ended" if self._run.done else "running"
+        return f"<Pipeline `{str(self._run.expression)[:300]}` pids={self.pids} {state}>"
+
+    @property
+    def pids(self) -> list[int]:
+        """The pids of the commands that were started, in the order of the expression."""
+        return [child.process.pid for child in self._run.ordered()]
+
+    @property
+    def done(self) -> bool:
+        """Whether it is known that all has ended."""
+        return self._run.done
+
+    def wait(self, timeout: float | None = None) -> PipelineResult:
+        """Wait for the end of all, and give the result; again and again the same.
+
+        Args:
+            timeout: seconds at most; None for no limit. Nothing is stopped then.
+
+        Raises:
+            TimeoutExpired: it still runs (`result` is None), or the deadline that `start()` was given passed.
+            ExitError, OutputTooLarge, ExitStatusUnknown: as run().
+        """
+        result = self._wait(instant("timeout", timeout))
+        if result is None:
+            assert timeout is not None
+            raise errors.timeout_expired(str(self._run.expression), timeout)
+        return result
+
+    def wait_timeout(self, timeout: float) -> PipelineResult | None:
+        """Wait as wait() does, and give None when it still runs."""
+        return self._wait(instant("timeout", timeout))
+
+    def try_wait(self) -> PipelineResult | None:
+        """Give the result, or None when it still runs, without waiting."""
+        return self._wait(0.0)
+
+    def _wait(self, deadline: float | None) -> PipelineResult | None:
+        return conclude(self._run, self._request) if self._drive(deadline, lambda: self._run.done) else None
+
+    def _drive(self, deadline: float | None, reached: Callable[[], bool]) -> bool:
+        """Run the reactor until something is so, or a monotonic instant has come."""
+        with self._lock:
+            try:
+                while not reached():
+                    left = None if deadline is None else max(0.0, deadline - instant_now())
+                    if not self._reactor.run_once(left) and left == 0.0:
+                        return reached()
+            finally:
+                if self._run.done:
+                    self._reactor.close()
+            return True
+
+    def stop(self, *, discard: bool = False) -> None:
+        """End every command: SIGTERM, and SIGKILL when the grace of `start()` is over; wait for them.
+
+        Args:
+            discard: read standard output no more.
+        """
+        with self._lock:
+            if discard:
+                self._run.plumbing.discard()
+            self._run.stop()
+        self._drive(None, lambda: self._run.done)
+
+    def kill(self) -> None:
+        """Send SIGKILL to every command that runs, and to nobody else; no further one is started. Does not wait.
+
+        Raises:
+            PermissionError: one of them runs as another user; the others got it.
+        """
+        self._run.stopping = True
+        self._run.flags |= 0 if self._run.done else KILLED
+        self._run.send_signal(SIGKILL)
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal to every command that runs; as kill()."""
+        self._run.send_signal(sig)
+
+    def take(self) -> bytes | None:
+        """Wait for the next piece of standard output; None at its end. Only for one that hands it out."""
+        plumbing = self._run.plumbing
+        found: list[bytes | None] = []
+
+        def come() -> bool:
+            piece = plumbing.take()
+            if piece is not None:
+                found.append(piece)
+            return piece is not None or self._run.done
+
+        self._drive(None, come)
+        # What came together with the end.
+        return found[0] if found else plumbing.take()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill and reap what still runs. Harmless when repeated."""
+        with self._lock:
+            if not self._run.done:
+                self._run.abort()
+            self._reactor.close()
+
+
+def instant_now() -> float:
+    """The monotonic instant now."""
+    now = instant("", 0.0)
+    assert now is not None
+    return now
+
+
+def start(expression: Expression, options: AnyMapping[str, Any]) -> Pipeline:
+    """Start an expression and return its Pipeline, when what runs first is running. Options as of run().
+
+    Raises:
+        SpawnError: a command could not be started. Those that were are gone.
+        TypeError, ValueError: an option is not possible; its name comes first. No child was made.
+    """
+    return Pipeline(expression, options)
+
+
+class Reader:
+    """A file of the standard output of a running expression, for reading.
+
+    The read that finds the end also waits for all commands, and raises what `run()` would. Leaving the `with` block
+    ends what still runs.
+    """
+
+    __slots__ = ("_pieces", "pipeline")
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        """Take a pipeline that hands out its output."""
+        self.pipeline = pipeline
+        self._pieces = b""
+
+    def read(self, size: int = -1) -> bytes:
+        """Read up to `size` bytes, all when negative; b"" at the end.
+
+        Raises:
+            ExitError, TimeoutExpired, ExitStatusUnknown: at the end, as run(); what read() has read is in it as stdout.
+        """
+        pieces = [self._pieces]
+        have = len(self._pieces)
+        self._pieces = b""
+        while (size < 0 or have < size) and (piece := self.pipeline.take()) is not None:
+            pieces.append(piece)
+            have += len(piece)
+        data = b"".join(pieces)
+        if size < 0 or (not data and size > 0):
+            self._finish(data)
+            return data
+        self._pieces = data[size:]
+        return data[:size]
+
+    def readline(self) -> bytes:
+        r"""Read up to and with the next "\n"; b"" at the end. Raises as read()."""
+        pieces = []
+        piece: bytes | None = self._pieces
+        while piece is not None:
+            end = piece.find(b"\n") + 1
+            if end:
+                pieces.append(piece[:end])
+                self._pieces = piece[end:]
+                return b"".join(pieces)
+            pieces.append(piece)
+            piece = self.pipeline.take()
+        self._pieces = b""
+        line = b"".join(pieces)
+        if not line:
+            self._finish(b"")
+        return line
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
+
+    def _finish(self, data: bytes) -> None:
+        try:
+            self.pipeline.wait()
+        except (errors.ExitError, errors.TimeoutExpired) as error:
+            error.stdout = error.output = data
+            raise
+
+    @property
+    def pids(self) -> list[int]:
+        """As Pipeline.pids."""
+        return self.pipeline.pids
+
+    def try_wait(self) -> PipelineResult | None:
+        """As Pipeline.try_wait; the stdout of the result is None or empty, as it is read here."""
+        return self.pipeline.try_wait()
+
+    def kill(self) -> None:
+        """As Pipeline.kill."""
+        self.pipeline.kill()
+
+    def close(self) -> None:
+        """End what still runs, at once."""
+        _leave(self.pipeline)
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+def reader(expression: Expression, options: AnyMapping[str, Any]) -> Reader:
+    """Start an expression and return a Reader of its standard output. Options as of run()."""
+    return Reader(Pipeline(expression, options, streams=True))
+
+
+def _leave(pipeline: Pipeline) -> None:
+    try:
+        if not pipeline.done:
+            pipeline.stop(discard=True)
+    finally:
+        pipeline.close()
+
+
+def lines(
+    expression: Expression, options: AnyMapping[str, Any], cut: tuple[str | bytes, str | None, str, bool]
+) -> Iterator[Any]:
+    """Start an expression with the first line that is asked for, and give its lines; see Expression.lines().
+
+    Args:
+        expression: what to run.
+        options: as of run().
+        cut: newline, encoding, errors and keep_ends of a LineSplitter.
+    """
+    newline, encoding, mode, keep_ends = cut
+    splitter = LineSplitter(newline, encoding=encoding, errors=mode, keep_ends=keep_ends)
+    Request(expression, options, streams=True)
+    return _iterate(expression, options, splitter)
+
+
+def _iterate(expression: Expression, options: AnyMapping[str, Any], splitter: LineSplitter) -> Iterator[Any]:
+    pipeline = Pipeline(expression, options, streams=True)
+    try:
+        while (piece := pipeline.take()) is not None:
+            yield from splitter.feed(piece)
+        yield from splitter.finish()
+        pipeline.wait()
+    finally:
+        _leave(pipeline)
+
+
+def map(
+    function: Callable[[Any], Expression],
+    items: Iterable[Any],
+    *,
+    workers: int | None = None,
+    ordered: bool = True,
+    **options: Unpack[OptionsDict],
+) -> Iterator[PipelineResult]:
+    """Run an expression for each item, several at a time, and give the results.
+
+    >>> [result.text() for result in map(lambda word: cmd("printf", word), "ab", capture=True)]
+    ['a', 'b']
+
+    Args:
+        function: makes the command or the expression of an item.
+        items: taken one by one as there is room.
+        workers: how many run at the same time; as many as there are CPUs when None.
+        ordered: give the results in the order of the items; else as they end.
+        options: as of `run()`, for each.
+
+    Raises:
+        ExitError, SpawnError, TimeoutExpired: of an item, when its turn comes; all that still run are ended.
+        ValueError: workers is not a positive number.
+    """
+    from os import cpu_count
+
+    count = cpu_count() or 1 if workers is None else workers
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ValueError(f"workers: must be a positive number, not {workers!r}")
+    checked(options)
+    return Mapping(function, iter(items), count, ordered, options).results()
