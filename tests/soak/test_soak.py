@@ -57,3 +57,16 @@ def test_no_handler_runs_in_twenty_thousand_children(programs: Programs, pid_nam
     found = isolated(flood, *arguments, pid_namespace=True, timeout=1500)
     print(f"handler runs in a child: {found['foreign']} in 20000 children")
     assert found == {"foreign": 0, "heard": True, "bad": [], "unchanged": True}
+
+
+def test_ten_thousand_expressions_do_what_bash_does(
+    programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random pipelines, at length: bytes, files and status as those of bash with pipefail."""
+    sys.path.insert(0, str(HERE.parent / "api"))
+    from test_pipeline_bash import Bench, compare_with_bash
+
+    monkeypatch.setenv("K", "outside")
+    compared = compare_with_bash(Bench(programs.node, tmp_path), 10_000)
+    print(f"expressions as in bash: {compared} of 10000")
+    assert compared == 10_000

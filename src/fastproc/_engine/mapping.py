@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fastproc import errors
-from fastproc._engine.pipeline import Run
 from fastproc._engine.killable import SIGKILL
+from fastproc._engine.pipeline import Run
 from fastproc._engine.reactor import Reactor
 from fastproc._engine.request import Request, conclude
 from fastproc._values.expression import Expression

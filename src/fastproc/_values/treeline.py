@@ -67,13 +67,19 @@ def lines(expression: Expression) -> str:
     assert isinstance(expression, Scoped)
     if expression.name == "unchecked":
         return line(expression.inner)
-    shown = _SWAP if expression.name == "swap" else _redirected(expression)
+    shown = _redirected(expression)
+    if not shown:
+        return line(expression.inner)
     # A command's own redirections are the inner ones.
-    return f"( {line(expression.inner)} ) {shown}" if shown else line(expression.inner)
+    text, unchecked = _checked_line(expression.inner)
+    return f"( {text} || : ) {shown}" if unchecked else f"( {text} ) {shown}"
 
 
 def _redirected(expression: Scoped) -> str:
-    if expression.name == "input":
+    """Return the redirection as a shell has it; "" for what it has no word for."""
+    if expression.name == "swap":
+        return _SWAP
+    if expression.name not in _SIGNS:
         return ""
     return redirection(expression.value, *_SIGNS[expression.name])
 
@@ -96,22 +102,21 @@ def _and_part(expression: Expression) -> str:
 
 def _bare(expression: Expression) -> Expression:
     """Return it without what the line does not show."""
-    while isinstance(expression, Scoped) and (expression.name == "unchecked" or not _shows(expression)):
+    while isinstance(expression, Scoped) and not _redirected(expression):
         expression = expression.inner
     return expression
 
 
-def _shows(expression: Scoped) -> bool:
-    return expression.name == "swap" or bool(_redirected(expression))
-
-
 def _checked_line(expression: Expression) -> tuple[str, bool]:
-    if isinstance(expression, Command):
-        return line(expression), "check" in expression._options.values
-    unchecked = isinstance(expression, Scoped) and expression.name == "unchecked"
-    inner = _bare(expression)
-    text = line(inner)
-    if unchecked and isinstance(inner, (Sequence, Pipe)):
+    """Return its line, and whether a failure of it is none, which the line does not show."""
+    bare = _bare(expression)
+    text = line(bare)
+    unchecked = isinstance(bare, Command) and "check" in bare._options.values
+    while expression is not bare:
+        assert isinstance(expression, Scoped)
+        unchecked = unchecked or expression.name == "unchecked"
+        expression = expression.inner
+    if unchecked and isinstance(bare, (Sequence, Pipe)):
         text = f"( {text} )"
     return text, unchecked
 
