@@ -311,7 +311,7 @@ class Plumbing:
 
     def give_up(self) -> bool:
         """Close the captured outputs, which others still hold, once they are empty; False when all have ended."""
-        self.holders = holders([sink.end.number for sink in self.open])
+        self.holders = holders({os.fstat(sink.end.number).st_ino for sink in self.open})
         left = False
         for sink in list(self.open):
             # What is in the pipe was written in time. Bounded: somebody may be writing without end.

@@ -11,6 +11,7 @@ from time import monotonic
 from fastproc import _native, errors
 from fastproc._engine import orphans
 from fastproc._engine.exchange import STDIN
+from fastproc._engine.exit_watch import ExitWatch, has_ended
 from fastproc._engine.fds import OwnedFd
 from fastproc._engine.feeder import FEED_SIZE, write_quietly
 from fastproc._engine.group import Bulk
@@ -19,7 +20,6 @@ from fastproc._engine.process import ABANDON_LIMIT, PAUSE_FIRST, PAUSE_MAX
 from fastproc._engine.reactor import WRITE
 from fastproc._engine.resolve import Opened, resolve
 from fastproc._engine.running import add_result, begin, conclude
-from fastproc._engine.exit_watch import ExitWatch, has_ended
 from fastproc._native import SUM_COUNT, jobs, new_job, unpack
 from fastproc._native.loop import AGAIN, job_begin
 from fastproc._values.command import Command

@@ -15,12 +15,12 @@ from contextvars import copy_context
 from typing import Any
 
 from fastproc import errors
+from fastproc._engine.exit_watch import ExitWatch
 from fastproc._engine.process import Process as Child
 from fastproc._engine.resolve import Opened
 from fastproc.aio._hub import current_hub
 from fastproc.aio._run import spawn_planned
 from fastproc.subprocess import Popen, _order
-from fastproc.waiting import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ class Transport(asyncio.SubprocessTransport):
         # What happens before the protocol has its transport.
         self._pending: deque[tuple[Callable[..., object], tuple[Any, ...]]] | None = deque()
         self._context = copy_context()
-        self._watch = Watch(self._child, hub.reactor, lambda _: self._on_ended())
+        self._watch = ExitWatch(self._child, hub.reactor, lambda _: self._on_ended())
         self._watch.begin()
 
     def __repr__(self) -> str:
