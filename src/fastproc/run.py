@@ -128,7 +128,7 @@ def run(
         job = jobs.pop()
     except IndexError:
         job = new_job()
-    native, summary, usage, out_buffer, err_buffer = job
+    native, summary, usage, out_buffer, err_buffer, _ = job
     request = settled.request or _request(settled)
     try:
         r = fp_run(request, paths, npaths, blob, len(argv), env_blob, env.count, SLICE_NS, native)

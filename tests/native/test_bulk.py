@@ -221,3 +221,35 @@ def test_child_whose_pidfd_is_lost_is_waited_for_by_number() -> None:
         inject = ("-e", "trace=execve", "-e", "inject=execve:delay_enter=400000")
         prefix = ("strace", "-f", "-qq", "-o", "/dev/null", *inject)
         assert isolated(lost_pidfd, folder, prefix=prefix) == [7, True, 0]
+
+
+def _dropped_in_a_cycle() -> list[int]:
+    import gc
+
+    from fastproc import _native
+
+    seen: list[int] = []
+
+    class Late:
+        """Reads the job when it is collected, as a run in an event loop does."""
+
+        def __init__(self, job: Any) -> None:
+            self.job = job
+            self.cycle = self
+
+        def __del__(self) -> None:
+            seen.append(self.job[0].key)
+
+    for key in (1234567, 7654321):
+        job = _native.new_job()
+        job[0].key = key
+        Late(job)
+        del job
+    gc.collect()
+    return seen
+
+
+def test_job_dropped_in_a_cycle_stays_readable() -> None:
+    """Its destructor runs before the __del__ of what holds it, which must not read freed memory."""
+    # Memory that is freed is gone, so that a read of it cannot go unseen (mallopt(3)).
+    assert isolated(_dropped_in_a_cycle, env={"MALLOC_MMAP_THRESHOLD_": "65536"}) == [1234567, 7654321]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     Child = Any
-    Job = tuple[Any, Any, Any, Any, Any]
+    Job = tuple[Any, Any, Any, Any, Any, Any]
     Request = Any
     Status = Any
 
@@ -192,12 +192,14 @@ def new_job() -> Job:
     """Return a struct fp_job with the views of its parts that a run needs, made once: it is used again and again.
 
     A tuple, as it is taken apart on every run: the struct, its summary, its struct fp_usage, its fixed buffers for
-    stdout and for stderr.
+    stdout and for stderr, and the owner of the memory.
     """
-    # The destructor is for a job that an interrupt left between two bytecodes: its child is killed and reaped.
-    native = ffi.gc(_new(_JOB), lib.fp_job_close)
+    owner = _new(_JOB)
+    # The destructor is for a job that an interrupt left between two bytecodes: its child is killed and reaped. In a
+    # cycle of garbage it may run before the __del__ of those who hold the job and read it, and lets go of the memory.
+    native = ffi.gc(owner, lib.fp_job_close)
     usage = _buffer(ffi.addressof(native.status, "usage"))
-    return native, native.summary, usage, _buffer(native.sink[0].fixed), _buffer(native.sink[1].fixed)
+    return native, native.summary, usage, _buffer(native.sink[0].fixed), _buffer(native.sink[1].fixed), owner
 
 
 def give_job(job: Job) -> None:

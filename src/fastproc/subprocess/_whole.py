@@ -74,7 +74,7 @@ def run_plain(args: Any, captured: bool) -> standard.CompletedProcess[Any] | Non
         job = jobs.pop()
     except IndexError:
         job = new_job()
-    native, summary, _, out_buffer, err_buffer = job
+    native, summary, _, out_buffer, err_buffer, _ = job
     try:
         r = fp_run(request, paths, npaths, blob, len(args), env.blob, env.count, SLICE_NS, native)
         if r > 0:
