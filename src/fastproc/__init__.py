@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from fastproc._values.combination import fd_to as fd_to
     from fastproc._values.expect import EndOfOutput as EndOfOutput
     from fastproc._values.expect import Expected as Expected
+    from fastproc._values.on_line import Logger as Logger
+    from fastproc._values.on_line import OnLine as OnLine
     from fastproc._values.pty import Pty as Pty
     from fastproc._values.stages import PipelineResult as PipelineResult
     from fastproc._values.status import Change as Change
@@ -69,6 +71,8 @@ __all__ = [
     "Expected",
     "Expression",
     "LineTooLong",
+    "Logger",
+    "OnLine",
     "OutputTooLarge",
     "Pipeline",
     "PipelineResult",
@@ -108,6 +112,8 @@ _LATER = {
     "OutputTooLarge": "fastproc._values.capture",
     "EndOfOutput": "fastproc._values.expect",
     "Expected": "fastproc._values.expect",
+    "Logger": "fastproc._values.on_line",
+    "OnLine": "fastproc._values.on_line",
     "Pty": "fastproc._values.pty",
     "PipelineResult": "fastproc._values.stages",
     "fd_of": "fastproc._values.combination",

@@ -63,8 +63,9 @@ def run(
             ok_codes (0) is an error. drain_timeout: seconds to wait, after the end of the program, for other processes
             that still hold its pipes (1.0; None: for ever). idle_timeout: seconds without output after which it is
             stopped. kill_tree: whether all its descendants end with it. stdout_limit, stderr_limit: a CaptureLimit.
-            on_line: called with the stream's name and each line. tee: whether captured output goes on to our own
-            streams too.
+            on_line: called with the stream's name and each line, as bytes; an OnLine says how lines are cut, a Logger
+            logs them. tee: whether captured output goes on to our own streams too; a terminal or pipe that does not
+            take it holds the child, but no deadline.
 
     Returns:
         The Result, with what was captured as bytes.

@@ -30,6 +30,8 @@ NAMES = {
     "Expected",
     "Expression",
     "LineTooLong",
+    "Logger",
+    "OnLine",
     "OutputTooLarge",
     "Pipeline",
     "PipelineResult",

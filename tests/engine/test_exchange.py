@@ -17,7 +17,8 @@ import observe
 from conftest import isolated, wait_until
 from fastproc import PIPE, Result, _native
 from fastproc._engine import exchange as module
-from fastproc._engine.exchange import STDERR, STDOUT, Exchange
+from fastproc._engine.collecting import STDERR, STDOUT
+from fastproc._engine.exchange import Exchange
 from fastproc._engine.feeder import Feeder
 from fastproc._engine.process import Process
 from fastproc._engine.reactor import Reactor

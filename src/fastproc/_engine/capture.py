@@ -6,17 +6,19 @@ Also a file in memory as a view, and who else holds a pipe.
 from __future__ import annotations
 
 import os
+from collections import deque
 from time import monotonic
 
 from fastproc import errors
-from fastproc._engine.feeder import write_quietly
+from fastproc._engine.outlet import Outlet, Plain
 from fastproc._engine.resolve import STREAMS, WRITE_FLAGS, Opened
 from fastproc._values.capture import HeadTail, LineSplitter
-from fastproc._values.redirect import PIPE
+from fastproc._values.redirect import MEMFD, PIPE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from fastproc._engine.fds import OwnedFd
     from fastproc._values.capture import CaptureLimit
@@ -27,73 +29,98 @@ SCAN_SECONDS = 0.05
 """The longest that the search for a pipe's holders may take: a machine can have a hundred thousand descriptors."""
 
 
-class Capture:
-    """One output with a limit, a callback, a copy, or any of them.
+class Tap:
+    """What is done with everything that is read from one output: written to a file and on, told line by line, counted.
 
     Args:
         name: "stdout" or "stderr".
-        limit: what is kept; None for all.
-        on_line: called with the name and each line, bytes without their end.
-        tee: the descriptor that gets a copy, or -1.
-        opened: takes the spill file; whoever owns it closes it.
+        limit: what is kept of it; None for all.
+        on_line: what is told, or None.
+        outlets: what gets a copy.
 
     Attributes:
         over: whether the limit is passed.
-        limit: as given.
+        size: bytes that came.
+        memory: the file in memory that gets all of it, or None.
+        quiet: whether an error is on its way: nothing more is told, and copies that fail are no second one.
+        name, limit, outlets: as given.
     """
 
-    __slots__ = ("_chunks", "_kept", "_on_line", "_spill", "_splitter", "_tee", "limit", "name", "over")
+    __slots__ = ("_call", "_lines", "_splitter", "limit", "memory", "name", "outlets", "over", "quiet", "size")
 
     def __init__(
         self,
         name: str,
         limit: CaptureLimit | None,
-        on_line: Callable[[str, bytes], object] | None,
-        tee: int,
-        opened: Opened,
+        on_line: Callable[[str, Any], object] | None,
+        outlets: list[Outlet | Plain],
     ) -> None:
         self.name = name
         self.limit = limit
         self.over = False
-        self._chunks: list[bytes] = []
-        self._kept = None if limit is None else HeadTail(limit.head, limit.tail)
-        self._on_line = on_line
-        self._splitter = None if on_line is None else LineSplitter()
-        self._tee = tee
-        self._spill = -1
-        if limit is not None and limit.spill is not None:
-            self._spill = opened.open(limit.spill, WRITE_FLAGS)
+        self.size = 0
+        self.quiet = False
+        self.outlets = outlets
+        self.memory: OwnedFd | None = None
+        self._call = on_line
+        self._lines: deque[Any] = deque()
+        self._splitter: LineSplitter | None = None
+        if on_line is not None:
+            from fastproc._values.on_line import on_line as normal
+
+            self._splitter = normal(on_line).splitter()
 
     def add(self, data: bytes) -> None:
         """Take the next piece.
 
         Raises:
-            OSError: the copy or the spill file cannot be written.
-            BaseException: what the callback raises.
+            OSError: a copy cannot be written.
+            LineTooLong, UnicodeDecodeError: the lines are not what on_line asks for.
+            BaseException: what the callback raises; the next piece goes on with the line after.
         """
-        kept = self._kept
-        if kept is None:
-            self._chunks.append(data)
-        else:
-            kept.add(data)
-            assert self.limit is not None
-            self.over = kept.size > self.limit.head + self.limit.tail
-        if self._spill >= 0:
-            write_all(self._spill, data)
-        if self._tee >= 0:
-            write_all(self._tee, data)
+        self.size += len(data)
+        limit = self.limit
+        if limit is not None:
+            self.over = self.size > limit.head + limit.tail
+        for outlet in self.outlets:
+            try:
+                outlet.write(data)
+            except OSError:
+                if not self.quiet:
+                    raise
+        if self.quiet:
+            return
         if self._splitter is not None:
             self._tell(self._splitter.feed(data))
+            if self._splitter.error is not None:
+                raise self._splitter.error
 
     def finish(self) -> None:
         """Tell the last line, which has no end. Harmless when repeated."""
-        if self._splitter is not None:
+        if self._splitter is not None and not self.quiet:
             self._tell(self._splitter.finish())
 
-    def _tell(self, lines: list[bytes]) -> None:
-        assert self._on_line is not None
-        for line in lines:
-            self._on_line(self.name, line)
+    def _tell(self, lines: list[Any]) -> None:
+        assert self._call is not None
+        waiting = self._lines
+        waiting.extend(lines)
+        while waiting:
+            self._call(self.name, waiting.popleft())
+
+    def spilled(self) -> memoryview | None:
+        """All that came, where it went to a file in memory, which is given away with this; else None."""
+        memory, self.memory = self.memory, None
+        return None if memory is None else view(memory)
+
+    @property
+    def full(self) -> bool:
+        """Whether no more should be read at the moment: a copy is not taken as fast as the output comes."""
+        return any(outlet.full for outlet in self.outlets)
+
+    @property
+    def copying(self) -> bool:
+        """Whether a copy is not written to its end."""
+        return any(outlet.size for outlet in self.outlets)
 
     @property
     def stops(self) -> bool:
@@ -105,6 +132,31 @@ class Capture:
         """Whether that is an error."""
         return self.limit is not None and self.limit.over == "raise"
 
+
+class Capture(Tap):
+    """The same for an output that is kept too."""
+
+    __slots__ = ("_chunks", "_kept")
+
+    def __init__(
+        self,
+        name: str,
+        limit: CaptureLimit | None,
+        on_line: Callable[[str, Any], object] | None,
+        outlets: list[Outlet | Plain],
+    ) -> None:
+        super().__init__(name, limit, on_line, outlets)
+        self._chunks: list[bytes] = []
+        self._kept = None if limit is None else HeadTail(limit.head, limit.tail)
+
+    def add(self, data: bytes) -> None:
+        """As Tap.add(); what raises there is kept all the same."""
+        if self._kept is None:
+            self._chunks.append(data)
+        else:
+            self._kept.add(data)
+        super().add(data)
+
     @property
     def dropped(self) -> int:
         """How many bytes are lost."""
@@ -115,39 +167,71 @@ class Capture:
         return b"".join(self._chunks) if self._kept is None else self._kept.value()
 
 
-def captures(command: Command, settled: Settled, opened: Opened) -> dict[int, Capture]:
-    """Return what is done with the outputs of a run, by the number of the pipe.
+def taps(command: Command, settled: Settled, opened: Opened, kind: type[Tap]) -> dict[int, Any]:
+    """Return what is done with the outputs of a command, by the number of the pipe.
+
+    Args:
+        command: for messages.
+        settled: its options.
+        opened: takes the files that are opened; whoever owns it closes it.
+        kind: Capture, or Tap where the output is kept by others.
 
     Raises:
-        SpawnError: a spill file cannot be opened.
+        SpawnError: a file cannot be opened, or a stream of ours that should get a copy is closed.
+        ValueError: a given file is closed.
     """
-    found: dict[int, Capture] = {}
+    found: dict[int, Any] = {}
+    # One for each descriptor, also where both outputs go to it.
+    known: dict[int, Outlet] = {}
     for number in (1, 2):
         limit = settled.limits[number - 1]
         if settled.streams[number] is not PIPE or (limit is None and settled.on_line is None and not settled.tee):
             continue
+        name = STREAMS[number]
+        spill = None if limit is None else limit.spill
+        memory = None
+        outlets: list[Outlet | Plain] = []
         try:
-            capture = Capture(STREAMS[number], limit, settled.on_line, number if settled.tee else -1, opened)
+            if spill is MEMFD:
+                memory = opened.new_memory(number)
+                outlets.append(_outlet(memory.number, opened, known))
+            elif isinstance(spill, str):
+                outlets.append(_outlet(opened.open(spill, WRITE_FLAGS), opened, known))
+            elif spill is not None:
+                outlets.append(_file_outlet(f"{name}_limit: spill", spill, opened, known))
+            if settled.tee:
+                spill = f"{name} of this process"
+                outlets.append(_outlet(number, opened, known))
         except OSError as error:
-            name = limit.spill if limit is not None else None
-            raise errors.spawn_error(error.errno or 0, "redirect", argv=command.argv, filename=name) from error
+            filename = spill if isinstance(spill, str) else repr(spill)
+            raise errors.spawn_error(error.errno or 0, "redirect", argv=command.argv, filename=filename) from error
+        tap = kind(name, limit, settled.on_line, outlets)
+        tap.memory = memory
         # Exchanged outputs: what comes from the pipe of one is the other's.
-        found[3 - number if settled.swapped else number] = capture
+        found[3 - number if settled.swapped else number] = tap
     return found
 
 
-def write_all(fd: int, data: bytes) -> None:
-    """Write everything, waiting where the descriptor, which is the user's, does not block."""
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[write_quietly(fd, rest) :]
-        except BlockingIOError:
-            import select
+def _outlet(fd: int, opened: Opened, known: dict[int, Outlet]) -> Outlet:
+    outlet = known.get(fd)
+    if outlet is None:
+        outlet = known[fd] = Outlet(fd, opened)
+    return outlet
 
-            poller = select.poll()
-            poller.register(fd, select.POLLOUT)
-            poller.poll()
+
+def _file_outlet(what: str, file: Any, opened: Opened, known: dict[int, Outlet]) -> Outlet | Plain:
+    """What was written to the file before comes before."""
+    if getattr(file, "closed", False) is True:
+        raise ValueError(f"{what}: the file {file!r} is closed")
+    try:
+        fd = file.fileno()
+    except (AttributeError, OSError):
+        # io.UnsupportedOperation is an OSError; io.BytesIO raises it.
+        return Plain(file)
+    flush = getattr(file, "flush", None)
+    if flush is not None:
+        flush()
+    return _outlet(fd, opened, known)
 
 
 def view(memory: OwnedFd) -> memoryview:

@@ -7,33 +7,27 @@ Invariant: whatever happens, after `finish` nothing of the exchange is left with
 
 from __future__ import annotations
 
-import os
-from errno import EIO
 from time import monotonic, monotonic_ns
 
 from fastproc import errors
-from fastproc._engine.fds import PIPE_LARGE, widen
+from fastproc._engine.collecting import STDERR, STDIN, STDOUT, Collecting
 from fastproc._engine.feeder import Feeder
 from fastproc._engine.killable import SIGKILL, SIGTERM, SWEEP_MAX, TREE_PATIENCE
 from fastproc._engine.process import PAUSE_FIRST, PAUSE_MAX, Process
 from fastproc._engine.reactor import READ, WRITE
 from fastproc._values import lifecycle
-from fastproc._values.status import KILLED, PIPES_OPEN, TERMINATED, TIMED_OUT
+from fastproc._values.status import KILLED, TERMINATED, TIMED_OUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from fastproc._engine.capture import Capture
+    from fastproc._engine.outlet import Copies
     from fastproc._engine.reactor import Reactor, Timer
-
-STDIN, STDOUT, STDERR = 0, 1, 2
 
 NOT_HELD = -2
 """In the place of a pidfd, which may be -1."""
-
-READ_SIZE = 65_536
-"""Bytes of one read: what a pipe holds by default (pipe(7))."""
 
 CTRL_C_PATIENCE = 0.04
 """Seconds that a child gets to end by itself after a KeyboardInterrupt, as in the bulk path."""
@@ -42,7 +36,7 @@ HELD_BY_OTHERS = 0.1
 """Seconds after a deadline in which the pipes of a dead child must be closed by others too."""
 
 
-class Exchange:
+class Exchange(Collecting):
     """What happens between the spawn of one child and its result.
 
     Nothing here blocks: who drives the reactor, drives this.
@@ -74,10 +68,8 @@ class Exchange:
         "__weakref__",
         "_chunks",
         "_drain_timeout",
-        "_ending",
         "_feeder",
         "_grace",
-        "_heard",
         "_held",
         "_idle_timeout",
         "_open",
@@ -89,10 +81,7 @@ class Exchange:
         "captures",
         "deadline",
         "ended_ns",
-        "flags",
-        "holders",
         "on_done",
-        "overflowed",
         "process",
         "silent",
         "started_ns",
@@ -125,6 +114,7 @@ class Exchange:
         self.on_done = on_done
         self.captures = captures or {}
         self._idle_timeout = idle_timeout
+        self._copies: Copies | None = None
         self._heard = 0.0
         self.silent = False
         self.overflowed: Capture | None = None
@@ -136,7 +126,7 @@ class Exchange:
         self._timers: dict[str, Timer] = {}
         self._held = NOT_HELD
         self._pause = PAUSE_FIRST
-        # Whether all is done but the end of the rest of its tree.
+        # Whether all is done but the end of the rest of its tree, and of the copies.
         self._ending = False
 
     @property
@@ -174,6 +164,7 @@ class Exchange:
 
     def stop(self) -> None:
         """Ask the child to end: SIGTERM, SIGKILL when the grace is over."""
+        self._hurry()
         self._step(lifecycle.STOP if self._grace > 0.0 else lifecycle.KILL)
 
     def kill(self) -> None:
@@ -182,6 +173,9 @@ class Exchange:
         if fd is not None:
             # Not closed yet: its end would tell the child that it has had it all.
             self._reactor.unwatch(fd)
+        for capture in self.captures.values():
+            capture.quiet = True
+        self._hurry()
         self._step(lifecycle.KILL)
 
     def forsake(self) -> None:
@@ -190,6 +184,7 @@ class Exchange:
         self._ending = False
         self.process.detach()
         self._release()
+        self._drop_copies()
         self._report()
 
     def abort(self, patience: float = 0.0) -> None:
@@ -200,9 +195,12 @@ class Exchange:
         """
         try:
             self.on_done = None
+            for capture in self.captures.values():
+                capture.quiet = True
             if patience > 0.0:
                 self._linger(monotonic() + patience)
             self._release()
+            self._drop_copies()
         finally:
             if self.process.abandon():
                 self.flags |= KILLED
@@ -217,23 +215,6 @@ class Exchange:
         while not self.done and (left := until - monotonic()) > 0.0:
             self._reactor.run_once(left)
 
-    def output(self, stream: int) -> bytes | None:
-        """What was read from stdout (1) or stderr (2); None when that is not captured."""
-        chunks = self._chunks.get(stream)
-        if chunks is None:
-            return None
-        capture = self.captures.get(stream)
-        if capture is not None:
-            return capture.value()
-        if len(chunks) != 1:
-            chunks[:] = [b"".join(chunks)]
-        return chunks[0]
-
-    def dropped(self, stream: int) -> int:
-        """How many bytes of an output were not kept."""
-        capture = self.captures.get(stream)
-        return 0 if capture is None else capture.dropped
-
     # -- what the reactor reports
 
     def _on_stdin(self, _ready: int) -> None:
@@ -244,47 +225,6 @@ class Exchange:
             finished = True
         if finished:
             self._close(STDIN)
-
-    def _on_stdout(self, _ready: int) -> None:
-        self._read(STDOUT)
-
-    def _on_stderr(self, _ready: int) -> None:
-        self._read(STDERR)
-
-    def _read(self, stream: int) -> None:
-        fd = self._open[stream]
-        size = self._sizes[stream]
-        capture = self.captures.get(stream)
-        # Large reads only for what is kept whole: a limit is on memory, which a piece on its way takes too.
-        large = capture is None and size >= READ_SIZE
-        try:
-            data = os.read(fd, PIPE_LARGE if large else READ_SIZE)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            # What a terminal says instead of an end of file (HAZARDS E16); nothing that was written is lost by then.
-            if error.errno != EIO:
-                raise
-            data = b""
-        if not data:
-            if capture is not None:
-                capture.finish()
-            self._close(stream)
-            if STDOUT not in self._open and STDERR not in self._open:
-                self._step(lifecycle.STREAMS_CLOSED)
-            return
-        self._sizes[stream] = size + len(data)
-        if size < READ_SIZE <= size + len(data):
-            widen(fd)
-        if self._idle_timeout is not None:
-            self._heard = monotonic()
-        if capture is None:
-            self._chunks[stream].append(data)
-            return
-        capture.add(data)
-        if capture.over and self.overflowed is None and capture.stops:
-            self.overflowed = capture
-            self.stop()
 
     def _on_exit(self, _ready: int) -> None:
         """The pidfd is readable, or it is time to look."""
@@ -310,6 +250,9 @@ class Exchange:
 
     def _on_idle(self) -> None:
         assert self._idle_timeout is not None
+        if self._copies is not None and self._copies.full:
+            # It may be speaking: we do not listen.
+            self._heard = monotonic()
         due = self._heard + self._idle_timeout
         if monotonic() < due:
             self._arm("idle", due, self._on_idle)
@@ -361,28 +304,6 @@ class Exchange:
         if seconds is not None:
             self._arm("drain", monotonic() + seconds, lambda: self._step(lifecycle.DRAIN_OVER))
 
-    def _close_outputs(self) -> None:
-        for stream in (STDOUT, STDERR):
-            self._take_rest(stream)
-        if STDOUT not in self._open and STDERR not in self._open:
-            return
-        from fastproc._engine.capture import holders
-
-        self.holders = holders({os.fstat(fd).st_ino for stream, fd in self._open.items() if stream != STDIN})
-        for stream in self._open.keys() & self.captures.keys():
-            self.captures[stream].finish()
-        self._close(STDOUT)
-        self._close(STDERR)
-        self.flags |= PIPES_OPEN
-
-    def _take_rest(self, stream: int) -> None:
-        """Read what lies in a pipe now, and not more than a pipe holds: others may write to it without end."""
-        end = self._sizes[stream] + PIPE_LARGE
-        size = -1
-        while stream in self._open and size < self._sizes[stream] < end:
-            size = self._sizes[stream]
-            self._read(stream)
-
     def _finish(self) -> None:
         self._release()
         self._end_tree(monotonic() + TREE_PATIENCE)
@@ -392,7 +313,9 @@ class Exchange:
         self._ending = not self.process.sweep_tree(monotonic() >= until)
         if self._ending:
             self._arm("tree", monotonic() + SWEEP_MAX, lambda: self._end_tree(until))
-        else:
+            return
+        self._ending = self._copies is not None and self._copies.end(self.deadline, bool(self.flags & TIMED_OUT))
+        if not self._ending:
             self._report()
 
     def _report(self) -> None:

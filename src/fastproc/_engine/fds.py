@@ -7,6 +7,7 @@ Invariant: a number is closed once, by the object that owns it, and never after 
 from __future__ import annotations
 
 import os
+from errno import EIO
 from itertools import starmap
 
 TYPE_CHECKING = False
@@ -212,6 +213,36 @@ class PipeEnds:
                 pass
         if self.terminal is not None:
             self.terminal.close()
+
+
+def read_some(fd: int, size: int) -> bytes | None:
+    """Read what is there: b"" at the end, None when there is nothing yet.
+
+    Raises:
+        OSError: read(2).
+    """
+    try:
+        return os.read(fd, size)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        # What a terminal says instead of an end of file (HAZARDS E16); nothing that was written is lost by then.
+        if error.errno != EIO:
+            raise
+        return b""
+
+
+def pipe_size(fd: int) -> int:
+    """Bytes that a pipe can hold at the most, PIPE_LARGE or more."""
+    import fcntl
+
+    if hasattr(fcntl, "F_GETPIPE_SZ"):
+        try:
+            return max(PIPE_LARGE, fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ))
+        except OSError:
+            # A terminal.
+            pass
+    return PIPE_LARGE
 
 
 def widen(fd: int) -> None:

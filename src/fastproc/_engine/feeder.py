@@ -131,13 +131,13 @@ class Input:
         self.failed = False
 
 
-def write_quietly(fd: int, data: memoryview) -> int:
-    """Do os.write(), and survive SIGPIPE where the host has set it back to its default (HAZARDS E4).
+def write_quietly(fd: int, data: memoryview, write: Callable[[int, memoryview], int] = os.write) -> int:
+    """Do os.write(), or `write`, and survive SIGPIPE where the host has set it back to its default (HAZARDS E4).
 
     Raises:
         OSError: write(2); BrokenPipeError where nobody reads.
     """
-    return quietly(os.write, fd, data)
+    return quietly(write, fd, data)
 
 
 def quietly(call: Callable[..., int], *args: object) -> int:

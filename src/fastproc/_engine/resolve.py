@@ -81,9 +81,22 @@ class Opened:
         Raises:
             OSError: ENFILE, EMFILE, ENOMEM.
         """
-        owned = self.memory[stream] = OwnedFd()
+        self.memory[stream] = owned = self.new_memory(stream)
+        return owned.number
+
+    def new_memory(self, stream: int) -> OwnedFd:
+        """Make one that the caller owns.
+
+        Raises:
+            OSError: as make_memory().
+            Unsupported: this system has none.
+        """
+        if not hasattr(os, "memfd_create"):
+            raise errors.Unsupported(f"{STREAMS[stream]}: this system has no files in memory (memfd_create(2))")
+        owned = OwnedFd()
         owned.fill(os.memfd_create, f"fastproc-{STREAMS[stream]}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        return owned.lift()
+        owned.lift()
+        return owned
 
     def give(self, fd: int) -> OwnedFd:
         """Give away what was opened here as a descriptor; of one that is the caller's own, a copy.
@@ -245,9 +258,7 @@ def open_stream(command: Command, opened: Opened, index: int, stream: Stream, de
     if stream is MEMFD:
         try:
             return opened.make_memory(index)
-        except (OSError, AttributeError) as error:
-            if isinstance(error, AttributeError):
-                raise errors.Unsupported(f"{name}: this system has no files in memory (memfd_create(2))") from None
+        except OSError as error:
             raise _failed(command, error, "redirect", "memfd") from error
     if isinstance(stream, Append):
         path, flags = stream.path, APPEND_FLAGS

@@ -5,7 +5,8 @@ from __future__ import annotations
 from time import monotonic_ns
 
 from fastproc import _native, errors
-from fastproc._engine.exchange import CTRL_C_PATIENCE, STDERR, STDOUT, Exchange
+from fastproc._engine.collecting import STDERR, STDOUT
+from fastproc._engine.exchange import CTRL_C_PATIENCE, Exchange
 from fastproc._engine.process import Process
 from fastproc._engine.reactor import borrowed
 from fastproc._engine.resolve import Opened, resolve
@@ -85,9 +86,9 @@ def begin(
     )
     exchange.started_ns = started
     if settled.exchanged:
-        from fastproc._engine.capture import captures
+        from fastproc._engine.capture import Capture, taps
 
-        exchange.captures = captures(command, settled, files)
+        exchange.captures = taps(command, settled, files, Capture)
     return exchange
 
 
@@ -155,5 +156,8 @@ def make_result(exchange: Exchange, settled: Settled, duration_ns: int, opened: 
     result._pipe_holders = exchange.holders
     if process.tree is not None:
         result._survivors = process.tree.end().survivors
-    result._dropped = exchange.dropped(pipes[0]), exchange.dropped(pipes[1])
+    kept = [exchange.captures.get(stream) for stream in pipes]
+    if any(kept):
+        result._dropped = tuple(0 if capture is None else capture.dropped for capture in kept)  # type: ignore[assignment]
+        result._spilled = tuple(None if capture is None else capture.spilled() for capture in kept)  # type: ignore[assignment]
     return result

@@ -40,6 +40,8 @@ def batches(
     wanted = [output]
     while True:
         yield lines.batch
+        if splitter.error is not None:
+            raise splitter.error
         if lines.finished:
             return
         if items or (yield from streams.waiting(process, wanted, idle, drain)):

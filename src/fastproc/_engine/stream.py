@@ -15,7 +15,8 @@ from operator import length_hint
 from time import monotonic
 
 from fastproc import errors
-from fastproc._engine.exchange import NOT_HELD, READ_SIZE
+from fastproc._engine.collecting import READ_SIZE
+from fastproc._engine.exchange import NOT_HELD
 from fastproc._engine.exit_watch import has_ended
 from fastproc._engine.fds import widen
 from fastproc._engine.feeder import Input

@@ -10,7 +10,7 @@ from collections import deque
 from io import BytesIO, IncrementalNewlineDecoder, StringIO
 
 from fastproc._values.options import check_int
-from fastproc._values.redirect import check_path
+from fastproc._values.redirect import MEMFD, check_path
 from fastproc.errors import ProcessError
 
 TYPE_CHECKING = False
@@ -96,12 +96,15 @@ class LineSplitter:
         over: what becomes of a longer one: "split": it is given in pieces, "truncate": its rest is dropped, "raise":
             LineTooLong, after the lines before it.
 
+    Attributes:
+        error: the LineTooLong that the next feed() raises, when its line came with others before it; else None.
+
     Raises:
         ValueError, TypeError: an argument is not possible; its name comes first.
         LookupError: no such encoding.
     """
 
-    __slots__ = ("_carry", "_decoder", "_end", "_error", "_join", "_keep", "_longest", "_over", "_size", "_skip")
+    __slots__ = ("_carry", "_decoder", "_end", "_join", "_keep", "_longest", "_over", "_size", "_skip", "error")
 
     def __init__(
         self,
@@ -138,7 +141,7 @@ class LineSplitter:
         self._carry: list[Any] = []
         self._size = 0
         self._skip = False
-        self._error: LineTooLong | None = None
+        self.error: LineTooLong | None = None
 
     def feed(self, data: bytes) -> list[Any]:
         """Take the next piece and give the lines that it completes.
@@ -147,8 +150,8 @@ class LineSplitter:
             LineTooLong: a line is too long; the splitter cannot go on.
             UnicodeDecodeError: what came is no text of the encoding.
         """
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         piece: Any = data if self._decoder is None else self._decoder.decode(data)
         return self._split(piece)
 
@@ -177,8 +180,8 @@ class LineSplitter:
         Raises:
             LineTooLong, UnicodeDecodeError: as feed().
         """
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         lines = [] if self._decoder is None else self._split(self._decoder.decode(b"", True))
         if self._carry:
             rest = self._join(self._carry)
@@ -272,9 +275,9 @@ class LineSplitter:
 
     def _fail(self, found: list[Any], line: Any) -> list[Any]:
         assert self._longest is not None
-        self._error = LineTooLong(self._longest, line[: self._longest])
+        self.error = LineTooLong(self._longest, line[: self._longest])
         if not found:
-            raise self._error
+            raise self.error
         return found
 
 
@@ -294,12 +297,18 @@ class _Translated:
 class CaptureLimit:
     """How much of a captured output is kept.
 
+    `run()` keeps that much of what the child writes; a Process from `start()` of what nobody has taken yet: an output
+    that is being iterated comes whole.
+
     Args:
         head: bytes kept from its beginning.
         tail: bytes kept from its end.
         over: what happens when there are more: "discard" the middle, "stop" the child, or "raise" OutputTooLarge, after
             stopping it.
-        spill: a file that gets all of the output, also what is not kept (made, or emptied); None for no such file.
+        spill: what gets all of the output, also what is not kept: the path of a file, which is made or emptied; a
+            binary file, which is written at its place and left open; MEMFD for a file in memory, which the Result has
+            as `stdout_spill` or `stderr_spill`; None for nothing. A pipe or socket that nobody reads holds the child,
+            but no deadline.
 
     Raises:
         ValueError, TypeError: the argument's name comes first.
@@ -310,7 +319,7 @@ class CaptureLimit:
     head: int
     tail: int
     over: str
-    spill: str | None
+    spill: Any
 
     def __init__(self, head: int = 0, tail: int = 0, *, over: str = "discard", spill: Any = None) -> None:
         if over not in POLICIES:
@@ -319,9 +328,9 @@ class CaptureLimit:
         put(self, "head", check_int("head", head, 0, SIZE_MAX))
         put(self, "tail", check_int("tail", tail, 0, SIZE_MAX))
         put(self, "over", over)
-        put(self, "spill", None if spill is None else check_path("spill", spill))
+        put(self, "spill", _check_spill(spill))
 
-    def _key(self) -> tuple[int, int, str, str | None]:
+    def _key(self) -> tuple[int, int, str, Any]:
         return self.head, self.tail, self.over, self.spill
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -341,8 +350,20 @@ class CaptureLimit:
         return _limit, self._key()
 
 
-def _limit(head: int, tail: int, over: str, spill: str | None) -> CaptureLimit:
+def _limit(head: int, tail: int, over: str, spill: Any) -> CaptureLimit:
     return CaptureLimit(head, tail, over=over, spill=spill)
+
+
+def _check_spill(spill: Any) -> Any:
+    if spill is None or spill is MEMFD:
+        return spill
+    if isinstance(spill, (str, bytes)) or hasattr(spill, "__fspath__"):
+        return check_path("spill", spill)
+    if hasattr(spill, "encoding"):
+        raise TypeError("spill: must be a binary file: open it with mode 'wb'")
+    if callable(getattr(spill, "write", None)):
+        return spill
+    raise TypeError(f"spill: must be a path, a binary file, MEMFD or None, not {type(spill).__name__}")
 
 
 class HeadTail:

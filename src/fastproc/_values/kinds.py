@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
-from typing import Protocol, TypedDict
+from typing import Any, Protocol, TypedDict
 
 from fastproc._values.capture import CaptureLimit
 from fastproc._values.combination import Substitute
@@ -111,7 +111,7 @@ class OptionsDict(TypedDict, total=False):
     idle_timeout: float | None
     stdout_limit: CaptureLimit | None
     stderr_limit: CaptureLimit | None
-    on_line: Callable[[str, bytes], object] | None
+    on_line: Callable[[str, Any], object] | None
     tee: bool
     sigpipe_ok: bool
     relative_to_parent: bool

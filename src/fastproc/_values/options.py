@@ -91,8 +91,9 @@ _ELSEWHERE = {
 }
 
 # Neither large nor holding an open file, nor likely to be a secret: such options may be kept after use.
+_HOLDING = ("stdout_limit", "stderr_limit", "on_line")
 _SHARED_NAMES = frozenset(DEFAULTS).difference(
-    ("env", "env_add", "input", "stdin", "stdout", "stderr", "fds", "pass_fds", "on_line", *COMPOSED),
+    ("env", "env_add", "input", "stdin", "stdout", "stderr", "fds", "pass_fds", *_HOLDING, *COMPOSED),
 )
 _SHARED_MAX = 64
 
@@ -217,6 +218,9 @@ def _check_captured(values: Mapping[str, Any]) -> None:
     for name in sorted(EXCHANGED.intersection(values)):
         if not (captured[name[:6]] if name.endswith("_limit") else any(captured.values())):
             raise ValueError(f"{name}: needs a captured output: use capture=True")
+    spills = [limit.spill for limit in (values.get("stdout_limit"), values.get("stderr_limit")) if limit is not None]
+    if len(spills) == 2 and isinstance(spills[0], str) and spills[0] == spills[1]:
+        raise ValueError(f"stderr_limit: its spill file {spills[0]!r} is that of stdout_limit, and each would empty it")
 
 
 def fd_pairs(values: Mapping[str, Any]) -> tuple[tuple[int, object], ...]:

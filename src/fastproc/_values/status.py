@@ -102,6 +102,7 @@ class Result:
         "_ok_codes",
         "_usage",
         "_pipe_holders",
+        "_spilled",
         "_survivors",
         "argv",
         "mechanism",
@@ -114,6 +115,7 @@ class Result:
 
     _dropped: tuple[int, int]
     _pipe_holders: tuple[int, ...]
+    _spilled: tuple[memoryview | bytes | None, memoryview | bytes | None]
     _survivors: tuple[Survivor, ...]
 
     def __init__(
@@ -229,6 +231,16 @@ class Result:
         """How many bytes of stderr are missing between its head and its tail."""
         return getattr(self, "_dropped", (0, 0))[1]
 
+    @property
+    def stdout_spill(self) -> memoryview | bytes | None:
+        """All of stdout, where its CaptureLimit has spill=MEMFD: a view of a file in memory, not a copy; else None."""
+        return getattr(self, "_spilled", (None, None))[0]
+
+    @property
+    def stderr_spill(self) -> memoryview | bytes | None:
+        """All of stderr, as stdout_spill."""
+        return getattr(self, "_spilled", (None, None))[1]
+
     def text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         """Return standard output decoded.
 
@@ -245,9 +257,21 @@ class Result:
             raise ValueError(_NOT_CAPTURED.format("stderr", "stderr"))
         return str(self.stderr, encoding, errors)
 
-    def lines(self, encoding: str = "utf-8", errors: str = "strict") -> list[str]:
-        r"""Return the lines of standard output without their "\n", which alone ends a line; as text()."""
-        lines = self.text(encoding, errors).split("\n")
+    def lines(self, encoding: str = "utf-8", errors: str = "strict", *, newline: str = "\n") -> list[str]:
+        r"""Return the lines of standard output without their ends; as text().
+
+        Args:
+            encoding: of the text.
+            errors: as bytes.decode() has it.
+            newline: what ends a line: "\n" alone, another string such as "\0", or "universal": "\n", "\r\n" and "\r".
+        """
+        text = self.text(encoding, errors)
+        if newline == "universal":
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
+            newline = "\n"
+        if not isinstance(newline, str) or not newline:
+            raise ValueError(f"newline: must be a string that is not empty, not {newline!r}")
+        lines = text.split(newline)
         if not lines[-1]:
             del lines[-1]
         return lines
@@ -323,6 +347,7 @@ class Result:
                 {
                     "_dropped": (self.stdout_dropped, self.stderr_dropped),
                     "_pipe_holders": self.pipe_holders,
+                    "_spilled": (_bytes(self.stdout_spill), _bytes(self.stderr_spill)),
                     "_survivors": self.survivors,
                 },
             ),
@@ -355,6 +380,6 @@ class Change:
         return f"<Change {self.state}, signal={self.signal}{code}>"
 
 
-def _bytes(data: bytes | None) -> bytes | None:
+def _bytes(data: bytes | memoryview | None) -> bytes | None:
     """What a file in memory held, as it pickles."""
     return data if data is None else bytes(data)

@@ -10,7 +10,7 @@ from time import monotonic
 
 from fastproc import _native, errors
 from fastproc._engine import orphans
-from fastproc._engine.exchange import STDIN
+from fastproc._engine.collecting import STDIN
 from fastproc._engine.exit_watch import ExitWatch, has_ended
 from fastproc._engine.fds import OwnedFd
 from fastproc._engine.feeder import FEED_SIZE, write_quietly

@@ -1,0 +1,392 @@
+"""What run() does with an output besides keeping it: lines told and logged, copies to files and to our own streams."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import logging
+import os
+import pickle
+import pty
+import socket
+import tempfile
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from fastproc import (
+    MEMFD,
+    PIPE,
+    CaptureLimit,
+    LineTooLong,
+    Logger,
+    OnLine,
+    Result,
+    SpawnError,
+    TimeoutExpired,
+    cmd,
+    run,
+)
+
+SEQ = b"".join(b"%d\n" % number for number in range(1, 100_001))
+
+
+def sh(script: str, **options: Any) -> Result:
+    return run("/bin/sh", "-c", script, **options)
+
+
+@contextmanager
+def as_stdout(fd: int) -> Iterator[None]:
+    """Our own stdout is another file for a while."""
+    saved = os.dup(1)
+    os.dup2(fd, 1)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+@contextmanager
+def full_pipe() -> Iterator[tuple[int, int, int]]:
+    """A pipe that takes no more: both its ends, and how much is in it."""
+    reader, writer = os.pipe()
+    try:
+        os.set_blocking(writer, False)
+        size = 0
+        try:
+            while True:
+                size += os.write(writer, b"." * 4096)
+        except BlockingIOError:
+            pass
+        os.set_blocking(writer, True)
+        yield reader, writer, size
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+# -- lines
+
+
+@pytest.mark.parametrize(
+    ("options", "lines"),
+    [
+        ({}, [b"abcdef", b"g"]),
+        ({"keep_ends": True}, [b"abcdef\n", b"g"]),
+        ({"longest": 4}, [b"abcd", b"ef", b"g"]),
+        ({"longest": 4, "over": "truncate"}, [b"abcd", b"g"]),
+        ({"text": True, "longest": 5}, ["abcde", "f", "g"]),
+        ({"newline": b"c"}, [b"ab", b"def\ng"]),
+        ({"longest": None}, [b"abcdef", b"g"]),
+    ],
+)
+def test_lines_are_cut_as_asked(options: dict[str, Any], lines: list[Any]) -> None:
+    """The choices are those of Process.lines()."""
+    found: list[Any] = []
+    result = sh("printf 'abcdef\\ng'", capture=True, on_line=OnLine(lambda _, line: found.append(line), **options))
+    assert found == lines
+    assert result.stdout == b"abcdef\ng"
+
+
+def test_text_is_decoded_across_pieces_and_newlines_are_universal() -> None:
+    """Half a character waits for its other half, a return for its newline."""
+    found: list[str] = []
+    call = OnLine(lambda _, line: found.append(line), text=True, newline="universal")
+    sh(r"printf '\303'; sleep 0.05; printf '\251\r'; sleep 0.05; printf '\nx\ry'", capture=True, on_line=call)
+    assert found == ["é", "x", "y"]
+
+
+def test_line_too_long_ends_the_run() -> None:
+    """The lines before it are told, what was read is in the error, the child is gone."""
+    found: list[bytes] = []
+    call = OnLine(lambda _, line: found.append(line), longest=3, over="raise")
+    begin = monotonic()
+    with pytest.raises(LineTooLong) as caught:
+        sh("echo ab; echo abcd; sleep 60", capture=True, on_line=call)
+    assert monotonic() - begin < 10
+    assert found == [b"ab"]
+    assert caught.value.result.stdout.startswith(b"ab\nabcd")  # type: ignore[attr-defined]
+
+
+def test_callback_that_always_raises_is_called_once() -> None:
+    """Also by a child that goes on writing: the first error is the one that comes out, with the output."""
+    calls: list[bytes] = []
+
+    def failing(_stream: str, line: bytes) -> None:
+        calls.append(line)
+        raise LookupError(line)
+
+    with pytest.raises(LookupError) as caught:
+        run("yes", stdout=PIPE, stdout_limit=CaptureLimit(4), on_line=failing)
+    assert calls == [b"y"]
+    assert caught.value.result.stdout == b"y\ny\n"  # type: ignore[attr-defined]
+    with pytest.raises(LineTooLong) as too_long:
+        run("yes", "long", stdout=PIPE, stdout_limit=CaptureLimit(4), on_line=OnLine(failing, longest=3, over="raise"))
+    assert too_long.value.result.stdout == b"long"  # type: ignore[attr-defined]
+
+
+def test_unfinished_line_is_bounded_by_default() -> None:
+    """A child that never ends a line cannot fill memory: it is told in pieces."""
+    sizes: list[int] = []
+    limit = CaptureLimit(1)
+    run(
+        "head",
+        "-c",
+        "3M",
+        "/dev/zero",
+        stdout=PIPE,
+        stdout_limit=limit,
+        on_line=lambda _, line: sizes.append(len(line)),
+    )
+    assert sizes == [1 << 20] * 3
+
+
+def test_wrong_cuts_are_named() -> None:
+    """When the OnLine is made, long before any child."""
+    for options, word in (({"longest": 0}, "longest"), ({"over": "drop"}, "over"), ({"newline": "ab"}, "newline")):
+        with pytest.raises(ValueError, match=f"^{word}: "):
+            OnLine(print, **options)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^call: "):
+        OnLine(5)  # type: ignore[arg-type]
+    with pytest.raises(LookupError):
+        OnLine(print, text=True, encoding="no such")
+
+
+def test_lines_become_log_records(caplog: pytest.LogCaptureFixture) -> None:
+    """Each at its stream's level, also what is no text; a stream may be left out."""
+    script = r"echo plain; printf 'b\377d %%s\n' >&2"
+    with caplog.at_level(logging.DEBUG, "child"):
+        sh(script, capture=True, on_line=Logger("child"))
+        records = sorted((record.levelname, record.getMessage(), record.stream) for record in caplog.records)  # type: ignore[attr-defined]
+        assert records == [("INFO", "plain", "stdout"), ("WARNING", "b\\xffd %s", "stderr")]
+        caplog.clear()
+        adapter = logging.LoggerAdapter(logging.getLogger("child"), {})
+        sh(script, capture=True, on_line=Logger(adapter, stdout=None, stderr=logging.ERROR))
+        assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("ERROR", "b\\xffd %s")]
+
+
+def test_wrong_loggers_are_named() -> None:
+    """Before any child exists."""
+    with pytest.raises(TypeError, match=r"^logger: "):
+        Logger(5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^stderr: .*DEBUG"):
+        Logger("x", stderr="LOUD")
+    with pytest.raises(TypeError, match=r"^stdout: "):
+        Logger("x", stdout=1.5)  # type: ignore[arg-type]
+
+
+# -- copies to our own streams
+
+
+def test_copy_that_nobody_takes_stops_no_deadline() -> None:
+    """A full pipe in the place of our stdout: the run ends in time, and all that was captured is in the error."""
+    with full_pipe() as (_, writer, _), as_stdout(writer):
+        begin = monotonic()
+        with pytest.raises(TimeoutExpired) as caught:
+            sh("seq 100000; exec sleep 60", capture=True, tee=True, timeout=0.4)
+        taken = monotonic() - begin
+        assert os.get_blocking(1)
+    assert taken < 0.4 + 0.3
+    assert caught.value.result is not None
+    assert caught.value.result.stdout == SEQ
+
+
+def test_copy_that_is_not_taken_by_the_deadline_is_told() -> None:
+    """The child has long ended well; its copy has not come out: no silent loss, and no wait beyond the deadline."""
+    with full_pipe() as (_, writer, _), as_stdout(writer):
+        begin = monotonic()
+        with pytest.raises(TimeoutExpired) as caught:
+            sh("echo a", capture=True, tee=True, timeout=0.3)
+        assert 0.3 <= monotonic() - begin < 0.6
+    result = caught.value.result
+    assert result is not None
+    assert (result.stdout, result.returncode, result.killed) == (b"a\n", 0, "")
+
+
+def test_slow_copy_holds_the_child_and_loses_nothing() -> None:
+    """More than waits in memory: the child is held by its pipe until the copy goes on, and all comes out in order."""
+    size = 5 << 20
+    with full_pipe() as (reader, writer, before), tempfile.TemporaryFile() as copy:
+        pid = os.fork()
+        if pid == 0:
+            # Begins to read late, in small pieces; ends with the last writer.
+            try:
+                os.close(writer)
+                import time
+
+                time.sleep(0.5)
+                while data := os.read(reader, 50_000):
+                    copy.write(data)
+                copy.flush()
+            finally:
+                os._exit(0)
+        script = f"head -c {size} /dev/zero | tr '\\0' x"
+        with as_stdout(writer):
+            result = sh(script, capture=True, tee=True, drain_timeout=0.1, idle_timeout=0.2)
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), writer)
+        os.waitpid(pid, 0)
+        copy.seek(0)
+        assert copy.read() == b"." * before + b"x" * size
+    assert result.stdout == b"x" * size
+    assert not result.pipes_still_open
+
+
+def test_copy_to_a_terminal_that_is_stopped() -> None:
+    """Ctrl-S at our terminal: the deadline holds, nothing that was captured is lost, the terminal is as it was."""
+    master, slave = pty.openpty()
+    try:
+        termios.tcflow(slave, termios.TCOOFF)
+        flags = fcntl.fcntl(slave, fcntl.F_GETFL)
+        with as_stdout(slave), pytest.raises(TimeoutExpired) as caught:
+            sh("seq 100000; exec sleep 60", capture=True, tee=True, timeout=0.3)
+        assert fcntl.fcntl(slave, fcntl.F_GETFL) == flags
+        termios.tcflow(slave, termios.TCOON)
+        with as_stdout(slave):
+            assert sh("echo shown", capture=True, tee=True, timeout=10).stdout == b"shown\n"
+        assert b"shown\r\n" in os.read(master, 10_000)
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert caught.value.result is not None
+    assert caught.value.result.stdout == SEQ
+
+
+def test_copy_to_a_socket() -> None:
+    """Which cannot be opened anew; a full one holds no deadline either."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        with as_stdout(ours.fileno()):
+            assert sh("echo a", capture=True, tee=True).stdout == b"a\n"
+            assert theirs.recv(10) == b"a\n"
+            with pytest.raises(TimeoutExpired) as caught:
+                sh("yes | head -c 2M; exec sleep 60", capture=True, tee=True, timeout=0.3)
+    assert caught.value.result is not None
+    assert len(caught.value.result.stdout or b"") > 1 << 20
+
+
+def test_copy_whose_reader_has_gone_is_an_error() -> None:
+    """As for every program that writes to a closed pipe; what was captured is in the error."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        with as_stdout(writer), pytest.raises(BrokenPipeError) as caught:
+            sh("echo a; exec sleep 60", capture=True, tee=True)
+    finally:
+        os.close(writer)
+    assert caught.value.result.stdout == b"a\n"  # type: ignore[attr-defined]
+
+
+def test_copy_to_a_closed_stream_is_refused() -> None:
+    """Before the child exists."""
+    saved = os.dup(1)
+    os.close(1)
+    try:
+        with pytest.raises(SpawnError, match="stdout of this process"):
+            sh("exit 0", capture=True, tee=True)
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+# -- copies to files
+
+
+def test_spill_to_a_file_goes_on_at_its_place(tmp_path: Path) -> None:
+    """What was written to the file object before stands before; it is the caller's, and stays open."""
+    limit_of = lambda file: CaptureLimit(3, 2, spill=file)  # noqa: E731
+    with open(tmp_path / "all", "w+b") as file:
+        file.write(b"before\n")
+        result = sh("seq 100000", stdout=PIPE, stdout_limit=limit_of(file))
+        assert not file.closed
+        file.write(b"after\n")
+        file.seek(0)
+        assert file.read() == b"before\n" + SEQ + b"after\n"
+    assert (result.stdout, result.stdout_dropped) == (SEQ[:3] + SEQ[-2:], len(SEQ) - 5)
+    with pytest.raises(ValueError, match=r"^stdout_limit: spill: .*closed"):
+        sh("exit 0", stdout=PIPE, stdout_limit=limit_of(file))
+
+
+def test_spill_to_an_object_with_write() -> None:
+    """A file without a descriptor; one for both outputs."""
+    file = io.BytesIO()
+    limit = CaptureLimit(0, spill=file)
+    result = sh("echo a; sleep 0.05; echo b >&2", capture=True, stdout_limit=limit, stderr_limit=limit)
+    assert file.getvalue() == b"a\nb\n"
+    assert (result.stdout, result.stderr) == (b"", b"")
+
+
+def test_spill_to_memory() -> None:
+    """All of it as a view in the Result; pickled as bytes; also where the streams are exchanged, and in errors."""
+    limit = CaptureLimit(2, spill=MEMFD)
+    result = sh("seq 100000", stdout=PIPE, stdout_limit=limit)
+    assert result.stdout == SEQ[:2]
+    assert isinstance(result.stdout_spill, memoryview)
+    assert result.stdout_spill.readonly
+    assert result.stdout_spill == SEQ
+    assert result.stderr_spill is None
+    copy = pickle.loads(pickle.dumps(result))
+    assert (copy.stdout_spill, copy.stderr_spill) == (SEQ, None)
+    swapped = sh("echo out; echo error >&2", capture=True, swap_outputs=True, stdout_limit=limit)
+    assert (swapped.stdout, bytes(swapped.stdout_spill or b""), swapped.stderr) == (b"er", b"error\n", b"out\n")
+    with pytest.raises(TimeoutExpired) as caught:
+        sh("echo abc; exec sleep 60", stdout=PIPE, stdout_limit=limit, timeout=0.2)
+    assert caught.value.result is not None
+    assert caught.value.result.stdout_spill == b"abc\n"
+    assert run("true", capture=True).stdout_spill is None
+
+
+def test_spill_to_a_pipe_that_nobody_reads_stops_no_deadline() -> None:
+    """As a copy to our own streams."""
+    with full_pipe() as (_, writer, _), os.fdopen(os.dup(writer), "wb") as file:
+        begin = monotonic()
+        with pytest.raises(TimeoutExpired):
+            sh("echo a; exec sleep 60", stdout=PIPE, stdout_limit=CaptureLimit(1, spill=file), timeout=0.2)
+        assert monotonic() - begin < 0.5
+
+
+def test_spill_that_fails_is_an_error_with_the_output(tmp_path: Path) -> None:
+    """No space: told, and what was read is in the error."""
+    with pytest.raises(OSError, match="No space") as caught:
+        sh("echo abc; exec sleep 60", stdout=PIPE, stdout_limit=CaptureLimit(10, spill="/dev/full"))
+    assert caught.value.result.stdout == b"abc\n"  # type: ignore[attr-defined]
+
+
+def test_every_policy_spills(tmp_path: Path) -> None:
+    """What was read until the child was stopped is in the file."""
+    for over in ("discard", "stop", "raise"):
+        spill = tmp_path / over
+        limit = CaptureLimit(4, 2, over=over, spill=spill)
+        try:
+            result = sh("seq 20; exec sleep 0.3", stdout=PIPE, stdout_limit=limit, check=False)
+        except Exception as error:
+            result = error.result  # type: ignore[attr-defined]
+        data = spill.read_bytes()
+        assert data.startswith(b"1\n2\n")
+        assert result.stdout == data[:4] + data[-2:]
+
+
+def test_wrong_spills_are_named(tmp_path: Path) -> None:
+    """When they are given."""
+    with open(tmp_path / "t", "w") as file, pytest.raises(TypeError, match=r"^spill: must be a binary file"):
+        CaptureLimit(1, spill=file)
+    with pytest.raises(TypeError, match=r"^spill: must be a path, a binary file"):
+        CaptureLimit(1, spill=5)
+    limit = CaptureLimit(1, spill=tmp_path / "same")
+    with pytest.raises(ValueError, match=r"^stderr_limit: its spill file"):
+        cmd("x", capture=True, stdout_limit=limit, stderr_limit=limit)
+
+
+def test_records_that_end_by_nul() -> None:
+    """In the Result as in the readings."""
+    result = sh(r"printf 'a\nb\0c\0'; printf 'x\r\ny\rz' >&2", capture=True)
+    assert result.lines(newline="\0") == ["a\nb", "c"]
+    assert sh(r"printf 'x\r\ny\rz\n'", capture=True).lines(newline="universal") == ["x", "y", "z"]
+    with pytest.raises(ValueError, match=r"^newline: "):
+        result.lines(newline="")
