@@ -390,3 +390,36 @@ def test_records_that_end_by_nul() -> None:
     assert sh(r"printf 'x\r\ny\rz\n'", capture=True).lines(newline="universal") == ["x", "y", "z"]
     with pytest.raises(ValueError, match=r"^newline: "):
         result.lines(newline="")
+
+
+# -- pipelines
+
+
+def test_pipeline_has_the_same_copies() -> None:
+    """Copies that nobody takes, or takes late; files in memory; lines as asked."""
+    cat = cmd("cat")
+    with full_pipe() as (_, writer, _), as_stdout(writer):
+        begin = monotonic()
+        with pytest.raises(TimeoutExpired) as caught:
+            (cmd("sh", "-c", "seq 100000; exec sleep 60") | cat).run(capture=True, tee=True, timeout=0.4)
+        assert monotonic() - begin < 0.7
+        with pytest.raises(TimeoutExpired):
+            (cmd("echo", "a") | cat).run(capture=True, tee=True, timeout=0.2)
+    assert caught.value.result is not None
+    assert caught.value.result.stdout == SEQ
+    with full_pipe() as (reader, writer, before), as_stdout(writer):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                while before > 0:
+                    before -= len(os.read(reader, 4096))
+                os.read(reader, 4096)
+            finally:
+                os._exit(0)
+        assert (cmd("echo", "late") | cat).run(capture=True, tee=True, timeout=10).stdout == b"late\n"
+        os.waitpid(pid, 0)
+    found: list[str] = []
+    call = OnLine(lambda _, line: found.append(line), text=True)
+    limit = CaptureLimit(1, spill=MEMFD)
+    result = (cmd("printf", "a\\nb") | cat).run(capture=True, stdout_limit=limit, on_line=call)
+    assert (result.stdout, result.stdout_spill, found) == (b"a", b"a\nb", ["a", "b"])

@@ -18,12 +18,19 @@ from fastproc._values.redirect import MEMFD, PIPE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Protocol
 
     from fastproc._engine.fds import OwnedFd
     from fastproc._values.capture import CaptureLimit
     from fastproc._values.command import Command
     from fastproc._values.plan import Settled
+
+    class Asked(Protocol):
+        """What is asked for both outputs."""
+
+        on_line: Callable[[str, Any], object] | None
+        tee: bool
+
 
 SCAN_SECONDS = 0.05
 """The longest that the search for a pipe's holders may take: a machine can have a hundred thousand descriptors."""
@@ -177,39 +184,66 @@ def taps(command: Command, settled: Settled, opened: Opened, kind: type[Tap]) ->
         kind: Capture, or Tap where the output is kept by others.
 
     Raises:
+        SpawnError, ValueError: as make_tap().
+    """
+    found: dict[int, Any] = {}
+    known: dict[int, Outlet] = {}
+    for number in (1, 2):
+        if settled.streams[number] is PIPE:
+            tap = make_tap(kind, number, settled, settled.limits[number - 1], opened, known, command.argv)
+            if tap is not None:
+                # Exchanged outputs: what comes from the pipe of one is the other's.
+                found[3 - number if settled.swapped else number] = tap
+    return found
+
+
+def make_tap(
+    kind: type[Tap],
+    number: int,
+    asked: Asked,
+    limit: CaptureLimit | None,
+    opened: Opened,
+    known: dict[int, Outlet],
+    argv: tuple[str, ...] = (),
+) -> Any:
+    """Return what is done with one output, or None when nothing is asked for.
+
+    Args:
+        kind: Capture, or Tap where the output is kept by others.
+        number: 1 for stdout, 2 for stderr.
+        asked: has `on_line` and `tee`, as the options.
+        limit: what is kept.
+        opened: takes the files that are opened; whoever owns it closes it.
+        known: the outlets by descriptor: one for each, also where several outputs go to it.
+        argv: for messages.
+
+    Raises:
         SpawnError: a file cannot be opened, or a stream of ours that should get a copy is closed.
         ValueError: a given file is closed.
     """
-    found: dict[int, Any] = {}
-    # One for each descriptor, also where both outputs go to it.
-    known: dict[int, Outlet] = {}
-    for number in (1, 2):
-        limit = settled.limits[number - 1]
-        if settled.streams[number] is not PIPE or (limit is None and settled.on_line is None and not settled.tee):
-            continue
-        name = STREAMS[number]
-        spill = None if limit is None else limit.spill
-        memory = None
-        outlets: list[Outlet | Plain] = []
-        try:
-            if spill is MEMFD:
-                memory = opened.new_memory(number)
-                outlets.append(_outlet(memory.number, opened, known))
-            elif isinstance(spill, str):
-                outlets.append(_outlet(opened.open(spill, WRITE_FLAGS), opened, known))
-            elif spill is not None:
-                outlets.append(_file_outlet(f"{name}_limit: spill", spill, opened, known))
-            if settled.tee:
-                spill = f"{name} of this process"
-                outlets.append(_outlet(number, opened, known))
-        except OSError as error:
-            filename = spill if isinstance(spill, str) else repr(spill)
-            raise errors.spawn_error(error.errno or 0, "redirect", argv=command.argv, filename=filename) from error
-        tap = kind(name, limit, settled.on_line, outlets)
-        tap.memory = memory
-        # Exchanged outputs: what comes from the pipe of one is the other's.
-        found[3 - number if settled.swapped else number] = tap
-    return found
+    if limit is None and asked.on_line is None and not asked.tee:
+        return None
+    name = STREAMS[number]
+    spill = None if limit is None else limit.spill
+    memory = None
+    outlets: list[Outlet | Plain] = []
+    try:
+        if spill is MEMFD:
+            memory = opened.new_memory(number)
+            outlets.append(_outlet(memory.number, opened, known))
+        elif isinstance(spill, str):
+            outlets.append(_outlet(opened.open(spill, WRITE_FLAGS), opened, known))
+        elif spill is not None:
+            outlets.append(_file_outlet(f"{name}_limit: spill", spill, opened, known))
+        if asked.tee:
+            spill = f"{name} of this process"
+            outlets.append(_outlet(number, opened, known))
+    except OSError as error:
+        filename = spill if isinstance(spill, str) else repr(spill)
+        raise errors.spawn_error(error.errno or 0, "redirect", argv=argv, filename=filename) from error
+    tap = kind(name, limit, asked.on_line, outlets)
+    tap.memory = memory
+    return tap
 
 
 def _outlet(fd: int, opened: Opened, known: dict[int, Outlet]) -> Outlet:

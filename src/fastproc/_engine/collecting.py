@@ -108,7 +108,7 @@ class Collecting:
         if self._copies is None:
             from fastproc._engine.outlet import Copies
 
-            self._copies = Copies(self._reactor, self.captures, self._hold, self._end_copies)
+            self._copies = Copies(self._reactor, self.captures, self._hold)
         self._copies.attend()
 
     def _hold(self, stream: int, full: bool) -> None:

@@ -314,7 +314,8 @@ class Exchange(Collecting):
         if self._ending:
             self._arm("tree", monotonic() + SWEEP_MAX, lambda: self._end_tree(until))
             return
-        self._ending = self._copies is not None and self._copies.end(self.deadline, bool(self.flags & TIMED_OUT))
+        late = bool(self.flags & TIMED_OUT)
+        self._ending = self._copies is not None and self._copies.end(self.deadline, late, self._end_copies)
         if not self._ending:
             self._report()
 

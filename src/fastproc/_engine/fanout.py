@@ -10,7 +10,7 @@ import os
 from errno import EINVAL, ENOSYS, EPERM
 
 from fastproc import _native
-from fastproc._engine.exchange import READ_SIZE
+from fastproc._engine.collecting import READ_SIZE
 from fastproc._engine.fds import OwnedFd, make_pipe
 from fastproc._engine.feeder import quietly, write_quietly
 from fastproc._engine.reactor import READ, WRITE

@@ -225,7 +225,6 @@ class Copies:
         reactor: what they are watched by.
         taps: the outputs that have some, by number.
         hold: called with a number and whether that output shall not be read at the moment.
-        on_end: called once after end(), with whether something was given up.
 
     Attributes:
         full: the outputs that are not read at the moment.
@@ -238,12 +237,11 @@ class Copies:
         reactor: Reactor,
         taps: Mapping[int, Tap],
         hold: Callable[[int, bool], None],
-        on_end: Callable[[bool], None],
     ) -> None:
         self._reactor = reactor
         self._taps = taps
         self._hold = hold
-        self._on_end = on_end
+        self._on_end: Callable[[bool], object] = bool
         self._outlets = Outlets(reactor, self.attend)
         self._ending = False
         self._timer: Timer | None = None
@@ -262,13 +260,15 @@ class Copies:
         if self._ending and not self._outlets.waiting:
             self._end(given_up=False)
 
-    def end(self, deadline: float | None, late: bool) -> bool:
+    def end(self, deadline: float | None, late: bool, on_end: Callable[[bool], object]) -> bool:
         """Begin to wait for the rest to be written; False when there is none.
 
         Args:
             deadline: monotonic instant at which the rest is given up; None for never.
             late: whether that is over already.
+            on_end: called once, if there is a rest, with whether something was given up.
         """
+        self._on_end = on_end
         self._ending = self._outlets.waiting
         if self._ending and late:
             self.hurry()

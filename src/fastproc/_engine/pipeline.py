@@ -61,9 +61,9 @@ class Run:
     """
 
     __slots__ = (
-        *("__weakref__", "_exited", "_leader", "_places", "_reactor", "_root", "_timers", "_unstarted", "children"),
-        *("ended_ns", "error", "expression", "first", "flags", "on_done", "overflowed", "plumbing", "settings"),
-        *("silent", "started_ns", "state", "stopping"),
+        *("__weakref__", "_copying", "_exited", "_leader", "_places", "_reactor", "_root", "_timers", "_unstarted"),
+        *("children", "ended_ns", "error", "expression", "first", "flags", "on_done", "overflowed", "plumbing"),
+        *("settings", "silent", "started_ns", "state", "stopping"),
     )
 
     def __init__(
@@ -89,6 +89,8 @@ class Run:
         self.started_ns = monotonic_ns()
         self.ended_ns = 0
         self._exited = False
+        # Whether all is done but the end of the copies.
+        self._copying = False
         self._timers: dict[str, Timer] = {}
         commands = list(leaves(expression))
         self.first = commands[0]
@@ -99,7 +101,7 @@ class Run:
     @property
     def done(self) -> bool:
         """Whether no child is left, all outputs are closed, and nothing is left with the reactor."""
-        return self.state is lifecycle.DONE
+        return self.state is lifecycle.DONE and not self._copying
 
     def open(self) -> None:
         """Start what is to be started first.
@@ -123,6 +125,7 @@ class Run:
 
     def stop(self) -> None:
         """Ask every child to end: SIGTERM, SIGKILL when the grace is over. No further command is started."""
+        self.plumbing.hurry()
         if not self.done:
             self._step(lifecycle.STOP if self.settings.grace > 0.0 else lifecycle.KILL)
 
@@ -145,6 +148,8 @@ class Run:
     def kill(self) -> None:
         """End every child at once, feed them no more, and go on to the end of everything."""
         self.plumbing.pause_feeding()
+        self.plumbing.be_quiet()
+        self.plumbing.hurry()
         if not self.done:
             self._step(lifecycle.KILL)
 
@@ -153,7 +158,7 @@ class Run:
         self.state = lifecycle.DONE
         for child in self.children:
             child.process.detach()
-        self._finish()
+        self._end(given_up=False)
 
     def abort(self, patience: float = 0.0) -> None:
         """Leave at once: kill and reap the children, forget everything. For errors on their way to the caller.
@@ -163,6 +168,7 @@ class Run:
         """
         self.stopping = True
         self.on_done = None
+        self.plumbing.be_quiet()
         try:
             if patience > 0.0:
                 self.plumbing.pause_feeding()
@@ -191,6 +197,7 @@ class Run:
                 process.detach()
         self.ended_ns = self.ended_ns or monotonic_ns()
         self.state = lifecycle.DONE
+        self._copying = False
 
     # -- for the nodes
 
@@ -279,6 +286,9 @@ class Run:
     def _on_idle(self) -> None:
         limit = self.settings.idle_timeout
         assert limit is not None
+        if self.plumbing.holds_back:
+            # It may be speaking: we do not listen.
+            self.plumbing.heard = monotonic()
         due = self.plumbing.heard + limit
         if monotonic() < due:
             self._arm("idle", due, self._on_idle)
@@ -347,6 +357,15 @@ class Run:
             self.flags |= PIPES_OPEN
 
     def _finish(self) -> None:
+        late = bool(self.flags & TIMED_OUT)
+        self._copying = self.plumbing.end_copies(self.settings.deadline, late, self._end)
+        if not self._copying:
+            self._end(given_up=False)
+
+    def _end(self, given_up: bool) -> None:
+        if given_up:
+            self._note_timed_out()
+        self._copying = False
         self._release()
         callback, self.on_done = self.on_done, None
         if callback is not None:

@@ -11,8 +11,8 @@ import os
 from collections import deque
 from time import monotonic
 
-from fastproc._engine.capture import Capture, holders
-from fastproc._engine.exchange import READ_SIZE
+from fastproc._engine.capture import Capture, holders, make_tap
+from fastproc._engine.collecting import READ_SIZE
 from fastproc._engine.fds import PIPE_LARGE, make_pipe, widen
 from fastproc._engine.feeder import Feeder
 from fastproc._engine.reactor import READ, WRITE
@@ -21,9 +21,11 @@ from fastproc._engine.resolve import Opened
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
     from fastproc._engine.fanout import Fanout
     from fastproc._engine.fds import OwnedFd
+    from fastproc._engine.outlet import Copies, Outlet
     from fastproc._engine.reactor import Reactor
     from fastproc._values.capture import CaptureLimit
 
@@ -89,7 +91,7 @@ class Keeping:
 
     def __init__(self) -> None:
         self.limits: tuple[CaptureLimit | None, CaptureLimit | None] = (None, None)
-        self.on_line: Callable[[str, bytes], object] | None = None
+        self.on_line: Callable[[str, Any], object] | None = None
         self.tee = False
         self.streams = False
 
@@ -114,6 +116,9 @@ class Plumbing:
     """
 
     __slots__ = (
+        "_captured",
+        "_captures",
+        "_copies",
         "_ends",
         "_fanouts",
         "_feeds",
@@ -122,6 +127,7 @@ class Plumbing:
         "_on_error",
         "_on_over",
         "_opened",
+        "_outlets",
         "_out_writer",
         "_reactor",
         "err",
@@ -150,6 +156,11 @@ class Plumbing:
         self._feeds: list[Feed] = []
         self._fanouts: list[Fanout] = []
         self._opened = Opened()
+        self._outlets: dict[int, Outlet] = {}
+        # Those outputs of which more is asked than to be kept, by their place in the list.
+        self._captures: dict[int, Capture] = {}
+        self._captured: list[Sink] = []
+        self._copies: Copies | None = None
         self._out_writer: Shared | None = None
         self.out: Sink | None = None
         self.err: list[bytes] | None = None
@@ -212,12 +223,13 @@ class Plumbing:
         keeping = self._keeping
         number = 1 if name == "stdout" else 2
         limit = keeping.limits[number - 1]
-        capture = None
-        if limit is not None or keeping.on_line is not None or keeping.tee:
-            capture = Capture(name, limit, keeping.on_line, number if keeping.tee else -1, self._opened)
+        capture = make_tap(Capture, number, keeping, limit, self._opened, self._outlets)
         os.set_blocking(end.number, False)
         sink = Sink(name, end, capture)
         self.open.append(sink)
+        if capture is not None:
+            self._captures[len(self._captured)] = capture
+            self._captured.append(sink)
         self._reactor.watch(end.number, READ, lambda _ready: self._read(sink))
         return sink
 
@@ -243,7 +255,10 @@ class Plumbing:
             # The writers wait until it has been taken.
             self._reactor.unwatch(sink.end.number)
         elif sink.capture is not None:
-            sink.capture.add(data)
+            try:
+                sink.capture.add(data)
+            finally:
+                self._attend()
             if sink.capture.over and sink.capture.stops:
                 self._on_over(sink.capture)
         else:
@@ -251,6 +266,21 @@ class Plumbing:
             if sink.name == "stderr" and self.err is not None:
                 self.err.append(data)
         return True
+
+    def _attend(self) -> None:
+        """See that copies are written on, and that no more is read than they take."""
+        if self._copies is None:
+            from fastproc._engine.outlet import Copies
+
+            self._copies = Copies(self._reactor, self._captures, self._hold)
+        self._copies.attend()
+
+    def _hold(self, place: int, full: bool) -> None:
+        sink = self._captured[place]
+        if sink in self.open and full:
+            self._reactor.unwatch(sink.end.number)
+        elif sink in self.open:
+            self._reactor.watch(sink.end.number, READ, lambda _ready: self._read(sink))
 
     def _on_room(self, feed: Feed) -> None:
         try:
@@ -280,6 +310,25 @@ class Plumbing:
                 sink.capture.finish()
 
     # -- for the run
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether an output is not read at the moment, because its copy is not taken."""
+        return self._copies is not None and bool(self._copies.full)
+
+    def end_copies(self, deadline: float | None, late: bool, on_end: Callable[[bool], object]) -> bool:
+        """Begin to wait for the rest of the copies, as Copies.end(); False when there is none."""
+        return self._copies is not None and self._copies.end(deadline, late, on_end)
+
+    def hurry(self) -> None:
+        """Nobody waits any longer for the copies."""
+        if self._copies is not None:
+            self._copies.hurry()
+
+    def be_quiet(self) -> None:
+        """An error is on its way: nothing more is told."""
+        for capture in self._captures.values():
+            capture.quiet = True
 
     def take(self) -> bytes | None:
         """Return the next piece of stdout that is handed out, or None; from now on more may come."""
@@ -325,6 +374,8 @@ class Plumbing:
     def release(self) -> None:
         """Close everything that is still here and leave nothing with the reactor. May be called again."""
         self.stop_feeding()
+        if self._copies is not None:
+            self._copies.release()
         for sink in list(self.open):
             self._close(sink)
         for end in self._ends:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from fastproc._engine.capture import Capture
     from fastproc._engine.member import Child
     from fastproc._engine.pipeline import Run
     from fastproc._values.expression import Expression
@@ -224,7 +225,15 @@ def make_result(run: Run) -> PipelineResult:
         plumbing.out.capture.dropped if plumbing.out is not None and plumbing.out.capture is not None else 0,
         sum(child.stderr.capture.dropped for child in children if child.stderr and child.stderr.capture),
     )
+    outs = [plumbing.out.capture] if plumbing.out is not None else []
+    errs = [child.stderr.capture for child in children if child.stderr is not None]
+    result._spilled = _spilled(outs), _spilled(errs)
     return result
+
+
+def _spilled(kept: list[Capture | None]) -> memoryview | None:
+    """What went to a file in memory: one output's, as a limit that spills is for one."""
+    return next((capture.spilled() for capture in kept if capture is not None and capture.memory is not None), None)
 
 
 def _is_checked(run: Run) -> bool:

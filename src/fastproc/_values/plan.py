@@ -133,7 +133,7 @@ class Settled:
     native: object
     needs_io: bool
     ok_codes: tuple[int, ...]
-    on_line: Callable[[str, bytes], object] | None
+    on_line: Callable[[str, Any], object] | None
     on_terminal: tuple[bool, bool, bool]
     plain: bool
     pty: Pty | None
