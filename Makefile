@@ -38,7 +38,7 @@ demo: $(EXTENSION)  ## run real programs and report
 test: $(TOOLS) $(EXTENSION) $(FAULTS)  ## run all tests (PYTEST_ARGS=... to choose)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-suite: $(EXTENSION)  ## run CPython's tests of subprocess (SUITE_ARGS=3.13)
+suite: $(EXTENSION)  ## run CPython's tests of subprocess and asyncio's children (SUITE_ARGS="asyncio 3.13")
 	$(BIN)/python tests/cpython/run_suite.py $(SUITE_ARGS)
 
 packages: $(RUNTIME)  ## run other packages' tests with fastproc.subprocess installed (PACKAGES=sarge)

@@ -1,9 +1,12 @@
-"""Run CPython's own test_subprocess against fastproc.subprocess, on every supported Python that is here.
+"""Run CPython's own tests of subprocess and asyncio's children against fastproc, on every Python that is here.
 
-    python tests/cpython/run_suite.py                  3.11, 3.12, 3.13
-    python tests/cpython/run_suite.py 3.13 --only 'RunFuncTestCase.*'
+    python tests/cpython/run_suite.py                  all suites on 3.11, 3.12, 3.13
+    python tests/cpython/run_suite.py subprocess 3.13 --only 'RunFuncTestCase.*'
 
-The runner and the list of tests that look at the standard module's private parts are not in this repository: they are
+The suites: `subprocess` (fastproc.subprocess), `asyncio` (fastproc.aio), `installed` (asyncio after
+fastproc.install()) and `uvloop` (the same on uvloop's loop, from the package index).
+
+The runners and the list of tests that look at the standard modules' private parts are not in this repository: they are
 looked for in ../shared/suites or in $FASTPROC_SUITES; without them there is nothing to do, which is said. For each
 Python the package is installed into build/suite, with its tools from the package index. Ends with 1 when a test of the
 class `public` failed, a child or descriptor was left, or the standard library made a child that it need not make.
@@ -24,8 +27,17 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 SUITES = Path(os.environ.get("FASTPROC_SUITES") or ROOT.parent / "shared" / "suites")
 VERSIONS = ("3.11", "3.12", "3.13")
-# A grandchild that test_run_with_shell_timeout_and_capture_output leaves behind on purpose, with any module.
-LEFT_BY_THE_SUITE = "sleep 3"
+# The runner in SUITES, the module in the place of the standard one, arguments.
+AVAILABLE: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "subprocess": ("run_cpython_suite.py", "fastproc_guarded", ()),
+    "asyncio": ("run_asyncio_suite.py", "fastproc_aio_guarded", ("--tag", "loop")),
+    "installed": ("run_asyncio_suite.py", "fastproc_installed", ("--tag", "loop")),
+    "uvloop": ("run_asyncio_suite.py", "fastproc_installed_uvloop", ("--tag", "loop")),
+}
+# Grandchildren that tests leave behind on purpose, with any module: test_run_with_shell_timeout_and_capture_output, and
+# test_kill_issue43884, which kills the shell of `sleep 1; sleep 1`. The runner, a subreaper, gets them, and reaps
+# them at its end: the second is a zombie by then, of which no more than its name is known.
+LEFT_BY_THE_SUITES = ("sleep 3", "sleep 1", "sleep")
 
 
 def find_python(version: str) -> str | None:
@@ -46,24 +58,44 @@ def install(python: str, site: Path) -> None:
     subprocess.run([*pip, "install", "--root-user-action=ignore", "--target", str(site), str(ROOT)], check=True)
 
 
-def run(version: str, more: list[str]) -> list[str]:
-    """Run the suite on one Python; return what is wrong."""
+def install_uvloop(python: str, site: Path) -> bool:
+    """Install uvloop beside it; return whether it could be."""
+    pip = [python, "-m", "pip", "--disable-pip-version-check", "--quiet", "--no-input"]
+    command = [*pip, "install", "--root-user-action=ignore", "--only-binary", ":all:", "--target", str(site), "uvloop"]
+    return subprocess.run(command, check=False).returncode == 0
+
+
+def run(version: str, suites: list[str], more: list[str]) -> list[str]:
+    """Run suites on one Python; return what is wrong."""
     python = find_python(version)
     if python is None:
         print(f"{version}: skipped, no interpreter with its test suite is here")
         return []
-    build = ROOT / "build" / "suite"
-    build.mkdir(parents=True, exist_ok=True)
-    site, out, log = build / f"site-{version}", build / f"report-{version}.json", build / f"children-{version}.log"
+    site = ROOT / "build" / "suite" / f"site-{version}"
+    site.parent.mkdir(parents=True, exist_ok=True)
     install(python, site)
+    wrong = []
+    for suite in suites:
+        if suite == "uvloop" and not install_uvloop(python, site):
+            print(f"{version}: uvloop skipped, it cannot be installed")
+            continue
+        print(f"== {suite}")
+        wrong += [f"{version}: {suite}: {fault}" for fault in run_suite(suite, version, python, site, more)]
+    return wrong
+
+
+def run_suite(suite: str, version: str, python: str, site: Path, more: list[str]) -> list[str]:
+    """Run one suite; return what is wrong."""
+    runner, module, options = AVAILABLE[suite]
+    out, log = (site.with_name(f"{name}-{suite}-{version}") for name in ("report", "children"))
     log.unlink(missing_ok=True)
     out.unlink(missing_ok=True)
-    command = [sys.executable, str(SUITES / "run_cpython_suite.py"), "fastproc_guarded", "--python", python]
+    command = [sys.executable, str(SUITES / runner), module, "--python", python, *options]
     command += ["--path", str(site), "--path", str(HERE), "--out", str(out)]
     subprocess.run([*command, *more], check=False, env={**os.environ, "FASTPROC_SUITE_LOG": str(log)})
     if not out.exists():
-        return [f"{version}: the suite's runner gave no report"]
-    return [f"{version}: {fault}" for fault in faults(json.loads(out.read_text("utf-8")), log)]
+        return ["the suite's runner gave no report"]
+    return faults(json.loads(out.read_text("utf-8")), log)
 
 
 def faults(report: dict[str, Any], log: Path) -> list[str]:
@@ -75,7 +107,8 @@ def faults(report: dict[str, Any], log: Path) -> list[str]:
     found += [f"the run broke off: {report['fatal']}"] if report["fatal"] else []
     found += [f"left children: {name}" for name in report["tests_leaving_children"]]
     found += [f"left descriptors: {name}" for name in report["tests_leaking_fds"]]
-    found += [f"left at the end: {left}" for left in report["leaked_processes"] if left["cmd"] != LEFT_BY_THE_SUITE]
+    left = [process for process in report["leaked_processes"] if process["cmd"] not in LEFT_BY_THE_SUITES]
+    found += [f"left at the end: {process}" for process in left]
     return found + [f"made by the standard library: {line}" for line in forbidden]
 
 
@@ -85,8 +118,10 @@ def main(arguments: list[str]) -> int:
         print(f"skipped: no run_cpython_suite.py in {SUITES} (FASTPROC_SUITES names another folder)")
         return 0
     versions = [name for name in arguments if name in VERSIONS]
-    more = [name for name in arguments if name not in VERSIONS]
-    wrong = [fault for version in versions or VERSIONS for fault in run(version, more)]
+    suites = [name for name in arguments if name in AVAILABLE]
+    more = [name for name in arguments if name not in VERSIONS and name not in AVAILABLE]
+    chosen = suites or list(AVAILABLE)
+    wrong = [fault for version in versions or VERSIONS for fault in run(version, chosen, more)]
     print("\n".join(wrong) or "passed")
     return bool(wrong)
 

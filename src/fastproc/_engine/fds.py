@@ -245,6 +245,36 @@ def pipe_size(fd: int) -> int:
     return PIPE_LARGE
 
 
+class LentFd:
+    """An end as a file for a loop of libuv, which closes the number itself, and then the file.
+
+    A real file would close the number once more, and in between it may have become a stranger's; or, where the loop is
+    done with the number before it keeps the file, at any later moment, when the file is dropped.
+    """
+
+    __slots__ = ("_end", "_number")
+
+    def __init__(self, end: OwnedFd) -> None:
+        self._end = end
+        self._number = EMPTY
+
+    def fileno(self) -> int:
+        """The descriptor, which is the caller's to close from the first time on.
+
+        Raises:
+            ValueError: it was closed.
+        """
+        if self._number == EMPTY:
+            self._end.fileno()
+            self._number = self._end.detach()
+        return self._number
+
+    def close(self) -> None:
+        """Close the descriptor, if nobody has asked for it."""
+        self._number = EMPTY
+        self._end.close()
+
+
 def widen(fd: int) -> None:
     """Make a pipe larger, if the system lets us."""
     set_pipe_size(fd, PIPE_LARGE)

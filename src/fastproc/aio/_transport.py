@@ -8,6 +8,8 @@ Invariant: a transport that is closed, or whose making is cancelled, leaves no c
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import warnings
 from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
 from collections import deque
@@ -16,6 +18,7 @@ from typing import Any
 
 from fastproc import errors
 from fastproc._engine.exit_watch import ExitWatch
+from fastproc._engine.fds import LentFd, OwnedFd
 from fastproc._engine.process import Process as Child
 from fastproc._engine.resolve import Opened
 from fastproc.aio._hub import current_hub
@@ -316,10 +319,26 @@ class Transport(asyncio.SubprocessTransport):
 
     # -- from the child to the protocol
 
+    def _file(self, fd: int) -> Any:
+        """Return our end of a pipe as a file for the loop to close; None where there is no pipe."""
+        uvloop = sys.modules.get("uvloop")
+        lent = uvloop is not None and isinstance(self._loop, uvloop.Loop)
+        # That of a child which was made in Python's own way.
+        file = self._popen.__dict__.get(("stdin", "stdout", "stderr")[fd])
+        if file is not None:
+            if not lent:
+                return file
+            end = OwnedFd(os.dup(file.fileno()))
+            file.close()
+            return LentFd(end)
+        end = self._child.ends[fd]
+        if end.closed:
+            return None
+        return LentFd(end) if lent else self._child.ends.file(fd, 0)
+
     async def _connect_pipes(self) -> None:
-        ends = self._child.ends
         for fd in range(3):
-            file = self._popen.__dict__.get(("stdin", "stdout", "stderr")[fd]) or ends.file(fd, 0)
+            file = self._file(fd)
             if file is None:
                 continue
             pipe = self._pipes[fd] = _Pipe(self, fd)
