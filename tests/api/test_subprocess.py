@@ -654,7 +654,7 @@ except standard.TimeoutExpired as error:
     assert error.stdout is None
 async def main():
     child = await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
-    assert type(child._transport._proc) is ours.Popen
+    assert type(child._transport._proc) is ours.Popen and "fastproc" in type(child._transport).__module__
     assert (await child.communicate(b"x"), child.returncode) == ((b"x", None), 0)
     child = await asyncio.create_subprocess_exec("sleep", "60")
     child.kill()

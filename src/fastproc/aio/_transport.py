@@ -142,7 +142,12 @@ async def _connect(
 ) -> tuple[Transport, Any]:
     hub = current_hub()
     popen = await _start(hub, args, shell, streams, options)
-    transport = Transport(loop, hub, protocol, popen)
+    try:
+        transport = Transport(loop, hub, protocol, popen)
+    except BaseException:
+        assert popen._process is not None
+        popen._process.abandon()
+        raise
     try:
         await transport._connect_pipes()
     except BaseException:
@@ -208,7 +213,7 @@ class Transport(asyncio.SubprocessTransport):
         self._loop = loop
         self._hub = hub
         self._protocol = protocol
-        self._popen = popen
+        self._proc = popen
         assert popen._process is not None
         self._child = popen._process
         self._pid = popen.pid
@@ -250,29 +255,30 @@ class Transport(asyncio.SubprocessTransport):
             ProcessLookupError: it has ended, and all is closed.
         """
         self._check_running()
-        self._popen.send_signal(signal)
+        self._proc.send_signal(signal)
 
     def terminate(self) -> None:
         """Send SIGTERM, as send_signal()."""
         self._check_running()
-        self._popen.terminate()
+        self._proc.terminate()
 
     def kill(self) -> None:
         """Send SIGKILL, as send_signal()."""
         self._check_running()
-        self._popen.kill()
+        self._proc.kill()
 
     def close(self) -> None:
         """Close the pipes, and kill the child when it still runs."""
         if self._closed:
             return
         self._closed = True
-        for pipe in self._pipes.values():
-            if pipe.transport is not None:
-                pipe.transport.close()
+        if not self._loop.is_closed():
+            for pipe in self._pipes.values():
+                if pipe.transport is not None:
+                    pipe.transport.close()
         self._child.ends.close()
-        if self._returncode is None and self._popen.poll() is None:
-            self._popen.kill()
+        if self._returncode is None and self._proc.poll() is None:
+            self._proc.kill()
 
     def is_closing(self) -> bool:
         """Whether close() was called."""
@@ -289,8 +295,7 @@ class Transport(asyncio.SubprocessTransport):
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if not self._closed:
             _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-            if not self._loop.is_closed():
-                self.close()
+            self.close()
         self._watch.close()
 
     def _check_running(self) -> None:
@@ -324,7 +329,7 @@ class Transport(asyncio.SubprocessTransport):
         uvloop = sys.modules.get("uvloop")
         lent = uvloop is not None and isinstance(self._loop, uvloop.Loop)
         # That of a child which was made in Python's own way.
-        file = self._popen.__dict__.get(("stdin", "stdout", "stderr")[fd])
+        file = self._proc.__dict__.get(("stdin", "stdout", "stderr")[fd])
         if file is not None:
             if not lent:
                 return file
@@ -370,8 +375,8 @@ class Transport(asyncio.SubprocessTransport):
             warnings.warn(f"the exit status of {self!r} was taken by somebody else", RuntimeWarning, stacklevel=2)
             code = _UNKNOWN
         self._returncode = code
-        if self._popen.returncode is None:
-            self._popen.returncode = code
+        if self._proc.returncode is None:
+            self._proc.returncode = code
         self._call(self._protocol.process_exited)
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
