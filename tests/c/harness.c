@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -190,6 +191,84 @@ static void check_run(struct fp_job *job, const char *big, size_t len)
     MUST(job->status.returncode == 9);
 }
 
+/* Several jobs on one epoll: each is told when it is over, and the memory of all is given back. */
+#define JOBS 6
+static void check_group(void)
+{
+    struct fp_job *jobs = calloc(JOBS, sizeof *jobs);
+    int epoll = epoll_create1(EPOLL_CLOEXEC), left = 0;
+    MUST(jobs != NULL && epoll >= 0);
+    const struct fp_request request = {
+        .attr = &plain,
+        .input = "x",
+        .input_len = 1,
+        .timeout_ns = -1,
+        .grace_ns = 20000000,
+        .drain_ns = 1000000000,
+        .cwd_fd = -1,
+        .cgroup_fd = -1,
+        .stdio = {FP_STDIO_PIPE, FP_STDIO_PIPE, FP_STDIO_PIPE},
+    };
+    for (int i = 0; i < JOBS; i++) {
+        const char *script = i < JOBS - 1 ? "sh\0-c\0cat; echo err >&2; exit 4" : "sh\0-c\0exec sleep 60";
+        int r = fp_job_begin(&request, "/bin/sh", 1, script, 3, ENVIRONMENT, 0, &jobs[i]);
+        MUST(r == FP_JOB_AGAIN || r == FP_JOB_DONE);
+        if (r == FP_JOB_AGAIN) {
+            MUST(fp_job_watch(&jobs[i], epoll, i) == 0);
+            left++;
+        }
+    }
+    fp_job_stop(&jobs[JOBS - 1]);
+    left -= !jobs[JOBS - 1].live;
+    while (left > 0) {
+        struct pollfd ready = {.fd = epoll, .events = POLLIN};
+        int64_t keys[JOBS];
+        poll(&ready, 1, 5);
+        int n = fp_group_step(epoll, keys, JOBS);
+        MUST(n >= 0);
+        for (int i = 0; i < n; i++)
+            left -= !jobs[keys[i]].live;
+        for (int i = 0; i < JOBS; i++) { /* as the caller's timer does */
+            if (jobs[i].live && jobs[i].due_ns >= 0)
+                left -= fp_job_step(&jobs[i], 0) != FP_JOB_AGAIN;
+        }
+    }
+    for (int i = 0; i < JOBS; i++) {
+        MUST(jobs[i].error == 0 && jobs[i].failure == 0 && jobs[i].status.state == FP_WAIT_EXITED);
+        MUST(i == JOBS - 1 ? jobs[i].status.returncode == -SIGTERM || jobs[i].status.returncode == -SIGKILL
+                           : jobs[i].status.returncode == 4 && jobs[i].sink[0].len == 1 && jobs[i].sink[1].len == 4);
+        fp_job_close(&jobs[i]);
+    }
+    close(epoll);
+    free(jobs);
+}
+
+static int launch(const char *path, struct fp_child *child)
+{
+    void *made;
+    int r = fp_launch(&plain, path, 1, "sh\0-c\0exit 6", 3, ENVIRONMENT, -1, -1, FP_STDIO_NULL, FP_STDIO_PIPE,
+                      FP_STDIO_NULL, NULL, 0, child, &made);
+    struct fp_child before = *child;
+    while (r == FP_JOB_AGAIN)
+        r = fp_launch_over(made, 1000000, child);
+    if (r < 0 && made != NULL) { /* its descriptors are ours to close */
+        close_all(&before);
+        MUST(child->pid == -1 && child->pidfd == -1 && child->fd[1] == -1);
+    }
+    fp_launch_free(made);
+    return r;
+}
+
+static void check_launch(void)
+{
+    struct fp_child child;
+    struct fp_status status;
+    MUST(launch("/bin/sh", &child) == 0);
+    MUST(wait_end(&child, &status) == 0 && status.returncode == 6);
+    close_all(&child);
+    MUST(launch("/nonexistent/sh", &child) == -ENOENT && child.stage == FP_STAGE_EXEC);
+}
+
 /* One child, three threads that wait for it and one that signals. */
 struct shared {
     struct fp_child child;
@@ -254,7 +333,9 @@ static void *work(void *arg)
         if (i % 4 == 0) {
             check_run(job, big, len);
             check_shared();
+            check_group();
         }
+        check_launch();
     }
     fp_job_close(job);
     free(job);
