@@ -126,9 +126,10 @@ static long clone3_call(struct fp__clone_args *args, size_t size, int (*fn)(void
  * not seen by a stranger's waitpid(-1); execve sets it to SIGCHLD (HAZARDS B3). fork_pipe's child may outlive this call, so it
  * has SIGCHLD from the start. *ret_pidfd is -1 where the kernel gives none.
  *
- * With `borrows` the caller goes on at once. What CLONE_VFORK would tell by waking it, that the child uses its memory no more,
- * CLONE_CHILD_CLEARTID says in that word: the kernel clears it and wakes its futex in the same place (mm_release(), at exec and
- * at death), so no wake-up and no switch back to the parent is spent on the exec. */
+ * With `borrows` the caller goes on at once. What CLONE_VFORK would tell by waking it, that the child uses its
+ * memory no more, CLONE_CHILD_CLEARTID says in the word `borrows`: the kernel clears it and wakes its futex in the same place
+ * (mm_release(), at exec and at death). So a run spends no wake-up and no switch back to the parent on the exec, and a wait for
+ * it can be ended by a signal or a deadline, which vfork's cannot. */
 long fp__clone(int mechanism, int (*fn)(void *), void *arg, const struct fp__birth_options *options, int *ret_pidfd)
 {
     *ret_pidfd = -1;

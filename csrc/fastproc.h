@@ -151,7 +151,11 @@ struct fp_child {
     int32_t stage;
     int32_t detail;
     int32_t mechanism;
+    void *birth; /* after FP_SPAWN_AGAIN: what is waited for */
 };
+
+#define FP_SPAWN_AGAIN 1 /* a signal arrived, or some time has passed: call fp_spawn_resume() */
+#define FP_SPAWN_LATE 2  /* the child had not executed when the time was over: it was killed, and is not reaped */
 
 #define FP_WAIT_RUNNING 0   /* not yet */
 #define FP_WAIT_EXITED 1    /* status and usage are the kernel's */
@@ -238,11 +242,13 @@ struct fp_job {
     const char *input;
     uint64_t input_len;
     uint64_t input_done;
-    int32_t live;     /* a child or a descriptor is owned by this job */
-    int32_t owner;    /* the process that made the child: a forked copy of the job only closes */
-    int32_t recheck;  /* looks at a pidfd that was readable with nothing to reap (a traced child) */
-    int32_t failure;  /* errno of a spawn whose child never executed, else 0 */
-    void *birth;      /* what the child borrows until it has executed; made once, freed by fp_job_close() */
+    int32_t live;    /* a child or a descriptor is owned by this job */
+    int32_t owner;   /* the process that made the child: a forked copy of the job only closes */
+    int32_t recheck; /* looks at a pidfd that was readable with nothing to reap (a traced child) */
+    int32_t failure; /* errno of a spawn whose child never executed, else 0 */
+    void *birth;     /* what the child borrows until it has executed; made once, freed by fp_job_close() */
+    int32_t
+        left; /* the child was killed and does not die: status.state stays RUNNING, it and its pidfd are the caller's */
     uint64_t held[2]; /* the inodes of pipes that others still held when they were given up, else 0 */
     /* Of a job that an event loop drives. */
     int32_t epoll;   /* where it is watched, once fp_job_watch() was called */
@@ -255,10 +261,17 @@ struct fp_job {
 
 /* Sets a child up completely and executes the first of `paths` that execve(2) takes, in execvp(3)'s order of errors.
  * A blob is `n` strings, each ended by NUL. fds are nfds pairs (child's number, parent's number), in addition to stdio.
- * cwd_fd and cgroup_fd are -1 or directory descriptors. */
+ * cwd_fd and cgroup_fd are -1 or directory descriptors.
+ * Waits until the child has executed, timeout_ns at most (-1: without limit). 0, a negative errno, FP_SPAWN_AGAIN or
+ * FP_SPAWN_LATE; these two come only by clone3_vm, with the other mechanisms the thread stands still. After FP_SPAWN_AGAIN
+ * what all arguments point to must stay, until fp_spawn_resume() gives something else, or the child was killed. */
 int fp_spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
              const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds,
-             uint32_t nfds, struct fp_child *ret_child);
+             uint32_t nfds, int64_t timeout_ns, struct fp_child *ret_child);
+int fp_spawn_resume(struct fp_child *child);
+
+/* The exec is waited for no more: the child was killed, reaped or not. Does nothing where nothing is waited for. */
+void fp_spawn_leave(struct fp_child *child);
 
 /* Collects the status and the resource usage in one call. pid is used where pidfd is -1. */
 int fp_wait(int pidfd, int pid, int options, struct fp_status *ret_status);
@@ -269,6 +282,9 @@ int fp_signal(int pidfd, int pid, int sig);
 
 /* Sends a signal to the process group that a child leads. -ESRCH when it leads none, or was reaped. */
 int fp_signal_group(int pidfd, int pid, int sig);
+
+/* Whether a child that was not reaped yet has a tracer (proc_pid_status(5)), which can hold its end: 1, 0 or a negative errno. */
+int fp_traced(int pid);
 
 /* pidfd_open(2) of any process but 0 and 1. Who it is must be checked afterwards: the number may be another's by then. */
 int fp_pidfd_open(int pid);
@@ -322,8 +338,8 @@ int fp_group_step(int epoll, int64_t *ret_keys, int n);
 /* As fp_spawn() for such a caller: FP_JOB_AGAIN says that the child has perhaps not executed yet. Then fp_launch_over() tells,
  * which waits wait_ns at most: FP_JOB_AGAIN, 0, or the negative errno of a spawn that has failed: the child is reaped then, and
  * its descriptors are for the caller to close.
- * *ret_launch is to be freed by fp_launch_free(), which gives a child that is killed before 5 seconds to die; it has copies of
- * all arguments. */
+ * *ret_launch is to be freed by fp_launch_free(), which keeps what a child that was killed still needs; it has copies of all
+ * arguments. */
 int fp_launch(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
               const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds,
               uint32_t nfds, struct fp_child *ret_child, void **ret_launch);

@@ -59,7 +59,7 @@ int fp_group_step(int epoll, int64_t *ret_keys, int n)
 }
 
 struct launch {
-    struct fp__birth birth;
+    struct fp__birth birth; /* first: fp__birth_leave() */
     struct fp_attr attr;
     char text[];
 };
@@ -135,14 +135,8 @@ int fp_launch_over(void *of, int64_t wait_ns, struct fp_child *child)
 
 void fp_launch_free(void *of)
 {
-    struct launch *launch = of;
-    if (launch == NULL)
-        return;
-    /* One that is held in execve(2) keeps what it borrows. */
-    if (!fp__birth_over(&launch->birth))
-        fp__birth_await(&launch->birth, 5 * FP_NSEC);
-    if (fp__birth_over(&launch->birth))
-        free(launch);
+    if (of != NULL)
+        fp__birth_leave(&((struct launch *)of)->birth);
 }
 
 #else
@@ -174,7 +168,8 @@ int fp_launch(const struct fp_attr *attr, const char *paths, uint32_t npaths, co
               uint32_t nfds, struct fp_child *ret_child, void **ret_launch)
 {
     *ret_launch = NULL;
-    return fp_spawn(attr, paths, npaths, argv, argc, env, envc, cwd_fd, cgroup_fd, in, out, err, fds, nfds, ret_child);
+    return fp_spawn(attr, paths, npaths, argv, argc, env, envc, cwd_fd, cgroup_fd, in, out, err, fds, nfds, -1,
+                    ret_child);
 }
 
 int fp_launch_over(void *launch, int64_t wait_ns, struct fp_child *child)

@@ -161,7 +161,7 @@ struct fp__context {
     int32_t gate_fd[2]; /* fork_pipe without CLONE_PIDFD; else -1 */
     int32_t parent_pid;
     int32_t tty_fd;    /* of FOREGROUND: the parent's number */
-    bool parent_waits; /* it stands still until the exec */
+    bool parent_waits; /* for the exec */
     bool sighand_cleared;
     bool has_close_range;
     uint64_t parent_mask;
@@ -201,9 +201,8 @@ struct fp__birth_options {
     struct fp__stack *stack;
     int cgroup_fd;
     bool want_pidfd;
-    int exit_signal; /* clone3_vm */
-    _Atomic int32_t
-        *borrows; /* clone3_vm: not to wait for the exec; a word that is 0 once the child has left our memory */
+    int exit_signal;          /* clone3_vm */
+    _Atomic int32_t *borrows; /* clone3_vm: not vfork; a word that is 0 once the child has left our memory */
 };
 long fp__clone(int mechanism, int (*fn)(void *), void *arg, const struct fp__birth_options *options, int *ret_pidfd);
 struct fp__report *fp__report_map(void);
@@ -227,9 +226,10 @@ struct fp__order {
     uint32_t npaths, argc, envc, nfds;
     int cwd_fd, cgroup_fd;
     int stdio[3];
-    int nonblock;  /* a bit for each standard stream's pipe */
-    bool deferred; /* not to wait for the exec where that is possible */
-    bool alone;    /* with deferred: no pidfd where nobody but the caller can reap; SIGCHLD then stays blocked */
+    int nonblock;     /* a bit for each standard stream's pipe */
+    int64_t until_ns; /* when the exec is no longer waited for, or -1 */
+    bool deferred;    /* not to wait for the exec where that is possible */
+    bool alone;       /* with deferred: no pidfd where nobody but the caller can reap; SIGCHLD then stays blocked */
 };
 
 /* What a spawn makes and the child borrows, from the first system call until it has executed. */
@@ -239,9 +239,10 @@ struct fp__birth {
     struct fp__order order;
     struct fp__report report;
     struct fp__stack stack;
-    _Atomic int32_t borrows; /* deferred: the kernel clears it when the child has left our memory, by exec or death */
-    bool pending;            /* deferred: the stack and the vectors are not given back yet */
-    bool undecided;          /* deferred: whether it ever executed was not looked at yet */
+    struct fp__birth *next;  /* among those that were left behind */
+    _Atomic int32_t borrows; /* clone3_vm: the kernel clears it when the child has left our memory, by exec or death */
+    bool pending;            /* clone3_vm: the stack and the vectors are not given back yet */
+    bool undecided;          /* clone3_vm: whether it ever executed was not looked at yet */
     bool alone;              /* the child has no pidfd, and SIGCHLD, which was not blocked before, is */
     int child_end[3];
     int null_fd;
@@ -250,21 +251,34 @@ struct fp__birth {
     void *heap;
     struct fp__move wanted[3]; /* the standard streams' moves */
     uint32_t nwanted;
-    struct fp__birth *next; /* among those left behind by their jobs */
     char local[FP__LOCAL_BYTES] __attribute__((aligned(16)));
 };
 
-#define FP__DEFERRED 1
+#define FP__DEFERRED FP_SPAWN_AGAIN
 
-/* birth->order is filled. As fp_spawn(); FP__DEFERRED says that the child lives and has perhaps not executed yet: then
- * fp__birth_over() tells when it has left our memory, and fp__birth_failure(), once it is dead, whether it ever executed. */
+/* birth->order is filled. As fp_spawn(); with `deferred`, FP__DEFERRED says that the child lives and has perhaps not executed
+ * yet: then fp__birth_over() tells when it has left our memory, and fp__birth_failure(), once it is dead, whether it ever
+ * executed. */
 int fp__spawn(struct fp__birth *birth, struct fp_child *child);
-bool fp__birth_over(struct fp__birth *birth);
-void fp__birth_await(struct fp__birth *birth, int64_t timeout_ns);
-int fp__birth_failure(struct fp__birth *birth, int sig, struct fp_child *child);
+void fp__vectors_free(struct fp__birth *birth);
+void fp__child_close_ends(struct fp_child *child);
 #if FP_LINUX
 long fp__pidfd_late(int pid);
 #endif
+
+/* birth.c */
+
+/* What the child said, once it has executed, failed or died. 0 only when it executed; else it is reaped and the pidfd closed. */
+int fp__report_read(struct fp__report report, int pidfd, int pid, struct fp_child *child);
+bool fp__birth_over(struct fp__birth *birth);
+int fp__birth_failure(struct fp__birth *birth, int sig, struct fp_child *child);
+/* Sleeps until the child has left our memory, timeout_ns at most; 0 or a negative errno of futex(2). */
+long fp__birth_await(struct fp__birth *birth, int64_t timeout_ns);
+/* Waits for the exec: 0, a negative errno, FP_SPAWN_AGAIN, or FP_SPAWN_LATE when it was killed because the time is over. */
+int fp__exec_await(struct fp__birth *birth, struct fp_child *child);
+/* Frees the block that begins with a birth: now, or at a later spawn when its child, which was killed, is held before its exec. */
+void fp__birth_leave(struct fp__birth *birth);
+void fp__births_sweep(void);
 
 /* sink.c */
 #define FP__PIPE_LARGE (1 << 20) /* what a pipe that filled once is asked to hold */

@@ -17,6 +17,10 @@
 /* A child that lives longer than this gets a pidfd, where it had none; a run is interrupted by signals also before. */
 #define LATE_NS (5 * 1000000LL)
 
+/* Longest wait for the end of a killed child, which a tracer or a file system can hold, and the pace of looking. */
+#define DEATH_NS (5 * FP_NSEC)
+#define HELD_NS (100 * 1000000LL)
+
 #define OUTPUT(job, i) ((job)->child.fd[1 + (i)])
 
 static struct fp__birth *birth_of(const struct fp_job *job)
@@ -48,8 +52,11 @@ static void break_off(struct fp_job *job, long error)
         job->error = (int32_t)-error;
     for (int i = 0; i < 3; i++)
         close_end(job, i);
-    if (job->status.state == FP_WAIT_RUNNING) /* later its number may be a stranger's */
+    if (job->status.state == FP_WAIT_RUNNING) { /* later its number may be a stranger's */
+        job->flags |= FP_JOB_KILLED;
+        job->kill_ns = fp__now();
         fp_signal(job->child.pidfd, job->child.pid, SIGKILL);
+    }
 }
 
 static long read_fd(int fd, char *to, size_t room)
@@ -131,37 +138,13 @@ static bool has_pipes(const struct fp_job *job)
     return job->child.fd[1] >= 0 || job->child.fd[2] >= 0;
 }
 
-/* Births whose child was given up while it still borrowed from them: killed and held in execve(2) by a tracer or a file system,
- * or out of our reach. They are freed when the kernel has said that it is over. */
-static struct fp__birth *_Atomic left_births;
-
-static void leave_birth(struct fp__birth *birth)
-{
-    birth->next = atomic_load(&left_births);
-    while (!atomic_compare_exchange_weak(&left_births, &birth->next, birth))
-        ;
-}
-
-static void free_left_births(void)
-{
-    struct fp__birth *birth = atomic_exchange(&left_births, NULL);
-    while (birth != NULL) {
-        struct fp__birth *next = birth->next;
-        if (fp__birth_over(birth))
-            free(birth);
-        else
-            leave_birth(birth);
-        birth = next;
-    }
-}
-
 /* The job is over, whatever became of the child: what that one still borrows stays. */
 static void release_birth(struct fp_job *job)
 {
     struct fp__birth *birth = birth_of(job);
     if (birth == NULL || fp__birth_over(birth))
         return;
-    leave_birth(birth);
+    fp__birth_leave(birth);
     job->birth = NULL;
 }
 
@@ -260,6 +243,15 @@ static void take_rest(struct fp_job *job)
     }
 }
 
+/* After SIGKILL: returns when to look again, or marks the child as left. What a tracer holds stays for as long as that likes. */
+static int64_t await_death(struct fp_job *job)
+{
+    int64_t waited = fp__now() - job->kill_ns;
+    if (waited >= DEATH_NS || (waited >= HELD_NS && fp_traced(job->child.pid) > 0))
+        job->left = 1;
+    return job->kill_ns + (waited / HELD_NS + 1) * HELD_NS;
+}
+
 /* Does what is due and returns when the next thing is, or -1. */
 static int64_t keep_deadlines(struct fp_job *job)
 {
@@ -278,6 +270,8 @@ static int64_t keep_deadlines(struct fp_job *job)
         }
         return job->drain_end_ns;
     }
+    if (job->flags & FP_JOB_KILLED)
+        return await_death(job);
     if (job->deadline_ns < 0)
         return -1;
     if (!(job->flags & FP_JOB_TIMED_OUT)) {
@@ -291,15 +285,15 @@ static int64_t keep_deadlines(struct fp_job *job)
             fp_signal(job->child.pidfd, job->child.pid, SIGTERM);
         }
     }
-    if (!(job->flags & FP_JOB_KILLED)) {
-        if (fp__now() < job->kill_ns)
-            return job->kill_ns;
-        job->flags |= FP_JOB_KILLED;
-        int r = fp_signal(job->child.pidfd, job->child.pid, SIGKILL);
-        if (r < 0 && r != -ESRCH)
-            job->error = -r; /* it runs as somebody else by now; waiting on would be for ever */
-    }
-    return -1;
+    int64_t now = fp__now();
+    if (now < job->kill_ns)
+        return job->kill_ns;
+    job->flags |= FP_JOB_KILLED;
+    job->kill_ns = now;
+    int r = fp_signal(job->child.pidfd, job->child.pid, SIGKILL);
+    if (r < 0 && r != -ESRCH)
+        job->error = -r; /* it runs as somebody else by now; waiting on would be for ever */
+    return await_death(job);
 }
 
 #if FP_LINUX
@@ -451,16 +445,17 @@ static int spawn_again(struct fp_job *job)
     struct fp__birth *birth = birth_of(job);
     close_pidfd(job);
     birth->order.deferred = birth->order.alone = false;
+    birth->order.until_ns = job->deadline_ns;
     job->status.state = FP_WAIT_RUNNING;
     job->failure = job->recheck = 0;
     job->input_done = 0;
     return fp__spawn(birth, &job->child);
 }
 
-/* The child that may not be killed runs on as somebody else's. */
+/* The child that may not be killed runs on as somebody else's, and one that is held in its death is reaped later. */
 static bool is_over(const struct fp_job *job)
 {
-    return (has_exited(job) && !has_pipes(job)) || (job->error == EPERM && (job->flags & FP_JOB_KILLED));
+    return (has_exited(job) && !has_pipes(job)) || job->left || (job->error == EPERM && (job->flags & FP_JOB_KILLED));
 }
 
 static int resume(struct fp_job *job, int64_t slice_ns)
@@ -577,7 +572,6 @@ static int begin(const struct fp_request *request, const char *paths, uint32_t n
     if (job->live)
         fp_job_close(job);
     if (job->birth == NULL) {
-        free_left_births();
         job->birth = malloc(sizeof(struct fp__birth));
         if (job->birth == NULL) {
             job->child = (struct fp_child){.pid = -1, .pidfd = -1, .fd = {-1, -1, -1}, .stage = FP_STAGE_VECTORS};
@@ -587,7 +581,7 @@ static int begin(const struct fp_request *request, const char *paths, uint32_t n
     job->status.state = FP_WAIT_RUNNING;
     job->status.returncode = job->status.core_dumped = 0;
     job->flags = job->error = job->recheck = job->failure = 0;
-    job->watched = job->stopped = 0;
+    job->watched = job->stopped = job->left = 0;
     job->sink[0].len = job->sink[1].len = 0;
     job->held[0] = job->held[1] = 0;
     job->input = request->input;
@@ -649,9 +643,6 @@ int fp_job_begin(const struct fp_request *request, const char *paths, uint32_t n
     return r;
 }
 
-/* Longest wait for the end of a killed child: a tracer or a file system can hold it. */
-#define DEATH_NS (5 * FP_NSEC)
-
 void fp_job_abort(struct fp_job *job, int64_t wait_ns)
 {
     int saved = errno;
@@ -665,9 +656,12 @@ void fp_job_abort(struct fp_job *job, int64_t wait_ns)
             int r = fp_signal(job->child.pidfd, job->child.pid, SIGKILL);
             if (r < 0 && r != -ESRCH)
                 job->error = -r;
-            until = fp__now() + DEATH_NS;
-            while (job->error != EPERM && !has_exited(job) && fp__now() < until)
+            job->kill_ns = fp__now();
+            until = await_death(job);
+            while (job->error != EPERM && !has_exited(job) && !job->left) {
                 turn(job, until);
+                until = await_death(job);
+            }
         }
     }
     if (ours)

@@ -4,7 +4,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #if FP_LINUX
-#include <linux/futex.h>
 #include <sys/wait.h>
 #endif
 
@@ -263,36 +262,13 @@ static void close_child_fds(struct fp__birth *s)
         fp__close(s->procs_fd);
 }
 
-static void free_vectors(struct fp__birth *s)
+void fp__vectors_free(struct fp__birth *s)
 {
     free(s->heap);
     s->heap = NULL;
 }
 
 #if FP_LINUX
-
-static int say_failure(const struct fp__report *report, int sig, struct fp_child *child)
-{
-    child->stage = report->stage > 0 ? report->stage : FP_STAGE_BORN;
-    child->detail = report->error ? report->detail : sig;
-    return report->error ? -report->error : -ECANCELED;
-}
-
-/* What the child said, once it has executed, failed or died. 0 only when it executed. */
-static int read_report(struct fp__report report, int pidfd, int pid, struct fp_child *child)
-{
-    if (report.error == 0 && report.stage == FP_STAGE_EXEC) {
-        for (int sig = SIGTSTP; report.stops != 0 && sig <= SIGTTOU; sig++) {
-            if (report.stops >> (sig - 1) & 1)
-                fp_signal(pidfd, pid, sig);
-        }
-        return 0;
-    }
-    int sig = fp__reap_before_exec(pidfd, pid);
-    if (pidfd >= 0)
-        fp__close(pidfd);
-    return say_failure(&report, sig, child);
-}
 
 /* The pidfd where clone did not give one. Afterwards the process it names must still be an unreaped child of ours: with
  * SIGCHLD ignored, or a thief, the number could have gone to a stranger in between. */
@@ -340,7 +316,7 @@ static int spawn_deferred(struct fp__birth *s, const struct fp_features *feature
     s->report = (struct fp__report){.stage = FP_STAGE_BORN};
     s->context.report = &s->report;
     s->context.sighand_cleared = true;
-    s->context.parent_waits = false;
+    s->context.parent_waits = !s->order.deferred;
     r = fp__mask_block(&s->context.parent_mask);
     if (r < 0) {
         fp__stack_give(&s->stack);
@@ -368,44 +344,16 @@ static int spawn_deferred(struct fp__birth *s, const struct fp_features *feature
     return FP__DEFERRED;
 }
 
-bool fp__birth_over(struct fp__birth *s)
-{
-    if (!s->pending)
-        return true;
-    if (atomic_load_explicit(&s->borrows, memory_order_acquire) != 0)
-        return false;
-    s->pending = false;
-    fp__stack_give(&s->stack);
-    free_vectors(s);
-    return true;
-}
-
-void fp__birth_await(struct fp__birth *s, int64_t timeout_ns)
-{
-    struct timespec ts = {timeout_ns / FP_NSEC, timeout_ns % FP_NSEC};
-    if (!fp__birth_over(s)) /* the kernel wakes a shared futex: mm_release() in fork.c */
-        fp__sys4(SYS_futex, &s->borrows, FUTEX_WAIT, 1, &ts);
-}
-
-int fp__birth_failure(struct fp__birth *s, int sig, struct fp_child *child)
-{
-    /* Before 5.16 a death with a core dump leaves the word as it is; who is dead borrows nothing. */
-    atomic_store_explicit(&s->borrows, 0, memory_order_relaxed);
-    fp__birth_over(s);
-    s->undecided = false;
-    if (s->report.error == 0 && s->report.stage == FP_STAGE_EXEC)
-        return 0;
-    return say_failure(&s->report, sig, child);
-}
-
 static int spawn_shared(struct fp__birth *s, int mechanism, const struct fp_features *features, int cgroup_fd,
                         struct fp_child *child)
 {
     struct fp__stack stack;
     struct fp__report *report = &s->report;
     int pidfd = -1;
-    if (mechanism == FP_MECHANISM_CLONE3_VM && s->order.deferred)
-        return spawn_deferred(s, features, cgroup_fd, child);
+    if (mechanism == FP_MECHANISM_CLONE3_VM) {
+        int born = spawn_deferred(s, features, cgroup_fd, child);
+        return born < 0 || s->order.deferred ? born : fp__exec_await(s, child);
+    }
     long r = fp__stack_take(&stack);
     if (r < 0)
         return fail(child, FP_STAGE_STACK, r);
@@ -419,7 +367,7 @@ static int spawn_shared(struct fp__birth *s, int mechanism, const struct fp_feat
         report->stage = FP_STAGE_BORN;
     }
     s->context.report = report;
-    s->context.sighand_cleared = mechanism == FP_MECHANISM_CLONE3_VM;
+    s->context.sighand_cleared = false;
     s->context.parent_waits = true;
     const struct fp__birth_options options = {
         .stack = &stack,
@@ -439,7 +387,7 @@ static int spawn_shared(struct fp__birth *s, int mechanism, const struct fp_feat
         return fail(child, FP_STAGE_MASK, masked);
     if (r < 0)
         return fail(child, FP_STAGE_CLONE, r);
-    int result = read_report(said, pidfd, (int)r, child);
+    int result = fp__report_read(said, pidfd, (int)r, child);
     if (result < 0)
         return result;
     child->pidfd = pidfd;
@@ -527,7 +475,7 @@ static int spawn_fork(struct fp__birth *s, const struct fp_features *features, s
             fp__close(pidfd);
         return undo_child(child, (int)pid, FP_STAGE_REPORT, r < 0 ? r : -EPROTO);
     }
-    int result = read_report(said, pidfd, (int)pid, child);
+    int result = fp__report_read(said, pidfd, (int)pid, child);
     if (result < 0)
         return result;
     child->pidfd = pidfd;
@@ -634,26 +582,6 @@ static int spawn_once(struct fp__birth *s, int mechanism, const struct fp_featur
     return r;
 }
 
-bool fp__birth_over(struct fp__birth *s)
-{
-    (void)s;
-    return true;
-}
-
-void fp__birth_await(struct fp__birth *s, int64_t timeout_ns)
-{
-    (void)s;
-    (void)timeout_ns;
-}
-
-int fp__birth_failure(struct fp__birth *s, int sig, struct fp_child *child)
-{
-    (void)s;
-    (void)sig;
-    (void)child;
-    return 0;
-}
-
 int fp__fd_highest(void)
 {
     long limit = sysconf(_SC_OPEN_MAX);
@@ -694,6 +622,15 @@ static int spawn_retrying(struct fp__birth *s, struct fp_child *child)
     return r;
 }
 
+void fp__child_close_ends(struct fp_child *child)
+{
+    for (int i = 0; i < 3; i++) {
+        if (child->fd[i] >= 0)
+            fp__close(child->fd[i]);
+        child->fd[i] = -1;
+    }
+}
+
 int fp__spawn(struct fp__birth *s, struct fp_child *child)
 {
     const struct fp__order *order = &s->order;
@@ -705,6 +642,7 @@ int fp__spawn(struct fp__birth *s, struct fp_child *child)
     s->child_end[0] = s->child_end[1] = s->child_end[2] = s->null_fd = s->procs_fd = -1;
     s->heap = NULL;
     s->nwanted = 0;
+    fp__births_sweep();
     s->pending = s->undecided = s->alone = false;
     *child = (struct fp_child){.pid = -1, .pidfd = -1, .fd = {-1, -1, -1}};
     if (attr->size != sizeof *attr || order->argc == 0 || order->npaths == 0 || attr->nrlimits > FP_RLIMITS_MAX ||
@@ -727,28 +665,45 @@ int fp__spawn(struct fp__birth *s, struct fp_child *child)
         r = spawn_retrying(s, child);
     }
     close_child_fds(s);
-    if (r != FP__DEFERRED)
-        free_vectors(s);
+    if (!s->pending)
+        fp__vectors_free(s);
     pthread_setcancelstate(cancel, NULL);
     if (r < 0) {
         if (stage != FP_STAGE_NONE)
             child->stage = stage;
-        for (int i = 0; i < 3; i++) {
-            if (child->fd[i] >= 0)
-                fp__close(child->fd[i]);
-            child->fd[i] = -1;
-        }
+        fp__child_close_ends(child);
     }
     return (int)r;
 }
 
+/* A birth that is over is given back; one that is not stays with the child, or on its own when nobody waits for it. */
+static int settle(struct fp__birth *birth, int r, struct fp_child *child)
+{
+    child->birth = NULL;
+    if (r == FP_SPAWN_AGAIN) {
+        child->birth = birth;
+    } else if (r == FP_SPAWN_LATE) {
+        fp__birth_leave(birth);
+    } else {
+        fp__vectors_free(birth);
+        free(birth);
+    }
+    return r;
+}
+
 int fp_spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
              const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds,
-             uint32_t nfds, struct fp_child *ret_child)
+             uint32_t nfds, int64_t timeout_ns, struct fp_child *ret_child)
 {
-    struct fp__birth birth;
     int saved = errno;
-    birth.order = (struct fp__order){
+    struct fp__birth *birth = malloc(sizeof *birth); /* it may outlive this call */
+    if (birth == NULL) {
+        errno = saved;
+        *ret_child = (struct fp_child){.pid = -1, .pidfd = -1, .fd = {-1, -1, -1}, .stage = FP_STAGE_VECTORS};
+        return -ENOMEM;
+    }
+    int64_t now = timeout_ns < 0 ? 0 : fp__now();
+    birth->order = (struct fp__order){
         .attr = attr,
         .paths = paths,
         .npaths = npaths,
@@ -762,8 +717,34 @@ int fp_spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, con
         .cgroup_fd = cgroup_fd,
         .stdio = {in, out, err},
         .nonblock = 7,
+        .until_ns = timeout_ns < 0 || timeout_ns > INT64_MAX - now ? -1 : now + timeout_ns,
     };
-    int r = fp__spawn(&birth, ret_child);
+    int r = settle(birth, fp__spawn(birth, ret_child), ret_child);
     errno = saved;
     return r;
+}
+
+int fp_spawn_resume(struct fp_child *child)
+{
+    int saved = errno;
+    struct fp__birth *birth = child->birth;
+    if (birth == NULL)
+        return 0;
+    int r = fp__exec_await(birth, child);
+    if (r < 0) {
+        fp__vectors_free(birth);
+        fp__child_close_ends(child);
+        if (r == -ETXTBSY && child->stage == FP_STAGE_EXEC) /* once more, with its pauses */
+            r = fp__spawn(birth, child);
+    }
+    r = settle(birth, r, child);
+    errno = saved;
+    return r;
+}
+
+void fp_spawn_leave(struct fp_child *child)
+{
+    if (child->birth != NULL)
+        fp__birth_leave(child->birth);
+    child->birth = NULL;
 }

@@ -36,6 +36,7 @@ static void set_wait_status(struct fp_status *status, int state, int code)
 
 #if FP_LINUX
 
+#include <stdio.h>
 #include <sys/ioctl.h>
 
 /* struct pidfd_info of 6.15; older kernels take the same size and leave the tail alone. */
@@ -182,6 +183,23 @@ int fp_signal_group(int pidfd, int pid, int sig)
     return (int)fp__sys2(SYS_kill, -pid, sig);
 }
 
+int fp_traced(int pid)
+{
+    char path[32], text[1024];
+    snprintf(path, sizeof path, "/proc/%d/status", pid);
+    long fd = fp__sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0)
+        return (int)fd;
+    long n = fp__sys3(SYS_read, fd, text, sizeof text - 1);
+    fp__close((int)fd);
+    if (n < 0)
+        return (int)n;
+    text[n] = 0;
+    /* The name comes first, with its newlines escaped. A tracer outside of our PID namespace is 0; a stop is not. */
+    const char *tracer = strstr(text, "\nTracerPid:\t");
+    return strstr(text, "\nState:\tt") != NULL || (tracer != NULL && tracer[12] != '0');
+}
+
 int fp_pidfd_open(int pid)
 {
     if (pid <= 1)
@@ -265,6 +283,12 @@ int fp_signal_group(int pidfd, int pid, int sig)
         r = -errno;
     errno = saved;
     return r;
+}
+
+int fp_traced(int pid)
+{
+    (void)pid;
+    return -ENOSYS;
 }
 
 int fp_pidfd_open(int pid)

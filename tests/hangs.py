@@ -29,9 +29,21 @@ import hangs
 print("took", hangs.timed(lambda: hangs.expire("sh", "-c", sys.argv[2], pgid=0)), flush=True)
 """
 
+TRACED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import conftest, hangs, observe
+from fastproc._engine import orphans
+sys.modules["fastproc.run"]._FORCED_ENGINE = sys.argv[2]
+print(hangs.timed(lambda: hangs.expire("true")))
+# The tracer holds the dead child for the rest of the two seconds; after that it is reaped.
+conftest.wait_until(lambda: orphans.reap() == 0)
+assert not observe.children()
+"""
+
 
 def expire(*argv: str, **options: Any) -> fastproc.Result | None:
-    """Run into the deadline; return the Result in the error."""
+    """Run into the deadline; return the Result in the error, None for a child that a tracer holds."""
     try:
         fastproc.run(*argv, timeout=DEADLINE, grace=GRACE, **options)
     except fastproc.TimeoutExpired as error:
@@ -99,13 +111,12 @@ def background_group_touches_tty() -> float:
 
 
 def exec_delayed_by_tracer() -> float:
-    """Every execve(2) of a traced program is held up for two seconds by its tracer."""
-    folder = str(Path(__file__).parent)
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import hangs; print(hangs.timed(lambda: hangs.expire('true')))"
+    """Every execve(2) of a traced program is held up for two seconds by its tracer, and then its death."""
+    folder, engine = str(Path(__file__).parent), sys.modules["fastproc.run"]._FORCED_ENGINE  # type: ignore[attr-defined]
     inject = "inject=execve:delay_enter=2000000:when=1"
     tracer = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=execve", "-e", inject]
     # The first execve of each traced process is delayed, strace's own of the interpreter too.
-    return float(fastproc.run(*tracer, sys.executable, "-c", code, folder, capture=True).text())
+    return float(fastproc.run(*tracer, sys.executable, "-c", TRACED, folder, engine, capture=True).text())
 
 
 SCENARIOS = (

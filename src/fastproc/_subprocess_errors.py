@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastproc._values.status import Result
+    from fastproc._values.tree import Survivor
 
 _LINE = 1000
 _TAIL_BYTES = 2000
@@ -48,6 +49,8 @@ class TimeoutExpired(ProcessError, subprocess.TimeoutExpired, TimeoutError):
 
     Attributes:
         result: the partial Result with the output so far and how the child was ended, or None when it still runs.
+        survivors: of a run, those that could not be ended, each with the reason. The program itself is among them when
+            it does not die of SIGKILL, as a tracer or a file system holds it; then there is no result.
         cmd, timeout, output, stdout, stderr: as subprocess.TimeoutExpired has them.
     """
 
@@ -58,6 +61,7 @@ class TimeoutExpired(ProcessError, subprocess.TimeoutExpired, TimeoutError):
         output: bytes | None = None,
         stderr: bytes | None = None,
         result: Result | None = None,
+        survivors: tuple[Survivor, ...] = (),
     ) -> None:
         """Take the output from the result where it is not given."""
         if result is not None:
@@ -66,20 +70,22 @@ class TimeoutExpired(ProcessError, subprocess.TimeoutExpired, TimeoutError):
         super().__init__(cmd, timeout, output, stderr)
         self.args = (cmd, timeout)
         self.result = result
+        self.survivors = survivors if result is None else result.survivors
 
     def __str__(self) -> str:
         """The shell line, the limit, and how the child was ended."""
         line = self.cmd if isinstance(self.cmd, str) else shortened(self.cmd, _LINE)
         text = f"`{line}` timed out after {self.timeout:g} seconds"
         if self.result is None:
-            return text
+            return "; ".join([text, *(f"{one.name!r} (pid {one.pid}) is {one.why}" for one in self.survivors)])
         tail = _tail(self.result.said)
         text += f": {self.result.status_text()}"
         return f"{text}\n{tail}" if tail else text
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by the constructor's arguments; OSError's own way knows only errno and filenames."""
-        return type(self), (self.cmd, self.timeout, self.output, self.stderr, self.result), self.__dict__
+        fields = self.cmd, self.timeout, self.output, self.stderr, self.result, self.survivors
+        return type(self), fields, self.__dict__
 
 
 for _class in (ExitError, TimeoutExpired):

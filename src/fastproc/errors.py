@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastproc._subprocess_errors import ExitError as ExitError
     from fastproc._subprocess_errors import TimeoutExpired as TimeoutExpired
     from fastproc._values.status import Result
+    from fastproc._values.tree import Survivor
 
 __all__ = [
     "ExitError",
@@ -30,6 +31,7 @@ __all__ = [
     "TimeoutExpired",
     "Unsupported",
     "exit_error",
+    "killed_in_vain",
     "spawn_error",
     "timeout_expired",
 ]
@@ -96,20 +98,28 @@ class ExitStatusUnknown(ProcessError):
     """The child has ended, but somebody else reaped it and the kernel does not tell how it ended.
 
     Never guessed as 0 (HAZARDS D2): it happens where SIGCHLD is ignored, or another part of the process waits for any
-    child, on kernels without PIDFD_INFO_EXIT (before 6.15).
+    child, on kernels without PIDFD_INFO_EXIT (before 6.15). And where a child was killed for another reason than its
+    deadline, such as a limit of its output, and a tracer or a file system holds it in its death.
 
     Attributes:
         pid: the number that the child had.
         argv: its arguments.
         stdout, stderr: what was captured, or None.
+        held: whether it was killed, and is held in its death.
     """
 
     def __init__(
-        self, pid: int, argv: Sequence[str] = (), stdout: bytes | None = None, stderr: bytes | None = None
+        self,
+        pid: int,
+        argv: Sequence[str] = (),
+        stdout: bytes | None = None,
+        stderr: bytes | None = None,
+        held: bool = False,
     ) -> None:
         """Keep who it was and the output there was."""
         argv = tuple(argv)
-        super().__init__(pid, argv, stdout, stderr)
+        super().__init__(pid, argv, stdout, stderr, held)
+        self.held = held
         self.pid = pid
         self.argv = argv
         self.stdout = stdout
@@ -118,6 +128,8 @@ class ExitStatusUnknown(ProcessError):
     def __str__(self) -> str:
         """The program, its pid, and why nothing is known."""
         program = repr(self.argv[0]) if self.argv else "the child"
+        if self.held:
+            return f"{program} (pid {self.pid}) was killed, but a tracer or the kernel holds it: no status yet"
         return f"{program} (pid {self.pid}) has ended, but its status was taken by another wait() in this process"
 
 
@@ -196,6 +208,15 @@ def timeout_expired(argv: str | Sequence[str], timeout: float, result: Result | 
     from fastproc._subprocess_errors import TimeoutExpired
 
     return TimeoutExpired(argv if isinstance(argv, str) else list(argv), timeout, result=result)
+
+
+def killed_in_vain(
+    argv: Sequence[str], timeout: float, survivor: Survivor, stdout: bytes | None, stderr: bytes | None
+) -> TimeoutExpired:
+    """Make the TimeoutExpired of a command whose child does not die of SIGKILL, with what there was of output."""
+    from fastproc._subprocess_errors import TimeoutExpired
+
+    return TimeoutExpired(list(argv), timeout, stdout, stderr, None, (survivor,))
 
 
 def __getattr__(name: str) -> object:

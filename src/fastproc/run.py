@@ -233,9 +233,11 @@ def _keep_output(error: BaseException, argv: tuple[str, ...], settled: Settled, 
     if settled.leads and isinstance(error, KeyboardInterrupt):
         _native.interrupt_group(job)
     summary = _native.abort(job)
-    if summary[5] > 0 and summary[0] == _native.WAIT_RUNNING:
+    if summary[5] <= 0:
+        return
+    if summary[0] == _native.WAIT_RUNNING:
         orphans.adopt_job(job)
-    if summary[5] > 0:
+    elif summary[0] != _native.WAIT_UNKNOWN:
         error.result = _result(argv, settled, job, summary)  # type: ignore[attr-defined]
 
 
@@ -272,9 +274,15 @@ def _finish(argv: tuple[str, ...], settled: Settled, job: Job) -> Result:
     summary = unpack(job[1], SUM_COUNT)
     result = _result(argv, settled, job, summary)
     broken = summary[4]
-    if broken and summary[0] == _native.WAIT_RUNNING:
+    if summary[0] == _native.WAIT_RUNNING:
         orphans.adopt_job(job)
-        raise PermissionError(broken, f"{os.strerror(broken)}: cannot kill {argv[0]!r} (pid {result.pid}), it runs on")
+        pid = result.pid
+        if broken:
+            raise PermissionError(broken, f"{os.strerror(broken)}: cannot kill {argv[0]!r} (pid {pid}), it runs on")
+        from fastproc._values.tree import held
+
+        survivor = held(argv, pid, _native.is_traced(pid))
+        raise errors.killed_in_vain(argv, settled.timeout_ns / 1e9, survivor, result.stdout, result.stderr)
     _native.give_job(job)
     if broken:
         raise OSError(broken, f"{os.strerror(broken)}: while exchanging data with {argv[0]!r}")

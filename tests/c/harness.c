@@ -52,7 +52,10 @@ static const struct fp_attr plain = {.size = sizeof(struct fp_attr)};
 static int spawn(const struct fp_attr *attr, const char *path, const char *argv, uint32_t argc, int in, int out,
                  int err, struct fp_child *child)
 {
-    return fp_spawn(attr, path, 1, argv, argc, ENVIRONMENT, -1, -1, in, out, err, NULL, 0, child);
+    int r = fp_spawn(attr, path, 1, argv, argc, ENVIRONMENT, -1, -1, in, out, err, NULL, 0, -1, child);
+    while (r == FP_SPAWN_AGAIN)
+        r = fp_spawn_resume(child);
+    return r;
 }
 
 static void close_all(struct fp_child *child)
@@ -92,7 +95,7 @@ static void check_missing(void)
     struct fp_child child;
     errno = 77;
     MUST(fp_spawn(&plain, "/nonexistent/a\0/nonexistent/b", 2, "a", 1, ENVIRONMENT, -1, -1, FP_STDIO_PIPE,
-                  FP_STDIO_PIPE, FP_STDIO_PIPE, NULL, 0, &child) == -ENOENT);
+                  FP_STDIO_PIPE, FP_STDIO_PIPE, NULL, 0, -1, &child) == -ENOENT);
     MUST(errno == 77);
     MUST(child.stage == FP_STAGE_EXEC && child.pid == -1 && child.pidfd == -1);
     MUST(child.fd[0] == -1 && child.fd[1] == -1 && child.fd[2] == -1);
@@ -135,7 +138,7 @@ static void check_fds(void)
     int n = snprintf(script, sizeof script, "bash%c-c%cecho hi >&%d", 0, 0, a);
     MUST(n > 0);
     MUST(fp_spawn(&plain, "/bin/bash\0/usr/bin/bash", 2, script, 3, ENVIRONMENT, -1, -1, FP_STDIO_NULL, FP_STDIO_NULL,
-                  FP_STDIO_INHERIT, swap, 2, &child) == 0);
+                  FP_STDIO_INHERIT, swap, 2, -1, &child) == 0);
     MUST(wait_end(&child, &status) == 0 && status.returncode == 0);
     close(b);
     close(file[1]);

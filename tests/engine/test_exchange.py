@@ -420,8 +420,8 @@ def test_report_without_data_reads_nothing() -> None:
     """A stream that is reported ready and is not must neither block nor end."""
     reactor = Reactor()
     exchange = _begun(reactor, *SLEEP, capture=True)
-    exchange._on_stdout(0)
-    exchange._on_stderr(0)
+    exchange._read(STDOUT)
+    exchange._read(STDERR)
     assert not exchange.process.ends[STDOUT].closed
     exchange.abort()
     reactor.close()

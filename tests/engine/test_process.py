@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 import fastproc
 from conftest import isolated, wait_until
 from fastproc import PIPE, _native
-from fastproc._engine import orphans
+from fastproc._engine import killable, orphans
 from fastproc._engine.fds import OwnedFd
 from fastproc._engine.process import Process
 from fastproc._engine.resolve import Opened, resolve
@@ -487,8 +488,8 @@ def test_interrupt_right_after_the_spawn_kills_and_reaps(monkeypatch: pytest.Mon
     original = _native.spawn
     made: list[int] = []
 
-    def interrupted(plan: Any, child: Any, stays: bool) -> None:
-        original(plan, child, stays)
+    def interrupted(plan: Any, child: Any, stays: bool, timeout_ns: int) -> None:
+        original(plan, child, stays, timeout_ns)
         made.append(child.pid)
         raise KeyboardInterrupt
 
@@ -496,6 +497,24 @@ def test_interrupt_right_after_the_spawn_kills_and_reaps(monkeypatch: pytest.Mon
     with pytest.raises(KeyboardInterrupt):
         start(SLEEP, stdin=PIPE, stdout=PIPE)
     assert state_of(made[0]) == ""
+
+
+def test_interrupt_of_the_spawn_is_passed_on_to_a_group(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A child that leads a group sees SIGINT, and has a moment to end by itself, as after every other Ctrl-C."""
+    original = _native.spawn
+    says = tmp_path / "says"
+    script = f"trap 'echo interrupted >{says}; exit 7' INT; echo ready; while :; do sleep 0.005; done"
+
+    def interrupted(plan: Any, child: Any, stays: bool, timeout_ns: int) -> None:
+        original(plan, child, stays, timeout_ns)
+        assert os.read(child.fd[1], 6) == b"ready\n"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_native, "spawn", interrupted)
+    monkeypatch.setattr(killable, "CTRL_C_PATIENCE", 5.0)  # nothing here depends on the time
+    with pytest.raises(KeyboardInterrupt):
+        fastproc.start("sh", "-c", script, stdout=PIPE, pgid=0)
+    assert says.read_text() == "interrupted\n"
 
 
 def test_abandon_leaves_a_child_that_cannot_be_killed_to_the_orphans(monkeypatch: pytest.MonkeyPatch) -> None:

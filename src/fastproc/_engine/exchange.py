@@ -12,7 +12,7 @@ from time import monotonic, monotonic_ns
 from fastproc import errors
 from fastproc._engine.collecting import STDERR, STDIN, STDOUT, Collecting
 from fastproc._engine.feeder import Feeder
-from fastproc._engine.killable import SIGKILL, SIGTERM, SWEEP_MAX, TREE_PATIENCE
+from fastproc._engine.killable import HELD_EVERY, SIGKILL, SIGTERM, SWEEP_MAX, TREE_PATIENCE
 from fastproc._engine.process import PAUSE_FIRST, PAUSE_MAX, Process
 from fastproc._engine.reactor import READ, WRITE
 from fastproc._values import lifecycle
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 NOT_HELD = -2
 """In the place of a pidfd, which may be -1."""
 
-CTRL_C_PATIENCE = 0.04
-"""Seconds that a child gets to end by itself after a KeyboardInterrupt, as in the bulk path."""
 
 HELD_BY_OTHERS = 0.1
 """Seconds after a deadline in which the pipes of a dead child must be closed by others too."""
@@ -72,6 +70,7 @@ class Exchange(Collecting):
         "_grace",
         "_held",
         "_idle_timeout",
+        "_killed",
         "_open",
         "_pause",
         "_reactor",
@@ -109,13 +108,12 @@ class Exchange(Collecting):
         self._feeder = Feeder(source)
         self.deadline = deadline
         self.started_ns = self.ended_ns = 0
-        self._grace = grace
-        self._drain_timeout = drain_timeout
+        self._grace, self._drain_timeout = grace, drain_timeout
         self.on_done = on_done
         self.captures = captures or {}
         self._idle_timeout = idle_timeout
         self._copies: Copies | None = None
-        self._heard = 0.0
+        self._heard = self._killed = 0.0
         self.silent = False
         self.overflowed: Capture | None = None
         self.holders: tuple[int, ...] = ()
@@ -146,10 +144,10 @@ class Exchange(Collecting):
             if ends.terminal is not None and ends.terminal.on_stdin:
                 self._feeder = Feeder(ends.terminal.input(self._source))
             self._watch(STDIN, WRITE, self._on_stdin)
-        for stream, callback in ((STDOUT, self._on_stdout), (STDERR, self._on_stderr)):
+        for stream in (STDOUT, STDERR):
             if not ends[stream].closed:
                 self._chunks[stream] = []
-                self._watch(stream, READ, callback)
+                self._watch(stream, READ, lambda _, stream=stream: self._read(stream))  # type: ignore[misc]
         self.state = lifecycle.begin(bool(self._chunks))
         if self.deadline is not None:
             self._arm("deadline", self.deadline, self._on_deadline)
@@ -161,6 +159,8 @@ class Exchange(Collecting):
             self._reactor.watch(self._held, READ, self._on_exit)
         else:
             self._look_again()
+        if self.process.late:
+            self._step(lifecycle.DEADLINE_KILL)
 
     def stop(self) -> None:
         """Ask the child to end: SIGTERM, SIGKILL when the grace is over."""
@@ -180,6 +180,8 @@ class Exchange(Collecting):
 
     def forsake(self) -> None:
         """Leave a child that does not die, or may not be killed: a later spawn reaps it. Done with this."""
+        for stream in (STDOUT, STDERR):
+            self._take_rest(stream)
         self.state = lifecycle.DONE
         self._ending = False
         self.process.detach()
@@ -276,6 +278,16 @@ class Exchange(Collecting):
         self._ask_no_more()
         self.process.signal_tree(SIGKILL)
         self.flags |= KILLED
+        self._killed = monotonic()
+        self._arm("death", self._killed + HELD_EVERY, self._on_held)
+
+    def _on_held(self) -> None:
+        """Killed, and still there: what holds it, a tracer or a file system, must not hold up others."""
+        if self.process.final is None:
+            if self.process.is_held(self._killed):
+                self.forsake()
+            else:
+                self._arm("death", monotonic() + HELD_EVERY, self._on_held)
 
     def _ask_no_more(self) -> None:
         """Leave an iterator alone from now on: it could hold up the SIGKILL. The pipe stays open, as in `_linger`."""
@@ -289,12 +301,8 @@ class Exchange(Collecting):
         self._arm("grace", monotonic() + self._grace, lambda: self._step(lifecycle.GRACE_OVER))
 
     def _disarm_grace(self) -> None:
-        timer = self._timers.pop("grace", None)
-        if timer is not None:
-            timer.cancel()
-
-    def _arm_drain(self) -> None:
-        self._arm_drain_for(self._drain_timeout)
+        if "grace" in self._timers:
+            self._timers.pop("grace").cancel()
 
     def _arm_drain_short(self) -> None:
         wanted = self._drain_timeout
@@ -366,7 +374,7 @@ _ACTIONS: dict[str, Callable[[Exchange], None]] = {
     lifecycle.ARM_GRACE: Exchange._arm_grace,
     lifecycle.DISARM_GRACE: Exchange._disarm_grace,
     lifecycle.CLOSE_STDIN: lambda exchange: exchange._close(STDIN),
-    lifecycle.ARM_DRAIN: Exchange._arm_drain,
+    lifecycle.ARM_DRAIN: lambda exchange: exchange._arm_drain_for(exchange._drain_timeout),
     lifecycle.ARM_DRAIN_SHORT: Exchange._arm_drain_short,
     lifecycle.CLOSE_OUTPUTS: Exchange._close_outputs,
     lifecycle.FINISH: Exchange._finish,

@@ -6,7 +6,6 @@ Invariant: a job that is watched is kept here until it is over, and stays where 
 from __future__ import annotations
 
 from fastproc import _native
-from fastproc._engine import orphans
 from fastproc._engine.reactor import READ, make_poller
 from fastproc._native.loop import group_step, job_forsake, job_step, job_stop, job_watch
 
@@ -28,10 +27,9 @@ class Bulk:
 
     Attributes:
         job: as given.
-        forsaken: whether the child runs on as an orphan.
     """
 
-    __slots__ = ("_group", "_key", "_kept", "_on_done", "_timer", "forsaken", "job")
+    __slots__ = ("_group", "_key", "_kept", "_on_done", "_timer", "job")
 
     def __init__(self, job: Job, kept: object, on_done: Callable[[], object]) -> None:
         self.job = job
@@ -40,7 +38,6 @@ class Bulk:
         self._timer: Timer | None = None
         self._group: Group | None = None
         self._key = 0
-        self.forsaken = False
 
     def stop(self) -> None:
         """Ask the child to end: SIGTERM, and SIGKILL when the grace is over."""
@@ -48,10 +45,8 @@ class Bulk:
         self.go_on()
 
     def forsake(self) -> None:
-        """Leave a child that does not die: a later spawn reaps it."""
+        """Leave a child that does not die; it is the caller's, as an orphan."""
         if self.job[0].live:
-            orphans.adopt_job(self.job)
-            self.forsaken = True
             job_forsake(self.job[0])
             self.go_on()
 

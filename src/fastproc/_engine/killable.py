@@ -39,6 +39,16 @@ TREE_PATIENCE = 2.0
 """Seconds that a killed tree may take to be gone; what is there then is a survivor."""
 
 
+ABANDON_LIMIT = 5.0
+"""Seconds that a killed child may take to die before it becomes an orphan: a tracer or a file system can hold it."""
+
+HELD_EVERY = 0.1
+"""Seconds after which a killed child that is still there is asked for a tracer, as in the bulk path."""
+
+CTRL_C_PATIENCE = 0.04
+"""Seconds that a child gets to end by itself after a KeyboardInterrupt, as in the bulk path."""
+
+
 class Killable:
     """The part of a Process that is about signals and its end. All may be called from any thread."""
 
@@ -132,10 +142,36 @@ class Killable:
         with self._lock:
             if self.final is None and self.pid > 0:
                 try:
-                    _native.signal_group(self._pidfd.number, self.pid, SIGINT)
+                    _native.interrupt(self._pidfd.number, self.pid)
                 except OSError:
                     # It has ended, or became another user's.
                     pass
+
+    def linger(self) -> None:
+        """After a KeyboardInterrupt: pass it on to the group that the child leads, and give it a moment to end."""
+        if self.pid <= 0 or self._owner != os.getpid():
+            return
+        self.interrupt_group()
+        try:
+            self._wait(monotonic() + CTRL_C_PATIENCE)
+        except errors.ExitStatusUnknown:
+            # It has ended; nobody asked how.
+            pass
+
+    def await_death(self) -> bool:
+        """Wait until a child that was killed has ended, and return whether it has, or is held."""
+        killed = monotonic()
+        while self._wait(monotonic() + HELD_EVERY) is None:
+            if self.is_held(killed):
+                return False
+        return True
+
+    def is_held(self, killed: float) -> bool:
+        """Return whether a child that was killed at a monotonic instant, and is still there, is not to be waited for.
+
+        A tracer holds it, for as long as that likes (ptrace(2)), or the kernel does, by now for long.
+        """
+        return monotonic() >= killed + ABANDON_LIMIT or _native.is_traced(self.pid)
 
     # -- its tree
 

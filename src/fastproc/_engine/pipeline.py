@@ -12,11 +12,10 @@ from time import monotonic, monotonic_ns
 from fastproc import errors
 from fastproc._engine.exchange import HELD_BY_OTHERS
 from fastproc._engine.exit_watch import ExitWatch
-from fastproc._engine.killable import SIGKILL, SIGTERM
+from fastproc._engine.killable import ABANDON_LIMIT, SIGKILL, SIGTERM
 from fastproc._engine.member import Child
 from fastproc._engine.nodes import OUTSIDE, make_node
 from fastproc._engine.plumbing import Plumbing
-from fastproc._engine.process import ABANDON_LIMIT
 from fastproc._values import lifecycle
 from fastproc._values.combination import leaves
 from fastproc._values.stages import SIGPIPE

@@ -16,7 +16,7 @@ from time import monotonic, sleep
 from fastproc import _native, errors
 from fastproc._engine import orphans
 from fastproc._engine.fds import OwnedFd, PipeEnds
-from fastproc._engine.killable import REFUSED_AT, SIGKILL, TREE_PATIENCE, Killable, new_killer
+from fastproc._engine.killable import ABANDON_LIMIT, REFUSED_AT, SIGKILL, TREE_PATIENCE, Killable, new_killer
 from fastproc._engine.reactor import LONGEST_WAIT, READ, instant
 from fastproc._engine.readable import Readable
 
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 PAUSE_FIRST = 0.0005
 PAUSE_MAX = 0.02
 """Seconds between two looks where the kernel gives nothing to wait for: without a pidfd, and under a tracer."""
-
-ABANDON_LIMIT = 5.0
-"""Seconds that a killed child may take to die before it becomes an orphan: a tracer or a file system can hold it."""
 
 DEFAULT_TIMES = 0.1, None, 1.0
 """Of the options: grace, idle_timeout, drain_timeout."""
@@ -54,6 +51,7 @@ class Process(Readable, Killable):
         argv: the command's arguments as text.
         pid: the child's number; after the child has ended it may be somebody else's.
         final: the status struct as the C core filled it, once the child has ended.
+        late: whether the program did not begin before the deadline of `spawn`; the child was killed then.
         times: `grace`, `idle_timeout`, `drain_timeout` as start() was given them, for stop() and the iterations.
     """
 
@@ -73,6 +71,7 @@ class Process(Readable, Killable):
         "_tree",
         "argv",
         "final",
+        "late",
         "pid",
         "times",
     )
@@ -83,6 +82,7 @@ class Process(Readable, Killable):
         self.times: tuple[float, float | None, float | None] = DEFAULT_TIMES
         self._adopted = False
         self._detached = False
+        self.late = False
         self.final: _native.Status | None = None
         self._pidfd = OwnedFd()
         self._ends = PipeEnds()
@@ -108,38 +108,48 @@ class Process(Readable, Killable):
             state = f"returncode={final.returncode}"
         return f"<Process {name} pid={self.pid} {state}>"
 
-    def spawn(self, plan: Plan, stays: bool = False) -> None:
+    def spawn(self, plan: Plan, stays: bool = False, deadline: float | None = None) -> None:
         """Make the child. Once for each handle.
+
+        Signal handlers run while an exec is slow.
 
         Args:
             plan: what to run.
             stays: whether the calling thread waits for the child's end before it can end itself (HAZARDS G19).
+            deadline: monotonic instant; a child that has not begun its program by then is killed, and `late` is True.
+                Only the best mechanism keeps it; with others the thread stands still until the exec (HAZARDS A15).
 
         Raises:
             SpawnError: no child is left.
-            BaseException: what interrupts the call, such as KeyboardInterrupt; the child is killed and reaped.
+            BaseException: what interrupts the call. The child is killed and reaped; after KeyboardInterrupt, which is
+                passed on to a group that it leads, it gets a moment to end by itself.
         """
         orphans.reap()
         try:
             if plan.terminal is not None:
                 plan.terminal.attach(self._ends)
-            self._spawn(plan, stays)
+            self._spawn(plan, stays, -1 if deadline is None else max(0, int((deadline - monotonic()) * 1e9)))
             self._adopt()
-        except BaseException:
-            self.abandon()
+        except BaseException as error:
+            try:
+                self._adopt()
+                if isinstance(error, KeyboardInterrupt):
+                    self.linger()
+            finally:
+                self.abandon()
             raise
 
-    def _spawn(self, plan: Plan, stays: bool) -> None:
+    def _spawn(self, plan: Plan, stays: bool, timeout_ns: int) -> None:
         """Make the child, contained if its command asks for that, in the best way that is not refused here."""
         self._leads = plan.settled.leads
         if not plan.settled.kill_tree:
-            _native.spawn(plan, self._child, stays)
+            self.late = _native.spawn(plan, self._child, stays, timeout_ns)
             return
         tree = self._tree = new_killer(self)
         refused: errors.SpawnError | None = None
         for contained in tree.plans(plan):
             try:
-                _native.spawn(contained, self._child, stays)
+                self.late = _native.spawn(contained, self._child, stays, timeout_ns)
             except errors.SpawnError as error:
                 refused = error
                 if error.stage not in REFUSED_AT:
@@ -161,7 +171,8 @@ class Process(Readable, Killable):
     def abandon(self) -> bool:
         """Kill and reap the child, close everything. For error paths: raises nothing of its own, may be called twice.
 
-        One that does not die within ABANDON_LIMIT is left to the list of orphans. Returns whether it was killed here.
+        One that does not die is left to the list of orphans: after ABANDON_LIMIT, or soon when a tracer holds it.
+        Returns whether it was killed here.
         """
         killed = False
         self._adopt()
@@ -171,7 +182,7 @@ class Process(Readable, Killable):
                     if self.poll() is None:
                         self.signal_tree(SIGKILL)
                         killed = True
-                        self._wait(monotonic() + ABANDON_LIMIT)
+                        self.await_death()
                 except (OSError, errors.ProcessError):
                     # The error on its way to the user is the one to tell.
                     pass
@@ -179,6 +190,7 @@ class Process(Readable, Killable):
         finally:
             self._detached = True
             if not self._is_foreign():
+                _native.leave(self._child)
                 self._close_files()
         return killed
 
@@ -398,7 +410,7 @@ class Process(Readable, Killable):
         try:
             if self.final is None and self.pid > 0:
                 self.signal_tree(SIGKILL)
-                self._wait(None)
+                self._detached = not self.await_death()
         except errors.ExitStatusUnknown:
             # It has ended; nobody asked how.
             pass

@@ -6,7 +6,7 @@ What running.py is for one command. Nothing here waits.
 from __future__ import annotations
 
 from fastproc import _native, errors
-from fastproc._engine.exchange import CTRL_C_PATIENCE
+from fastproc._engine.killable import CTRL_C_PATIENCE
 from fastproc._engine.member import Settings
 from fastproc._engine.reactor import instant
 from fastproc._engine.running import BEST_MECHANISM

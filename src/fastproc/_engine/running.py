@@ -6,11 +6,12 @@ from time import monotonic_ns
 
 from fastproc import _native, errors
 from fastproc._engine.collecting import STDERR, STDOUT
-from fastproc._engine.exchange import CTRL_C_PATIENCE, Exchange
+from fastproc._engine.exchange import Exchange
+from fastproc._engine.killable import CTRL_C_PATIENCE
 from fastproc._engine.process import Process
 from fastproc._engine.reactor import borrowed
 from fastproc._engine.resolve import Opened, resolve
-from fastproc._values.status import CORE_DUMPED, Result
+from fastproc._values.status import CORE_DUMPED, TIMED_OUT, Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def run_exchange(command: Command, settled: Settled) -> Result:
     with Opened() as files, Opened() as opened, borrowed() as reactor:
         exchange = begin(command, settled, reactor, files)
         try:
-            exchange.process.spawn(resolve(command, opened, exchange.deadline), stays=True)
+            exchange.process.spawn(resolve(command, opened, exchange.deadline), True, exchange.deadline)
             # At once: the reader of a FIFO, or of a pipe given to us, sees its end when the child closes it.
             opened.close()
             exchange.open()
@@ -107,16 +108,25 @@ def conclude(exchange: Exchange, settled: Settled, opened: Opened) -> Result:
         ExitError, TimeoutExpired, ExitStatusUnknown, OutputTooLarge: as `fastproc.run`.
     """
     argv = exchange.process.argv
+    limit = settled.idle_timeout if exchange.silent else settled.timeout_ns / 1e9
+    assert limit is not None
+    if exchange.process.final is None:
+        out, err = outputs(exchange, settled, opened)
+        pid = exchange.process.pid
+        if not exchange.flags & TIMED_OUT:
+            raise errors.ExitStatusUnknown(pid, argv, out, err, held=True)
+        from fastproc._values.tree import held
+
+        raise errors.killed_in_vain(argv, limit, held(argv, pid, _native.is_traced(pid)), out, err)
     result = make_result(exchange, settled, exchange.ended_ns - exchange.started_ns, opened)
     if exchange.silent:
-        assert settled.idle_timeout is not None
-        raise errors.timeout_expired(argv, settled.idle_timeout, result)
+        raise errors.timeout_expired(argv, limit, result)
     if exchange.overflowed is not None and exchange.overflowed.raises:
         from fastproc._values.capture import OutputTooLarge
 
         raise OutputTooLarge(exchange.overflowed.name, result)
     if result.timed_out:
-        raise errors.timeout_expired(argv, settled.timeout_ns / 1e9, result)
+        raise errors.timeout_expired(argv, limit, result)
     return result.check() if settled.check else result
 
 
@@ -129,15 +139,7 @@ def make_result(exchange: Exchange, settled: Settled, duration_ns: int, opened: 
     process = exchange.process
     final = process.final
     assert final is not None
-    # Exchanged outputs: what comes from the pipe of one is the other's.
-    pipes = (STDERR, STDOUT) if settled.swapped else (STDOUT, STDERR)
-    out, err = (exchange.output(stream) for stream in pipes)
-    if opened.memory:
-        from fastproc._engine.capture import view
-
-        memory = {stream: view(file) for stream, file in opened.memory.items()}
-        # Documented at Result: the type is that of everything else that is captured.
-        out, err = memory.get(STDOUT, out), memory.get(STDERR, err)  # type: ignore[assignment]
+    out, err = outputs(exchange, settled, opened)
     if final.state == _native.WAIT_UNKNOWN:
         raise errors.ExitStatusUnknown(process.pid, process.argv, out, err)
     result = Result(
@@ -156,8 +158,25 @@ def make_result(exchange: Exchange, settled: Settled, duration_ns: int, opened: 
     result._pipe_holders = exchange.holders
     if process.tree is not None:
         result._survivors = process.tree.end().survivors
-    kept = [exchange.captures.get(stream) for stream in pipes]
+    kept = [exchange.captures.get(stream) for stream in _pipes(settled)]
     if any(kept):
         result._dropped = tuple(0 if capture is None else capture.dropped for capture in kept)  # type: ignore[assignment]
         result._spilled = tuple(None if capture is None else capture.spilled() for capture in kept)  # type: ignore[assignment]
     return result
+
+
+def _pipes(settled: Settled) -> tuple[int, int]:
+    """The pipes of stdout and stderr. Exchanged outputs: what comes from the pipe of one is the other's."""
+    return (STDERR, STDOUT) if settled.swapped else (STDOUT, STDERR)
+
+
+def outputs(exchange: Exchange, settled: Settled, opened: Opened) -> tuple[bytes | None, bytes | None]:
+    """What there is of stdout and stderr; None for one that is not captured. Files in memory are those of `opened`."""
+    out, err = (exchange.output(stream) for stream in _pipes(settled))
+    if opened.memory:
+        from fastproc._engine.capture import view
+
+        memory = {stream: view(file) for stream, file in opened.memory.items()}
+        # Documented at Result: the type is that of everything else that is captured.
+        out, err = memory.get(STDOUT, out), memory.get(STDERR, err)  # type: ignore[assignment]
+    return out, err

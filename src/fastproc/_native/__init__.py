@@ -48,10 +48,13 @@ __all__ = [
     "fp_run",
     "give_job",
     "held_pipes",
+    "interrupt",
     "interrupt_group",
     "has_tee",
+    "is_traced",
     "job_child",
     "jobs",
+    "leave",
     "make_request",
     "mechanism_name",
     "new_child",
@@ -144,8 +147,17 @@ def prepare(settled: Any, pairs: Any, stays: bool = False) -> tuple[Any, Any]:
     return native, _new(_PAIRS, [number for pair in pairs for number in pair]) if pairs else _NULL
 
 
-def spawn(plan: Any, child: Child, stays: bool = False) -> None:
-    """Make a child and fill `child`; stays as in `prepare`.
+def spawn(plan: Any, child: Child, stays: bool = False, timeout_ns: int = -1) -> bool:
+    """Make a child, fill `child`, and wait until it has executed. Return whether that took too long.
+
+    The child was killed then, and is not reaped. Signal handlers run meanwhile. Where one raises, the child is as it
+    was, and after it was killed `leave()` must be called.
+
+    Args:
+        plan: what to make.
+        child: a struct fp_child.
+        stays: as in `prepare`.
+        timeout_ns: nanoseconds at most, or -1; only clone3_vm keeps it.
 
     Raises:
         SpawnError: nothing is left of it.
@@ -170,10 +182,19 @@ def spawn(plan: Any, child: Child, stays: bool = False) -> None:
         err,
         pairs,
         len(plan.fds),
+        timeout_ns,
         child,
     )
+    while r == lib.FP_SPAWN_AGAIN:
+        r = lib.fp_spawn_resume(child)
     if r < 0:
         raise spawn_error(plan, -r, child)
+    return bool(r)
+
+
+def leave(child: Child) -> None:
+    """Wait no more for the exec of a child that was killed. Harmless where nobody waits."""
+    lib.fp_spawn_leave(child)
 
 
 # -- the bulk path
@@ -333,12 +354,32 @@ def signal_group(pidfd: int, pid: int, sig: int) -> None:
     _check(lib.fp_signal_group(pidfd, pid, sig))
 
 
+def interrupt(pidfd: int, pid: int) -> None:
+    """Send SIGINT to the group that a child leads, or, when it has not come to make it, to the child.
+
+    Raises:
+        ProcessLookupError: it was reaped.
+        OSError: pidfd_send_signal(2), kill(2).
+    """
+    if lib.fp_signal_group(pidfd, pid, SIGINT) != 0:
+        _check(lib.fp_signal(pidfd, pid, SIGINT))
+
+
 def interrupt_group(job: Job) -> None:
     """Send SIGINT to the group that the child of a run leads, as a terminal does to ours (HAZARDS H5), if it runs."""
     native = job[0]
     # A job that has not begun holds the numbers of an earlier run.
     if native.live and native.owner == os.getpid() and native.status.state == WAIT_RUNNING:
-        lib.fp_signal_group(native.child.pidfd, native.child.pid, SIGINT)
+        try:
+            interrupt(native.child.pidfd, native.child.pid)
+        except OSError:
+            # It has ended, or became another user's.
+            pass
+
+
+def is_traced(pid: int) -> bool:
+    """Return whether a child that was not reaped yet has a tracer, which can hold its end. False where nobody tells."""
+    return bool(lib.fp_traced(pid) > 0)
 
 
 def open_pid(pid: int) -> int:

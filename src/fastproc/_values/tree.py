@@ -78,6 +78,12 @@ class Survivor:
         return Survivor, (self.pid, self.name, self.why)
 
 
+def held(argv: tuple[str, ...], pid: int, traced: bool) -> Survivor:
+    """A program that was killed, and whose end a tracer or the kernel holds up."""
+    name = argv[0].rpartition("/")[2][:15]
+    return Survivor(pid, name, "killed, and held by a tracer" if traced else "killed, and held in the kernel")
+
+
 class TreeEnd:
     """What `Process.kill_tree()` did.
 

@@ -15,8 +15,9 @@ from fastproc._engine.exit_watch import ExitWatch, has_ended
 from fastproc._engine.fds import OwnedFd
 from fastproc._engine.feeder import FEED_SIZE, write_quietly
 from fastproc._engine.group import Bulk
+from fastproc._engine.killable import ABANDON_LIMIT
 from fastproc._engine.launch import Launch
-from fastproc._engine.process import ABANDON_LIMIT, PAUSE_FIRST, PAUSE_MAX
+from fastproc._engine.process import PAUSE_FIRST, PAUSE_MAX
 from fastproc._engine.reactor import WRITE
 from fastproc._engine.resolve import Opened, resolve
 from fastproc._engine.running import add_result, begin, conclude
@@ -135,7 +136,9 @@ async def _run_bulk(hub: Hub, command: Command, settled: Settled, plan: Plan, de
         if native.live:
             _native.abort(job, 0)
         summary = unpack(job[1], SUM_COUNT)
-        if r >= 0 and summary[0] != _native.WAIT_UNKNOWN:
+        if r >= 0 and summary[0] == _native.WAIT_RUNNING and summary[5] > 0:
+            orphans.adopt_job(job)
+        elif r >= 0 and summary[0] != _native.WAIT_UNKNOWN:
             error.result = door._result(argv, settled, job, summary)  # type: ignore[attr-defined]
         raise
     if r < 0:
@@ -206,15 +209,15 @@ async def spawn(hub: Hub, process: Process, command: Command, opened: Opened, de
     Raises:
         SpawnError: no child is left.
     """
-    await spawn_planned(hub, process, await resolved(hub, command, opened, deadline))
+    await spawn_planned(hub, process, await resolved(hub, command, opened, deadline), deadline)
 
 
-async def spawn_planned(hub: Hub, process: Process, plan: Plan | Order) -> None:
-    """Make the child of a plan, or of what stands in its place, as spawn()."""
+async def spawn_planned(hub: Hub, process: Process, plan: Plan | Order, deadline: float | None = None) -> None:
+    """Make the child of a plan, or of what stands in its place, as spawn(). In one step, the deadline is kept."""
     if INLINE or plan.terminal is not None or plan.settled.kill_tree:
         # A containment that is refused is known only at the exec, and another one is tried then; a terminal is
         # attached to the handle once.
-        process.spawn(plan)  # type: ignore[arg-type]
+        process.spawn(plan, deadline=deadline)  # type: ignore[arg-type]
         return None
     for pause in BUSY_PAUSES:
         try:

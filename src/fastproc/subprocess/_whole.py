@@ -233,10 +233,11 @@ def _outcome(order: _order.Order, job: Any) -> tuple[int, bytes | None, bytes | 
         out = _native.output(job, 0, out_size) if out_size else b""
     if err_stream == STDIO_PIPE:
         err = _native.output(job, 1, err_size) if err_size else b""
-    if broken and state == _native.WAIT_RUNNING:
+    if state == _native.WAIT_RUNNING:
+        # It may not be killed, or does not die of it: then only a deadline leads here.
         orphans.adopt_job(job)
-        raise OSError(broken, os.strerror(broken))
-    _native.give_job(job)
+    else:
+        _native.give_job(job)
     if broken:
         raise OSError(broken, os.strerror(broken))
     if state == _native.WAIT_UNKNOWN:
