@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 NOT_HELD = -2
 """In the place of a pidfd, which may be -1."""
 
-
 HELD_BY_OTHERS = 0.1
 """Seconds after a deadline in which the pipes of a dead child must be closed by others too."""
 

@@ -9,15 +9,13 @@ import _thread
 import os
 from _signal import SIGINT  # type: ignore[import-not-found]
 from _thread import get_ident, get_native_id
-from errno import ENOSYS, ENOTSUP, EPERM
 from sys import audit, implementation, platform
 from weakref import WeakKeyDictionary
 
 from fastproc._native import attr as _attr
-from fastproc._native import stage as _stage
 from fastproc._native._ffi import ffi, lib
 from fastproc._native.failure import spawn_error
-from fastproc._native.stage import MECHANISMS, mechanism_name, stage_name
+from fastproc._native.stage import MECHANISMS, features, force, mechanism_name, refused, stage_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -421,45 +419,6 @@ def tee(source: int, target: int, size: int) -> int:
 
 
 has_tee = platform == "linux"
-
-
-# -- what this system can do
-
-
-def features(again: bool = False) -> dict[str, bool]:
-    """Return what this kernel and sandbox allow; tried once, or `again`."""
-    native = _new("struct fp_features *")
-    lib.fp_probe(again, native)
-    names = ("pidfd", "pidfd_open", "pidfd_signal", "pidfd_wait", "pidfd_info", "close_range", "shared_memory")
-    return {name: bool(getattr(native, name)) for name in names}
-
-
-_REASONS = {
-    ENOSYS: "this kernel or sandbox does not have the call",
-    EPERM: "a sandbox refuses the call",
-    ENOTSUP: "memory is not really shared (an emulator)",
-}
-
-
-def refused(again: bool = False) -> dict[str, str]:
-    """Return the mechanisms that cannot be used here, best first, each with the reason."""
-    native = _new("struct fp_features *")
-    lib.fp_probe(again, native)
-    found = {}
-    for number, name in _stage.MECHANISMS.items():
-        error = native.refused[number]
-        if error:
-            found[name] = _REASONS.get(error) or os.strerror(error)
-    return found
-
-
-def force(name: str) -> None:
-    """Make all spawns of this process use one mechanism; "auto" or "" ends it. For tests: FASTPROC_SPAWN does the same.
-
-    Raises:
-        ValueError: there is no such mechanism.
-    """
-    lib.fp_mechanism_force(_stage.mechanism_number(name or "auto"))
 
 
 force(os.environ.get("FASTPROC_SPAWN", ""))

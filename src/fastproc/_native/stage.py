@@ -1,8 +1,11 @@
-"""The names of the C core's enums, read from the binding itself, so that there is no second list."""
+"""The names of the C core's enums, read from the binding itself, so that there is no second list; what works here."""
 
 from __future__ import annotations
 
-from fastproc._native._ffi import ffi
+import os
+from errno import ENOSYS, ENOTSUP, EPERM
+
+from fastproc._native._ffi import ffi, lib
 
 
 def _names(enum: str, prefix: str) -> dict[int, str]:
@@ -33,3 +36,39 @@ def mechanism_number(name: str) -> int:
         if known == name:
             return number
     raise ValueError(f"mechanism: {name!r} is none of {', '.join(MECHANISMS.values())}")
+
+
+def features(again: bool = False) -> dict[str, bool]:
+    """Return what this kernel and sandbox allow; tried once, or `again`."""
+    native = ffi.new("struct fp_features *")
+    lib.fp_probe(again, native)
+    names = ("pidfd", "pidfd_open", "pidfd_signal", "pidfd_wait", "pidfd_info", "close_range", "shared_memory")
+    return {name: bool(getattr(native, name)) for name in names}
+
+
+_REASONS = {
+    ENOSYS: "this kernel or sandbox does not have the call",
+    EPERM: "a sandbox refuses the call",
+    ENOTSUP: "memory is not really shared (an emulator)",
+}
+
+
+def refused(again: bool = False) -> dict[str, str]:
+    """Return the mechanisms that cannot be used here, best first, each with the reason."""
+    native = ffi.new("struct fp_features *")
+    lib.fp_probe(again, native)
+    found = {}
+    for number, name in MECHANISMS.items():
+        error = native.refused[number]
+        if error:
+            found[name] = _REASONS.get(error) or os.strerror(error)
+    return found
+
+
+def force(name: str) -> None:
+    """Make all spawns of this process use one mechanism; "auto" or "" ends it. For tests: FASTPROC_SPAWN does the same.
+
+    Raises:
+        ValueError: there is no such mechanism.
+    """
+    lib.fp_mechanism_force(mechanism_number(name or "auto"))
