@@ -22,6 +22,7 @@ from fastproc.run import run, start
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fastproc import capabilities as capabilities
+    from fastproc import privileges as privileges
     from fastproc import users as users
     from fastproc._engine.process import Process as Process
     from fastproc._engine.which import which as which
@@ -93,6 +94,7 @@ __all__ = [
     "fd_to",
     "install",
     "map",
+    "privileges",
     "quote",
     "run",
     "start",
@@ -135,7 +137,7 @@ _LATER = {
     "which": "fastproc._engine.which",
 }
 # Modules that are not imported before they are named.
-_MODULES = ("capabilities", "users")
+_MODULES = ("capabilities", "privileges", "users")
 
 
 def __getattr__(name: str) -> object:

@@ -52,6 +52,7 @@ NAMES = {
     "fd_to",
     "install",
     "map",
+    "privileges",
     "quote",
     "run",
     "start",
@@ -121,6 +122,14 @@ def test_import_starts_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, check=True)
     found = json.loads(done.stdout)
     heavy = {"subprocess", "asyncio", "psutil", "logging", "http", "typing", "dataclasses", "inspect", "re", "shlex"}
-    heavy |= {"fastproc.capabilities", "fastproc.users", "fastproc._values.identity", "enum", "pwd", "grp"}
+    heavy |= {
+        "fastproc.capabilities",
+        "fastproc.privileges",
+        "fastproc.users",
+        "fastproc._values.identity",
+        "enum",
+        "pwd",
+        "grp",
+    }
     assert heavy & set(found.pop("modules")) == set()
     assert found == {"fds": True, "threads": 1, "handlers": True, "children": ""}

@@ -1,0 +1,270 @@
+"""Giving up privileges for good: one transaction, proven at the end.
+
+The order is forced by the kernel (HAZARDS 1.0): setgroups needs a capability that the change of uids takes away (G2);
+the change of uids empties the ambient set (G10) and, without keepcaps, the permitted one (G11). What cannot be taken
+back, the bounding and the permitted set, comes last, with CAP_SETPCAP brought over by keepcaps; so what fails before is
+undone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from fastproc import _credentials
+from fastproc._credentials import NotAllThreads, everything, missing
+from fastproc._switching import NONE, SETGID, SETPCAP, SETUID, go_back, half_switched, needed, target
+from fastproc._values.capabilities import Capabilities, CapabilitySet, as_set
+from fastproc._values.identity import Identity, Ids, Securebits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Literal
+
+    from fastproc._native.credentials import Change
+    from fastproc._switching import GroupLike, Groups, Target, UserLike
+    from fastproc._values.capabilities import CapabilityLike
+    from fastproc.users import Users
+
+    Capable = str | Iterable[CapabilityLike]
+
+
+class _Plan:
+    """What there was, what there shall be, and which capabilities the way needs."""
+
+    def __init__(
+        self,
+        whom: Target,
+        keep: CapabilitySet,
+        ambient: CapabilitySet,
+        bounding: CapabilitySet | Literal["keep"] | None,
+        securebits: Securebits | None,
+        no_new_privs: bool,
+    ) -> None:
+        self.before = before = _credentials.uniform(everything)
+        has = before.capabilities
+        if not keep <= has.permitted:
+            raise missing(keep - has.permitted, "keep: {} is not permitted to this process")
+        if not ambient <= keep:
+            raise ValueError(f"ambient: {', '.join((ambient - keep).names)} must be in keep too")
+        uid, gid, groups = whom
+        self.uids = before.uids if uid is None else Ids(uid, uid, uid, uid)
+        self.gids = before.gids if gid is None else Ids(gid, gid, gid, gid)
+        self.groups = before.groups if groups is None else groups
+        if isinstance(bounding, str):
+            self.bounding = has.bounding
+        else:
+            self.bounding = has.bounding & keep if bounding is None else bounding
+        if not self.bounding <= has.bounding:
+            raise missing(self.bounding - has.bounding, "bounding: {} is not in it, and nothing brings one back")
+        if not ambient <= has.inheritable | self.bounding:
+            raise missing(ambient - has.inheritable - self.bounding, "ambient: {} is not in the bounding set")
+        self.capabilities = Capabilities(keep, keep, ambient, self.bounding, ambient)
+        bits = before.securebits or Securebits(0)
+        self.securebits = bits if securebits is None else securebits
+        self.new_securebits = self.securebits != bits
+        self.no_new_privs = before.no_new_privs or no_new_privs
+        self.need = needed(before, self.uids, self.gids, self.groups)
+        for change, what in (
+            (self.bounding != has.bounding, 'dropping from the bounding set (bounding="keep" leaves it)'),
+            (self.new_securebits, "changing the securebits"),
+        ):
+            if change and not has.permitted >= SETPCAP:
+                raise missing(SETPCAP, f"{what} needs {{}}, which is not permitted to this process")
+            if change:
+                self.need |= SETPCAP
+        # Uid 0 in none of the three any more: then the kernel takes the permitted set, unless it is told not to (G11).
+        leaves_root = 0 in before.uids[:3] and 0 not in self.uids[:3] and Securebits.NO_SETUID_FIXUP not in bits
+        self.loses_all = False
+        self.set_keepcaps = leaves_root and Securebits.KEEP_CAPS not in bits
+        self._refuse_locks(bits, keep, ambient)
+
+    def _refuse_locks(self, bits: Securebits, keep: CapabilitySet, ambient: CapabilitySet) -> None:
+        if ambient and Securebits.NO_CAP_AMBIENT_RAISE in bits:
+            raise PermissionError(errno.EPERM, "ambient: the securebits (no_cap_ambient_raise) forbid to raise any")
+        if self.set_keepcaps and Securebits.KEEP_CAPS_LOCKED in bits:
+            if keep or self.new_securebits:
+                raise PermissionError(errno.EPERM, "keep: the securebits (keep_caps_locked) forbid to keep any")
+            self.set_keepcaps, self.loses_all = False, True
+
+    def expected(self) -> tuple[object, ...]:
+        """What all threads must have in the end."""
+        return self.uids, self.gids, self.groups, self.capabilities, self.no_new_privs
+
+
+def drop_privileges(
+    user: UserLike | None = None,
+    *,
+    group: GroupLike | None = None,
+    groups: Groups | None = None,
+    keep: Capable = (),
+    ambient: Capable = (),
+    bounding: Capable | Literal["keep"] | None = None,
+    securebits: Securebits | None = None,
+    no_new_privs: bool = True,
+    users: Users | None = None,
+) -> Identity:
+    """Give privileges up for good: become another user, keep only the capabilities named. One transaction.
+
+    All threads of the process change. It is read back in all of them what they are, and tried whether the old ids can
+    be had back, which must fail (but for the capabilities that are kept). Everything is looked up and checked first; an
+    error before the first irreversible step leaves all as it was.
+
+    The process is not dumpable afterwards (PR_GET_DUMPABLE is 0): other processes of the new user cannot read from its
+    memory what it knew as the old one. The kernel forgets its parent-death signal (HAZARDS G19).
+
+    Args:
+        user: a name, an id or a User; None to stay who one is and only give capabilities up.
+        group: a name, an id or a Group; None for the user's primary group.
+        groups: the supplementary groups: "init" for those of the user, which None means when there is a user; "keep";
+            or a list of groups.
+        keep: capabilities that stay permitted and effective; none by default.
+        ambient: those of them that programs executed later shall have too. They become inheritable; no others are.
+        bounding: what stays in the bounding set; "keep" leaves it as it is; None for what the argument `keep` names.
+        securebits: these flags, exactly; None leaves them.
+        no_new_privs: no execve gives privileges any more.
+        users: where names are looked up; the system for None.
+
+    Returns:
+        what this process is now.
+
+    Raises:
+        MissingCapability: a capability to be kept is not there, or one that the change needs.
+        UnknownUser, UnknownGroup, TypeError, ValueError: a value that is not possible.
+        NotAllThreads: the threads differ, or one cannot be reached; nothing was changed.
+        HalfSwitched: a step failed and what was done before cannot be undone. End the process.
+        OSError: a step failed; nothing was changed.
+    """
+    flags = None if securebits is None else _credentials.check_securebits("securebits", securebits)
+    if not isinstance(no_new_privs, bool):
+        raise TypeError(f"no_new_privs: must be True or False, not {no_new_privs!r}")
+    sets = [as_set(name, value) for name, value in (("keep", keep), ("ambient", ambient))]
+    leave = isinstance(bounding, str) and bounding == "keep"
+    limit = None if bounding is None or leave else as_set("bounding", bounding)
+    for name, some in (("keep", sets[0]), ("bounding", limit or NONE)):
+        _credentials.check_known(name, some)
+    whom = target(user, group, groups, users)
+    with _credentials.lock:
+        return _Drop(_Plan(whom, sets[0], sets[1], "keep" if leave else limit, flags, no_new_privs)).run()
+
+
+class _Drop:
+    """The steps, in the only order in which they work."""
+
+    def __init__(self, plan: _Plan) -> None:
+        self.plan = plan
+        self.before = plan.before
+        self.stage = ""
+
+    def run(self) -> Identity:
+        try:
+            self._reach()
+            self._groups()
+            self._keep()
+            self._uids()
+            self._limits()
+            self._capabilities()
+            found = self._verify()
+            self._prove()
+            return found
+        except BaseException as error:
+            if go_back(self.before):
+                raise
+            raise half_switched(self.stage) from error
+
+    def _change(self, changes: list[Change]) -> None:
+        _credentials.change(f"drop_privileges: {self.stage}", changes)
+
+    def _set_ids(self, call: Callable[..., None], *ids: object) -> None:
+        _credentials.set_ids(f"drop_privileges: {self.stage}", call, *ids)
+
+    def _reach(self) -> None:
+        """Prove that every thread can be reached, before anything is changed; make effective what is needed."""
+        self.stage = "reach"
+        has = self.before.capabilities
+        self._change([_credentials.capset(has.effective | self.plan.need, has.permitted, has.inheritable)])
+
+    def _groups(self) -> None:
+        plan = self.plan
+        self.stage = "groups"
+        if plan.groups != self.before.groups:
+            self._set_ids(os.setgroups, plan.groups)
+        self._read_back(tuple(sorted(os.getgroups())), plan.groups)
+        self.stage = "gids"
+        if plan.gids != self.before.gids:
+            self._set_ids(os.setresgid, *plan.gids[:3])
+        self._read_back(os.getresgid(), plan.gids[:3])
+
+    def _keep(self) -> None:
+        plan, has = self.plan, self.before.capabilities
+        self.stage = "keepcaps"
+        if plan.set_keepcaps:
+            self._change([(_credentials.KEEPCAPS, (1,))])
+        elif plan.loses_all and plan.bounding != has.bounding:
+            self._change([self._bounding()])
+
+    def _uids(self) -> None:
+        plan = self.plan
+        self.stage = "uids"
+        if plan.uids != self.before.uids:
+            self._set_ids(os.setresuid, *plan.uids[:3])
+        self._read_back(os.getresuid(), plan.uids[:3])
+
+    def _limits(self) -> None:
+        plan, has = self.plan, _credentials.sets()
+        self.stage = "ambient"
+        ambient = plan.capabilities.ambient
+        working = _credentials.capset(plan.need & SETPCAP & has.permitted, has.permitted, ambient)
+        # After the uids (G10), and before the securebits, which may forbid it.
+        self._change([working, (_credentials.AMBIENT, (ambient.mask,))])
+        self._read_back(_credentials.sets().ambient, ambient)
+        self.stage = "bounding"
+        if plan.bounding != has.bounding:
+            self._change([self._bounding()])
+        self._read_back(_credentials.sets().bounding, plan.bounding)
+
+    def _bounding(self) -> Change:
+        return _credentials.BOUNDING, ((self.before.capabilities.bounding - self.plan.bounding).mask,)
+
+    def _capabilities(self) -> None:
+        plan = self.plan
+        self.stage = "capabilities"
+        keep, ambient = plan.capabilities.permitted, plan.capabilities.ambient
+        changes: list[Change] = []
+        if plan.new_securebits:
+            changes.append((_credentials.SECUREBITS, (int(plan.securebits),)))
+        elif plan.set_keepcaps:
+            changes.append((_credentials.KEEPCAPS, (0,)))
+        changes.append(_credentials.capset(keep, keep, ambient))
+        if plan.no_new_privs:
+            changes.append((_credentials.NO_NEW_PRIVS, (1,)))
+        self._change(changes)
+
+    def _verify(self) -> Identity:
+        self.stage = "verify"
+        found = _credentials.verify(everything, self.plan.expected(), "drop_privileges")
+        self._read_back(found.securebits or Securebits(0), self.plan.securebits)
+        return found
+
+    def _prove(self) -> None:
+        """Try to be the old user and group again, which must fail (as OpenSSH does)."""
+        self.stage = "proof"
+        keep = self.plan.capabilities.permitted
+        if not keep & SETUID:
+            self._must_fail(os.seteuid, {*self.before.uids} - {*self.plan.uids})
+        if not keep & SETGID:
+            self._must_fail(os.setegid, {*self.before.gids} - {*self.plan.gids})
+
+    def _must_fail(self, call: Callable[[int], None], numbers: set[int]) -> None:
+        for number in numbers:
+            try:
+                call(number)
+            except PermissionError:
+                continue
+            raise NotAllThreads(f"drop_privileges: the id {number} could be had back", changed=True)
+
+    def _read_back(self, found: object, expected: object) -> None:
+        # HAZARDS G3: a call that says 0 and does nothing.
+        if found != expected:
+            raise OSError(errno.EPERM, f"drop_privileges: {self.stage}: read back {found}, expected {expected}")

@@ -1,0 +1,316 @@
+"""Who this process is and what it may do: reading it, and giving it up (credentials(7), capabilities(7)).
+
+Everything here holds for the whole process. What is changed is changed in every thread and read back from
+/proc/self/task, or it is refused, with the reason, and nothing is changed. A call that needs a privilege which is not
+there raises MissingCapability, a PermissionError that names it.
+
+For a child there are the options of `run()`; giving privileges up in a child is simpler and safer than in a process
+that has threads, libraries and open files already.
+"""
+
+from __future__ import annotations
+
+from fastproc import _credentials
+from fastproc._credentials import MissingCapability, NotAllThreads, check_known, missing, rights
+from fastproc._dropping import drop_privileges
+from fastproc._switching import HalfSwitched, UnsafeSwitch, temporarily
+from fastproc._values.capabilities import Capabilities, Capability, CapabilitySet, as_set
+from fastproc._values.identity import Identity, Ids, Securebits
+from fastproc.capabilities import read_identity
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fastproc._native.credentials import Change
+    from fastproc._values.capabilities import CapabilityLike
+
+__all__ = [
+    "Capabilities",
+    "Capability",
+    "CapabilitySet",
+    "HalfSwitched",
+    "Identity",
+    "Ids",
+    "MissingCapability",
+    "NotAllThreads",
+    "Securebits",
+    "Set",
+    "UnsafeSwitch",
+    "ambient",
+    "bounding",
+    "drop_privileges",
+    "effective",
+    "identity",
+    "inheritable",
+    "keepcaps",
+    "no_new_privs",
+    "permitted",
+    "securebits",
+    "set_keepcaps",
+    "set_no_new_privs",
+    "set_securebits",
+    "temporarily",
+    "threads",
+]
+
+_SETPCAP = CapabilitySet([Capability.CAP_SETPCAP])
+
+
+# -- reading
+
+
+def identity(pid: int | None = None) -> Identity:
+    """Return who a process is and what it may do.
+
+    Args:
+        pid: a process, of which the main thread is asked, or a thread; None for the calling thread, of which the
+            securebits are known too.
+
+    Raises:
+        ProcessLookupError: there is none.
+        OSError: no /proc is mounted, or another one than this process's.
+    """
+    return _credentials.own() if pid is None else read_identity(pid)
+
+
+def threads(pid: int | None = None) -> dict[int, Identity]:
+    """Return the identity of each thread of a process, by thread id; of this process for None.
+
+    Raises:
+        ProcessLookupError: there is no such process.
+    """
+    return _credentials.threads(pid)
+
+
+# -- the five sets
+
+
+class Set:
+    """One of the five sets of this process. `effective`, `permitted`, `inheritable`, `bounding`, `ambient` are these.
+
+    >>> from fastproc import privileges
+    >>> privileges.effective.drop("net_raw")  # doctest: +SKIP
+    >>> "net_raw" in privileges.effective.read()  # doctest: +SKIP
+    False
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        """Take the name."""
+        self.name = name
+
+    def read(self, pid: int | None = None) -> CapabilitySet:
+        """Return the set, of the calling thread or of another process.
+
+        Raises:
+            ProcessLookupError: there is no such process.
+        """
+        of = _credentials.sets() if pid is None else read_identity(pid).capabilities
+        found: CapabilitySet = getattr(of, self.name)
+        return found
+
+    def set(self, capabilities: str | Iterable[CapabilityLike]) -> None:
+        """Make it exactly these, in all threads.
+
+        What the kernel takes along goes along: what leaves the permitted set leaves the effective and the ambient one,
+        what leaves the inheritable set leaves the ambient one. Leaving the bounding set takes nothing from the others
+        (HAZARDS G13).
+
+        Raises:
+            MissingCapability: effective, permitted: one is not permitted. inheritable: cap_setpcap is missing for one
+                that is not permitted, or one is not in the bounding set. bounding: cap_setpcap is missing, or one is
+                not in it: nothing comes back. ambient: one is not permitted, or not inheritable.
+            PermissionError: the ambient set is locked by the securebits, or a security module refuses.
+            NotAllThreads: the threads differ before or cannot all be reached; nothing was changed, but see `changed`.
+            ValueError: this kernel does not have one of them.
+        """
+        wanted = as_set(self.name, capabilities)
+        with _credentials.lock:
+            self._become(wanted, wanted)
+
+    def raise_(self, *capabilities: CapabilityLike) -> None:
+        """Add some. Raises as `set`."""
+        more = as_set(self.name, capabilities)
+        with _credentials.lock:
+            self._become(self.read() | more, more)
+
+    def drop(self, *capabilities: CapabilityLike) -> None:
+        """Take some away; those that are not in it are not missed. Raises as `set`."""
+        less = as_set(self.name, capabilities)
+        with _credentials.lock:
+            self._become(self.read() - less, less)
+
+    def clear(self) -> None:
+        """Take all away. Raises as `set`."""
+        self.set(())
+
+    def _become(self, wanted: CapabilitySet, named: CapabilitySet) -> None:
+        check_known(self.name, named)
+        now = _credentials.uniform(rights)
+        if wanted == getattr(now.capabilities, self.name):
+            return
+        changes, expected = _PLANS[self.name](now, wanted)
+        _credentials.change(self.name, [changes])
+        _credentials.verify(rights, (expected, now.no_new_privs), self.name)
+
+    def __repr__(self) -> str:
+        return f"<the {self.name} set of this process>"
+
+
+def _effective(now: Identity, wanted: CapabilitySet) -> tuple[Change, Capabilities]:
+    has = now.capabilities
+    if not wanted <= has.permitted:
+        raise missing(wanted - has.permitted, "effective: {} is not permitted to this process")
+    return _credentials.capset(wanted, has.permitted, has.inheritable), has._replace(effective=wanted)
+
+
+def _permitted(now: Identity, wanted: CapabilitySet) -> tuple[Change, Capabilities]:
+    has = now.capabilities
+    if not wanted <= has.permitted:
+        raise missing(wanted - has.permitted, "permitted: {} is not there, and only an execve can add to this set")
+    after = has._replace(
+        effective=has.effective & wanted, permitted=wanted, ambient=has.ambient & wanted & has.inheritable
+    )
+    return _credentials.capset(after.effective, wanted, has.inheritable), after
+
+
+def _inheritable(now: Identity, wanted: CapabilitySet) -> tuple[Change, Capabilities]:
+    has = now.capabilities
+    beyond = wanted - (has.inheritable | has.permitted)
+    if beyond and not has.effective >= _SETPCAP:
+        raise missing(_SETPCAP, f"inheritable: {', '.join(beyond.names)} is not permitted: adding it needs {{}}")
+    beyond = wanted - (has.inheritable | has.bounding)
+    if beyond:
+        raise missing(beyond, "inheritable: {} is not in the bounding set")
+    after = has._replace(inheritable=wanted, ambient=has.ambient & wanted)
+    return _credentials.capset(has.effective, has.permitted, wanted), after
+
+
+def _bounding(now: Identity, wanted: CapabilitySet) -> tuple[Change, Capabilities]:
+    has = now.capabilities
+    if not wanted <= has.bounding:
+        raise missing(wanted - has.bounding, "bounding: {} is not in it, and nothing brings one back")
+    if not has.effective >= _SETPCAP:
+        raise missing(_SETPCAP, "bounding: dropping from it needs {} in the effective set")
+    return (_credentials.BOUNDING, ((has.bounding - wanted).mask,)), has._replace(bounding=wanted)
+
+
+def _ambient(now: Identity, wanted: CapabilitySet) -> tuple[Change, Capabilities]:
+    has = now.capabilities
+    more = wanted - has.ambient
+    if not more <= has.permitted:
+        raise missing(more - has.permitted, "ambient: {} is not permitted to this process")
+    if not more <= has.inheritable:
+        raise missing(more - has.inheritable, "ambient: {} is not in the inheritable set: raise it there first")
+    if more and now.securebits is not None and Securebits.NO_CAP_AMBIENT_RAISE in now.securebits:
+        raise PermissionError(1, "ambient: the securebits of this process (no_cap_ambient_raise) forbid to raise any")
+    return (_credentials.AMBIENT, (wanted.mask,)), has._replace(ambient=wanted)
+
+
+_PLANS = {
+    "effective": _effective,
+    "permitted": _permitted,
+    "inheritable": _inheritable,
+    "bounding": _bounding,
+    "ambient": _ambient,
+}
+
+effective = Set("effective")
+permitted = Set("permitted")
+inheritable = Set("inheritable")
+bounding = Set("bounding")
+ambient = Set("ambient")
+
+
+# -- flags
+
+
+def securebits() -> Securebits:
+    """Return the securebits of the calling thread (PR_GET_SECUREBITS). Those of other threads the kernel does not tell.
+
+    Raises:
+        OSError: this kernel has none.
+    """
+    found = _credentials.held().securebits
+    if found < 0:
+        raise OSError(38, "this kernel has no securebits")
+    return Securebits(found)
+
+
+def set_securebits(flags: Securebits | int) -> None:
+    """Make the securebits exactly these, in all threads.
+
+    Raises:
+        MissingCapability: cap_setpcap is missing.
+        PermissionError: a flag is locked; a lock cannot be taken back.
+        ValueError: a flag that there is not, or that this kernel does not have.
+        NotAllThreads: a thread cannot be reached.
+    """
+    wanted = _credentials.check_securebits("flags", flags)
+    with _credentials.lock:
+        before = securebits()
+        if wanted == before:
+            return
+        _refuse_locked(before, wanted)
+        try:
+            _credentials.change("securebits", [(_credentials.SECUREBITS, (int(wanted),))])
+        except PermissionError:
+            if not _credentials.own().capabilities.effective >= _SETPCAP:
+                raise missing(_SETPCAP, "securebits: changing them needs {} in the effective set") from None
+            new = wanted & ~before
+            raise ValueError(f"flags: this kernel does not have all of {', '.join(new.names)}") from None
+        if securebits() != wanted:
+            raise NotAllThreads(f"securebits: read back: {securebits()!r}, expected {wanted!r}", changed=True)
+
+
+def _refuse_locked(before: Securebits, wanted: Securebits) -> None:
+    for flag in Securebits:
+        locks = bool(int(flag) & 0xAAA)
+        if locks and flag in before and flag not in wanted:
+            raise PermissionError(1, f"securebits: {flag.names[0]} cannot be taken back")
+        if not locks and int(before) >> 1 & int(flag) and (flag in before) != (flag in wanted):
+            raise PermissionError(1, f"securebits: {flag.names[0]} is locked")
+
+
+def no_new_privs() -> bool:
+    """Return whether execve can give the calling thread no privileges (PR_GET_NO_NEW_PRIVS)."""
+    return _credentials.held().no_new_privs == 1
+
+
+def set_no_new_privs() -> None:
+    """See to it that no execve gives this process privileges, in all threads; for good. Needs no privilege.
+
+    Raises:
+        NotAllThreads: a thread cannot be reached; nothing was changed.
+    """
+    with _credentials.lock:
+        _credentials.change("no_new_privs", [(_credentials.NO_NEW_PRIVS, (1,))])
+        for tid, one in _credentials.threads().items():
+            if not one.no_new_privs:
+                raise NotAllThreads(f"no_new_privs: read back: not in thread {tid}", changed=True, tid=tid)
+
+
+def keepcaps() -> bool:
+    """Return whether the calling thread keeps the permitted set when it gives up uid 0 (PR_GET_KEEPCAPS)."""
+    return _credentials.held().keepcaps == 1
+
+
+def set_keepcaps(on: bool) -> None:
+    """Set whether this process keeps the permitted set when it gives up uid 0, in all threads. execve clears it.
+
+    `drop_privileges()` does this itself.
+
+    Raises:
+        PermissionError: the securebits lock it.
+        NotAllThreads: a thread cannot be reached; nothing was changed.
+    """
+    if not isinstance(on, bool):
+        raise TypeError(f"on: must be True or False, not {on!r}")
+    with _credentials.lock:
+        if keepcaps() != on:
+            _refuse_locked(securebits(), securebits() ^ Securebits.KEEP_CAPS)
+        _credentials.change("keepcaps", [(_credentials.KEEPCAPS, (int(on),))])
+        if keepcaps() != on:
+            raise NotAllThreads(f"keepcaps: read back: {not on}", changed=True)
