@@ -1,43 +1,22 @@
-"""`python -m fastproc run-module MODULE [ARGUMENT...]`: run a module with fastproc.subprocess installed."""
+"""`python -m fastproc COMMAND [ARGUMENT...]`."""
 
 from __future__ import annotations
 
-import runpy
 import sys
-from importlib.util import find_spec
 
-USAGE = """\
-usage: python -m fastproc run-module MODULE [ARGUMENT...]
-
-Runs a module as `python -m MODULE` does, with fastproc.subprocess in the place of the standard subprocess."""
+from fastproc._commands import COMMANDS, call, usage
 
 
 def main() -> int:
     """Do what the command line says; return the exit status."""
     arguments = sys.argv[1:]
     if arguments[:1] in (["-h"], ["--help"]):
-        print(USAGE)
+        print(usage())
         return 0
-    if len(arguments) < 2 or arguments[0] != "run-module":
-        print(USAGE, file=sys.stderr)
+    if not arguments or arguments[0] not in COMMANDS:
+        print(usage(), file=sys.stderr)
         return 2
-    from fastproc._install import install
-
-    install()
-    name = arguments[1]
-    try:
-        found = find_spec(name)
-    except ModuleNotFoundError as error:
-        # The package that it would be in. What such a package fails to import itself is another matter.
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise
-        found = None
-    if found is None:
-        print(f"{sys.executable}: No module named {name}", file=sys.stderr)
-        return 1
-    sys.argv = arguments[1:]
-    runpy.run_module(name, run_name="__main__", alter_sys=True)
-    return 0
+    return call(arguments[0], arguments[1:])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,36 @@
+"""The subcommands of `python -m fastproc`, one function each: it takes the arguments and returns the exit status.
+
+One more is a line in COMMANDS and a module beside this one; what it prints with is in `text`.
+"""
+
+from __future__ import annotations
+
+COMMANDS = {
+    "run-module": ("run_module:run_module", "run a module with fastproc.subprocess in subprocess's place"),
+    "caps": ("identity:caps", "show what processes may do: their capabilities"),
+    "id": ("identity:identify", "show who processes are: their users and groups"),
+}
+"""Name: where it is below this package, and one line about it."""
+
+USAGE = """\
+usage: python -m fastproc COMMAND [ARGUMENT...]
+
+commands:
+{}
+
+`python -m fastproc COMMAND --help` tells more."""
+
+
+def usage() -> str:
+    """Return what there is to call."""
+    width = max(map(len, COMMANDS))
+    return USAGE.format("\n".join(f"  {name:{width}}  {about}" for name, (_, about) in COMMANDS.items()))
+
+
+def call(name: str, arguments: list[str]) -> int:
+    """Run a subcommand; return its exit status."""
+    from importlib import import_module
+
+    module, _, function = COMMANDS[name][0].partition(":")
+    status: int = getattr(import_module(f"{__name__}.{module}"), function)(arguments)
+    return status
