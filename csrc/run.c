@@ -144,6 +144,11 @@ static void release_birth(struct fp_job *job)
     struct fp__birth *birth = birth_of(job);
     if (birth == NULL || fp__birth_over(birth))
         return;
+    /* Its arguments are the caller's, and a child that was not killed will still read them. */
+    if (!(job->flags & FP_JOB_KILLED) || job->error != 0)
+        fp__birth_await(birth, DEATH_NS);
+    if (fp__birth_over(birth))
+        return;
     fp__birth_leave(birth);
     job->birth = NULL;
 }
@@ -488,7 +493,7 @@ static int resume(struct fp_job *job, int64_t slice_ns)
     if (feeding)
         sigpipe_release(old, was_pending);
 #endif
-    end_alone(job, result == FP_JOB_AGAIN);
+    end_alone(job, !has_exited(job));
     return result;
 }
 
@@ -515,7 +520,7 @@ static int settle(struct fp_job *job, int result)
 int fp_run_resume(struct fp_job *job, int64_t slice_ns)
 {
     int result = resume(job, slice_ns);
-    if (job->failure == ETXTBSY && job->child.stage == FP_STAGE_EXEC) {
+    if (job->failure == ETXTBSY && job->child.stage == FP_STAGE_EXEC && !(job->flags & FP_JOB_TIMED_OUT)) {
         result = spawn_again(job);
         if (result < 0)
             job->failure = -result;
@@ -578,6 +583,7 @@ static int begin(const struct fp_request *request, const char *paths, uint32_t n
             return -ENOMEM;
         }
     }
+    job->summary[FP_SUM_PID] = 0;
     job->status.state = FP_WAIT_RUNNING;
     job->status.returncode = job->status.core_dumped = 0;
     job->flags = job->error = job->recheck = job->failure = 0;
@@ -649,6 +655,7 @@ void fp_job_abort(struct fp_job *job, int64_t wait_ns)
     bool ours = job->live && job->owner == (int32_t)getpid(); /* not in a forked copy (HAZARDS D12, I2) */
     if (ours && job->child.pid > 1 && !has_exited(job)) {
         int64_t until = fp__now() + wait_ns;
+        close_end(job, 0); /* feeding needs SIGPIPE held, and is over */
         while (wait_ns > 0 && !has_exited(job) && fp__now() < until)
             turn(job, until);
         if (!has_exited(job)) {
@@ -664,8 +671,10 @@ void fp_job_abort(struct fp_job *job, int64_t wait_ns)
             }
         }
     }
-    if (ours)
+    if (ours) {
         release_birth(job);
+        take_rest(job);
+    }
     if (job->live) {
         for (int i = 0; i < 3; i++)
             close_end(job, i);
@@ -677,9 +686,8 @@ void fp_job_abort(struct fp_job *job, int64_t wait_ns)
     }
     if (ours)
         summarise(job);
-    else
-        job->summary[FP_SUM_PID] =
-            0; /* broken off before it began, or not ours: what stands there is an earlier run's */
+    else if (job->live || job->owner != (int32_t)getpid())
+        job->summary[FP_SUM_PID] = 0;
     job->live = 0;
     errno = saved;
 }

@@ -350,7 +350,8 @@ static int spawn_shared(struct fp__birth *s, int mechanism, const struct fp_feat
     struct fp__stack stack;
     struct fp__report *report = &s->report;
     int pidfd = -1;
-    if (mechanism == FP_MECHANISM_CLONE3_VM) {
+    /* Not with an OOM score: only for a parent that stands still in vfork does the kernel keep it from all who share the memory. */
+    if (mechanism == FP_MECHANISM_CLONE3_VM && !(s->order.attr->flags & FP_ATTR_OOM_SCORE_ADJ)) {
         int born = spawn_deferred(s, features, cgroup_fd, child);
         return born < 0 || s->order.deferred ? born : fp__exec_await(s, child);
     }

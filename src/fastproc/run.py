@@ -86,6 +86,10 @@ def run(
     # The hot path, for what needs no Plan, is one function on purpose: Python's share of a run is cold code, as the
     # caches have just served another process, and each further function and object costs several times what it does in
     # a loop (it was half as much again of what fp_run() adds to a bare vfork loop).
+    # Locals are dropped in this order: after a second interrupt the job, which ends the child, goes before
+    # what that child still borrows.
+    job: Job = None  # type: ignore[assignment]
+    native = None
     argv: tuple[str, ...]
     command: Command | None
     if type(program) is Command:
@@ -162,6 +166,7 @@ def run(
         result.stdout = out_buffer[:out_size]
     if err_size:
         result.stderr = err_buffer[:err_size]
+    summary[5] = 0  # as in give_job()
     if len(jobs) < JOBS_KEPT:
         jobs.append(job)
     return result
@@ -191,6 +196,7 @@ def _run_general(command: Command, settled: Settled) -> Result:
         return pipeline.run(command, {})
     if settled.exchanged or _FORCED_ENGINE == "exchange":
         return _run_exchange(command, settled)
+    job: Job = None  # type: ignore[assignment]  # first, as in run()
     data: bytes = settled.input or b""  # type: ignore[assignment]
     argv = command._argv
     opened = Opened()

@@ -7,6 +7,7 @@ fresh one is sure to have a single thread.
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import re
@@ -212,6 +213,128 @@ def test_slow_exec_does_not_keep_signal_handlers_from_running(programs: Programs
     delay = ("-e", "trace=execve", "-e", "inject=execve:delay_enter=1500000")
     found = isolated(slow_start, programs.static_exit, prefix=("strace", "-f", "-qq", "-o", "/dev/null", *delay))
     assert found == [True, 1, 0, [], True]
+
+
+def busy_until_the_deadline(folder: str) -> list[Any]:
+    """Execute a file that is open for writing, so slowly that the deadline comes first."""
+    import fastproc
+
+    target = Path(folder) / "program"
+    shutil.copy("/bin/sleep", target)
+    with target.open("ab"):
+        start = time.monotonic()
+        try:
+            fastproc.run(target, "5", timeout=0.2, grace=20, sigmask=[signal.SIGTERM])
+        except (fastproc.SpawnError, fastproc.TimeoutExpired) as error:
+            return [type(error).__name__, getattr(error, "errno", None), time.monotonic() - start < 4]
+    return []
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="no strace")
+def test_busy_file_is_not_tried_again_after_the_deadline(tmp_path: Path) -> None:
+    """A second child would have no deadline."""
+    inject = ("-e", "trace=execve", "-e", "inject=execve:delay_enter=600000")
+    prefix = ("strace", "-f", "-qq", "-o", "/dev/null", *inject)
+    assert isolated(busy_until_the_deadline, str(tmp_path), prefix=prefix) == ["SpawnError", errno.ETXTBSY, True]
+
+
+def interrupted_at_the_border() -> list[Any]:
+    """An interrupt just before the C core is entered, and just after it has come back."""
+    import fastproc
+
+    module = sys.modules["fastproc.run"]
+    real = module.fp_run  # type: ignore[attr-defined]
+
+    def before(*_args: Any) -> int:
+        raise InterruptedError
+
+    def after(*args: Any) -> int:
+        real(*args)
+        raise InterruptedError
+
+    found: list[Any] = []
+    for replaced in (after, before, after, before):
+        for call in (
+            lambda: fastproc.run("echo", "x", capture=True),
+            lambda: fastproc.run("echo", "x", capture=True, umask=0o77),
+            lambda: fastproc.run("/nonexistent/program", capture=True),
+        ):
+            fastproc.run("echo", "earlier", capture=True)
+            fastproc.run("echo", "earlier", capture=True, umask=0o77)
+            module.fp_run = replaced  # type: ignore[attr-defined]
+            try:
+                call()
+            except InterruptedError as error:
+                result = getattr(error, "result", None)
+                found.append(result and [result.returncode, result.stdout.decode()])
+            finally:
+                module.fp_run = real  # type: ignore[attr-defined]
+    return found
+
+
+def test_run_interrupted_at_its_very_end_keeps_its_result() -> None:
+    """And one interrupted before it began has none, not that of the run before."""
+    ended = [[0, "x\n"], [0, "x\n"], None]
+    assert isolated(interrupted_at_the_border) == [*ended, None, None, None] * 2
+
+
+def interrupted_while_feeding() -> list[Any]:
+    """Interrupt a run whose child ends by itself with input unread, where SIGPIPE is deadly."""
+    import fastproc
+    from fastproc import subprocess
+
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    script = "echo x; sleep 0.05; kill -INT $PPID; sleep 0.01"
+    found: list[Any] = []
+    for call in (
+        lambda: fastproc.run("sh", "-c", script, input=b"x" * 1_000_000, capture=True),
+        lambda: subprocess.run(["sh", "-c", script], input=b"x" * 1_000_000, capture_output=True),
+    ):
+        try:
+            call()
+        except KeyboardInterrupt as error:
+            result = getattr(error, "result", None)
+            found.append(result.stdout.decode() if result else None)
+    return found
+
+
+def test_interrupt_while_feeding_raises_no_sigpipe() -> None:
+    """HAZARDS E4: also in the time that an interrupted child has to end by itself."""
+    assert isolated(interrupted_while_feeding) == ["x\n", None]
+
+
+def oom_score_of_the_parent() -> list[str]:
+    """The parent's own score after children with others were made in every way."""
+    import asyncio
+
+    import fastproc
+    from fastproc import aio
+
+    def own() -> str:
+        return Path("/proc/self/oom_score_adj").read_text().strip()
+
+    found = [own()]
+    fastproc.run("true", oom_score_adj=300)
+    found.append(own())
+    with fastproc.start("true", oom_score_adj=310) as process:
+        process.wait()
+    found.append(own())
+
+    async def in_a_loop() -> None:
+        await aio.run("true", oom_score_adj=320)
+        found.append(own())
+        async with await aio.start("true", oom_score_adj=330) as process:
+            await process.wait()
+        found.append(own())
+
+    asyncio.run(in_a_loop())
+    return found
+
+
+def test_score_of_a_child_stays_its_own() -> None:
+    """The kernel spreads it over all who share the memory, but for a parent that waits in vfork."""
+    found = isolated(oom_score_of_the_parent)
+    assert found == [found[0]] * 5
 
 
 def lost_pidfd(folder: str) -> list[Any]:

@@ -225,6 +225,7 @@ def give_job(job: Job) -> None:
     """Give a finished job back. One that is not given back is freed when it is dropped."""
     if job[1][lib.FP_SUM_ON_HEAP]:
         lib.fp_job_close(job[0])
+    job[1][lib.FP_SUM_PID] = 0  # an interrupt before its next run must not find this one
     if len(jobs) < JOBS_KEPT:
         jobs.append(job)
 
@@ -267,7 +268,10 @@ def resume(job: Job) -> int:
 
 
 def abort(job: Job, grace_ns: int = _CTRL_C_GRACE_NS) -> list[int]:
-    """End an interrupted run: the child is killed and reaped. Return the summary, with pid 0 without a child."""
+    """End an interrupted run: the child is killed and reaped. Return the summary, with pid 0 without a child.
+
+    A run that had ended when the interrupt came keeps its summary.
+    """
     lib.fp_job_abort(job[0], grace_ns)
     return unpack(job[1], SUM_COUNT)  # type: ignore[no-any-return]
 

@@ -50,6 +50,8 @@ def run_plain(args: Any, captured: bool) -> standard.CompletedProcess[Any] | Non
     """
     # One function on purpose, as fastproc.run() is: here Python's code is cold, and each call costs several times what
     # it does in a loop.
+    job: Any = None  # it goes before what its child borrows, as in fastproc.run()
+    native = None
     kind = type(args)
     if kind is not list and kind is not tuple:
         return None
@@ -94,6 +96,7 @@ def run_plain(args: Any, captured: bool) -> standard.CompletedProcess[Any] | Non
         done.stdout = out_buffer[:out_size]
     if err_size:
         done.stderr = err_buffer[:err_size]
+    summary[5] = 0  # as in give_job()
     if len(jobs) < JOBS_KEPT:
         jobs.append(job)
     return done
