@@ -221,12 +221,16 @@ def busy_until_the_deadline(folder: str) -> list[Any]:
 
     target = Path(folder) / "program"
     shutil.copy("/bin/sleep", target)
-    with target.open("ab"):
-        start = time.monotonic()
-        try:
-            fastproc.run(target, "5", timeout=0.2, grace=20, sigmask=[signal.SIGTERM])
-        except (fastproc.SpawnError, fastproc.TimeoutExpired) as error:
-            return [type(error).__name__, getattr(error, "errno", None), time.monotonic() - start < 4]
+    writer = os.open(target, os.O_WRONLY)
+    timer = threading.Timer(0.9, os.close, (writer,))  # after the first execve(2), before the end of a second
+    timer.start()
+    start = time.monotonic()
+    try:
+        fastproc.run(target, "5", timeout=0.2, grace=20, sigmask=[signal.SIGTERM])
+    except (fastproc.SpawnError, fastproc.TimeoutExpired) as error:
+        return [type(error).__name__, getattr(error, "errno", None), time.monotonic() - start < 4]
+    finally:
+        timer.join()
     return []
 
 
