@@ -11,7 +11,6 @@ import os
 import pickle
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -57,7 +56,10 @@ def everyone() -> list[list[str]]:
     """Cap lines and ids of every thread, from /proc, without repetition."""
     found = []
     for task in os.listdir("/proc/self/task"):
-        lines = sets_of(f"self/task/{task}")
+        try:
+            lines = sets_of(f"self/task/{task}")
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended
         if lines not in found:
             found.append(lines)
     return found
@@ -429,6 +431,73 @@ def test_changes_from_several_threads_do_not_undo_one_another() -> None:
     assert isolated(changes_at_once, pid_namespace=True) == [[], left.hex, 1]
 
 
+def while_others_work(rounds: int) -> list[Any]:
+    """One of 8 threads changes all it can, again and again; the others spawn, spin, wait, start threads, change ids."""
+    import fastproc
+
+    over = threading.Event()
+    failed: list[str] = []
+    children: set[tuple[str, ...]] = set()
+    spawned = [0]
+
+    def guarded(work: Callable[[], object]) -> Callable[[], None]:
+        def loop() -> None:
+            while not over.is_set():
+                try:
+                    work()
+                except Exception as error:
+                    failed.append(repr(error))
+                    return
+
+        return loop
+
+    def spawn() -> None:
+        lines = fastproc.run("grep", "^Cap", "/proc/self/status", capture=True).lines()
+        children.add(tuple(lines))
+        spawned[0] += 1
+
+    def breed() -> None:
+        one = threading.Thread(target=int)
+        one.start()
+        one.join()
+
+    def ids() -> None:
+        os.setresgid(0, 0, 0)
+
+    works = [spawn, spawn, spawn, breed, ids, lambda: sum(range(1000)), lambda: over.wait(0.001)]
+    threads = [threading.Thread(target=guarded(work), daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    shown: set[int] = set()
+    changed = 0
+    for _ in range(rounds):
+        for name, some in (("chown", privileges.effective), ("kill", privileges.inheritable)):
+            if name in some.read():
+                some.drop(name)
+            else:
+                some.raise_(name)
+            shown.add(len(everyone()))
+            changed += 1
+    over.set()
+    for thread in threads:
+        thread.join(60)
+    stuck = sum(thread.is_alive() for thread in threads)
+    # A child has an execve behind it, so for uid 0 the sets are full again but for what the process had inherited.
+    inherited = {lines[0] for lines in children}
+    return [failed, stuck, sorted(shown), changed, spawned[0], sorted(inherited)]
+
+
+@changing
+@pytest.mark.privileged
+@pytest.mark.slow
+def test_changes_while_others_spawn_and_start_threads() -> None:
+    """Every change is the same in all threads when it returns, and no spawn is harmed by being held still."""
+    failed, stuck, shown, changed, spawned, inherited = isolated(while_others_work, 12, pid_namespace=True)
+    assert (failed, stuck, shown, changed) == ([], 0, [1], 24)
+    assert spawned > 3
+    assert set(inherited) <= {f"CapInh:\t{0:016x}", f"CapInh:\t{1 << 5:016x}"}
+
+
 def in_a_fork() -> list[Any]:
     from fastproc import _credentials
 
@@ -455,7 +524,6 @@ def _fork_and_drop() -> None:
 
 @changing
 @pytest.mark.privileged
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="a fork with threads warns there")
 def test_fork_while_another_thread_changes() -> None:
     assert isolated(in_a_fork, pid_namespace=True) == [[0], True]
 
