@@ -223,7 +223,7 @@ struct fp_sink {
 #define FP_SUM_ON_HEAP 10 /* 1 when a stream did not fit its fixed buffer */
 #define FP_SUM_COUNT 11
 
-/* The state of one fp_run(). Zeroed at first, reused afterwards. */
+/* The state of one fp_run(). Zeroed at first, or given to fp_job_init(), and reused afterwards. */
 struct fp_job {
     int64_t summary[FP_SUM_COUNT];
     struct fp_child child;
@@ -308,6 +308,9 @@ struct fp_request {
     int32_t stdio[3];
 };
 
+/* Makes memory that was not zeroed a job, without touching the pages of its buffers. */
+void fp_job_init(struct fp_job *job);
+
 /* fp_spawn, feed, collect, wait, deadline: the bulk path. slice_ns bounds one call so that the caller can run its signal
  * handlers. Returns FP_JOB_DONE, FP_JOB_AGAIN or a negative errno of the spawn, which may also come from fp_run_resume(): the
  * caller need not wait until the child has executed. What all arguments point to must stay until the job is done. */
@@ -315,8 +318,8 @@ int fp_run(const struct fp_request *request, const char *paths, uint32_t npaths,
            const char *env, uint32_t envc, int64_t slice_ns, struct fp_job *job);
 int fp_run_resume(struct fp_job *job, int64_t slice_ns);
 
-/* The same for a caller who must not wait, such as an event loop. fp_job_begin() goes on for slice_ns at most, fp_job_step() at
- * least once; a busy file is not tried again but reported (ETXTBSY). After FP_JOB_AGAIN: job->due_ns. */
+/* The same for a caller who must not wait, such as an event loop. fp_job_begin() goes on for slice_ns at most, fp_job_step()
+ * looks at least once; a busy file is not tried again but reported (ETXTBSY). After FP_JOB_AGAIN: job->due_ns. */
 int fp_job_begin(const struct fp_request *request, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
                  const char *env, uint32_t envc, int64_t slice_ns, struct fp_job *job);
 int fp_job_step(struct fp_job *job, int64_t slice_ns);

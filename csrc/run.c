@@ -6,6 +6,7 @@
 
 #include <limits.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #if FP_LINUX
@@ -463,11 +464,11 @@ static bool is_over(const struct fp_job *job)
     return (has_exited(job) && !has_pipes(job)) || job->left || (job->error == EPERM && (job->flags & FP_JOB_KILLED));
 }
 
-static int resume(struct fp_job *job, int64_t slice_ns)
+/* `turned`: it need not look at what is ready, not even once. */
+static int resume(struct fp_job *job, int64_t slice_ns, bool turned)
 {
     int64_t slice_end = slice_ns < 0 ? -1 : fp__now() + slice_ns;
     int result = FP_JOB_DONE;
-    bool turned = false; /* once in any case */
 #if FP_LINUX
     bool feeding = job->child.fd[0] >= 0, was_pending = false;
     uint64_t old = 0;
@@ -519,21 +520,20 @@ static int settle(struct fp_job *job, int result)
 
 int fp_run_resume(struct fp_job *job, int64_t slice_ns)
 {
-    int result = resume(job, slice_ns);
+    int result = resume(job, slice_ns, false);
     if (job->failure == ETXTBSY && job->child.stage == FP_STAGE_EXEC && !(job->flags & FP_JOB_TIMED_OUT)) {
         result = spawn_again(job);
         if (result < 0)
             job->failure = -result;
         else
-            result = resume(job, slice_ns);
+            result = resume(job, slice_ns, false);
     }
     return settle(job, result);
 }
 
-int fp_job_step(struct fp_job *job, int64_t slice_ns)
+static int step(struct fp_job *job, int64_t slice_ns, bool turned)
 {
-    int saved = errno;
-    int result = resume(job, slice_ns);
+    int result = resume(job, slice_ns, turned);
     job->due_ns = -1;
     if (result == FP_JOB_AGAIN && job->failure == 0) {
         job->due_ns = keep_deadlines(job);
@@ -544,7 +544,13 @@ int fp_job_step(struct fp_job *job, int64_t slice_ns)
         if (job->recheck > 0) /* it would be reported for ever */
             fp__job_unwatch(job, FP__JOB_PIDFD);
     }
-    result = settle(job, result);
+    return settle(job, result);
+}
+
+int fp_job_step(struct fp_job *job, int64_t slice_ns)
+{
+    int saved = errno;
+    int result = step(job, slice_ns, false);
     errno = saved;
     return result;
 }
@@ -571,9 +577,17 @@ void fp_job_forsake(struct fp_job *job)
     summarise(job);
 }
 
-static int begin(const struct fp_request *request, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
-                 const char *env, uint32_t envc, struct fp_job *job)
+void fp_job_init(struct fp_job *job)
 {
+    memset(job, 0, offsetof(struct fp_job, sink));
+    for (int i = 0; i < 2; i++)
+        memset(&job->sink[i], 0, offsetof(struct fp_sink, fixed));
+}
+
+static int begin(const struct fp_request *request, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
+                 const char *env, uint32_t envc, bool short_lived, struct fp_job *job)
+{
+    (void)short_lived; /* looked at on Linux only */
     if (job->live)
         fp_job_close(job);
     if (job->birth == NULL) {
@@ -618,7 +632,7 @@ static int begin(const struct fp_request *request, const char *paths, uint32_t n
         .nonblock = 1,
         .deferred = true,
 #if FP_LINUX
-        .alone = nobody_else_reaps(),
+        .alone = short_lived && nobody_else_reaps(),
 #endif
     };
     int r = fp__spawn(birth, &job->child);
@@ -631,7 +645,7 @@ int fp_run(const struct fp_request *request, const char *paths, uint32_t npaths,
            const char *env, uint32_t envc, int64_t slice_ns, struct fp_job *job)
 {
     int saved = errno;
-    int r = begin(request, paths, npaths, argv, argc, env, envc, job);
+    int r = begin(request, paths, npaths, argv, argc, env, envc, true, job);
     if (r >= 0)
         r = fp_run_resume(job, slice_ns);
     errno = saved;
@@ -642,9 +656,9 @@ int fp_job_begin(const struct fp_request *request, const char *paths, uint32_t n
                  const char *env, uint32_t envc, int64_t slice_ns, struct fp_job *job)
 {
     int saved = errno;
-    int r = begin(request, paths, npaths, argv, argc, env, envc, job);
+    int r = begin(request, paths, npaths, argv, argc, env, envc, slice_ns > 0, job);
     if (r >= 0)
-        r = fp_job_step(job, slice_ns);
+        r = step(job, slice_ns, slice_ns <= 0);
     errno = saved;
     return r;
 }

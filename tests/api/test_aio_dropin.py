@@ -22,7 +22,7 @@ import observe
 from conftest import wait_until
 from fastproc import aio
 from fastproc._engine import orphans
-from fastproc.aio import _run
+from fastproc.aio._hub import Patience
 from programs import Programs
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -40,8 +40,8 @@ def loop(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=["deferred", "inline"])
 def spawning(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """A spawn that does not wait for the exec, not for a moment; and FASTPROC_AIO_SPAWN=inline."""
-    monkeypatch.setattr(_run, "INLINE", request.param == "inline")
-    monkeypatch.setattr(_run, "LINGER_NS", 0)
+    monkeypatch.setattr(aio._run, "INLINE", request.param == "inline")
+    monkeypatch.setattr(Patience, "ask", lambda _: 0)
     return str(request.param)
 
 

@@ -86,6 +86,8 @@ CHANGES: int = lib.FP_WAIT_UNTRACED | lib.FP_WAIT_CONTINUE
 
 _main_ident = getattr(_thread, "_get_main_thread_ident", None)  # 3.13
 _new = ffi.new
+# The buffers of a job are 32 pages, of which most runs touch one or two.
+_new_uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 _buffer = ffi.buffer
 _NULL = ffi.NULL
 _CHILD = ffi.typeof("struct fp_child *")
@@ -213,7 +215,8 @@ def new_job() -> Job:
     A tuple, as it is taken apart on every run: the struct, its summary, its struct fp_usage, its fixed buffers for
     stdout and for stderr, and the owner of the memory.
     """
-    owner = _new(_JOB)
+    owner = _new_uncleared(_JOB)
+    lib.fp_job_init(owner)
     # The destructor is for a job that an interrupt left between two bytecodes: its child is killed and reaped. In a
     # cycle of garbage it may run before the __del__ of those who hold the job and read it, and lets go of the memory.
     native = ffi.gc(owner, lib.fp_job_close)

@@ -47,10 +47,6 @@ if TYPE_CHECKING:
 
 door = sys.modules["fastproc.run"]
 
-LINGER_NS = 300_000
-"""Nanoseconds that a run or start on an otherwise idle loop may hold the loop: what a callback takes, and less than the
-loop's own way to a child that ends at once. Of a busy loop they hold nothing but the time of the clone."""
-
 BUSY_PAUSES = 0.001, 0.004, 0.016, 0.064
 """Seconds between two tries of a program that is still open for writing (ETXTBSY)."""
 
@@ -116,10 +112,11 @@ async def _run_bulk(hub: Hub, command: Command, settled: Settled, plan: Plan, de
         job = new_job()
     native = job[0]
     argv = command._argv
-    # Alone on the loop, a short program is over before the loop could look: it gets that time at once.
-    slice_ns = LINGER_NS if hub.idle else 0
+    slice_ns = hub.for_end.ask() if hub.idle else 0
     r = job_begin(request, plan.paths, plan.npaths, plan.argv, plan.argc, plan.env, plan.envc, slice_ns, native)
     try:
+        if slice_ns:
+            hub.for_end.learn(r != AGAIN)
         if r == AGAIN:
             ended = hub.event()
             bulk = Bulk(job, (request, plan), ended.set)
@@ -231,14 +228,17 @@ async def spawn_planned(hub: Hub, process: Process, plan: Plan | Order, deadline
 
 
 async def _launch(hub: Hub, process: Process, plan: Plan | Order) -> None:
-    wait_ns = LINGER_NS if hub.idle else 0
+    wait_ns = hub.for_exec.ask() if hub.idle else 0
     launch = Launch(process, plan)
     hub.launching += 1
     try:
+        over = launch.is_over(wait_ns)
+        if wait_ns:
+            hub.for_exec.learn(over)
         pause = PAUSE_FIRST
-        while not launch.is_over(wait_ns):
-            wait_ns = 0
+        while not over:
             await hub.sleep(pause)
+            over = launch.is_over()
             pause = min(pause * 2.0, PAUSE_MAX)
     except BaseException as error:
         if process.pid > 0 and not isinstance(error, errors.SpawnError):
