@@ -217,7 +217,8 @@ def change(what: str, changes: Sequence[Change]) -> None:
         return
     if report.op >= 0 and report.tid:
         raise NotAllThreads(
-            f"{what}: {os.strerror(report.error)} in thread {report.tid}, though not in this one: they differ now",
+            f"{what}: {os.strerror(report.error)} in thread {report.tid}, though not in this one: they differ now, and "
+            "should end",
             changed=True,
             tid=report.tid,
         )

@@ -93,7 +93,7 @@ class Users:
 
         Raises:
             UnknownUser: there is no such user.
-            ValueError: as `find_user`.
+            ValueError, OSError: as `find_user`.
         """
         raise NotImplementedError
 
@@ -220,6 +220,8 @@ class SystemUsers(Users):
     def group_list(self, who: str | int | User, gid: int | None = None) -> tuple[int, ...]:  # noqa: D102
         entry = who if isinstance(who, User) else self.user(who)
         primary = check_id("gid", entry.gid if gid is None else gid)
+        # getgrouplist(3) knows no errors: a database that cannot be read has no groups for it.
+        self.find_group(primary)
         found = os.getgrouplist(entry.name, primary)
         return tuple(check_id(f"the group database, for {entry.name!r}", number) for number in found)
 

@@ -21,6 +21,7 @@ import pytest
 from conftest import isolated
 from fastproc import capabilities, privileges
 from fastproc.privileges import Capability, CapabilitySet, MissingCapability, NotAllThreads, Securebits
+from identities import CALLS, forked, spoil, start_threads
 from witness import capsh, setpriv, sets_of
 
 SETS = ("effective", "permitted", "inheritable", "bounding", "ambient")
@@ -556,6 +557,87 @@ def test_false_proc_is_not_believed() -> None:
     assert "no /proc shows the threads of this process" in fake[1]
     assert lies == ["OSError", "[Errno 18] this /proc is not this process's: the kernel tells other capabilities"]
     assert unchanged == [True]
+
+
+# -- a kernel that fails, or lies
+
+SPOILED: dict[str, tuple[str, Callable[[], object]]] = {
+    "effective": ("capset", lambda: privileges.effective.drop("chown")),
+    "permitted": ("capset", lambda: privileges.permitted.drop("chown")),
+    "inheritable": ("capset", lambda: privileges.inheritable.raise_("chown")),
+    "bounding": ("bounding", lambda: privileges.bounding.drop("chown")),
+    "ambient": ("ambient", lambda: privileges.ambient.raise_("kill")),
+    "securebits": ("securebits", lambda: privileges.set_securebits(Securebits.NOROOT)),
+    "keepcaps": ("keepcaps", lambda: privileges.set_keepcaps(True)),
+    "no_new_privs": ("no_new_privs", privileges.set_no_new_privs),
+}
+
+
+def spoiled_changes() -> list[Any]:
+    def one(name: str, error: int) -> list[Any]:
+        def work() -> list[Any]:
+            privileges.inheritable.set("kill")
+            spoil(*CALLS[SPOILED[name][0]], error)
+            start_threads(3)  # they have the filter too
+            before = everyone()
+            try:
+                SPOILED[name][1]()
+            except NotAllThreads as failure:
+                return ["NotAllThreads", failure.changed, everyone() == before]
+            except (OSError, ValueError) as failure:
+                return [type(failure).__name__, str(failure), everyone() == before]
+            return ["returned"]
+
+        return [name, error, *forked(work, lambda pid: None)[0]]
+
+    return [one(name, error) for name in SPOILED for error in (0, 1, 11)]
+
+
+@changing
+@pytest.mark.privileged
+def test_change_that_fails_or_lies_is_found() -> None:
+    """HAZARDS G3: never a return, and nothing has changed."""
+    found = isolated(spoiled_changes, pid_namespace=True)
+    assert len(found) == 24
+    for name, error, kind, text, unchanged in found:
+        where = (name, error, kind, text)
+        assert unchanged, where
+        if error == 0:
+            assert (kind, text) == ("NotAllThreads", True), where
+        elif error == 11:
+            assert (kind, "Resource temporarily unavailable" in text) == ("BlockingIOError", True), where
+        elif name == "securebits":
+            assert (kind, "this kernel does not have all of noroot" in text) == ("ValueError", True), where
+        else:
+            assert (kind, "the kernel or a security module refuses it" in text) == ("PermissionError", True), where
+
+
+def one_thread_refuses() -> list[Any]:
+    """A filter in one other thread only."""
+    ready, over = threading.Event(), threading.Event()
+    tids: list[int] = []
+
+    def filtered() -> None:
+        spoil(*CALLS["capset"], 1)
+        tids.append(threading.get_native_id())
+        ready.set()
+        over.wait()
+
+    start_threads(3)
+    threading.Thread(target=filtered, daemon=True).start()
+    ready.wait()
+    try:
+        privileges.effective.drop("chown")
+    except NotAllThreads as error:
+        return [error.changed, error.tid == tids[0], str(error).replace(str(tids[0]), "TID"), len(everyone())]
+    return ["returned"]
+
+
+@changing
+@pytest.mark.privileged
+def test_change_that_one_other_thread_cannot_make_is_told() -> None:
+    text = "effective: Operation not permitted in thread TID, though not in this one: they differ now, and should end"
+    assert isolated(one_thread_refuses, pid_namespace=True) == [True, True, text, 2]
 
 
 # -- without privilege

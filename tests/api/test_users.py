@@ -265,7 +265,14 @@ def without_descriptors() -> list[str]:
         while True:
             held.append(os.dup(2))
     found = []
-    for call in (lambda: users.user("root"), lambda: users.find_group(0), lambda: cache.find_user("root")):
+    root = User("root", 0, 0)
+    for call in (
+        lambda: users.user("root"),
+        lambda: users.find_group(0),
+        lambda: cache.find_user("root"),
+        lambda: users.group_list(root),
+        lambda: cache.group_list(root),
+    ):
         try:
             found.append(repr(call()))
         except OSError as error:
@@ -278,13 +285,14 @@ def without_descriptors() -> list[str]:
         os.close(fd)
     resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
     found.append(cache.user("root").name)
+    found.append(str(cache.group_list(root) == tuple(os.getgrouplist("root", 0))))
     return found
 
 
 def test_database_that_cannot_be_read_is_no_missing_user() -> None:
     """Nor does a cache keep it. The standard module says that root does not exist."""
     emfile = "OSError24"
-    assert isolated(without_descriptors) == [emfile, emfile, emfile, "pwd: KeyError", "root"]
+    assert isolated(without_descriptors) == [*[emfile] * 5, "pwd: KeyError", "root", "True"]
 
 
 def fsuid_and_threads() -> dict[str, Any]:
