@@ -289,6 +289,9 @@ int fp_traced(int pid);
 /* pidfd_open(2) of any process but 0 and 1. Who it is must be checked afterwards: the number may be another's by then. */
 int fp_pidfd_open(int pid);
 
+/* The pidfd of a child that somebody else has made, which is ours for certain; -1 where there is none, or it was reaped. */
+int fp_pidfd_of_child(int pid);
+
 /* PR_SET_CHILD_SUBREAPER of this process, on or off, when on is 1 or 0. Returns what it was. */
 int fp_subreaper(int on);
 

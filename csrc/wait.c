@@ -140,6 +140,20 @@ int fp_wait(int pidfd, int pid, int options, struct fp_status *ret_status)
     return 0;
 }
 
+/* Whether the number is that of our child, which is not reaped yet, so that nobody else can have it: 0 or a negative errno. By the
+ * pidfd where there is one: else a later child of ours with the same number would be taken for it. */
+static long is_still_ours(int pidfd, int pid)
+{
+    siginfo_t info;
+    const int flags = WEXITED | WNOHANG | WNOWAIT | FP__WALL;
+    long r = -EINVAL;
+    if (pidfd >= 0)
+        r = fp__sys5(SYS_waitid, FP__P_PIDFD, pidfd, &info, flags, NULL);
+    if (r == -EINVAL) /* waitid knows pidfds from 5.4 on */
+        r = fp__sys5(SYS_waitid, P_PID, pid, &info, flags, NULL);
+    return r == -ECHILD ? -ESRCH : r;
+}
+
 int fp_signal(int pidfd, int pid, int sig)
 {
     if (sig < 0 || sig > 64)
@@ -155,11 +169,8 @@ int fp_signal(int pidfd, int pid, int sig)
      * is not reaped yet: its number cannot have been given to a stranger (D1). */
     if (pid <= 1)
         return -EINVAL;
-    siginfo_t info;
-    long r = fp__sys5(SYS_waitid, P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT | FP__WALL, NULL);
-    if (r < 0)
-        return r == -ECHILD ? -ESRCH : (int)r;
-    return (int)fp__sys2(SYS_kill, pid, sig);
+    long r = is_still_ours(pidfd, pid);
+    return (int)(r < 0 ? r : fp__sys2(SYS_kill, pid, sig));
 }
 
 int fp_signal_group(int pidfd, int pid, int sig)
@@ -174,10 +185,9 @@ int fp_signal_group(int pidfd, int pid, int sig)
     }
     /* The number of the group is the leader's, and nobody else's as long as that is our unreaped child. Our own group, or one
      * that it has not made, is never meant (D15). */
-    siginfo_t info;
-    long r = fp__sys5(SYS_waitid, P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT | FP__WALL, NULL);
+    long r = is_still_ours(pidfd, pid);
     if (r < 0)
-        return r == -ECHILD ? -ESRCH : (int)r;
+        return (int)r;
     if (fp__sys1(SYS_getpgid, pid) != pid)
         return -ESRCH;
     return (int)fp__sys2(SYS_kill, -pid, sig);
@@ -205,6 +215,11 @@ int fp_pidfd_open(int pid)
     if (pid <= 1)
         return -EINVAL;
     return (int)fp__sys2(SYS_pidfd_open, pid, 0); /* close-on-exec by itself */
+}
+
+int fp_pidfd_of_child(int pid)
+{
+    return (int)fp__pidfd_late(pid);
 }
 
 int fp_subreaper(int on)
@@ -295,6 +310,12 @@ int fp_pidfd_open(int pid)
 {
     (void)pid;
     return -ENOSYS;
+}
+
+int fp_pidfd_of_child(int pid)
+{
+    (void)pid;
+    return -1;
 }
 
 int fp_subreaper(int on)

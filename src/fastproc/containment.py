@@ -208,7 +208,13 @@ class Tree:
         if process is None or process.final is not None or process.pid <= 0:
             return False
         facts = self._facts(process.pid)
-        return facts is not None and not facts.ended
+        number = process.hold()
+        try:
+            # Somebody else may have reaped it: then they were facts about a stranger.
+            there = number < 0 or Member(process.pid, number).is_there()
+        finally:
+            process.release()
+        return there and facts is not None and not facts.ended
 
     # -- the others
 

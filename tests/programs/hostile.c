@@ -202,3 +202,30 @@ int hostile_spawn_pid(int want)
     }
     return pid < 0 ? -errno : (int)pid;
 }
+
+/* Like hostile_spawn_pid(), but easy to hit: it blocks every signal, so that each one sent stays pending, and leads a group that
+ * has a child of it. */
+int hostile_stranger(int want)
+{
+    uint64_t all = ~0ULL, before;
+    int32_t tid[1] = {want};
+    struct clone_args args;
+    memset(&args, 0, sizeof args);
+    args.exit_signal = SIGCHLD;
+    args.set_tid = (uint64_t)(uintptr_t)tid;
+    args.set_tid_size = 1;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, 8);
+    long pid = syscall(SYS_clone3, &args, sizeof args);
+    int error = errno;
+    if (pid == 0) {
+        setpgid(0, 0);
+        if (syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) == 0)
+            prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+        for (;;)
+            pause();
+    }
+    if (pid > 0)
+        setpgid((pid_t)pid, (pid_t)pid);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, 8);
+    return pid < 0 ? -error : (int)pid;
+}

@@ -70,3 +70,17 @@ def test_ten_thousand_expressions_do_what_bash_does(
     compared = compare_with_bash(Bench(programs.node, tmp_path), 10_000)
     print(f"expressions as in bash: {compared} of 10000")
     assert compared == 10_000
+
+
+def reuse(*arguments: object) -> object:
+    import strangers
+
+    return strangers.try_all(*arguments)  # type: ignore[arg-type]
+
+
+def test_no_stranger_is_hit_in_a_thousand_tries(programs: Programs, pid_namespace: None) -> None:
+    """HAZARDS D1, D14, at length: every public way to signal, after the number has got another owner."""
+    found = isolated(reuse, programs.hostile, 1000, [], pid_namespace=True, timeout=600)
+    print(f"strangers hit: {len(found['hits'])} in {found['tries']} tries")
+    assert found["hits"] == []
+    assert found["tries"] >= 1000

@@ -60,6 +60,7 @@ __all__ = [
     "new_status",
     "open_pid",
     "output",
+    "pidfd_of_child",
     "prepare",
     "refused",
     "resume",
@@ -395,6 +396,11 @@ def open_pid(pid: int) -> int:
         OSError: pidfd_open(2); EINVAL for a thread, and for 0, 1 and negative numbers.
     """
     return _check(lib.fp_pidfd_open(pid))
+
+
+def pidfd_of_child(pid: int) -> int:
+    """Return a new pidfd of a child that somebody else has made, or -1: there are none here, or it was reaped."""
+    return lib.fp_pidfd_of_child(pid)  # type: ignore[no-any-return]
 
 
 def subreaper(on: int = -1) -> bool:

@@ -13,6 +13,7 @@ import sys
 import warnings
 from errno import EINVAL
 
+from fastproc import _native
 from fastproc._engine.conversation import Conversation, seconds_left
 from fastproc._engine.killable import SIGKILL, SIGNAL_MAX, SIGTERM
 from fastproc._engine.process import Process
@@ -417,11 +418,8 @@ def _adopted(pid: int) -> Process:
     process.detach()
     child = process._child
     child.fd = (-1, -1, -1)
-    try:
-        child.pidfd = os.pidfd_open(pid)
-    except (OSError, AttributeError):
-        # No such call, or with SIGCHLD ignored it has ended already: then by number, which refuses strangers.
-        child.pidfd = -1
+    # With SIGCHLD ignored it may have ended, and its number be a stranger's: then -1, and the number is refused.
+    child.pidfd = _native.pidfd_of_child(pid)
     child.pid = pid
     process._adopt()
     return process
