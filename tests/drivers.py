@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-LOOPS = ("asyncio", "uvloop", "trio")
+LOOPS = ("asyncio", "uvloop", "trio", "reactor")
+"""The last is fastproc's own Reactor, without another loop around it."""
 
 
 if find_spec("uvloop"):
@@ -26,6 +27,14 @@ def run_in(loop: str, function: Callable[..., Awaitable[Any]], *args: Any) -> An
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop, debug=True) as runner:
             return runner.run(function(*args))  # type: ignore[arg-type]
+    if loop == "reactor":
+        import fastproc
+
+        with fastproc.Reactor() as reactor:
+            task = reactor.create_task(function(*args))  # type: ignore[arg-type]
+            while not task.done:
+                reactor.run_once()
+            return task.result()
     import trio
 
     return trio.run(function, *args)
@@ -33,7 +42,7 @@ def run_in(loop: str, function: Callable[..., Awaitable[Any]], *args: Any) -> An
 
 def need(loop: str) -> None:
     """Skip where the loop's package cannot be installed, or where it leaves something behind by itself."""
-    if loop != "asyncio" and find_spec(loop) is None:
+    if loop not in ("asyncio", "reactor") and find_spec(loop) is None:
         pytest.skip(f"{loop} is not installed: it may not exist for this interpreter")
 
 
@@ -43,7 +52,7 @@ def checkpoint(loop: str) -> Any:
         import trio
 
         return trio.lowlevel.checkpoint()
-    return asyncio.sleep(0)
+    return own_reactor().sleep(0) if loop == "reactor" else asyncio.sleep(0)
 
 
 def sleep(loop: str, seconds: float) -> Any:
@@ -52,7 +61,14 @@ def sleep(loop: str, seconds: float) -> Any:
         import trio
 
         return trio.sleep(seconds)
-    return asyncio.sleep(seconds)
+    return own_reactor().sleep(seconds) if loop == "reactor" else asyncio.sleep(seconds)
+
+
+def own_reactor() -> Any:
+    """Return the fastproc.Reactor that runs the caller."""
+    from fastproc import aio
+
+    return aio.reactor()
 
 
 def cancelled_after(loop: str, seconds: float, function: Callable[[], Awaitable[Any]]) -> Any:
@@ -73,7 +89,20 @@ def cancelled_after(loop: str, seconds: float, function: Callable[[], Awaitable[
             await function()
         return bool(scope.cancelled_caught)
 
-    return with_trio() if loop == "trio" else with_asyncio()
+    async def with_reactor() -> bool:
+        from fastproc.embedding import Cancelled
+
+        reactor = own_reactor()
+        task = reactor.create_task(function())
+        reactor.call_after(seconds, task.cancel)
+        try:
+            await task
+        except Cancelled:
+            return True
+        return False
+
+    ways = {"trio": with_trio, "reactor": with_reactor}
+    return ways.get(loop, with_asyncio)()
 
 
 def together(loop: str, *functions: Callable[[], Awaitable[Any]]) -> Any:
@@ -97,4 +126,9 @@ def together(loop: str, *functions: Callable[[], Awaitable[Any]]) -> Any:
                 nursery.start_soon(one, index)
         return results
 
-    return with_trio() if loop == "trio" else with_asyncio()
+    async def with_reactor() -> list[Any]:
+        tasks = [own_reactor().create_task(function()) for function in functions]
+        return [await task for task in tasks]
+
+    ways = {"trio": with_trio, "reactor": with_reactor}
+    return ways.get(loop, with_asyncio)()

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from fastproc._values.tree import Survivor as Survivor
     from fastproc._values.tree import TreeEnd as TreeEnd
     from fastproc.containment import subreaper as subreaper
+    from fastproc.embedding import Reactor as Reactor
     from fastproc.errors import ExitError as ExitError
     from fastproc.errors import TimeoutExpired as TimeoutExpired
     from fastproc.pipeline import Pipeline as Pipeline
@@ -80,6 +81,7 @@ __all__ = [
     "Process",
     "ProcessError",
     "Pty",
+    "Reactor",
     "Result",
     "SpawnError",
     "Survivor",
@@ -131,6 +133,7 @@ _LATER = {
     "Survivor": "fastproc._values.tree",
     "TreeEnd": "fastproc._values.tree",
     "subreaper": "fastproc.containment",
+    "Reactor": "fastproc.embedding",
     "as_completed": "fastproc.waiting",
     "wait_all": "fastproc.waiting",
     "wait_any": "fastproc.waiting",

@@ -31,6 +31,7 @@ LAYERS = {
     "fastproc.run": 5,
     "fastproc.subprocess": 5,
     "fastproc.aio": 5,
+    "fastproc.embedding": 5,
     "fastproc._commands": 6,
     "fastproc": 6,
 }

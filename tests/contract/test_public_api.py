@@ -38,6 +38,7 @@ NAMES = {
     "Process",
     "ProcessError",
     "Pty",
+    "Reactor",
     "Result",
     "SpawnError",
     "Survivor",

@@ -88,7 +88,7 @@ class Group:
 
     def __init__(self, reactor: Reactor) -> None:
         self.reactor = reactor
-        self._poller = make_poller()
+        self._poller = make_poller(embedded=True)
         self._jobs: dict[int, Bulk] = {}
         self._serial = 0
         reactor.watch(self._poller.fileno(), READ, self._on_ready)

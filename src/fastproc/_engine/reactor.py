@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 from _heapq import heapify, heappop, heappush
 from _thread import _local
 from errno import EMFILE, ENFILE
@@ -98,13 +99,22 @@ class Reactor:
         return os.getpid() != self._owner
 
     def fileno(self) -> int:
-        """The descriptor that is readable when a watched one is ready.
+        """The descriptor that is readable when a watched one is ready. It stays the same until `close`.
 
         Raises:
             RuntimeError: in a forked copy.
+            OSError: EMFILE, ENFILE: no descriptor is left.
             NotImplementedError: this system has no epoll(7).
         """
-        return self._open().fileno()
+        poller = self._open()
+        if poller.__class__ is Poll:
+            poller = make_poller(embedded=True)
+            number = poller.fileno()
+            for fd, (events, _, _) in self._watched.items():
+                poller.register(fd, events)
+            self._poller = poller
+            return number
+        return poller.fileno()
 
     def timeout(self) -> float | None:
         """Seconds until the next timer is due, 0.0 when one is, None when there is none."""
@@ -259,12 +269,20 @@ class Poll:
         """Nothing to give back."""
 
 
-def make_poller() -> select.epoll | Poll:
-    """An epoll whose number is above those of the standard streams (HAZARDS C8)."""
-    if not hasattr(select, "epoll"):
+def make_poller(embedded: bool = False) -> select.epoll | Poll:
+    """An epoll whose number is above those of the standard streams (HAZARDS C8).
+
+    Args:
+        embedded: whether it is only looked into, and never waited in. gevent's monkey patching takes epoll away and
+            makes poll() one that lets others run: right for who waits, but it has no descriptor for another loop.
+    """
+    epoll: type[select.epoll] | None = getattr(select, "epoll", None)
+    if epoll is None and embedded and "gevent.monkey" in sys.modules:
+        epoll = sys.modules["gevent.monkey"].get_original("select", "epoll")
+    if epoll is None:
         return Poll()
     try:
-        poller = select.epoll()
+        poller = epoll()
     except OSError as error:
         if error.errno not in (EMFILE, ENFILE):
             raise
@@ -275,7 +293,7 @@ def make_poller() -> select.epoll | Poll:
     import fcntl
 
     with poller:
-        return select.epoll.fromfd(fcntl.fcntl(poller.fileno(), fcntl.F_DUPFD_CLOEXEC, 3))
+        return epoll.fromfd(fcntl.fcntl(poller.fileno(), fcntl.F_DUPFD_CLOEXEC, 3))
 
 
 _own = _local()

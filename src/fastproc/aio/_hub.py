@@ -9,6 +9,7 @@ Invariant: nothing that a callback raises reaches the loop: it is kept for the t
 from __future__ import annotations
 
 import sys
+from _thread import _local
 from contextvars import Context, copy_context
 from weakref import WeakKeyDictionary
 
@@ -38,7 +39,7 @@ class LoopReactor(Reactor):
 
     __slots__ = ("on_earlier",)
 
-    def __init__(self, on_earlier: Callable[[], None]) -> None:
+    def __init__(self, on_earlier: Callable[[], object]) -> None:
         super().__init__()
         self.on_earlier = on_earlier
 
@@ -132,8 +133,8 @@ class Hub:
 
     __slots__ = ("__weakref__", "_group", "closed", "for_end", "for_exec", "launching", "reactor")
 
-    def __init__(self) -> None:
-        self.reactor = LoopReactor(self._on_earlier)
+    def __init__(self, reactor: LoopReactor | None = None) -> None:
+        self.reactor = LoopReactor(self._on_earlier) if reactor is None else reactor
         self.closed = False
         self._group: Group | None = None
         self.launching = 0
@@ -185,7 +186,23 @@ class Hub:
         self.closed = True
         if self._group is not None:
             self._group.close()
-        self.reactor.close()
+        LoopReactor.close(self.reactor)
+
+
+class _Stepping(_local):
+    """The hub of the task that an embedded reactor runs in this thread now, and asyncio's loop around it."""
+
+    hub: Hub | None = None
+    loop: object = None
+
+    def enter(self, hub: Hub) -> None:
+        """A task of this hub runs from now on."""
+        asyncio = sys.modules.get("asyncio")
+        self.hub = hub
+        self.loop = None if asyncio is None else asyncio._get_running_loop()
+
+
+stepping = _Stepping()
 
 
 def current_hub() -> Hub:
@@ -195,15 +212,18 @@ def current_hub() -> Hub:
         RuntimeError: no event loop that is known here runs in this thread.
     """
     asyncio = sys.modules.get("asyncio")
-    if asyncio is not None:
-        loop = asyncio._get_running_loop()
-        if loop is not None:
-            hub = _hubs.get(loop)
-            if hub is None or hub.closed or hub.reactor.inert:
-                from fastproc.aio._asyncio import AsyncioHub
+    loop = None if asyncio is None else asyncio._get_running_loop()
+    hub = stepping.hub
+    # A task may run a loop of asyncio's inside of itself.
+    if hub is not None and loop is stepping.loop:
+        return hub
+    if loop is not None:
+        hub = _hubs.get(loop)
+        if hub is None or hub.closed or hub.reactor.inert:
+            from fastproc.aio._asyncio import AsyncioHub
 
-                hub = _hubs[loop] = AsyncioHub(loop)
-            return hub
+            hub = _hubs[loop] = AsyncioHub(loop)
+        return hub
     if "trio" in sys.modules:
         from fastproc.aio._trio import trio_hub
 

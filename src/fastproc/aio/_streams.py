@@ -101,6 +101,7 @@ class StreamWatch:
         self._child = child
         self._hub = hub
         self._wake = wake
+        self._fd = -1
 
     def begin(self) -> None:
         """Wake when a stream is ready."""

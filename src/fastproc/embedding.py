@@ -1,0 +1,403 @@
+r"""fastproc in any event loop, by three calls: `fileno()`, `timeout()`, `run_once(0)`.
+
+What is done by it are the names of `fastproc.aio` in coroutines, which a Reactor runs itself: no other loop is needed,
+and whichever there is drives it. docs/event-loops.md has it in asyncio, trio, Tornado, gevent and poll(2).
+
+>>> import fastproc
+>>> with fastproc.Reactor() as reactor:
+...     task = reactor.run("echo", "hello", capture=True)
+...     while not task.done:
+...         _ = reactor.run_once()
+>>> task.result().stdout
+b'hello\n'
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from contextvars import copy_context
+
+from fastproc._engine.process import ABANDON_LIMIT
+from fastproc._values.plan import settle
+from fastproc.aio._hub import Hub, LoopReactor, stepping
+from fastproc.aio._run import run
+from fastproc.run import as_command
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from contextvars import Context
+    from typing import Any, Unpack
+
+    from fastproc._values.command import Command
+    from fastproc._values.kinds import OptionsDict, Text
+    from fastproc.aio._hub import Event
+
+__all__ = ["Cancelled", "Reactor", "Task"]
+
+
+class Cancelled(BaseException):
+    """What `Task.cancel()` raises inside of the coroutine, where it waits."""
+
+
+class Flag:
+    """Something that tasks wait for."""
+
+    __slots__ = ("_set", "_waiting")
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiting: list[Task] = []
+
+    def set(self) -> None:
+        """Wake those who wait."""
+        self._set = True
+        waiting, self._waiting = self._waiting, []
+        for task in waiting:
+            task._go_on()
+
+    def is_set(self) -> bool:
+        """Whether set() was called."""
+        return self._set
+
+    def wait(self) -> Awaitable[None]:
+        """Wait for set(); at once when it was called."""
+        return self
+
+    def __await__(self) -> Generator[Flag, None, None]:
+        if not self._set:
+            yield self
+
+
+class Breath:
+    """An awaitable that lets the other tasks run once."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield None
+
+
+class Task:
+    """A coroutine that a Reactor runs. Made by `Reactor.create_task()` and `run()`.
+
+    Attributes:
+        done: whether the coroutine has ended.
+        on_done: called once, with this task, when it has: inside of `run_once()`, in the context in which the task was
+            made. What it raises comes out of that `run_once()`.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_context",
+        "_coroutine",
+        "_ended",
+        "_error",
+        "_queued",
+        "_reactor",
+        "_thrown",
+        "_told",
+        "_value",
+        "_waits_for",
+        "done",
+        "on_done",
+    )
+
+    def __init__(
+        self, reactor: Reactor, coroutine: Coroutine[Any, Any, Any], on_done: Callable[[Task], object] | None
+    ) -> None:
+        self._reactor = reactor
+        self._coroutine = coroutine
+        self._context: Context = copy_context()
+        self._ended = Flag()
+        self._value: Any = None
+        self._error: BaseException | None = None
+        # Whether somebody was told of the error.
+        self._told = False
+        # What is raised in the coroutine next.
+        self._thrown: BaseException | None = None
+        self._queued = False
+        self._waits_for: Flag | None = None
+        self.done = False
+        self.on_done = on_done
+
+    def __repr__(self) -> str:
+        state = "running" if not self.done else "ended" if self._error is None else f"ended by {self._error!r}"
+        return f"<Task {getattr(self._coroutine, '__qualname__', '?')} {state}>"
+
+    def cancel(self) -> None:
+        """Raise Cancelled in the coroutine, where it waits; it may end its children first. Harmless when it is done.
+
+        A `run()` sends its child SIGTERM, and SIGKILL when the grace is over; the task is done when the child is gone.
+        """
+        if not self.done:
+            self._thrown = Cancelled()
+            self._go_on()
+
+    def result(self) -> Any:
+        """Return what the coroutine returned, or raise what it raised.
+
+        Raises:
+            RuntimeError: it still runs.
+            Cancelled: it was cancelled; of a `run()`, the Result up to then is in the attribute `result`.
+        """
+        if not self.done:
+            raise RuntimeError(f"{self!r}: has no result yet")
+        self._told = True
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Wait for the end, in another task of the same reactor, and give the result.
+
+        Cancelling the one that waits changes nothing for this one.
+        """
+        yield from self._ended.__await__()
+        return self.result()
+
+    def _go_on(self) -> None:
+        if not self._queued and not self.done:
+            self._queued = True
+            self._reactor._queue(self)
+
+    def _step(self) -> None:
+        """Go on up to the next wait."""
+        self._queued = False
+        if self.done:
+            return
+        waited, self._waits_for = self._waits_for, None
+        if waited is not None and self in waited._waiting:
+            waited._waiting.remove(self)
+        try:
+            thrown, self._thrown = self._thrown, None
+            if thrown is not None:
+                wanted = self._context.run(self._coroutine.throw, thrown)
+            else:
+                wanted = self._context.run(self._coroutine.send, None)
+        except StopIteration as end:
+            self._end(end.value, None)
+        except BaseException as error:
+            # Without the frame of this function, which would make a cycle of the task and its error.
+            self._end(None, error.with_traceback(error.__traceback__ and error.__traceback__.tb_next))
+        else:
+            self._wait_for(wanted)
+
+    def _wait_for(self, wanted: object) -> None:
+        if isinstance(wanted, Flag) and not wanted.is_set() and self._thrown is None:
+            self._waits_for = wanted
+            wanted._waiting.append(self)
+            return
+        if wanted is not None and not isinstance(wanted, Flag):
+            self._thrown = RuntimeError(
+                f"a task of a fastproc.Reactor awaits fastproc.aio, tasks and Reactor.sleep() only, not {wanted!r}"
+            )
+        self._go_on()
+
+    def _end(self, value: Any, error: BaseException | None) -> None:
+        self._value, self._error = value, error
+        self.done = True
+        self._reactor._tasks.discard(self)
+        done, self.on_done = self.on_done, None
+        self._told = error is None or done is not None or bool(self._ended._waiting) or isinstance(error, Cancelled)
+        self._ended.set()
+        if done is not None:
+            self._context.run(done, self)
+        if error is not None and not isinstance(error, (Exception, Cancelled)):
+            # Such as KeyboardInterrupt: it is for the program, not for who waits for the task.
+            self._told = True
+            raise error
+
+    def __del__(self) -> None:
+        if not self._told and self._error is not None:
+            # Nobody asked: the interpreter prints it (sys.unraisablehook).
+            raise self._error
+
+
+class ReactorHub(Hub):
+    """What fastproc.aio waits by in the tasks of a Reactor."""
+
+    __slots__ = ()
+
+    reactor: Reactor
+
+    def event(self) -> Event:
+        """As Hub.event()."""
+        return Flag()
+
+    async def outlast(self, event: Event) -> None:
+        """As Hub.outlast()."""
+        late: Cancelled | None = None
+        while not event.is_set():
+            try:
+                await event.wait()
+            except Cancelled as error:
+                late = error
+        if late is not None:
+            raise late
+
+    async def alongside(self, helper: Callable[[], Coroutine[Any, Any, None]], event: Event) -> None:
+        """As Hub.alongside()."""
+        task = self.reactor.create_task(helper())
+        try:
+            await event.wait()
+        finally:
+            task.cancel()
+            await self.outlast(task._ended)
+
+    async def breathe(self) -> None:
+        """As Hub.breathe()."""
+        await Breath()
+
+
+class Reactor(LoopReactor):
+    """A place to wait that any event loop can drive, and that runs coroutines of fastproc.aio.
+
+    The contract: wait until `fileno()` is readable or `timeout()` seconds have passed, then call `run_once(0)`; and ask
+    for `timeout()` again after every `run_once()` and whenever `on_earlier` is called. Without another loop,
+    `run_once()` itself waits. Everything is done inside of `run_once()`; nothing else calls back. For one thread: all
+    calls, but those of processes, are made where it is driven. No descriptor is open before it is needed, no thread is
+    started, no signal handled.
+
+    Args:
+        on_earlier: called, by whatever makes it so, when `timeout()` has become less than it was. For loops that are
+            told of a timer in advance; one that asks for `timeout()` before each wait needs none.
+    """
+
+    __slots__ = ("_hub", "_ready", "_running", "_tasks")
+
+    def __init__(self, on_earlier: Callable[[], object] | None = None) -> None:
+        super().__init__(on_earlier or _nothing)
+        self._ready: deque[Task] = deque()
+        self._tasks: set[Task] = set()
+        self._running = False
+        self._hub = ReactorHub(self)
+
+    def run(
+        self,
+        program: Command | Text | list[Text] | tuple[Text, ...],
+        /,
+        *args: Text,
+        on_done: Callable[[Task], object] | None = None,
+        **options: Unpack[OptionsDict],
+    ) -> Task:
+        """Run a command by this reactor: a task of `fastproc.aio.run()`, with the same arguments, result and errors.
+
+        Args:
+            program: as `fastproc.run()` has it.
+            args: as `fastproc.run()` has it.
+            on_done: called with the task at its end; `result()` of that gives the Result, or raises.
+            options: as `fastproc.run()` has it.
+
+        Raises:
+            TypeError, ValueError: at once: an argument or option is not possible; its name comes first.
+        """
+        command = as_command(program, args, options)
+        settle(command)
+        return self.create_task(run(command), on_done)
+
+    def create_task(self, coroutine: Coroutine[Any, Any, Any], on_done: Callable[[Task], object] | None = None) -> Task:
+        """Run a coroutine, from the next `run_once()` on, in a copy of the current context.
+
+        It may await the names of fastproc.aio, `sleep()` and other tasks of this reactor. An error of a task without
+        `on_done` that nobody asks for is printed when the task is dropped.
+
+        Raises:
+            TypeError: it is no coroutine.
+            RuntimeError: the reactor is closed.
+        """
+        if not hasattr(coroutine, "send"):
+            raise TypeError(f"coroutine: must be a coroutine, not {type(coroutine).__name__}")
+        if self._hub.closed:
+            raise RuntimeError("this reactor is closed")
+        task = Task(self, coroutine, on_done)
+        self._tasks.add(task)
+        task._go_on()
+        return task
+
+    async def sleep(self, seconds: float) -> None:
+        """Let some time pass, in a task of this reactor; with 0, let the other tasks run once."""
+        await (self._hub.sleep(seconds) if seconds > 0.0 else self._hub.breathe())
+
+    def timeout(self) -> float | None:
+        """Seconds until the next timer is due; 0.0 when there is something to do now, None when there is no timer."""
+        return 0.0 if self._ready else super().timeout()
+
+    def run_once(self, timeout: float | None = None) -> int:
+        """Wait until something is ready or due, do it, and give the number of callbacks and steps of tasks.
+
+        Args:
+            timeout: seconds at most; None waits for the next timer or event. May return early with 0.
+
+        Raises:
+            RuntimeError: in a forked copy; when there is nothing that could ever happen; inside of itself.
+            BaseException: what a callback, or `on_done`, raises. The rest is done by the next call.
+        """
+        if self._running:
+            raise RuntimeError("run_once: called by something that it called itself")
+        self._running = True
+        try:
+            ran = super().run_once(0.0 if self._ready else timeout)
+            # Those that a step wakes come next time, so that no chain of them holds the loop.
+            for _ in range(len(self._ready)):
+                self._step(self._ready.popleft())
+                ran += 1
+        finally:
+            self._running = False
+        return ran
+
+    def close(self) -> None:
+        """Cancel the tasks, wait until they are done and their children are gone, and give everything back.
+
+        That takes the grace of a run, and for a child that cannot be killed (a tracer or a file system holds it) five
+        seconds more; it is left to be reaped later. In a forked copy nothing is waited for.
+        """
+        if self._tasks and not self.inert and not self._running:
+            self._finish()
+        self._tasks.clear()
+        self._ready.clear()
+        self._hub.close()
+
+    def __enter__(self) -> Reactor:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def _finish(self) -> None:
+        over: list[bool] = []
+        for task in list(self._tasks):
+            task.on_done = None
+            task.cancel()
+        timer = self.call_after(2 * ABANDON_LIMIT, lambda: over.append(True))
+        try:
+            while self._tasks and not over:
+                self.run_once()
+        finally:
+            timer.cancel()
+            # What does not end when it is cancelled.
+            for task in list(self._tasks):
+                task._told = True
+                task._coroutine.close()
+
+    def _queue(self, task: Task) -> None:
+        self._ready.append(task)
+        if not self._running and len(self._ready) == 1:
+            self.on_earlier()
+
+    def _step(self, task: Task) -> None:
+        before = stepping.hub, stepping.loop
+        hooks = sys.get_asyncgen_hooks()
+        stepping.enter(self._hub)
+        # The loop around would end our asynchronous generators in its own way.
+        sys.set_asyncgen_hooks(None, None)
+        try:
+            task._step()
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
+            stepping.hub, stepping.loop = before
+
+
+def _nothing() -> None:
+    """Nobody asked."""
