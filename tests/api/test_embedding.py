@@ -384,6 +384,59 @@ def test_async_generator_of_a_task_is_not_the_surrounding_loops() -> None:
     assert ended == ["by its task"]
 
 
+def test_what_one_task_did_for_another_wakes_it(reactor: fastproc.Reactor) -> None:
+    """A reader that is woken before a writer waits writes the rest for it; nothing else would tell the writer."""
+
+    async def begin() -> aio.Process:
+        script = "read go; echo x; cat >/dev/null"
+        return await aio.start("sh", "-c", script, stdin=fastproc.PIPE, stdout=fastproc.PIPE)
+
+    process = drive(reactor, reactor.create_task(begin()))
+    stdin, stdout = process.child.ends[0].number, process.child.ends[1].number
+    seen: list[bytes] = []
+
+    async def read() -> None:
+        async for line in process.lines():
+            seen.append(line)
+
+    async def write() -> None:
+        await process.write(b"y" * 100_000)
+
+    async def child_has_read() -> None:
+        assert select.select([], [stdin], [], 10)[1]
+
+    async def end() -> None:
+        await process.__aexit__()
+
+    reader = reactor.create_task(read())
+    while reactor.timeout() == 0.0:
+        reactor.run_once(0)
+    os.write(stdin, b"go\n")
+    assert select.select([stdout], [], [], 10)[0]
+    # The next round wakes the reader, and goes on with these first.
+    writer = reactor.create_task(write())
+    reactor.create_task(child_has_read())
+    limit = reactor.call_after(10, writer.cancel)
+    drive(reactor, writer)
+    limit.cancel()
+    assert (seen, reader.done) == ([b"x"], False)
+    drive(reactor, reactor.create_task(end()))
+
+
+def test_close_stdin_ends_a_write(reactor: fastproc.Reactor) -> None:
+    """The task that writes has nothing to wait for any more."""
+
+    async def main() -> None:
+        async with aio.start("sleep", "60", stdin=fastproc.PIPE) as process:
+            writer = reactor.create_task(process.write(b"y" * 1_000_000))
+            reactor.call_after(10, writer.cancel)
+            await reactor.sleep(0.05)
+            process.close_stdin()
+            await writer
+
+    drive(reactor, reactor.create_task(main()))
+
+
 # -- the end
 
 

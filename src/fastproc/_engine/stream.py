@@ -324,10 +324,10 @@ class Streams:
         """Wait once, in this thread."""
         self.turn(process, self.prepare(process, pause))
 
-    def turn(self, process: Process, timeout: float) -> None:
-        """Wait some seconds for whatever comes, and do it."""
+    def turn(self, process: Process, timeout: float) -> int:
+        """Wait some seconds for whatever comes, and do it; how many descriptors were ready."""
         try:
-            self.reactor.run_once(timeout)
+            return self.reactor.run_once(timeout)
         finally:
             self._sweep(process)
 

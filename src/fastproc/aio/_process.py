@@ -319,6 +319,8 @@ class Process(Streaming):
     def close_stdin(self) -> None:
         """Let the child see the end of its input. Harmless when repeated."""
         self.child.close_stdin()
+        # A task that still writes has nothing to wait for any more.
+        self._turns.wake()
 
     async def read(self, stream: str = "stdout") -> bytes:
         """Read an output to its end, and give the bytes of it that were not yet taken."""
@@ -341,7 +343,9 @@ class Process(Streaming):
         assert streams is not None
         seconds = streams.prepare(self.child, pause)
         await self._turns.wait(instant("seconds", seconds))
-        streams.turn(self.child, 0.0)
+        if streams.turn(self.child, 0.0):
+            # That was done for all streams: what another task waits for may be among it, and is not reported again.
+            self._turns.wake()
 
     def _process(self) -> Child:
         return self.child
