@@ -18,7 +18,7 @@ import sys
 from collections import deque
 from contextvars import copy_context
 
-from fastproc._engine.process import ABANDON_LIMIT
+from fastproc._engine.killable import ABANDON_LIMIT
 from fastproc._values.plan import settle
 from fastproc.aio._hub import Hub, LoopReactor, stepping
 from fastproc.aio._run import run
