@@ -111,8 +111,9 @@ def drop_privileges(
     be had back, which must fail (but for the capabilities that are kept). Everything is looked up and checked first; an
     error before the first irreversible step leaves all as it was.
 
-    The process is not dumpable afterwards (PR_GET_DUMPABLE is 0): other processes of the new user cannot read from its
-    memory what it knew as the old one. The kernel forgets its parent-death signal (HAZARDS G19).
+    With a change of ids the process is not dumpable any more (PR_GET_DUMPABLE is 0): other processes of the new user
+    cannot read from its memory what it knew as the old one. And the kernel forgets its parent-death signal (HAZARDS
+    G19). Its session keyring stays (keyrings(7)).
 
     Args:
         user: a name, an id or a User; None to stay who one is and only give capabilities up.
@@ -252,16 +253,17 @@ class _Drop:
         self.stage = "proof"
         keep = self.plan.capabilities.permitted
         if not keep & SETUID:
-            self._must_fail(os.seteuid, {*self.before.uids} - {*self.plan.uids})
+            self._must_fail(os.seteuid, self.before.uids, self.plan.uids)
         if not keep & SETGID:
-            self._must_fail(os.setegid, {*self.before.gids} - {*self.plan.gids})
+            self._must_fail(os.setegid, self.before.gids, self.plan.gids)
 
-    def _must_fail(self, call: Callable[[int], None], numbers: set[int]) -> None:
-        for number in numbers:
+    def _must_fail(self, call: Callable[[int], None], old: Ids, new: Ids) -> None:
+        for number in {*old} - {*new}:
             try:
                 call(number)
             except PermissionError:
                 continue
+            call(new.effective)  # better half than whole again
             raise NotAllThreads(f"drop_privileges: the id {number} could be had back", changed=True)
 
     def _read_back(self, found: object, expected: object) -> None:

@@ -380,6 +380,38 @@ def test_step_that_fails_or_lies_is_found() -> None:
             assert text[0] != "HalfSwitched", where
 
 
+def regained(name: str) -> list[Any]:
+    """A saved id is left behind, and every look at it is deceived: only trying shows it."""
+
+    def work() -> list[Any]:
+        real = getattr(os, name)
+        start_threads(2)
+
+        def leaves_saved_id(*ids: int) -> None:
+            real(*ids[:2], 0)
+
+        def claims(*_: object) -> tuple[int, int, int]:
+            return (1234,) * 3 if name == "setresuid" else (1235,) * 3
+
+        setattr(os, name, leaves_saved_id)
+        setattr(os, name.replace("set", "get"), claims)
+        _dropping._Drop._verify = lambda drop: privileges.identity()  # type: ignore[method-assign]
+        try:
+            drop_privileges("app", users=USERS)
+        except HalfSwitched as error:
+            return [error.stage, str(error.__cause__), os.geteuid(), os.getegid()]
+        return ["returned"]
+
+    return forked(work, lambda pid: None)[0]
+
+
+@pytest.mark.parametrize("name", ["setresuid", "setresgid"])
+def test_old_id_that_can_be_had_back_is_found_by_trying(name: str) -> None:
+    """HAZARDS G4: also when every other look was deceived."""
+    told = isolated(regained, name, pid_namespace=True)
+    assert told == ["proof", "drop_privileges: the id 0 could be had back", 1234, 1235]
+
+
 def permuted(order: list[str]) -> list[Any]:
     def work() -> list[Any]:
         steps = [getattr(_dropping._Drop, name) for name in order]
