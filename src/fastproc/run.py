@@ -314,16 +314,14 @@ def start(
 
     Takes what `run()` takes, but `timeout`, `ok_codes` and `input`, for which there is nobody: use `wait(timeout=...)`,
     the status itself, which is never an error here (`check` is not looked at), and `write()`. `grace` is what `stop()`
-    goes by, `idle_timeout` and `drain_timeout` what `lines()`, `chunks()` and `events()` go by, unless they are told
-    otherwise. Limits, `on_line` and `tee` are about output that is read without asking, and refused. A stream that is
-    PIPE, or captured, is a file of the Process.
+    goes by, `idle_timeout` and `drain_timeout` what `lines()`, `chunks()`, `events()` and `result()` go by, unless they
+    are told otherwise. A stream that is PIPE, or captured, is a file of the Process. With limits, `on_line` or `tee` it
+    is none: everything that is read of it, by whichever method, is told, copied and counted, and `wait()` reads too.
 
     Raises:
         SpawnError: the program could not be started.
         TypeError, ValueError: an argument or option is not possible; its name comes first. No child was made.
     """
-    from fastproc._engine import process
-
     if isinstance(program, Expression) and type(program) is not Command and not args:
         return program.start(**options)  # type: ignore[no-any-return]
     command = as_command(program, args, options)
@@ -332,11 +330,30 @@ def start(
         from fastproc import pipeline
 
         return pipeline.start(command, {})  # type: ignore[return-value]
-    times = check_start(settled)
+    check_start(settled)
+    started = new_handle(command, settled)
     with Opened() as opened:
-        started = process.start(resolve(command, opened), command.argv)
-    started.times = times
+        started.spawn(resolve(command, opened))
     return started
+
+
+def new_handle(command: Command, settled: Settled) -> Process:
+    """Return the handle of a child that is about to be started, with what its outputs need.
+
+    Raises:
+        SpawnError: a file for a copy of an output cannot be opened.
+    """
+    from fastproc._engine.process import Process
+
+    handle = Process(command.argv)
+    handle.settled = settled
+    drain = None if settled.drain_ns < 0 else settled.drain_ns / 1e9
+    handle.times = settled.grace_ns / 1e9, settled.idle_timeout, drain
+    if settled.tee or settled.on_line is not None or settled.limits != (None, None):
+        from fastproc._engine.keeping import equip
+
+        equip(handle, command, settled)
+    return handle
 
 
 def as_command(program: object, args: tuple[Text, ...], options: OptionsDict) -> Command:
@@ -348,23 +365,13 @@ def as_command(program: object, args: tuple[Text, ...], options: OptionsDict) ->
     return program.options(**options) if options else program
 
 
-def check_start(settled: Settled) -> tuple[float, float | None, float | None]:
-    """Refuse what only a whole run can keep; return `grace`, `idle_timeout` and `drain_timeout` for the handle."""
+def check_start(settled: Settled) -> None:
+    """Refuse what only a whole run can keep."""
     if settled.input is not None:
         raise ValueError("input: start() does not feed a child; use process.write() (stdin=PIPE), or run()")
     if settled.timeout_ns >= 0:
         raise ValueError("timeout: start() has nobody who would keep it; use process.wait(timeout=...), or run()")
     if settled.ok_codes != _OK:
         raise ValueError("ok_codes: start() does not check the status; look at what wait() returns, or use run()")
-    for name, value in (
-        ("stdout_limit", settled.limits[0]),
-        ("stderr_limit", settled.limits[1]),
-        ("on_line", settled.on_line),
-        ("tee", settled.tee),
-    ):
-        if value:
-            raise ValueError(f"{name}: start() reads only what is asked for; loop over lines() or events(), or run()")
     if MEMFD in settled.streams:
         raise ValueError("stdout, stderr: MEMFD is read at the end of a run(); start() can have PIPE")
-    drain = None if settled.drain_ns < 0 else settled.drain_ns / 1e9
-    return settled.grace_ns / 1e9, settled.idle_timeout, drain

@@ -181,13 +181,6 @@ def test_holders_are_in_the_exception(engine: str) -> None:
     assert result.pipe_holders == (int(result.stdout or b"0"),)
 
 
-def test_running_child_keeps_no_output() -> None:
-    """What would be about it is refused by name, before a child is made."""
-    for options in ({"stdout_limit": CaptureLimit(1)}, {"on_line": print}, {"tee": True}):
-        with pytest.raises(ValueError, match=rf"^{next(iter(options))}: start\(\)"):
-            start("true", capture=True, **options)  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize(
     "option", [{"stdout_limit": CaptureLimit(1)}, {"on_line": print}, {"tee": True}, {"idle_timeout": 1}]
 )

@@ -10,10 +10,11 @@ from __future__ import annotations
 from time import monotonic, monotonic_ns
 
 from fastproc import errors
+from fastproc._engine.changes import PAUSE_FIRST, PAUSE_MAX
 from fastproc._engine.collecting import STDERR, STDIN, STDOUT, Collecting
 from fastproc._engine.feeder import Feeder
 from fastproc._engine.killable import HELD_EVERY, SIGKILL, SIGTERM, SWEEP_MAX, TREE_PATIENCE
-from fastproc._engine.process import PAUSE_FIRST, PAUSE_MAX, Process
+from fastproc._engine.process import Process
 from fastproc._engine.reactor import READ, WRITE
 from fastproc._values import lifecycle
 from fastproc._values.status import KILLED, TERMINATED, TIMED_OUT

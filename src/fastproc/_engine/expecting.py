@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Any
 
+    from fastproc._engine.output import Output
     from fastproc._engine.process import Process
-    from fastproc._engine.stream import Output, Pause, Streams
+    from fastproc._engine.stream import Pause, Streams
 
     Steps = Generator[Pause, None, Any]
 

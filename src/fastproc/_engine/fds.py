@@ -187,6 +187,11 @@ class PipeEnds:
             if fd >= 0:
                 end.adopt(fd)
 
+    def swap(self) -> None:
+        """Exchange stdout and stderr."""
+        first, out, err = self._ends
+        self._ends = first, err, out
+
     def file(self, stream: int, buffering: int = -1) -> BufferedReader | BufferedWriter | None:
         """Turn one end into a blocking file that owns it, buffered as open() has it; None where there is no pipe.
 

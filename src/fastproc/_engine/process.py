@@ -11,10 +11,11 @@ import os
 import select
 from _thread import RLock
 from _warnings import warn
-from time import monotonic, sleep
+from time import monotonic, monotonic_ns, sleep
 
 from fastproc import _native, errors
 from fastproc._engine import orphans
+from fastproc._engine.changes import PAUSE_FIRST, PAUSE_MAX, Changing
 from fastproc._engine.fds import OwnedFd, PipeEnds
 from fastproc._engine.killable import ABANDON_LIMIT, REFUSED_AT, SIGKILL, TREE_PATIENCE, Killable, new_killer
 from fastproc._engine.reactor import LONGEST_WAIT, READ, instant
@@ -25,20 +26,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from io import BufferedReader, BufferedWriter
 
+    from fastproc._engine.keeping import Taps
     from fastproc._engine.stream import Streams
     from fastproc._values.kinds import Killer
-    from fastproc._values.plan import Plan
-    from fastproc._values.status import Change, Usage
-
-PAUSE_FIRST = 0.0005
-PAUSE_MAX = 0.02
-"""Seconds between two looks where the kernel gives nothing to wait for: without a pidfd, and under a tracer."""
+    from fastproc._values.plan import Plan, Settled
+    from fastproc._values.status import Usage
 
 DEFAULT_TIMES = 0.1, None, 1.0
 """Of the options: grace, idle_timeout, drain_timeout."""
 
 
-class Process(Readable, Killable):
+class Process(Readable, Killable, Changing):
     """A child process.
 
     `start()` makes it and its child. All methods but those of its streams may be called from any thread and from
@@ -52,6 +50,9 @@ class Process(Readable, Killable):
         pid: the child's number; after the child has ended it may be somebody else's.
         final: the status struct as the C core filled it, once the child has ended.
         late: whether the program did not begin before the deadline of `spawn`; the child was killed then.
+        started_ns, ended_ns: monotonic nanoseconds at which the handle was made and the end was seen.
+        settled: what start() was asked for; None for a handle that others have made.
+        taps: what is done with everything that is read; None for nothing.
         times: `grace`, `idle_timeout`, `drain_timeout` as start() was given them, for stop() and the iterations.
     """
 
@@ -70,15 +71,23 @@ class Process(Readable, Killable):
         "_streams",
         "_tree",
         "argv",
+        "ended_ns",
         "final",
         "late",
         "pid",
+        "settled",
+        "started_ns",
+        "taps",
         "times",
     )
 
     def __init__(self, argv: tuple[str, ...] = ()) -> None:
         self.argv = argv
         self.pid = -1
+        self.started_ns = monotonic_ns()
+        self.ended_ns = 0
+        self.settled: Settled | None = None
+        self.taps: Taps | None = None
         self.times: tuple[float, float | None, float | None] = DEFAULT_TIMES
         self._adopted = False
         self._detached = False
@@ -166,6 +175,8 @@ class Process(Readable, Killable):
             self.pid = child.pid
             self._pidfd.adopt(child.pidfd)
             self._ends.adopt(child.fd[0], child.fd[1], child.fd[2])
+            if self.settled is not None and self.settled.swapped:
+                self._ends.swap()
             self._adopted = True
 
     def abandon(self) -> bool:
@@ -254,52 +265,12 @@ class Process(Readable, Killable):
                     self._reap()
         return self._code()
 
-    def poll_change(self) -> Change | None:
-        """Look whether the child was stopped, continued or has ended; None when nothing of it is new.
-
-        The kernel tells each stop and each SIGCONT once, and of several since the last look the last one. An end is
-        told again and again.
-
-        Raises:
-            ExitStatusUnknown, ProcessError: as poll does.
-        """
-        from fastproc._values.status import Change
-
-        self._check_usable()
-        with self._lock:
-            status = None if self.final is not None else self._reap(_native.CHANGES)
-        if status is not None and status.state in (_native.WAIT_STOPPED, _native.WAIT_CONTINUED):
-            return Change("stopped" if status.state == _native.WAIT_STOPPED else "continued", status.returncode)
-        code = self._code()
-        return None if code is None else Change("ended", code, self.core_dumped)
-
-    def wait_change(self, timeout: float | None = None) -> Change:
-        """Wait until the child is stopped, is continued, or has ended, and say which.
-
-        Looks every 20 ms at most: a pidfd tells of the end only, and SIGCHLD is the program's.
-
-        Raises:
-            TimeoutExpired: nothing of it happened.
-            ExitStatusUnknown, ProcessError: as poll does.
-        """
-        deadline = instant("timeout", timeout)
-        pause = PAUSE_FIRST
-        while True:
-            change = self.poll_change()
-            if change is not None:
-                return change
-            left = pause if deadline is None else deadline - monotonic()
-            if left <= 0.0:
-                assert timeout is not None
-                raise errors.timeout_expired(self.argv, timeout)
-            sleep(min(pause, left))
-            pause = min(pause * 2.0, PAUSE_MAX)
-
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end of the child and give its return code, negative for a signal.
 
         Blocks in poll(2) on the pidfd, so Ctrl-C works at once; it is passed on to a child that leads a process group
-        (pgid=0, setsid), which the terminal's does not reach. Several threads may wait.
+        (pgid=0, setsid), which the terminal's does not reach. Several threads may wait. With `on_line`, `tee` or a
+        limit this also reads the outputs to their ends, as `result()` does: then for one thread, that of the streams.
 
         Args:
             timeout: seconds at most; None for no limit.
@@ -311,6 +282,8 @@ class Process(Readable, Killable):
         """
         deadline = instant("timeout", timeout)
         try:
+            if self.taps is not None:
+                self._read_out(timeout)
             code = self._wait(deadline)
         except KeyboardInterrupt:
             self.interrupt_group()
@@ -380,6 +353,7 @@ class Process(Readable, Killable):
                 _native.WAIT_UNKNOWN,
             ):
                 self.final = status
+                self.ended_ns = monotonic_ns()
             self.release()
         return status
 
@@ -436,14 +410,3 @@ class Process(Readable, Killable):
         _adopt_orphan((self.pid, _owned_fd(self._pidfd.detach()), self._owner))
         if not self._detached:
             _warn(f"{self!r} was dropped while it ran; use `with`, wait() or detach()", ResourceWarning, source=self)
-
-
-def start(plan: Plan, argv: tuple[str, ...]) -> Process:
-    """Make a child and give its handle.
-
-    Raises:
-        SpawnError: no child is left.
-    """
-    process = Process(argv)
-    process.spawn(plan)
-    return process

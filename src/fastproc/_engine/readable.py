@@ -8,200 +8,24 @@ from __future__ import annotations
 from itertools import chain
 from os import set_blocking
 
+from fastproc._engine.streaming import Streaming
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from io import BufferedReader, BufferedWriter
-    from types import EllipsisType
     from typing import Any
 
     from fastproc._engine.fds import PipeEnds
+    from fastproc._engine.keeping import Taps
     from fastproc._engine.process import Process
     from fastproc._engine.stream import Pause, Streams
     from fastproc._engine.terminal import Terminal
     from fastproc._values.expect import Expected, Pattern
+    from fastproc._values.status import Result
 
 
 _NAMES = ("stdin", "stdout", "stderr")
-
-
-class Streaming:
-    """What reads the outputs piece by piece, for whatever way of waiting: see `_iterate`."""
-
-    __slots__ = ()
-
-    def lines(
-        self,
-        stream: str = "stdout",
-        *,
-        input: bytes | Iterable[bytes] | None = None,
-        text: bool = False,
-        encoding: str = "utf-8",
-        errors: str = "strict",
-        newline: str | bytes = "\n",
-        keep_ends: bool = False,
-        longest: int | None = None,
-        over: str = "split",
-        idle_timeout: float | EllipsisType | None = ...,
-        drain_timeout: float | EllipsisType | None = ...,
-    ) -> Any:
-        r"""Iterate over the lines of an output as they come, without their ends, until it ends.
-
-        Args:
-            stream: "stdout" or "stderr", which must be PIPE or captured.
-            input: what stdin, which must be PIPE, is fed meanwhile; it is closed afterwards.
-            text: str instead of bytes.
-            encoding: of the text.
-            errors: what becomes of bytes that are no text, as bytes.decode() has it.
-            newline: the one character that ends a line, such as "\0" for `find -print0`; or "universal".
-            keep_ends: leave the ends on.
-            longest: bytes (characters, of text) that a line may have; None for any number.
-            over: a longer line is given in pieces ("split"), cut off ("truncate"), or an error ("raise").
-            idle_timeout: seconds for which nothing may come; None for any. Left out: what start() was given (None).
-            drain_timeout: seconds after the end of the child after which a pipe that others still hold is left, once it
-                is empty (`pipes_still_open`); None: never. Left out: what start() was given (1.0).
-
-        Raises:
-            TimeoutExpired: nothing came for idle_timeout seconds; another call goes on.
-            LineTooLong: a line is longer than `longest`, and over is "raise".
-            UnicodeDecodeError: the output is no such text.
-            ValueError: the stream is no pipe, is in use as a file, or an argument is not possible.
-        """
-        from fastproc._engine import steps as engine
-        from fastproc._values.capture import LineSplitter
-
-        splitter = LineSplitter(
-            newline,
-            encoding=encoding if text else None,
-            errors=errors,
-            keep_ends=keep_ends,
-            longest=longest,
-            over=over,
-        )
-        idle, drain = self._patience(idle_timeout, drain_timeout)
-        streams, process = self._begin(input, stream)
-        output = streams.output(stream)
-        cut = output.cut((newline, encoding if text else None, errors, keep_ends, longest, over), splitter)
-        return self._iterate(process, engine.batches(process, streams, output, cut, idle, drain), True)
-
-    def chunks(
-        self,
-        stream: str = "stdout",
-        *,
-        input: bytes | Iterable[bytes] | None = None,
-        idle_timeout: float | EllipsisType | None = ...,
-        drain_timeout: float | EllipsisType | None = ...,
-    ) -> Any:
-        """Iterate over the bytes of an output as they come, in pieces that are never empty. The rest as lines()."""
-        from fastproc._engine import steps as engine
-
-        idle, drain = self._patience(idle_timeout, drain_timeout)
-        streams, process = self._begin(input, stream)
-        output = streams.output(stream)
-        output.uncut()
-        return self._iterate(process, engine.chunks(process, streams, output, idle, drain))
-
-    def events(
-        self,
-        unit: str = "lines",
-        *,
-        input: bytes | Iterable[bytes] | None = None,
-        text: bool = False,
-        encoding: str = "utf-8",
-        errors: str = "strict",
-        newline: str | bytes = "\n",
-        longest: int | None = None,
-        idle_timeout: float | EllipsisType | None = ...,
-        drain_timeout: float | EllipsisType | None = ...,
-    ) -> Any:
-        """Iterate over what comes on both outputs as Events: stream, monotonic time of reading, byte offset, data.
-
-        Exact within a stream. Between two pipes the order is that of reading, which is not exactly that of writing:
-        nobody knows that. For the exact order start with `stderr=STDOUT`, one pipe, and use lines().
-
-        Args:
-            unit: "lines", or "chunks" for pieces as they come, which are bytes.
-            input: as lines() has it.
-            text: as lines() has it.
-            encoding: as lines() has it.
-            errors: as lines() has it.
-            newline: as lines() has it, but one byte in the encoding.
-            longest: bytes; a longer line comes in pieces.
-            idle_timeout: as lines() has it.
-            drain_timeout: as lines() has it.
-
-        Raises:
-            TimeoutExpired, UnicodeDecodeError, ValueError: as lines().
-        """
-        from fastproc._engine import steps as engine
-        from fastproc._values.capture import UNIVERSAL, LineSplitter
-
-        if unit not in ("lines", "chunks"):
-            raise ValueError(f'unit: must be "lines" or "chunks", not {unit!r}')
-        if text and unit == "chunks":
-            raise ValueError("text: chunks are bytes")
-        if newline == UNIVERSAL:
-            raise ValueError("newline: must be one byte, so that offsets are exact")
-        end = newline if isinstance(newline, str) else newline.decode("latin-1")
-        if text and len(end.encode(encoding)) != 1:
-            raise ValueError(f"encoding: {encoding} has lines that do not end by one byte; use lines()")
-        key = (newline, None, "events", True, longest, "split")
-        splitters = [LineSplitter(newline, keep_ends=True, longest=longest) for _ in range(2)]
-        idle, drain = self._patience(idle_timeout, drain_timeout)
-        streams, process = self._begin(input, None)
-        wanted = list(streams.outputs.values())
-        if not wanted:
-            raise ValueError("stream: neither output is a pipe: start with capture=True")
-        cuts = {}
-        for output in wanted:
-            if unit == "chunks":
-                output.uncut()
-            else:
-                cuts[output.name] = output.cut(key, splitters.pop())
-        decode = (lambda data: data.decode(encoding, errors)) if text else None
-        steps = engine.events(process, streams, wanted, cuts, decode, idle, drain)
-        return self._iterate(process, steps)
-
-    @property
-    def pipes_still_open(self) -> bool:
-        """Whether an iteration ended because the child had ended and only others held the pipe."""
-        streams: Streams | None = self._process()._streams
-        return streams is not None and streams.given_up
-
-    def _process(self) -> Any:
-        """Return the Process that this is, or is for."""
-        raise NotImplementedError
-
-    def _iterate(self, process: Process, steps: Iterator[Any], batches: bool = False) -> Any:
-        """Return an iterator over the steps' items, which are iterators themselves where `batches` says so."""
-        raise NotImplementedError
-
-    def _patience(
-        self, idle: float | EllipsisType | None, drain: float | EllipsisType | None
-    ) -> tuple[float | None, float | None]:
-        from fastproc._values.options import check_seconds
-
-        times = self._process().times
-        return (
-            times[1] if idle is ... else check_seconds("idle_timeout", idle),
-            times[2] if drain is ... else check_seconds("drain_timeout", drain),
-        )
-
-    def _begin(self, source: bytes | Iterable[bytes] | None, stream: str | None) -> tuple[Streams, Process]:
-        from fastproc._values.options import check_input
-
-        process = self._process()
-        process._check_usable()
-        streams: Streams | None = process._streams
-        if streams is None:
-            from fastproc._engine.stream import Streams
-
-            streams = process._streams = Streams(process)
-        if stream is not None:
-            streams.output(stream)
-        if source is not None:
-            streams.feed(process, check_input("input", source))  # type: ignore[arg-type]
-        return streams, process
 
 
 class Readable(Streaming):
@@ -219,6 +43,7 @@ class Readable(Streaming):
         _ends: PipeEnds
         _files: dict[int, BufferedReader | BufferedWriter]
         _streams: Streams | None
+        taps: Taps | None
         times: tuple[float, float | None, float | None]
 
     @property
@@ -255,6 +80,8 @@ class Readable(Streaming):
                 raise ValueError(f"{_NAMES[stream]}: is a terminal; use write(), lines(), readline(), expect()")
             if self._streams is not None:
                 self._streams.check_free(stream)
+            if self.taps is not None and stream in self.taps.by_number:
+                raise ValueError(f"{_NAMES[stream]}: has a limit, on_line or tee; use lines(), read(), result()")
             file = self._ends.file(stream)
             if file is not None:
                 self._files[stream] = file
@@ -265,6 +92,8 @@ class Readable(Streaming):
             # Before the descriptors: what is closed while it is watched cannot be removed any more (HAZARDS C15).
             self._streams.close(self)  # type: ignore[arg-type]
         self._ends.close()
+        if self.taps is not None:
+            self.taps.files.close()
         for file in list(self._files.values()):
             try:
                 # Closing writes what is still buffered, and a grandchild may hold the pipe and read nothing.
@@ -363,6 +192,40 @@ class Readable(Streaming):
         streams, process = self._begin(None, stream)
         found: bytes = self._finish(expecting.read(process, streams, streams.output(stream), size, timeout))
         return found
+
+    def result(self, *, input: bytes | Iterable[bytes] | None = None, timeout: float | None = None) -> Result:
+        """Feed stdin, read the outputs to their ends, wait for the end of the child, and return its Result.
+
+        Its outputs are what nobody has taken before, within the limits that start() was given. The status is not
+        checked: see `Result.check()`. With no input stdin is closed, unless it is being fed already.
+
+        Args:
+            input: what stdin, which must be PIPE, is fed; it is closed afterwards.
+            timeout: seconds; None for any.
+
+        Raises:
+            TimeoutExpired: that is over, or nothing came for `idle_timeout` seconds as start() was given them. What
+                came is in it, as `output` and `stderr`, and is not lost: another call goes on. The child lives.
+            OutputTooLarge: a limit with over="raise" was passed; the child was stopped, the Result is in it.
+            ExitStatusUnknown: it has ended, and somebody else took its status (HAZARDS D2).
+            ValueError: stdin is no pipe, or is in use; an output is being read as text, in the middle of a line.
+        """
+        from fastproc._engine.keeping import conclude
+
+        self.finishing(input)
+        self._read_out(timeout)
+        streams, process = self._begin(None, None)
+        return conclude(process, streams)
+
+    def finishing(self, source: bytes | Iterable[bytes] | None) -> None:
+        """Feed stdin, or close it, for result()."""
+        streams, _ = self._begin(source, None)
+        if source is None and not streams.feeds:
+            self.close_stdin()
+
+    def _read_out(self, timeout: float | None) -> None:
+        streams, process = self._begin(None, None)
+        self._finish(streams.ending(process, timeout, self.times[1], self.times[2]))
 
     def send_key(self, name: str) -> None:
         """Type a special key of the terminal: "intr" (Ctrl-C), "eof" (Ctrl-D), "quit", "susp" and others of termios(3).

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
+    from fastproc._engine.output import Lines, Output
     from fastproc._engine.process import Process
-    from fastproc._engine.stream import Lines, Output, Streams
+    from fastproc._engine.stream import Streams
 
 
 def drive(process: Process, steps: Iterable[Any]) -> Iterator[Any]:
@@ -45,8 +46,14 @@ def batches(
         if lines.finished:
             return
         if items or (yield from streams.waiting(process, wanted, idle, drain)):
-            lines.batch = splitter.batch(items.popleft()[2])
+            _, offset, data = items.popleft()
+            if lines.follows(offset, len(data)):
+                lines.batch = splitter.batch(data)
+            else:
+                # A limit has dropped what was between: what was begun before is no part of the line after.
+                lines.batch = iter([*splitter.finish(), *splitter.batch(data)])
         else:
+            yield from streams.checked(process)
             lines.finished = True
             lines.batch = iter(splitter.finish())
 
@@ -59,6 +66,7 @@ def chunks(
     wanted = [output]
     while items or (yield from streams.waiting(process, wanted, idle, drain)):
         yield items.popleft()[2]
+    yield from streams.checked(process)
 
 
 def events(
@@ -69,8 +77,9 @@ def events(
     decode: Callable[[bytes], Any] | None,
     idle: float | None,
     drain: float | None,
+    label: str | None,
 ) -> Iterator[Any]:
-    """Give what comes on all streams in the order in which it was read, in steps."""
+    """Give what comes on all streams in the order in which it was read, in steps, under their names or a label."""
     found = streams.events
     going = True
     while going:
@@ -82,17 +91,22 @@ def events(
             output = min(ready, key=lambda output: output.items[0][0])
             time, offset, data = output.items.popleft()
             if not cuts:
-                found.append(Event(output.name, time, offset, data))
+                found.append(Event(label or output.name, time, offset, data))
                 continue
             cut = cuts[output.name]
-            _add_lines(found, output.name, time, cut, cut.splitter.feed(data), decode)
+            if not cut.follows(offset, len(data)):
+                _add_lines(found, label or output.name, time, cut, cut.splitter.finish(), decode)
+                cut.offset = offset
+            _add_lines(found, label or output.name, time, cut, cut.splitter.feed(data), decode)
         for output in wanted:
+            output.refill()
             if cuts and output.ended and not output.items and not cuts[output.name].finished:
                 cut = cuts[output.name]
                 cut.finished = True
-                _add_lines(found, output.name, monotonic(), cut, cut.splitter.finish(), decode)
+                _add_lines(found, label or output.name, monotonic(), cut, cut.splitter.finish(), decode)
     yield from found
     found.clear()
+    yield from streams.checked(process)
 
 
 def _add_lines(

@@ -10,33 +10,29 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from errno import EIO
-from operator import length_hint
 from time import monotonic
 
 from fastproc import errors
-from fastproc._engine.collecting import READ_SIZE
 from fastproc._engine.exchange import NOT_HELD
 from fastproc._engine.exit_watch import has_ended
-from fastproc._engine.fds import widen
+from fastproc._engine.fds import pipe_size
 from fastproc._engine.feeder import Input
+from fastproc._engine.killable import SIGKILL, SIGTERM
+from fastproc._engine.output import Output
 from fastproc._engine.reactor import LONGEST_WAIT, READ, WRITE, Reactor, instant
-from fastproc._values.capture import UNIVERSAL
+from fastproc._values.status import KILLED, PIPES_OPEN, TERMINATED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
-    from typing import Any
 
+    from fastproc._engine.capture import Tap
     from fastproc._engine.fds import OwnedFd
+    from fastproc._engine.outlet import Outlets
     from fastproc._engine.process import Process
-    from fastproc._values.capture import Event, LineSplitter
+    from fastproc._values.capture import Event
 
 STREAMS = ("stdin", "stdout", "stderr")
-
-READ_LARGE = 2 * READ_SIZE
-"""Bytes of a read once a pipe was full. Lines made of more at once have left the processor's cache when they are used
-(5,000,000 of `seq`: 0.27 s by 256 KiB, 0.20 s by 128 KiB)."""
 
 LOOK_EVERY = 0.02
 """Seconds between two looks at a child that has no pidfd."""
@@ -60,96 +56,8 @@ class Pause:
         return self
 
 
-class Output:
-    """What came from one pipe and was not yet handed out: (time, offset, data), oldest first."""
-
-    __slots__ = ("_room", "end", "ended", "items", "lines", "name", "offset")
-
-    def __init__(self, name: str, end: OwnedFd) -> None:
-        self.name = name
-        self.end = end
-        self.items: deque[tuple[float, int, bytes]] = deque()
-        self.offset = 0
-        self.ended = False
-        self.lines: Lines | None = None
-        self._room = READ_SIZE
-
-    def read(self, _ready: int = 0) -> bool:
-        """Take what is there, or see the end, without blocking; False when there was nothing."""
-        room = self._room
-        try:
-            data = os.read(self.end.number, room)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            # What a terminal says instead of an end of file (HAZARDS E16); nothing that was written is lost by then.
-            if error.errno != EIO:
-                raise
-            data = b""
-        if not data:
-            self.ended = True
-            return True
-        self.items.append((monotonic(), self.offset, data))
-        self.offset += len(data)
-        if room == READ_SIZE and len(data) >= READ_SIZE:
-            self._room = READ_LARGE
-            widen(self.end.number)
-        return True
-
-    def cut(self, key: tuple[Any, ...], splitter: LineSplitter) -> Lines:
-        """Return how this stream is cut, going on where an earlier reading was left.
-
-        Raises:
-            ValueError: it was read in another way, and what is left of that cannot be made bytes again.
-        """
-        lines = self.lines
-        if lines is None or lines.key != key:
-            self.uncut()
-            lines = self.lines = Lines(key, splitter)
-            lines.offset = self.items[0][1] if self.items else self.offset
-        return lines
-
-    def uncut(self) -> None:
-        """Make what was cut and not yet taken a chunk again.
-
-        Raises:
-            ValueError: as cut().
-        """
-        lines = self.lines
-        if lines is None:
-            return
-        rest = lines.rest()
-        if rest is None:
-            raise ValueError(
-                f"stream: {self.name} is being read in another way (text or limited lines); go on with that"
-            )
-        if rest:
-            time, offset = self.items[0][:2] if self.items else (monotonic(), self.offset)
-            self.items.appendleft((time, offset - len(rest), rest))
-        self.lines = None
-
-
-class Lines:
-    """How one stream is cut into lines, and the lines that are cut and not yet taken."""
-
-    __slots__ = ("batch", "end", "finished", "key", "offset", "splitter")
-
-    def __init__(self, key: tuple[Any, ...], splitter: LineSplitter) -> None:
-        self.key = key
-        self.splitter = splitter
-        self.batch: Iterator[Any] = iter(())
-        self.finished = False
-        # For events, whose lines are bytes with their ends.
-        self.end = b"\n" if key[0] == UNIVERSAL else key[0] if isinstance(key[0], bytes) else key[0].encode("latin-1")
-        self.offset = 0
-
-    def rest(self) -> bytes | None:
-        """Take what is left as bytes; None where it is no longer known which these were."""
-        newline, encoding, _, keep_ends, longest, _ = self.key
-        if encoding is None and newline != UNIVERSAL and longest is None:
-            rest = b"".join(self.batch if keep_ends else (line + self.end for line in self.batch))
-            return rest + (b"" if self.finished else b"".join(self.splitter.finish()))
-        return b"" if self.finished and not length_hint(self.batch) else None
+def _nothing() -> None:
+    """Who waits looks at everything anyhow."""
 
 
 class Exit:
@@ -174,18 +82,35 @@ class Streams:
         outputs: those that are pipes, by name.
         given_up: whether a pipe was left to others who held it.
         reactor: what is waited by.
+        flags: TERMINATED, KILLED, PIPES_OPEN of _values/status.py, as far as it was done here.
+        holders: pids of others that held the outputs when they were given up.
+        overflowed: the first output that passed a limit with which the child is stopped.
     """
 
-    __slots__ = ("_exit", "_input", "_pause", "_watched", "events", "given_up", "outputs", "reactor")
+    __slots__ = (
+        *("_copies", "_exit", "_input", "_kill_at", "_pause", "_watched", "events", "flags", "given_up", "holders"),
+        *("outputs", "overflowed", "reactor"),
+    )
 
     def __init__(self, process: Process) -> None:
         self.reactor = Reactor()
+        self.flags = 0
+        self.holders: tuple[int, ...] = ()
+        self.overflowed: Tap | None = None
+        self._kill_at: float | None = None
+        taps: dict[int, Tap] = {}
+        self._copies: Outlets | None = None
+        if process.taps is not None:
+            from fastproc._engine.outlet import Outlets
+
+            taps = process.taps.by_number
+            self._copies = Outlets(self.reactor, _nothing)
         self._pause = Pause()
         self._watched: set[int] = set()
         self._input: Input | None = None
         self._exit = Exit()
         self.outputs = {
-            STREAMS[number]: Output(STREAMS[number], process.ends[number])
+            STREAMS[number]: Output(STREAMS[number], process.ends[number], taps.get(number))
             for number in (1, 2)
             if not process.ends[number].closed
         }
@@ -196,6 +121,10 @@ class Streams:
         """Give everything back but the descriptors, which are the process's to close."""
         for output in self.outputs.values():
             output.ended = True
+        if self._copies is not None:
+            self._copies.release()
+        if process.taps is not None:
+            process.taps.files.close()
         self._input = None
         self._let_go(process)
         self._watched.clear()
@@ -225,6 +154,11 @@ class Streams:
         if process.ends[0].closed:
             raise ValueError("input: stdin is no pipe, is closed, or is in use as a file: start with stdin=PIPE")
         self._input = Input(process.ends[0], source, closes)
+
+    @property
+    def feeds(self) -> bool:
+        """Whether stdin is being fed."""
+        return self._input is not None
 
     def end_input(self) -> None:
         """Feed no more; the caller closes stdin."""
@@ -271,20 +205,22 @@ class Streams:
         Raises:
             TimeoutExpired: nothing came for `idle_timeout` seconds; nothing is lost, and the caller may go on.
         """
+        if self._copies is not None and self._exit.at is None:
+            # Also where there is always something to read.
+            self._keep_limits(process)
         # Mostly there is something already; then a read is all.
         for output in wanted:
-            if not output.ended and output.read():
+            if not output.ended and not output.held and output.read():
                 break
         silent_at: float | None = -1.0
-        while not any(output.items for output in wanted):
+        while not self._ready(wanted):
             self._sweep(process)
             open_ones = [output for output in wanted if not output.ended]
-            if not open_ones and self._input is None:
+            if not open_ones and self._input is None and not self._copying(wanted):
                 if all(output.ended for output in self.outputs.values()):
                     self.close(process)
                 return False
-            gone_at = self._exit.at
-            limit = None if gone_at is None or drain_timeout is None else gone_at + drain_timeout
+            limit = self._drained_at(open_ones, drain_timeout)
             if limit is not None and monotonic() >= limit:
                 # Others hold the pipe. What is in it now was, or is still, taken.
                 for output in open_ones:
@@ -301,16 +237,104 @@ class Streams:
             yield self._pause(limit)
         return True
 
+    def ending(
+        self, process: Process, timeout: float | None, idle_timeout: float | None, drain_timeout: float | None
+    ) -> Generator[Pause, None, None]:
+        """Wait in steps until the child, its input, its outputs and their copies have ended. Hands nothing out.
+
+        Raises:
+            TimeoutExpired: one of the times is over. Nothing is lost, and the caller may go on.
+        """
+        deadline = instant("timeout", timeout)
+        heard = -1
+        silent_at: float | None = None
+        outputs = list(self.outputs.values())
+        while True:
+            self._sweep(process)
+            open_ones = [output for output in outputs if not output.ended]
+            over = not open_ones and self._input is None and not self._copying(outputs)
+            if over and self._exit.at is not None:
+                self.close(process)
+                return
+            now = monotonic()
+            limit = self._drained_at(open_ones, drain_timeout)
+            if limit is not None and now >= limit:
+                self._give_up(open_ones)
+                continue
+            size = sum(output.offset for output in outputs)
+            if size != heard or any(output.held for output in open_ones):
+                heard = size
+                silent_at = None if over else instant("idle_timeout", idle_timeout)
+            for until, seconds in ((deadline, timeout), (silent_at, idle_timeout)):
+                if until is not None and now >= until:
+                    assert seconds is not None
+                    error = errors.timeout_expired(process.argv, seconds)
+                    error.output, error.stderr = (self._peek(name) for name in STREAMS[1:])
+                    raise error
+                limit = until if limit is None or (until is not None and until < limit) else limit
+            yield self._pause(limit)
+
+    def checked(self, process: Process) -> Generator[Pause, None, None]:
+        """At the end of a reading: tell, once the child has ended, that it was stopped because of a limit.
+
+        Raises:
+            OutputTooLarge: as its CaptureLimit says; with what was not taken.
+        """
+        if self.overflowed is not None and self.overflowed.raises:
+            from fastproc._engine.keeping import conclude
+
+            yield from self.ending(process, None, None, process.times[2])
+            conclude(process, self)
+
+    def _peek(self, name: str) -> bytes | None:
+        output = self.outputs.get(name)
+        return None if output is None else output.peek()
+
+    def _drained_at(self, open_ones: list[Output], drain_timeout: float | None) -> float | None:
+        """The instant at which outputs that are still open are left to others; None for never."""
+        gone_at = self._exit.at
+        return None if gone_at is None or drain_timeout is None or not open_ones else gone_at + drain_timeout
+
+    def _give_up(self, outputs: list[Output]) -> None:
+        """Take what lies in the pipes now, and not more than they hold: others may write to them without end."""
+        from fastproc._engine.capture import holders
+
+        self.holders = holders({os.fstat(output.end.number).st_ino for output in outputs})
+        for output in outputs:
+            end = output.offset + pipe_size(output.end.number)
+            while not output.ended and output.offset <= end and output.read():
+                pass
+            if not output.ended:
+                output.ended = self.given_up = True
+                self.flags |= PIPES_OPEN
+
+    def _ready(self, wanted: list[Output]) -> bool:
+        """Whether one of them has something to hand out."""
+        if self._copies is not None:
+            for output in wanted:
+                output.refill()
+        return any(output.items for output in wanted)
+
+    def _copying(self, wanted: list[Output]) -> bool:
+        return any(output.tap is not None and output.tap.copying for output in wanted)
+
     def prepare(self, process: Process, pause: Pause) -> float:
         """Watch what has to be watched, and give the seconds that a wait may take."""
         fed = self._input
         if fed is not None:
             self._watch(fed.end, WRITE, fed.write)
         for output in self.outputs.values():
-            if not output.ended:
+            if not output.ended and not output.held:
                 self._watch(output.end, READ, output.read)
+            elif not output.ended:
+                self._forget(output.end)
+            if self._copies is not None and output.tap is not None:
+                self._copies.attend(output.tap.outlets)
         known = self._exit
-        timeout = LONGEST_WAIT if pause.until is None else max(0.0, pause.until - monotonic())
+        until = pause.until
+        if self._kill_at is not None:
+            until = self._kill_at if until is None else min(until, self._kill_at)
+        timeout = LONGEST_WAIT if until is None else max(0.0, until - monotonic())
         if known.at is None:
             if known.number == NOT_HELD:
                 known.number = process.hold()
@@ -341,6 +365,8 @@ class Streams:
             if has_ended(process):
                 known.at = monotonic()
                 self._let_go(process)
+        if self._copies is not None and known.at is None:
+            self._keep_limits(process)
         fed = self._input
         if fed is not None and (fed.done or fed.failed or known.at is not None):
             self._input = None
@@ -352,6 +378,25 @@ class Streams:
             if output.ended and not output.end.closed:
                 self._forget(output.end)
                 output.end.close()
+
+    def _keep_limits(self, process: Process) -> None:
+        """Stop a child that has passed a limit which says so."""
+        if self.overflowed is None:
+            for output in self.outputs.values():
+                if output.tap is not None and output.tap.over and output.tap.stops:
+                    self.overflowed = output.tap
+            if self.overflowed is None:
+                return
+            grace = process.times[0]
+            self._kill_at = monotonic() + grace
+            if grace > 0.0:
+                self.flags |= TERMINATED
+                process.signal_tree(SIGTERM)
+        if self._kill_at is not None and monotonic() >= self._kill_at:
+            self._kill_at = None
+            if not has_ended(process):
+                self.flags |= KILLED
+                process.signal_tree(SIGKILL)
 
     def _watch(self, end: OwnedFd, events: int, callback: Callable[[int], object]) -> None:
         if end.number not in self._watched:

@@ -5,28 +5,28 @@ from __future__ import annotations
 from fastproc import errors
 from fastproc._engine.exit_watch import ExitWatch, has_ended
 from fastproc._engine.killable import SWEEP_MAX, TREE_PATIENCE
-from fastproc._engine.process import Process as Child
 from fastproc._engine.reactor import instant
-from fastproc._engine.readable import Streaming
 from fastproc._engine.resolve import Opened
+from fastproc._engine.streaming import Streaming
 from fastproc._values.plan import settle
 from fastproc.aio._hub import current_hub
 from fastproc.aio._run import spawn
 from fastproc.aio._streams import Items, Lines, Shared, StreamWatch
-from fastproc.run import as_command, check_start
+from fastproc.run import as_command, check_start, new_handle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterable, Iterator
     from typing import Any, Unpack
 
+    from fastproc._engine.process import Process as Child
     from fastproc._engine.stream import Pause
     from fastproc._engine.terminal import Terminal
     from fastproc._values.command import Command
     from fastproc._values.expect import Expected, Pattern
     from fastproc._values.expression import Expression
     from fastproc._values.kinds import OptionsDict, Text
-    from fastproc._values.status import Usage
+    from fastproc._values.status import Result, Usage
     from fastproc._values.tree import TreeEnd
     from fastproc.aio._hub import Hub
 
@@ -43,23 +43,22 @@ def start(
         TypeError, ValueError: at once: an argument or option is not possible; its name comes first.
     """
     command = as_command(program, args, options)
-    return Starting(command, check_start(settle(command)))
+    check_start(settle(command))
+    return Starting(command)
 
 
 class Starting:
     """A start that is awaited, or entered by `async with`."""
 
-    __slots__ = ("_command", "_process", "_times")
+    __slots__ = ("_command", "_process")
 
-    def __init__(self, command: Command, times: tuple[float, float | None, float | None]) -> None:
+    def __init__(self, command: Command) -> None:
         self._command = command
-        self._times = times
         self._process: Process | None = None
 
     async def _start(self) -> Process:
         hub = current_hub()
-        child = Child(self._command.argv)
-        child.times = self._times
+        child = new_handle(self._command, settle(self._command))
         with Opened() as opened:
             await spawn(hub, child, self._command, opened, None)
         return Process(child, hub)
@@ -147,10 +146,17 @@ class Process(Streaming):
             ExitStatusUnknown: it has ended, and somebody else took its status (HAZARDS D2).
             ProcessError: in a forked copy.
         """
+        if self.child.taps is not None:
+            await self._read_out(timeout)
         if not await self._ended(instant("timeout", timeout)):
             assert timeout is not None
             raise errors.timeout_expired(self.argv, timeout)
-        return self.child.wait()
+        return self._code()
+
+    def _code(self) -> int:
+        code = self.child.poll()
+        assert code is not None
+        return code
 
     async def stop(self, grace: float | None = None) -> int:
         """End the child: SIGTERM, and SIGKILL after `grace` seconds (at once when 0). Give its return code.
@@ -170,13 +176,13 @@ class Process(Streaming):
             if grace > 0:
                 self.terminate()
                 if await self._ended(deadline):
-                    return self.child.wait()
+                    return self._code()
             self.kill()
             await self._ended(None)
         except BaseException:
             await self._outlast()
             raise
-        return self.child.wait()
+        return self._code()
 
     async def _outlast(self) -> None:
         if not has_ended(self.child):
@@ -325,6 +331,22 @@ class Process(Streaming):
     async def read(self, stream: str = "stdout") -> bytes:
         """Read an output to its end, and give the bytes of it that were not yet taken."""
         return b"".join([chunk async for chunk in self.chunks(stream)])
+
+    async def result(self, *, input: bytes | Iterable[bytes] | None = None, timeout: float | None = None) -> Result:
+        """Feed stdin, read the outputs to their ends, wait for the end of the child, and return its Result.
+
+        As the blocking handle's.
+        """
+        from fastproc._engine.keeping import conclude
+
+        self.child.finishing(input)
+        await self._read_out(timeout)
+        streams, child = self._begin(None, None)
+        return conclude(child, streams)
+
+    async def _read_out(self, timeout: float | None) -> None:
+        streams, child = self._begin(None, None)
+        await self._finish(streams.ending(child, timeout, child.times[1], child.times[2]))
 
     async def _finish(self, steps: Iterator[Pause]) -> Any:
         """Do the steps, and return what they return."""

@@ -10,6 +10,7 @@ from time import monotonic
 
 from fastproc import _native, errors
 from fastproc._engine import orphans
+from fastproc._engine.changes import PAUSE_FIRST, PAUSE_MAX
 from fastproc._engine.collecting import STDIN
 from fastproc._engine.exit_watch import ExitWatch, has_ended
 from fastproc._engine.fds import OwnedFd
@@ -17,7 +18,6 @@ from fastproc._engine.feeder import FEED_SIZE, write_quietly
 from fastproc._engine.group import Bulk
 from fastproc._engine.killable import ABANDON_LIMIT
 from fastproc._engine.launch import Launch
-from fastproc._engine.process import PAUSE_FIRST, PAUSE_MAX
 from fastproc._engine.reactor import WRITE
 from fastproc._engine.resolve import Opened, resolve
 from fastproc._engine.running import add_result, begin, conclude
