@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from time import monotonic
+from time import monotonic, thread_time
 
 from fastproc import errors
 from fastproc._engine.outlet import Outlet, Plain
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 
 SCAN_SECONDS = 0.05
-"""The longest that the search for a pipe's holders may take: a machine can have a hundred thousand descriptors."""
+SCAN_SECONDS_MAX = 0.15
+"""The longest that the search for a pipe's holders may take, of this thread's time and in all: a machine can have a
+hundred thousand descriptors."""
 
 
 class Tap:
@@ -289,7 +291,8 @@ def holders(inodes: set[int]) -> tuple[int, ...]:
     Bounded in time, so perhaps not all. Nobody is signalled by these numbers: they are for messages.
     """
     wanted = {f"pipe:[{inode}]" for inode in inodes}
-    end = monotonic() + SCAN_SECONDS
+    end = thread_time() + SCAN_SECONDS
+    end_of_all = monotonic() + SCAN_SECONDS_MAX
     found = []
     try:
         # The youngest first: descendants of a child that has just ended.
@@ -297,7 +300,7 @@ def holders(inodes: set[int]) -> tuple[int, ...]:
     except OSError:
         return ()
     for pid in pids:
-        if monotonic() > end:
+        if thread_time() > end or monotonic() > end_of_all:
             break
         if pid != os.getpid() and _holds(pid, wanted):
             found.append(pid)
