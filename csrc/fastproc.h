@@ -363,6 +363,53 @@ void fp_job_take(struct fp_job *job, int index, char *to);
 /* fp_job_abort(job, 0), and frees the heap buffers. */
 void fp_job_close(struct fp_job *job);
 
+/* One command of a pipeline, as fp_run() takes it. Of its streams in `request` those that a pipe to a neighbour takes are not
+ * looked at, and the times are those of the first one's. */
+struct fp_member {
+    const struct fp_request *request;
+    const char *paths;
+    const char *argv;
+    const char *env;
+    uint32_t npaths;
+    uint32_t argc;
+    uint32_t envc;
+    uint32_t reserved;
+    struct fp_job *job;
+};
+
+/* What became of it; usage is valid in the state FP_WAIT_EXITED. */
+struct fp_ended {
+    int64_t summary[FP_SUM_COUNT];
+    struct fp_usage usage;
+};
+
+#define FP_MEMBERS_MAX 16
+
+/* 2 to FP_MEMBERS_MAX commands with a pipe between each two, of pipe_size bytes if not 0. */
+struct fp_pipeline {
+    uint32_t n;
+    uint32_t pipe_size;
+    struct fp_member *members;
+    struct fp_ended *ended; /* filled when it is over, or was broken off */
+    /* What the calls give. */
+    int64_t duration_ns;
+    uint64_t out;   /* bytes of the last one's stdout */
+    uint64_t err;   /* bytes of stderr of all */
+    int32_t failed; /* the command that could not be started, or -1 */
+    int32_t clean;  /* all ended with 0, made by the best mechanism, and there is nothing else to tell */
+    int32_t held;   /* for the calls: SIGCHLD is blocked, and no pidfds were made */
+    int32_t reserved;
+};
+
+/* fp_run() for a whole pipeline. A deadline, and the time for which others may hold outputs after the end, count for all of
+ * them together. When one cannot be started, the others that were are killed; a later one may have been started by then only
+ * where what stands in execve(2)'s way cannot be seen from here, or an exec is slow. */
+int fp_pipeline(struct fp_pipeline *pipeline, int64_t slice_ns);
+int fp_pipeline_resume(struct fp_pipeline *pipeline, int64_t slice_ns);
+
+/* fp_job_abort() for all of them. */
+void fp_pipeline_abort(struct fp_pipeline *pipeline, int64_t wait_ns);
+
 /* tee(2): duplicates up to size bytes of one pipe into another without taking them. Never blocks. */
 int64_t fp_tee(int from, int to, uint64_t size);
 
@@ -484,8 +531,10 @@ enum fp_point {
     FP_POINT_REPORT_READ = 14,
     FP_POINT_REPORT_PAGE = 15,
     FP_POINT_CGROUP_OPEN = 16,
-    FP_POINT_GROW = 17,  /* memory for a captured stream */
-    FP_POINT_MOVE = 18,  /* its pages to their last place */
+    FP_POINT_GROW = 17, /* memory for a captured stream */
+    FP_POINT_MOVE = 18, /* its pages to their last place */
+    FP_POINT_PIPE_BETWEEN = 19,
+    FP_POINT_TEE = 20,
     FP_POINT_LIMIT = 32, /* below: parent; FP_STAGE_* values from 32 on name the child's steps */
 };
 /* The nth passage (1 is the next) through the point or child stage fails with error; error < 0 makes the child die there by

@@ -230,6 +230,7 @@ struct fp__order {
     int64_t until_ns; /* when the exec is no longer waited for, or -1 */
     bool deferred;    /* not to wait for the exec where that is possible */
     bool alone;       /* with deferred: no pidfd where nobody but the caller can reap; SIGCHLD then stays blocked */
+    bool held;        /* the caller has blocked SIGCHLD for that, and `alone` is so */
 };
 
 /* What a spawn makes and the child borrows, from the first system call until it has executed. */
@@ -262,6 +263,7 @@ struct fp__birth {
 int fp__spawn(struct fp__birth *birth, struct fp_child *child);
 void fp__vectors_free(struct fp__birth *birth);
 void fp__child_close_ends(struct fp_child *child);
+long fp__pipe(uint32_t size, int ends[2]);
 #if FP_LINUX
 long fp__pidfd_late(int pid);
 #endif
@@ -285,6 +287,49 @@ void fp__births_sweep(void);
 char *fp__sink_room(struct fp_sink *sink, int fd, size_t *room);
 void fp__sink_rest(const struct fp_sink *sink, size_t came);
 void fp__sink_free(struct fp_sink *sink);
+
+/* run.c, for the driver of several jobs. Of what cannot be waited for (no pidfd, a tracer) gather makes *until earlier. */
+#define FP__JOB_FDS 4
+struct pollfd;
+static inline bool fp__job_has_exited(const struct fp_job *job)
+{
+    return job->status.state != FP_WAIT_RUNNING;
+}
+static inline bool fp__job_has_pipes(const struct fp_job *job)
+{
+    return job->child.fd[1] >= 0 || job->child.fd[2] >= 0;
+}
+static inline int64_t fp__earlier(int64_t a, int64_t b) /* -1 is never */
+{
+    if (a < 0)
+        return b;
+    return b < 0 || a < b ? a : b;
+}
+/* Whether the child gets no pidfd at first: if nobody else can reap it, or because the caller has made sure of that. */
+#define FP__ALONE_NO 0
+#define FP__ALONE_IF 1
+#define FP__ALONE_HELD 2
+int fp__job_begin(const struct fp_request *request, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
+                  const char *env, uint32_t envc, bool deferred, int alone, struct fp_job *job);
+bool fp__job_is_alone(const struct fp_job *job);
+void fp__job_end_alone(struct fp_job *job, bool more);
+bool fp__sigchld_hold(void);
+void fp__sigchld_release(void);
+int fp__wait_for_sigchld(int64_t until);
+unsigned fp__job_gather(struct fp_job *job, struct pollfd *fds, bool watch_end, int64_t *until);
+bool fp__job_serve(struct fp_job *job, const struct pollfd *fds, unsigned n); /* whether the pidfd was ready */
+void fp__job_feed(struct fp_job *job);
+void fp__job_look(struct fp_job *job);
+void fp__job_break_off(struct fp_job *job, long error);
+int64_t fp__job_keep_deadlines(struct fp_job *job);
+bool fp__job_is_over(const struct fp_job *job);
+int fp__job_settle(struct fp_job *job, int result);
+int fp__wait_for(struct pollfd *fds, unsigned n, int64_t until);
+bool fp__is_single_threaded(void);
+#if FP_LINUX
+bool fp__sigpipe_hold(uint64_t *ret_old);
+void fp__sigpipe_release(uint64_t old, bool was_pending);
+#endif
 
 /* group.c: slot is 0 to 2 for the streams; harmless where nothing is watched. */
 #define FP__JOB_PIDFD 3

@@ -1,17 +1,31 @@
-/* pipeline.c: what pipelines need of the kernel: tee(2), and the bulk path of a plain pipeline. */
+/* pipeline.c: the bulk path of a plain pipeline, many jobs driven by one poll; tee(2).
+ *
+ * Its reference is the engine's Run. All stages are made in one go, and none of them is waited for until it executes: their
+ * set-ups run side by side. */
 #include "internal.h"
 
-#if FP_LINUX
+#include <poll.h>
+#include <stdlib.h>
 
+#define OTHERS_HOLD_NS (100 * 1000000LL) /* as for one job: longest wait for the end of file after a deadline */
+
+/* While outputs are open, ends of stages are not waited for in the first milliseconds: each would be a wake-up, and those of a
+ * short pipeline come together. */
+#define EARLY_NS (5 * 1000000LL)
+
+#if FP_LINUX
 #define FP__SPLICE_NONBLOCK 2
 
 int64_t fp_tee(int from, int to, uint64_t size)
 {
-    return fp__sys4(SYS_tee, from, to, size, FP__SPLICE_NONBLOCK);
+    return FP__TRY(FP_POINT_TEE, fp__sys4(SYS_tee, from, to, size, FP__SPLICE_NONBLOCK));
 }
 
+static long may_execute(int dir, const char *path)
+{
+    return fp__sys3(SYS_faccessat, dir, path, X_OK);
+}
 #else
-
 int64_t fp_tee(int from, int to, uint64_t size)
 {
     (void)from;
@@ -20,4 +34,301 @@ int64_t fp_tee(int from, int to, uint64_t size)
     return -ENOSYS;
 }
 
+static long may_execute(int dir, const char *path)
+{
+    int saved = errno, r = faccessat(dir, path, X_OK, 0);
+    errno = saved;
+    return r;
+}
 #endif
+
+/* Whether nothing is seen that would keep a stage from executing. Then all may be started before the first one executes:
+ * otherwise a later one could do what it should not have come to. */
+static bool looks_startable(const struct fp_member *member)
+{
+    int dir = member->request->cwd_fd >= 0 ? member->request->cwd_fd : AT_FDCWD;
+    const char *path = member->paths;
+    for (uint32_t i = 0; i < member->npaths; i++) {
+        if (may_execute(dir, path) == 0)
+            return true;
+        path += strlen(path) + 1;
+    }
+    return false;
+}
+
+/* But for what may not be killed, or is held in its death. */
+static bool all_have_exited(const struct fp_pipeline *p)
+{
+    for (uint32_t i = 0; i < p->n; i++) {
+        if (!fp__job_has_exited(p->members[i].job) && !fp__job_is_over(p->members[i].job))
+            return false;
+    }
+    return true;
+}
+
+/* Ends the time without pidfds, for all at once; as for one job. `more`: some are still waited for. */
+static void end_alone(struct fp_pipeline *p, bool more)
+{
+    if (!p->held)
+        return;
+    for (uint32_t i = 0; i < p->n; i++) {
+        struct fp_job *job = p->members[i].job;
+        if (job->live && fp__job_is_alone(job))
+            fp__job_end_alone(job, more && !fp__job_has_exited(job));
+    }
+    p->held = 0;
+    fp__sigchld_release();
+}
+
+static void summarise(struct fp_pipeline *p)
+{
+    int64_t ended = 0;
+    p->clean = p->failed < 0;
+    p->err = 0;
+    for (uint32_t i = 0; i < p->n; i++) {
+        const struct fp_job *job = p->members[i].job;
+        const int64_t *sum = job->summary;
+        memcpy(p->ended[i].summary, sum, sizeof job->summary);
+        p->ended[i].usage = job->status.usage;
+        if (sum[FP_SUM_STATE] != FP_WAIT_EXITED || sum[FP_SUM_RETURNCODE] != 0 || sum[FP_SUM_FLAGS] != 0 ||
+            sum[FP_SUM_ERROR] != 0 || sum[FP_SUM_ON_HEAP] != 0 || sum[FP_SUM_MECHANISM] != FP_MECHANISM_CLONE3_VM)
+            p->clean = 0;
+        if (sum[FP_SUM_PID] > 0 && job->ended_ns > ended)
+            ended = job->ended_ns;
+        p->err += (uint64_t)sum[FP_SUM_ERR];
+    }
+    p->out = (uint64_t)p->members[p->n - 1].job->summary[FP_SUM_OUT];
+    p->duration_ns = ended > 0 ? ended - p->members[0].job->started_ns : 0;
+}
+
+/* All are killed first, so that they die side by side. */
+static void kill_all(struct fp_pipeline *p)
+{
+    end_alone(p, true);
+    for (uint32_t i = 0; i < p->n; i++) {
+        struct fp_job *job = p->members[i].job;
+        if (job->live && job->owner == (int32_t)getpid() && !fp__job_has_exited(job)) {
+            job->flags |= FP_JOB_KILLED;
+            fp_signal(job->child.pidfd, job->child.pid, SIGKILL);
+        }
+    }
+    for (uint32_t i = 0; i < p->n; i++) {
+        if (p->members[i].job->live)
+            fp_job_abort(p->members[i].job, 0);
+    }
+    summarise(p);
+}
+
+static int fail(struct fp_pipeline *p, uint32_t failed, int r)
+{
+    p->failed = (int32_t)failed;
+    kill_all(p);
+    return r;
+}
+
+/* What others hold after the end is given up so long after the last of all, who could have been waiting for it. */
+static void begin_draining(struct fp_pipeline *p)
+{
+    int64_t drain = p->members[0].request->drain_ns;
+    for (uint32_t i = 0; i < p->n; i++) {
+        if ((p->members[i].job->flags & FP_JOB_TIMED_OUT) && (drain < 0 || drain > OTHERS_HOLD_NS))
+            drain = OTHERS_HOLD_NS;
+    }
+    int64_t end = fp__now() + drain;
+    for (uint32_t i = 0; drain >= 0 && i < p->n; i++)
+        p->members[i].job->drain_end_ns = fp__earlier(p->members[i].job->drain_end_ns, end);
+}
+
+/* One wait for all, and what it brought. */
+static int turn(struct fp_pipeline *p, int64_t until, bool any_pipes)
+{
+    struct pollfd fds[FP_MEMBERS_MAX * FP__JOB_FDS];
+    unsigned first[FP_MEMBERS_MAX + 1] = {0};
+    int64_t early = p->members[0].job->started_ns + EARLY_NS;
+    bool is_early = fp__now() < early;
+    if (!is_early)
+        end_alone(p, true);
+    bool watch_ends = !any_pipes || !is_early;
+    if (!watch_ends || p->held)
+        until = fp__earlier(until, early);
+    if (watch_ends && p->held) { /* then there are no pipes */
+        int result = fp__wait_for_sigchld(until);
+        for (uint32_t i = 0; i < p->n; i++) {
+            if (!fp__job_has_exited(p->members[i].job))
+                fp__job_look(p->members[i].job);
+        }
+        return all_have_exited(p) ? FP_JOB_DONE : result;
+    }
+    for (uint32_t i = 0; i < p->n; i++)
+        first[i + 1] = first[i] + fp__job_gather(p->members[i].job, fds + first[i], watch_ends, &until);
+    int r = fp__wait_for(fds, first[p->n], until);
+    if (r == -EINTR)
+        return FP_JOB_AGAIN;
+    for (uint32_t i = 0; i < p->n; i++) {
+        struct fp_job *job = p->members[i].job;
+        unsigned count = first[i + 1] - first[i];
+        if (r < 0)
+            fp__job_break_off(job, r);
+        bool watched = count > 0 && fds[first[i + 1] - 1].fd == job->child.pidfd;
+        bool ended = r > 0 && fp__job_serve(job, fds + first[i], count);
+        if (watch_ends && !fp__job_has_exited(job) && (ended || !watched))
+            fp__job_look(job);
+        if (job->birth != NULL)
+            fp__birth_over(job->birth);
+    }
+    return FP_JOB_DONE;
+}
+
+static int drive(struct fp_pipeline *p, int64_t slice_end)
+{
+    bool exited = all_have_exited(p);
+    for (bool turned = false;; turned = true) {
+        bool over = true, any_pipes = false;
+        int64_t due = slice_end;
+        for (uint32_t i = 0; i < p->n; i++) {
+            struct fp_job *job = p->members[i].job;
+            if (job->failure != 0)
+                return fail(p, i, -job->failure);
+            due = fp__earlier(due, fp__job_keep_deadlines(job));
+            over = over && fp__job_is_over(job);
+            any_pipes = any_pipes || fp__job_has_pipes(job);
+        }
+        if (over)
+            return FP_JOB_DONE;
+        if (slice_end >= 0 && turned && fp__now() >= slice_end)
+            return FP_JOB_AGAIN;
+        if (turn(p, due, any_pipes) == FP_JOB_AGAIN)
+            return FP_JOB_AGAIN;
+        if (!exited && all_have_exited(p)) {
+            exited = true;
+            begin_draining(p);
+        }
+    }
+}
+
+/* With SIGPIPE held as long as the first one may be fed. */
+static int drive_feeding(struct fp_pipeline *p, int64_t slice_end)
+{
+    struct fp_job *head = p->members[0].job;
+    if (head->child.fd[0] < 0)
+        return drive(p, slice_end);
+#if FP_LINUX
+    uint64_t old = 0;
+    bool was_pending = fp__sigpipe_hold(&old);
+#endif
+    fp__job_feed(head);
+    int result = drive(p, slice_end);
+#if FP_LINUX
+    fp__sigpipe_release(old, was_pending);
+#endif
+    return result;
+}
+
+static int resume(struct fp_pipeline *p, int64_t slice_ns)
+{
+    int64_t slice_end = slice_ns < 0 ? -1 : fp__now() + slice_ns;
+    int result = drive_feeding(p, slice_end);
+    end_alone(p, true);
+    if (result == FP_JOB_DONE) {
+        for (uint32_t i = 0; i < p->n; i++)
+            fp__job_settle(p->members[i].job, result);
+        summarise(p);
+    }
+    return result;
+}
+
+int fp_pipeline_resume(struct fp_pipeline *p, int64_t slice_ns)
+{
+    int saved = errno;
+    int result = resume(p, slice_ns);
+    errno = saved;
+    return result;
+}
+
+static int begin(struct fp_pipeline *p)
+{
+    int reader = -1;
+    /* Another thread's half-made child may hold a file open for writing (ETXTBSY): then a spawn is tried again, and the next
+     * command is not started before this one executes, unless that takes long. */
+    bool deferred = fp__is_single_threaded();
+    for (uint32_t i = 0; deferred && i < p->n; i++)
+        deferred = looks_startable(&p->members[i]);
+    p->held = deferred && fp__sigchld_hold();
+    for (uint32_t i = 0; i < p->n; i++) {
+        const struct fp_member *member = &p->members[i];
+        struct fp_request request = *member->request;
+        int ends[2] = {-1, -1};
+        long r = 0;
+        if (i + 1 < p->n)
+            r = FP__TRY(FP_POINT_PIPE_BETWEEN, fp__pipe(p->pipe_size, ends));
+        if (r < 0) {
+            member->job->child = (struct fp_child){.pid = -1, .pidfd = -1, .fd = {-1, -1, -1}, .stage = FP_STAGE_PIPE};
+        } else {
+            if (i > 0)
+                request.stdio[0] = reader;
+            if (i + 1 < p->n)
+                request.stdio[1] = ends[1];
+            request.timeout_ns = p->members[0].request->timeout_ns;
+            request.grace_ns = p->members[0].request->grace_ns;
+            request.drain_ns = -1; /* begin_draining() */
+            r = fp__job_begin(&request, member->paths, member->npaths, member->argv, member->argc, member->env,
+                              member->envc, deferred, p->held ? FP__ALONE_HELD : FP__ALONE_NO, member->job);
+        }
+        /* At once: what we held would keep readers from their end and writers from SIGPIPE (HAZARDS E14). */
+        if (reader >= 0)
+            fp__close(reader);
+        if (ends[1] >= 0)
+            fp__close(ends[1]);
+        reader = ends[0];
+        if (r < 0) {
+            if (reader >= 0)
+                fp__close(reader);
+            return fail(p, i, (int)r);
+        }
+    }
+    for (uint32_t i = 0; i < p->n; i++) {
+        p->members[i].job->deadline_ns = p->members[0].job->deadline_ns; /* the same moment for all */
+        if (!fp__job_is_alone(p->members[i].job))                        /* another mechanism */
+            end_alone(p, true);
+    }
+    return 0;
+}
+
+int fp_pipeline(struct fp_pipeline *p, int64_t slice_ns)
+{
+    int saved = errno;
+    p->failed = -1;
+    p->held = 0;
+    if (p->n < 2 || p->n > FP_MEMBERS_MAX)
+        return -EINVAL;
+    for (uint32_t i = 0; i < p->n; i++) {
+        struct fp_job *job = p->members[i].job;
+        if (job->live)
+            fp_job_close(job);
+        memset(job->summary, 0, sizeof job->summary);
+        job->child.pid = -1;
+    }
+    int r = begin(p);
+    if (r >= 0)
+        r = resume(p, slice_ns);
+    errno = saved;
+    return r;
+}
+
+void fp_pipeline_abort(struct fp_pipeline *p, int64_t wait_ns)
+{
+    int saved = errno;
+    struct fp_job *head = p->members[0].job;
+    bool ours = head->live && head->owner == (int32_t)getpid();
+    int64_t until = fp__now() + wait_ns;
+    if (ours && head->child.fd[0] >= 0) {
+        head->input_done = head->input_len; /* feeding is over */
+        fp__job_feed(head);
+    }
+    while (ours && wait_ns > 0 && fp__now() < until && !all_have_exited(p)) {
+        if (drive(p, until) != FP_JOB_AGAIN)
+            break;
+    }
+    kill_all(p);
+    errno = saved;
+}

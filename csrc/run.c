@@ -47,7 +47,7 @@ static void close_pidfd(struct fp_job *job)
     job->child.pidfd = -1;
 }
 
-static void break_off(struct fp_job *job, long error)
+void fp__job_break_off(struct fp_job *job, long error)
 {
     if (job->error == 0)
         job->error = (int32_t)-error;
@@ -88,7 +88,7 @@ static void collect(struct fp_job *job, int i, short events)
         size_t room;
         char *to = fp__sink_room(sink, OUTPUT(job, i), &room);
         if (to == NULL) {
-            break_off(job, -ENOMEM);
+            fp__job_break_off(job, -ENOMEM);
             return;
         }
         long n = read_fd(OUTPUT(job, i), to, room);
@@ -104,7 +104,7 @@ static void collect(struct fp_job *job, int i, short events)
         if (n == -EINTR || n == -EAGAIN)
             return;
         if (n < 0)
-            break_off(job, n);
+            fp__job_break_off(job, n);
         else
             close_end(job, 1 + i);
         return;
@@ -112,7 +112,7 @@ static void collect(struct fp_job *job, int i, short events)
 }
 
 /* A reader that has gone is no error: the child's status tells (HAZARDS E4). */
-static void feed(struct fp_job *job)
+void fp__job_feed(struct fp_job *job)
 {
     while (job->input_done < job->input_len) {
         uint64_t rest = job->input_len - job->input_done;
@@ -121,7 +121,7 @@ static void feed(struct fp_job *job)
             return;
         if (n < 0) {
             if (n != -EPIPE)
-                break_off(job, n);
+                fp__job_break_off(job, n);
             break;
         }
         job->input_done += (uint64_t)n;
@@ -131,12 +131,12 @@ static void feed(struct fp_job *job)
 
 static bool has_exited(const struct fp_job *job)
 {
-    return job->status.state != FP_WAIT_RUNNING;
+    return fp__job_has_exited(job);
 }
 
 static bool has_pipes(const struct fp_job *job)
 {
-    return job->child.fd[1] >= 0 || job->child.fd[2] >= 0;
+    return fp__job_has_pipes(job);
 }
 
 /* The job is over, whatever became of the child: what that one still borrows stays. */
@@ -172,7 +172,7 @@ static bool never_executed(struct fp_job *job)
 
 /* A pidfd can be readable before there is anything to reap, under a tracer: the next look is then put off, a little longer each
  * time, rather than spun on (HAZARDS D6). */
-static void look(struct fp_job *job)
+void fp__job_look(struct fp_job *job)
 {
     int r = fp_wait(job->child.pidfd, job->child.pid, FP_WAIT_NOHANG, &job->status);
     if (r < 0 && job->child.pidfd >= 0) {
@@ -204,12 +204,10 @@ static void look(struct fp_job *job)
 
 static int64_t earlier(int64_t a, int64_t b)
 {
-    if (a < 0)
-        return b;
-    return b < 0 || a < b ? a : b;
+    return fp__earlier(a, b);
 }
 
-static int wait_for(struct pollfd *fds, nfds_t n, int64_t until)
+int fp__wait_for(struct pollfd *fds, unsigned n, int64_t until)
 {
     int saved = errno, r;
     int64_t left = until < 0 ? -1 : until - fp__now();
@@ -238,7 +236,7 @@ static void take_rest(struct fp_job *job)
             uint64_t before = job->sink[i].len;
             int r;
             do
-                r = wait_for(&fd, 1, fp__now());
+                r = fp__wait_for(&fd, 1, fp__now());
             while (r == -EINTR);
             if (r <= 0)
                 break;
@@ -259,7 +257,7 @@ static int64_t await_death(struct fp_job *job)
 }
 
 /* Does what is due and returns when the next thing is, or -1. */
-static int64_t keep_deadlines(struct fp_job *job)
+int64_t fp__job_keep_deadlines(struct fp_job *job)
 {
     if (has_exited(job)) {
         if (job->drain_end_ns >= 0 && fp__now() >= job->drain_end_ns) {
@@ -307,6 +305,11 @@ static int64_t keep_deadlines(struct fp_job *job)
  * cannot be stolen, and the pidfd (5 us, of a whole run of 90) can wait until the child has lived a while. */
 extern char __libc_single_threaded __attribute__((weak, visibility("default"))); /* glibc 2.32 */
 
+bool fp__is_single_threaded(void)
+{
+    return &__libc_single_threaded != NULL && __libc_single_threaded;
+}
+
 static bool nobody_else_reaps(void)
 {
     struct kernel_sigaction {
@@ -315,14 +318,32 @@ static bool nobody_else_reaps(void)
         void *restorer;
         uint64_t mask;
     } action;
-    return &__libc_single_threaded != NULL && __libc_single_threaded &&
-           fp__sys4(SYS_rt_sigaction, SIGCHLD, 0, &action, 8) == 0 && action.handler == (void *)SIG_DFL &&
-           !(action.flags & SA_NOCLDWAIT);
+    return fp__is_single_threaded() && fp__sys4(SYS_rt_sigaction, SIGCHLD, 0, &action, 8) == 0 &&
+           action.handler == (void *)SIG_DFL && !(action.flags & SA_NOCLDWAIT);
+}
+
+/* Blocks SIGCHLD so that several children can be waited for by it, and returns whether that is possible; else nothing is done. */
+bool fp__sigchld_hold(void)
+{
+    struct fp_features features;
+    const uint64_t set = 1ULL << (SIGCHLD - 1);
+    uint64_t old = 0;
+    fp__mechanism_choose(&features);
+    if (!features.pidfd_open || !nobody_else_reaps())
+        return false;
+    fp__sys4(SYS_rt_sigprocmask, SIG_BLOCK, &set, &old, 8);
+    return !(old & set);
+}
+
+void fp__sigchld_release(void)
+{
+    uint64_t set = 1ULL << (SIGCHLD - 1);
+    fp__sys4(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, NULL, 8);
 }
 
 /* The end of a child without a pidfd: SIGCHLD, which is blocked. One for another child ends the wait early, as does any other
  * signal; FP_JOB_AGAIN then. */
-static int wait_for_sigchld(int64_t until)
+int fp__wait_for_sigchld(int64_t until)
 {
     uint64_t set = 1ULL << (SIGCHLD - 1);
     int64_t left = until - fp__now();
@@ -331,16 +352,19 @@ static int wait_for_sigchld(int64_t until)
 }
 
 /* Ends the time without a pidfd. `more`: the child is still waited for, and others may come to reap it. */
-static void end_alone(struct fp_job *job, bool more)
+void fp__job_end_alone(struct fp_job *job, bool more)
 {
-    struct fp__birth *birth = birth_of(job);
-    if (!birth->alone)
-        return;
-    birth->alone = false;
+    birth_of(job)->alone = false;
     if (more)
         job->child.pidfd = (int)fp__pidfd_late(job->child.pid);
-    uint64_t set = 1ULL << (SIGCHLD - 1);
-    fp__sys4(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, NULL, 8);
+}
+
+static void end_alone(struct fp_job *job, bool more)
+{
+    if (!birth_of(job)->alone)
+        return;
+    fp__job_end_alone(job, more);
+    fp__sigchld_release();
 }
 #else
 static void end_alone(struct fp_job *job, bool more)
@@ -348,60 +372,101 @@ static void end_alone(struct fp_job *job, bool more)
     (void)job;
     (void)more;
 }
+
+void fp__job_end_alone(struct fp_job *job, bool more)
+{
+    end_alone(job, more);
+}
+
+bool fp__sigchld_hold(void)
+{
+    return false;
+}
+
+void fp__sigchld_release(void)
+{
+}
+
+int fp__wait_for_sigchld(int64_t until)
+{
+    (void)until;
+    return FP_JOB_DONE;
+}
+
+bool fp__is_single_threaded(void)
+{
+    return false;
+}
 #endif
 
-/* One wait and what it brought. Returns FP_JOB_AGAIN after a signal. */
-static int turn(struct fp_job *job, int64_t until)
+bool fp__job_is_alone(const struct fp_job *job)
 {
-    struct pollfd fds[4];
-    nfds_t n = 0;
-    int watch = -1;
-    bool alone = birth_of(job)->alone && !has_exited(job);
-    if (alone && fp__now() - job->started_ns >= LATE_NS) {
-        end_alone(job, true);
-        alone = false;
-    }
+    return birth_of(job) != NULL && birth_of(job)->alone;
+}
+
+unsigned fp__job_gather(struct fp_job *job, struct pollfd *fds, bool watch_end, int64_t *until)
+{
+    unsigned n = 0;
     for (int i = 0; i < 3; i++) {
         if (job->child.fd[i] >= 0)
             fds[n++] = (struct pollfd){.fd = job->child.fd[i], .events = i == 0 ? POLLOUT : POLLIN};
     }
-    if (alone) {
-        until = earlier(until, job->started_ns + LATE_NS);
-#if FP_LINUX
-        if (n == 0) {
-            int result = wait_for_sigchld(until);
-            look(job);
-            return has_exited(job) ? FP_JOB_DONE : result;
-        }
-#endif
-    } else if (!has_exited(job)) {
-        if (job->child.pidfd >= 0 && job->recheck == 0) {
-            watch = (int)n;
-            fds[n++] = (struct pollfd){.fd = job->child.pidfd, .events = POLLIN};
-        } else {
-            /* By number, or traced: looked at every 1 to 16 ms. */
-            until = earlier(until, fp__now() + (500000LL << (job->recheck ? job->recheck : 1)));
-        }
-    }
-    int r = wait_for(fds, n, until);
-    if (r == -EINTR)
-        return FP_JOB_AGAIN;
-    if (r < 0) {
-        break_off(job, r);
-        r = 0;
-    }
-    for (nfds_t i = 0; r > 0 && i < n; i++) {
-        if (fds[i].revents == 0 || (int)i == watch)
+    if (has_exited(job) || !watch_end)
+        return n;
+    if (job->child.pidfd >= 0 && job->recheck == 0)
+        fds[n++] = (struct pollfd){.fd = job->child.pidfd, .events = POLLIN};
+    else /* by number, or traced: looked at every 1 to 16 ms */
+        *until = earlier(*until, fp__now() + (500000LL << (job->recheck ? job->recheck : 1)));
+    return n;
+}
+
+bool fp__job_serve(struct fp_job *job, const struct pollfd *fds, unsigned n)
+{
+    bool ended = false;
+    for (unsigned i = 0; i < n; i++) {
+        if (fds[i].revents == 0)
             continue;
-        if (fds[i].fd == job->child.fd[0])
-            feed(job);
+        if (fds[i].fd == job->child.pidfd)
+            ended = true;
+        else if (fds[i].fd == job->child.fd[0])
+            fp__job_feed(job);
         else if (fds[i].fd == OUTPUT(job, 0))
             collect(job, 0, fds[i].revents);
         else if (fds[i].fd == OUTPUT(job, 1))
             collect(job, 1, fds[i].revents);
     }
-    if (!has_exited(job) && (alone ? !has_pipes(job) : watch < 0 || (r > 0 && fds[watch].revents != 0)))
-        look(job);
+    return ended;
+}
+
+/* One wait and what it brought. Returns FP_JOB_AGAIN after a signal. */
+static int turn(struct fp_job *job, int64_t until)
+{
+    struct pollfd fds[FP__JOB_FDS];
+    bool alone = birth_of(job)->alone && !has_exited(job);
+    if (alone && fp__now() - job->started_ns >= LATE_NS) {
+        end_alone(job, true);
+        alone = false;
+    }
+    unsigned n = fp__job_gather(job, fds, !alone, &until);
+    bool watched = n > 0 && !has_exited(job) && fds[n - 1].fd == job->child.pidfd;
+    if (alone) {
+        until = earlier(until, job->started_ns + LATE_NS);
+#if FP_LINUX
+        if (n == 0) {
+            int result = fp__wait_for_sigchld(until);
+            fp__job_look(job);
+            return has_exited(job) ? FP_JOB_DONE : result;
+        }
+#endif
+    }
+    int r = fp__wait_for(fds, n, until);
+    if (r == -EINTR)
+        return FP_JOB_AGAIN;
+    if (r < 0)
+        fp__job_break_off(job, r);
+    bool ended = r > 0 && fp__job_serve(job, fds, n);
+    if (!has_exited(job) && (alone ? !has_pipes(job) : !watched || ended))
+        fp__job_look(job);
     fp__birth_over(birth_of(job));
     return FP_JOB_DONE;
 }
@@ -409,7 +474,7 @@ static int turn(struct fp_job *job, int64_t until)
 #if FP_LINUX
 /* Where SIGPIPE is not ignored, a child that closes its stdin early must not end this process. The signal stays blocked while
  * stdin is fed, and one that our write raised is taken away (HAZARDS E4). */
-static bool sigpipe_hold(uint64_t *ret_old)
+bool fp__sigpipe_hold(uint64_t *ret_old)
 {
     uint64_t set = 1ULL << (SIGPIPE - 1), pending = 0;
     fp__sys4(SYS_rt_sigprocmask, SIG_BLOCK, &set, ret_old, 8);
@@ -417,7 +482,7 @@ static bool sigpipe_hold(uint64_t *ret_old)
     return (pending & set) != 0;
 }
 
-static void sigpipe_release(uint64_t old, bool was_pending)
+void fp__sigpipe_release(uint64_t old, bool was_pending)
 {
     uint64_t set = 1ULL << (SIGPIPE - 1);
     struct timespec zero = {0, 0};
@@ -459,7 +524,7 @@ static int spawn_again(struct fp_job *job)
 }
 
 /* The child that may not be killed runs on as somebody else's, and one that is held in its death is reaped later. */
-static bool is_over(const struct fp_job *job)
+bool fp__job_is_over(const struct fp_job *job)
 {
     return (has_exited(job) && !has_pipes(job)) || job->left || (job->error == EPERM && (job->flags & FP_JOB_KILLED));
 }
@@ -473,15 +538,15 @@ static int resume(struct fp_job *job, int64_t slice_ns, bool turned)
     bool feeding = job->child.fd[0] >= 0, was_pending = false;
     uint64_t old = 0;
     if (feeding)
-        was_pending = sigpipe_hold(&old);
+        was_pending = fp__sigpipe_hold(&old);
 #else
     bool feeding = job->child.fd[0] >= 0;
 #endif
     if (feeding) /* the pipe is empty at first: small input needs no poll */
-        feed(job);
+        fp__job_feed(job);
     while (result == FP_JOB_DONE && (!has_exited(job) || has_pipes(job))) {
-        int64_t due = keep_deadlines(job);
-        if (is_over(job))
+        int64_t due = fp__job_keep_deadlines(job);
+        if (fp__job_is_over(job))
             break;
         if (slice_end >= 0 && turned && fp__now() >= slice_end) {
             result = FP_JOB_AGAIN;
@@ -492,13 +557,13 @@ static int resume(struct fp_job *job, int64_t slice_ns, bool turned)
     }
 #if FP_LINUX
     if (feeding)
-        sigpipe_release(old, was_pending);
+        fp__sigpipe_release(old, was_pending);
 #endif
     end_alone(job, !has_exited(job));
     return result;
 }
 
-static int settle(struct fp_job *job, int result)
+int fp__job_settle(struct fp_job *job, int result)
 {
     if (job->failure != 0) {
         close_pidfd(job);
@@ -528,7 +593,7 @@ int fp_run_resume(struct fp_job *job, int64_t slice_ns)
         else
             result = resume(job, slice_ns, false);
     }
-    return settle(job, result);
+    return fp__job_settle(job, result);
 }
 
 static int step(struct fp_job *job, int64_t slice_ns, bool turned)
@@ -536,15 +601,15 @@ static int step(struct fp_job *job, int64_t slice_ns, bool turned)
     int result = resume(job, slice_ns, turned);
     job->due_ns = -1;
     if (result == FP_JOB_AGAIN && job->failure == 0) {
-        job->due_ns = keep_deadlines(job);
-        if (is_over(job))
+        job->due_ns = fp__job_keep_deadlines(job);
+        if (fp__job_is_over(job))
             result = FP_JOB_DONE;
         else if (!has_exited(job) && (job->child.pidfd < 0 || job->recheck > 0))
             job->due_ns = earlier(job->due_ns, fp__now() + (500000LL << (job->recheck ? job->recheck : 1)));
         if (job->recheck > 0) /* it would be reported for ever */
             fp__job_unwatch(job, FP__JOB_PIDFD);
     }
-    return settle(job, result);
+    return fp__job_settle(job, result);
 }
 
 int fp_job_step(struct fp_job *job, int64_t slice_ns)
@@ -584,10 +649,9 @@ void fp_job_init(struct fp_job *job)
         memset(&job->sink[i], 0, offsetof(struct fp_sink, fixed));
 }
 
-static int begin(const struct fp_request *request, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
-                 const char *env, uint32_t envc, bool short_lived, struct fp_job *job)
+int fp__job_begin(const struct fp_request *request, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
+                  const char *env, uint32_t envc, bool deferred, int alone, struct fp_job *job)
 {
-    (void)short_lived; /* looked at on Linux only */
     if (job->live)
         fp_job_close(job);
     if (job->birth == NULL) {
@@ -630,10 +694,12 @@ static int begin(const struct fp_request *request, const char *paths, uint32_t n
         .cgroup_fd = request->cgroup_fd,
         .stdio = {request->stdio[0], request->stdio[1], request->stdio[2]},
         .nonblock = 1,
-        .deferred = true,
+        .until_ns = job->deadline_ns,
+        .deferred = deferred,
 #if FP_LINUX
-        .alone = short_lived && nobody_else_reaps(),
+        .alone = alone == FP__ALONE_HELD || (alone == FP__ALONE_IF && nobody_else_reaps()),
 #endif
+        .held = alone == FP__ALONE_HELD,
     };
     int r = fp__spawn(birth, &job->child);
     if (r < 0)
@@ -645,7 +711,7 @@ int fp_run(const struct fp_request *request, const char *paths, uint32_t npaths,
            const char *env, uint32_t envc, int64_t slice_ns, struct fp_job *job)
 {
     int saved = errno;
-    int r = begin(request, paths, npaths, argv, argc, env, envc, true, job);
+    int r = fp__job_begin(request, paths, npaths, argv, argc, env, envc, true, FP__ALONE_IF, job);
     if (r >= 0)
         r = fp_run_resume(job, slice_ns);
     errno = saved;
@@ -656,7 +722,7 @@ int fp_job_begin(const struct fp_request *request, const char *paths, uint32_t n
                  const char *env, uint32_t envc, int64_t slice_ns, struct fp_job *job)
 {
     int saved = errno;
-    int r = begin(request, paths, npaths, argv, argc, env, envc, slice_ns > 0, job);
+    int r = fp__job_begin(request, paths, npaths, argv, argc, env, envc, true, slice_ns > 0 ? FP__ALONE_IF : FP__ALONE_NO, job);
     if (r >= 0)
         r = step(job, slice_ns, slice_ns <= 0);
     errno = saved;

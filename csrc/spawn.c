@@ -146,25 +146,34 @@ static long check_fds(struct fp__birth *s, struct fp_child *child, int *stage)
     return 0;
 }
 
-static long make_pipe(struct fp__birth *s, int slot, struct fp_child *child)
+/* Above 2 (HAZARDS C8), close-on-exec, blocking. On failure one of the ends may be open. */
+long fp__pipe(uint32_t size, int ends[2])
 {
-    int ends[2] = {-1, -1};
-    long r = FP__TRY(FP_POINT_PIPE_IN + slot, sys_pipe(ends));
+    long r = sys_pipe(ends);
     if (r < 0)
         return r;
     ends[0] = fp__fd_lift(ends[0], 3);
     ends[1] = fp__fd_lift(ends[1], 3);
+    if (ends[0] < 0 || ends[1] < 0)
+        return ends[0] < 0 ? ends[0] : ends[1];
+#if defined(F_SETPIPE_SZ)
+    if (size) /* a wish: EPERM above the user's share is no reason not to start (HAZARDS E11) */
+        sys_fcntl(ends[0], F_SETPIPE_SZ, (long)size);
+#else
+    (void)size;
+#endif
+    return 0;
+}
+
+static long make_pipe(struct fp__birth *s, int slot, struct fp_child *child)
+{
+    int ends[2] = {-1, -1};
+    long r = FP__TRY(FP_POINT_PIPE_IN + slot, fp__pipe(s->context.attr->pipe_size, ends));
     int ours = slot == 0 ? 1 : 0;
     child->fd[slot] = ends[ours];
     s->child_end[slot] = ends[1 - ours];
-    if (ends[0] < 0 || ends[1] < 0) {
-        r = ends[0] < 0 ? ends[0] : ends[1];
+    if (r < 0)
         return r;
-    }
-#if defined(F_SETPIPE_SZ)
-    if (s->context.attr->pipe_size) /* a wish: EPERM above the user's share is no reason not to start (HAZARDS E11) */
-        sys_fcntl(ends[0], F_SETPIPE_SZ, (long)s->context.attr->pipe_size);
-#endif
     /* Only our end: the flag belongs to the open file, and each end of a pipe is one of its own (HAZARDS C10). */
     if (s->order.nonblock >> slot & 1)
         return FP__TRY(FP_POINT_NONBLOCK,
@@ -323,7 +332,7 @@ static int spawn_deferred(struct fp__birth *s, const struct fp_features *feature
         return fail(child, FP_STAGE_MASK, r);
     }
     const uint64_t sigchld = 1ULL << (SIGCHLD - 1);
-    s->alone = s->order.alone && features->pidfd_open && !(s->context.parent_mask & sigchld);
+    s->alone = s->order.held || (s->order.alone && features->pidfd_open && !(s->context.parent_mask & sigchld));
     const struct fp__birth_options options = {
         .stack = &s->stack,
         .cgroup_fd = cgroup_fd,

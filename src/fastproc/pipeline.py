@@ -6,14 +6,17 @@ All of it drives the engine's Run by a reactor. Not here: what an expression mea
 from __future__ import annotations
 
 from _thread import RLock
+from os import environ
 
 from fastproc import errors
 from fastproc._engine.killable import SIGKILL
 from fastproc._engine.mapping import Mapping
 from fastproc._engine.pipeline import Run
+from fastproc._engine.plain import run_plain
 from fastproc._engine.reactor import Reactor, borrowed, instant
 from fastproc._engine.request import Request, break_off, conclude
 from fastproc._values.capture import LineSplitter
+from fastproc._values.combination import Pipe
 from fastproc._values.options import checked
 from fastproc._values.status import KILLED
 
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from fastproc._values.expression import Expression
     from fastproc._values.kinds import OptionsDict
     from fastproc._values.stages import PipelineResult
+
+_FORCED_ENGINE = environ.get("FASTPROC_ENGINE", "")
 
 __all__ = ["Pipeline", "Reader", "lines", "map", "reader", "run", "start"]
 
@@ -46,6 +51,10 @@ def run(expression: Expression, options: AnyMapping[str, Any]) -> PipelineResult
             is in the exception's attribute `result`.
         TypeError, ValueError: an option is not possible; its name comes first. No child was made.
     """
+    if type(expression) is Pipe and not _FORCED_ENGINE:
+        result = run_plain(expression, options)
+        if result is not None:
+            return result
     request = Request(expression, options)
     with borrowed() as reactor:
         running = Run(request.expression, reactor, request.settings)

@@ -99,6 +99,8 @@ def run(
         argv = command._argv
         blob = command._blob
         settled = command._options.settled or settle(command)
+    elif type(program) is not str and isinstance(program, Expression) and not args:
+        return program.run(**options)
     else:
         command = None
         chosen = NONE if not options else CAPTURE if options == _ONLY_CAPTURE else normalise(options)
@@ -109,8 +111,6 @@ def run(
         except (TypeError, UnicodeEncodeError):
             plainly = False
         if not plainly or blob[0] == 0:
-            if isinstance(program, Expression) and not args:
-                return program.run(**options)
             # Not all str, or not of this encoding, or not possible, which it will say.
             command = build(argv, chosen) if args or not isinstance(program, (list, tuple)) else cmd(program, **options)
             argv = command._argv

@@ -19,16 +19,21 @@ import fastproc
 from conftest import isolated
 from drivers import need, run_in
 from fastproc import Command, Expression, PipelineResult, aio, cmd, fd_of, fd_to
+from fastproc import pipeline as service
 
-DRIVERS = ("blocking", "asyncio", "uvloop", "trio")
+DRIVERS = ("blocking", "exchange", "asyncio", "uvloop", "trio")
+"""Blocking by the C core where it can, blocking by the engine alone, and in event loops."""
+
 Go = Callable[..., PipelineResult]
 
 
 @pytest.fixture(params=DRIVERS)
-def go(request: pytest.FixtureRequest) -> Go:
+def go(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Go:
     """Run an expression by each driver."""
     name: str = request.param
-    if name == "blocking":
+    if name == "exchange":
+        monkeypatch.setattr(service, "_FORCED_ENGINE", name)
+    if name in ("blocking", "exchange"):
         return lambda expression, **options: fastproc.run(expression, **options)  # type: ignore[return-value]
     need(name)
     return lambda expression, **options: run_in(name, lambda: aio.run(expression, **options))

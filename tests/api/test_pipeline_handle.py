@@ -310,8 +310,9 @@ print("left", observe.children(), flush=True)
 """
 
 
+@pytest.mark.parametrize("engine", ["", "exchange"])
 @pytest.mark.parametrize("options", ["", "pgid=0", "capture=True"])
-def test_ctrl_c_at_a_terminal_ends_the_pipeline(options: str) -> None:
+def test_ctrl_c_at_a_terminal_ends_the_pipeline(options: str, engine: str) -> None:
     """As a shell would: every stage gets SIGINT, also in a group of its own; all are gone, and Python is told."""
     script = AT_TERMINAL.format(pipeline='cmd("sleep", "60") | cmd("cat") | cmd("sleep", "61")', options=options)
     leader, follower = pty.openpty()
@@ -323,7 +324,11 @@ def test_ctrl_c_at_a_terminal_ends_the_pipeline(options: str) -> None:
             stderr=follower,
             start_new_session=True,
             preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [Path(__file__).parents[1], *sys.path]))},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(map(str, [Path(__file__).parents[1], *sys.path])),
+                "FASTPROC_ENGINE": engine,
+            },
         )
         os.close(follower)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
@@ -343,8 +348,8 @@ def test_ctrl_c_at_a_terminal_ends_the_pipeline(options: str) -> None:
 
 
 def _waits(pid: int) -> bool:
-    """Whether it is in epoll_wait(2) or epoll_pwait(2), by their numbers on x86_64 and aarch64."""
-    return Path(f"/proc/{pid}/syscall").read_text().split()[0] in ("232", "281", "22")
+    """Whether it is in epoll_wait(2), epoll_pwait(2) or ppoll(2), by their numbers on x86_64 and aarch64."""
+    return Path(f"/proc/{pid}/syscall").read_text().split()[0] in ("232", "281", "22", "271", "73")
 
 
 def _runs_its_program(pid: int) -> bool:

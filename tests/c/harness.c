@@ -272,6 +272,91 @@ static void check_launch(void)
     MUST(launch("/nonexistent/sh", &child) == -ENOENT && child.stage == FP_STAGE_EXEC);
 }
 
+#define STAGES 3
+
+/* A pipeline of three, fed and read. Returns what fp_pipeline() does; *ended is filled. */
+static int pipe_through(struct fp_job *jobs, const char *const scripts[STAGES], const char *input, size_t len,
+                        int64_t timeout_ns, struct fp_pipeline *pipeline, struct fp_ended *ended)
+{
+    const struct fp_request request = {
+        .attr = &plain,
+        .input = input,
+        .input_len = len,
+        .timeout_ns = timeout_ns,
+        .grace_ns = 20000000,
+        .drain_ns = 1000000000,
+        .cwd_fd = -1,
+        .cgroup_fd = -1,
+        .stdio = {input ? FP_STDIO_PIPE : FP_STDIO_NULL, FP_STDIO_PIPE, FP_STDIO_PIPE},
+    };
+    struct fp_member members[STAGES];
+    for (int i = 0; i < STAGES; i++) {
+        members[i] = (struct fp_member){
+            .request = &request,
+            .paths = "/no/such/shell\0/bin/sh",
+            .npaths = 2,
+            .argv = scripts[i],
+            .argc = 3,
+            .env = "PATH=/bin:/usr/bin",
+            .envc = 1,
+            .job = &jobs[i],
+        };
+    }
+    *pipeline = (struct fp_pipeline){.n = STAGES, .pipe_size = 65536, .members = members, .ended = ended};
+    int r = fp_pipeline(pipeline, 50000000);
+    while (r == FP_JOB_AGAIN)
+        r = fp_pipeline_resume(pipeline, 50000000);
+    for (int i = 0; i < STAGES; i++)
+        MUST(!jobs[i].live);
+    return r;
+}
+
+static const char *const passing[STAGES] = {"sh\0-c\0exec cat", "sh\0-c\0cat; echo err >&2", "sh\0-c\0exec cat"};
+
+static void check_pipeline(struct fp_job *jobs, const char *big, size_t len)
+{
+    static const char *const broken[STAGES] = {"sh\0-c\0while :; do echo y; done", "sh\0-c\0exec cat",
+                                               "sh\0-c\0exit 3"};
+    static const char *const slow[STAGES] = {"sh\0-c\0exec sleep 60", "sh\0-c\0exec cat", "sh\0-c\0exec sleep 60"};
+    struct fp_pipeline pipeline;
+    struct fp_ended ended[STAGES];
+    MUST(pipe_through(jobs, passing, big, len, -1, &pipeline, ended) == FP_JOB_DONE);
+    MUST(pipeline.failed == -1 && pipeline.out == len && pipeline.err == 4);
+    MUST(memcmp(text(&jobs[2].sink[0]), big, len) == 0 && memcmp(text(&jobs[1].sink[1]), "err\n", 4) == 0);
+    for (int i = 0; i < STAGES; i++)
+        MUST(ended[i].summary[FP_SUM_STATE] == FP_WAIT_EXITED && ended[i].summary[FP_SUM_RETURNCODE] == 0);
+
+    MUST(pipe_through(jobs, broken, NULL, 0, -1, &pipeline, ended) == FP_JOB_DONE);
+    MUST(ended[0].summary[FP_SUM_RETURNCODE] == -SIGPIPE && ended[2].summary[FP_SUM_RETURNCODE] == 3);
+
+    MUST(pipe_through(jobs, slow, NULL, 0, 5000000, &pipeline, ended) == FP_JOB_DONE);
+    MUST(ended[0].summary[FP_SUM_FLAGS] & FP_JOB_TIMED_OUT);
+    MUST(ended[0].summary[FP_SUM_RETURNCODE] < 0 && ended[2].summary[FP_SUM_RETURNCODE] < 0);
+
+    MUST(pipe_through(jobs, passing, "", 0, -1, &pipeline, ended) == FP_JOB_DONE);
+    MUST(pipeline.out == 0 && pipeline.err == 4);
+}
+
+/* What lies in one pipe goes into another and stays where it is. */
+static void check_tee(void)
+{
+    int from[2], to[2];
+    char word[8];
+    MUST(pipe2(from, O_CLOEXEC) == 0 && pipe2(to, O_CLOEXEC) == 0);
+    MUST(fp_tee(from[0], to[1], 100) == -EAGAIN);
+    MUST(write(from[1], "abc", 3) == 3);
+    MUST(fp_tee(from[0], to[1], 100) == 3);
+    MUST(read(from[0], word, sizeof word) == 3 && read(to[0], word, sizeof word) == 3);
+    MUST(memcmp(word, "abc", 3) == 0);
+    close(from[1]);
+    int64_t r = fp_tee(from[0], to[1], 100); /* another thread's half-made child may have the end for a moment */
+    MUST(r == 0 || r == -EAGAIN);
+    MUST(fp_tee(-1, to[1], 100) == -EBADF);
+    close(from[0]);
+    close(to[0]);
+    close(to[1]);
+}
+
 /* One child, three threads that wait for it and one that signals. */
 struct shared {
     struct fp_child child;
@@ -322,10 +407,10 @@ static int rounds;
 static void *work(void *arg)
 {
     (void)arg;
-    struct fp_job *job = calloc(1, sizeof *job);
+    struct fp_job *job = calloc(1, sizeof *job), *jobs = calloc(STAGES, sizeof *jobs);
     size_t len = 300000;
     char *big = malloc(len);
-    MUST(job && big);
+    MUST(job && jobs && big);
     for (size_t i = 0; i < len; i++)
         big[i] = (char)('a' + i % 23);
     for (int i = 0; i < rounds; i++) {
@@ -337,11 +422,16 @@ static void *work(void *arg)
             check_run(job, big, len);
             check_shared();
             check_group();
+            check_pipeline(jobs, big, len);
+            check_tee();
         }
         check_launch();
     }
     fp_job_close(job);
+    for (int i = 0; i < STAGES; i++)
+        fp_job_close(&jobs[i]);
     free(job);
+    free(jobs);
     free(big);
     return NULL;
 }
@@ -374,6 +464,34 @@ static int check_faults(void)
             }
         }
     }
+    return done;
+}
+/* The same in the first, second and third command of a pipeline. */
+static int check_pipeline_faults(void)
+{
+    int done = 0;
+    struct fp_job *jobs = calloc(STAGES, sizeof *jobs);
+    struct fp_pipeline pipeline;
+    struct fp_ended ended[STAGES];
+    MUST(jobs != NULL);
+    for (int point = 1; point <= FP_STAGE_EXEC; point++) {
+        if (point == FP_POINT_GROW || point == FP_POINT_MOVE) /* of the output, not of the start */
+            continue;
+        for (int nth = 1; nth <= STAGES; nth++) {
+            fp_fault_set(point, ENOMEM, nth);
+            int r = pipe_through(jobs, passing, "in", 2, -1, &pipeline, ended);
+            fp_fault_set(0, 0, 0);
+            if (r < 0) {
+                MUST(r == -ENOMEM && pipeline.failed >= 0 && pipeline.failed < STAGES);
+                done++;
+            } else {
+                MUST(pipeline.out == 2);
+            }
+        }
+    }
+    for (int i = 0; i < STAGES; i++)
+        fp_job_close(&jobs[i]);
+    free(jobs);
     return done;
 }
 #endif
@@ -417,6 +535,7 @@ int main(int argc, char **argv)
             pthread_join(threads[i], NULL);
 #ifdef FP_FAULTS
         faults += check_faults();
+        faults += check_pipeline_faults();
 #endif
         printf("%s: %d threads, %d rounds each, %d faults so far\n", names[m], THREADS, rounds, faults);
     }

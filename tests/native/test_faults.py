@@ -41,7 +41,13 @@ POINTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "REPORT_READ": ("report", ("fork_pipe",)),
     "REPORT_PAGE": ("stack", ("clone",)),
     "CGROUP_OPEN": ("cgroup", ("clone_vm", "clone", "fork_pipe")),
+    "PIPE_BETWEEN": ("pipe", MECHANISMS),
 }
+# Of a pipeline's start; at the second command too.
+OF_PIPELINES = (
+    *("VECTORS", "PIPE_IN", "PIPE_OUT", "PIPE_ERR", "STACK", "STACK_GUARD", "MASK", "CLONE", "PIDFD", "REPORT_PIPE"),
+    *("REPORT_READ", "REPORT_PAGE", "PIPE_BETWEEN"),
+)
 
 # No failure: the reading goes on after EINTR; a refused pidfd_open leaves a child that is known by its number alone.
 HARMLESS = {("REPORT_READ", errno.EINTR), ("PIDFD", errno.EPERM), ("PIDFD", errno.ENOSYS)}
@@ -75,7 +81,7 @@ class Sweep:
         _native.features()
         _native.force(mechanism)
         self.terminal = os.openpty()
-        self.spawns = {"start": self._start, "run": self._run, "null": self._null}
+        self.spawns = {"start": self._start, "run": self._run, "null": self._null, "pipeline": self._pipeline}
         self.first = self.signals()
 
     def _options(self, stage: str) -> dict[str, Any]:
@@ -122,6 +128,12 @@ class Sweep:
 
         return fastproc.run("true", stdin=fastproc.DEVNULL, check=False, **options).returncode
 
+    def _pipeline(self, options: dict[str, Any]) -> int:
+        import fastproc
+
+        cat = fastproc.cmd("cat", **{name: value for name, value in options.items() if name not in ("cwd", "stderr")})
+        return fastproc.run(cat | cat | cat, input=b"x", capture=True, check=False, timeout=10).returncode
+
     def signals(self) -> list[int]:
         """Return the dispositions and the mask."""
         handlers = (ctypes.c_uint64 * 64)()
@@ -140,10 +152,12 @@ class Sweep:
             self.signals(),
         ]
 
-    def case(self, door: str, point: int, error: int, options: dict[str, Any], expect: Callable[[Any], str]) -> None:
+    def case(
+        self, door: str, point: int, error: int, options: dict[str, Any], expect: Callable[[Any], str], nth: int = 1
+    ) -> None:
         """Arm one fault, spawn, disarm; `expect` gets the exception or return code and says what is wrong with it."""
         before = self.state()
-        self.lib.fp_fault_set(point, error, 1)
+        self.lib.fp_fault_set(point, error, nth)
         try:
             outcome: Any = self.spawns[door](options)
         except Exception as caught:
@@ -211,9 +225,10 @@ def parent_points(mechanism: str, library: str, cgroup: str) -> dict[str, Any]:
         if name.startswith("FP_POINT_") and isinstance(number := getattr(sweep.lib, name), int)
     }
     # Those of a capture are no part of a spawn: test_sink.py.
-    del points["NONE"], points["LIMIT"], points["GROW"], points["MOVE"]
+    del points["NONE"], points["LIMIT"], points["GROW"], points["MOVE"], points["TEE"]
     untested = set(points) - set(POINTS)
     sweep.spawns["run"]({})  # what is opened once is open now
+    sweep.spawns["pipeline"]({})
     for name, (stage, mechanisms) in POINTS.items():
         if mechanism not in mechanisms or (name == "CGROUP_OPEN" and not cgroup):
             continue
@@ -226,6 +241,11 @@ def parent_points(mechanism: str, library: str, cgroup: str) -> dict[str, Any]:
             options["cgroup"] = cgroup
         for number in ERRNOS:
             expect = _expect_success if (name, number) in HARMLESS else _expect_error(number, stage)
+            if name in OF_PIPELINES:
+                for nth in (1,) if name in ("PIPE_IN", "PIPE_OUT") else (1, 2):
+                    sweep.case("pipeline", points[name], number, options, expect, nth)
+            if name == "PIPE_BETWEEN":
+                continue
             if name == "NULL":
                 sweep.case("null", points[name], number, options, expect)
             elif name == "LIFT":
@@ -238,6 +258,26 @@ def parent_points(mechanism: str, library: str, cgroup: str) -> dict[str, Any]:
                 if not name.startswith(("PIPE", "NONBLOCK")):
                     sweep.case("null", points[name], number, options, expect)
     return {"done": sweep.done, "failures": sweep.failures, "untested": sorted(untested)}
+
+
+def tee_point(mechanism: str, library: str) -> dict[str, Any]:
+    """Fail tee(2) for the first and the second reader, and later: the bytes are copied then, none twice, none lost."""
+    import fastproc
+
+    sweep = Sweep(mechanism, library)
+    cat, count = fastproc.cmd("cat"), fastproc.cmd("wc", "-c")
+    data = bytes(300_000)
+
+    def tee(_options: dict[str, Any]) -> int:
+        result = cat.tee(count, count).run(input=data, capture=True, timeout=10)
+        return 0 if result.text().split() == ["300000"] * 2 else 1
+
+    sweep.spawns["tee"] = tee
+    tee({})
+    for number in ERRNOS:
+        for nth in (1, 2, 3):
+            sweep.case("tee", sweep.lib.FP_POINT_TEE, number, {}, _expect_success, nth)
+    return {"done": sweep.done, "failures": sweep.failures, "untested": []}
 
 
 def _with_stdin_closed(call: Callable[[], Any]) -> Any:
@@ -258,10 +298,12 @@ def child_stages(mechanism: str, library: str) -> dict[str, Any]:
         point = getattr(sweep.lib, f"FP_STAGE_{name}")
         stage = name.lower()
         options = sweep._options(name)
+        # One terminal cannot be that of three sessions.
+        doors = [door for door in sweep.spawns if door != "pipeline" or name not in ("CTTY", "FOREGROUND")]
         for number in ERRNOS:
-            for door in sweep.spawns:
+            for door in doors:
                 sweep.case(door, point, number, options, _expect_error(number, stage))
-        for door in sweep.spawns:
+        for door in doors:
             sweep.case(door, point, -signal.SIGKILL, options, _expect_death(stage, mechanism))
     return {"done": sweep.done, "failures": sweep.failures, "untested": []}
 
@@ -299,6 +341,12 @@ def cgroup() -> Any:
 def test_each_call_of_the_parent_fails_cleanly(mechanism: str, programs: Programs, cgroup: str) -> None:
     """N of N: exception, errno, stage; nothing left, nothing changed."""
     _report("parent", mechanism, isolated(parent_points, mechanism, programs.hostile, cgroup, faults=True, timeout=120))
+
+
+def test_tee_that_fails_loses_nothing(programs: Programs) -> None:
+    """18 of 18; nothing is left either."""
+    found = isolated(tee_point, "clone3_vm", programs.hostile, faults=True, timeout=120)
+    assert found == {"done": 18, "failures": [], "untested": []}
 
 
 def test_each_step_of_the_child_fails_cleanly(mechanism: str, programs: Programs) -> None:

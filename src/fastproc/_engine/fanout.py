@@ -7,7 +7,6 @@ last ones, so the slowest sets the pace; with no reader left the source is close
 from __future__ import annotations
 
 import os
-from errno import EINVAL, ENOSYS, EPERM
 
 from fastproc import _native
 from fastproc._engine.collecting import READ_SIZE
@@ -25,8 +24,6 @@ ROUNDS = 16
 """Rounds made at one go, so that a source that writes without end cannot keep the reactor to itself."""
 
 SPLICE_FLAGS = getattr(os, "SPLICE_F_NONBLOCK", 2)
-NOT_HERE = (ENOSYS, EINVAL, EPERM)
-"""What a kernel, a sandbox or a file system says that does not have the calls."""
 
 
 class Reader:
@@ -101,7 +98,7 @@ class Fanout:
                 if not self._take():
                     self.close()
                     return
-            except BlockingIOError:
+            except (BlockingIOError, InterruptedError):
                 return
             if not self._give():
                 return
@@ -145,9 +142,10 @@ class Fanout:
         if self.in_kernel:
             try:
                 return self._tee()
-            except OSError as error:
-                if error.errno not in NOT_HERE:
-                    raise
+            except (BlockingIOError, InterruptedError):
+                raise
+            except OSError:
+                # Not in this kernel or sandbox, or no memory for it: a copy does.
                 self.in_kernel = False
         data = os.read(self._source.number, READ_SIZE)
         for reader in self._readers:
@@ -169,7 +167,7 @@ class Fanout:
         if not count:
             return False
         first.left = count
-        got = [_native.tee(source, reader.private_in.number, count) for reader in others]
+        got = [_tee_again(source, reader.private_in.number, count) for reader in others]
         for reader, size in zip(others, got, strict=True):
             reader.left = size
         if others and min(got) < count:
@@ -193,22 +191,29 @@ class Fanout:
         except OSError:
             _read_all(self._source.number, count)
 
+    def _splice(self, reader: Reader) -> int:
+        """Move bytes from a reader's private pipe into its own, and give their number.
+
+        Raises:
+            BlockingIOError, BrokenPipeError: of the reader's pipe.
+        """
+        source, left = reader.private_out.number, reader.left
+        try:
+            return quietly(os.splice, source, reader.end.number, left, None, None, SPLICE_FLAGS)
+        except (BlockingIOError, BrokenPipeError):
+            raise
+        except OSError:
+            self.in_kernel = False
+            reader.rest = memoryview(_read_all(source, left) + bytes(reader.rest))
+            return left
+
     def _pump(self, reader: Reader) -> None:
         """Write to a reader what its pipe takes now; one that has gone is left out."""
         if reader.end.closed:
             return
         try:
             while reader.left:
-                number = quietly(
-                    os.splice,
-                    reader.private_out.number,
-                    reader.end.number,
-                    reader.left,
-                    None,
-                    None,
-                    SPLICE_FLAGS,
-                )
-                reader.left -= number
+                reader.left -= self._splice(reader)
             while reader.rest:
                 reader.rest = reader.rest[write_quietly(reader.end.number, reader.rest) :]
         except BlockingIOError:
@@ -217,6 +222,14 @@ class Fanout:
             self._reactor.unwatch(reader.end.number)
             self._readers.remove(reader)
             reader.close()
+
+
+def _tee_again(source: int, target: int, count: int) -> int:
+    """Duplicate for one more reader; 0 where that fails: the others have theirs, and nobody must get it twice."""
+    try:
+        return _native.tee(source, target, count)
+    except OSError:
+        return 0
 
 
 def _read_all(fd: int, count: int) -> bytes:

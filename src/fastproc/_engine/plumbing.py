@@ -108,7 +108,7 @@ class Plumbing:
 
     Attributes:
         out: captured stdout, or None.
-        err: captured stderr in the order of reading, or None.
+        errs: whether stderr of any stage is captured.
         ready: pieces of stdout that were not taken yet, where it is handed out.
         on_ready: called when there is one.
         heard: monotonic instant of the last output.
@@ -130,7 +130,7 @@ class Plumbing:
         "_outlets",
         "_out_writer",
         "_reactor",
-        "err",
+        "errs",
         "heard",
         "holders",
         "on_ready",
@@ -163,7 +163,7 @@ class Plumbing:
         self._copies: Copies | None = None
         self._out_writer: Shared | None = None
         self.out: Sink | None = None
-        self.err: list[bytes] | None = None
+        self.errs = False
         self.open: list[Sink] = []
         self.ready: deque[bytes] = deque()
         self.on_ready: Callable[[], object] = bool
@@ -191,8 +191,7 @@ class Plumbing:
         """Return the write end of a new pipe for what one stage writes to stderr, and where it is kept."""
         reader, writer = make_pipe()
         self._ends += (reader, writer)
-        if self.err is None:
-            self.err = []
+        self.errs = True
         return Shared(writer), self._sink("stderr", reader)
 
     def file(self, owned: OwnedFd) -> Shared:
@@ -263,8 +262,6 @@ class Plumbing:
                 self._on_over(sink.capture)
         else:
             sink.chunks.append(data)
-            if sink.name == "stderr" and self.err is not None:
-                self.err.append(data)
         return True
 
     def _attend(self) -> None:

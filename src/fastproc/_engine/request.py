@@ -206,10 +206,8 @@ def make_result(run: Run) -> PipelineResult:
     children = [child for child in run.ordered() if child.process.final is not None]
     out = None if plumbing.out is None else plumbing.out.value()
     err = None
-    if plumbing.err is not None:
-        kept = [child.stderr for child in children if child.stderr is not None]
-        limited = any(sink.capture is not None for sink in kept)
-        err = b"".join(sink.value() for sink in kept) if limited else b"".join(plumbing.err)
+    if plumbing.errs:
+        err = b"".join(child.stderr.value() for child in children if child.stderr is not None)
     found = tuple(_stage(run, child, out, err) for child in children)
     outcome = run.outcome
     places = [child.place for child in children]

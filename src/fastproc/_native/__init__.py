@@ -204,7 +204,7 @@ SLICE_NS = 50_000_000
 """The longest that the main thread stays in C. A signal ends the wait at once, except one that arrives in the moment
 between leaving Python and starting to wait: that one is seen at the end of the slice."""
 
-_CTRL_C_GRACE_NS = 40_000_000
+CTRL_C_GRACE_NS = 40_000_000
 """What an interrupted child gets to end by itself: Ctrl-C in a terminal reaches it too."""
 
 JOBS_KEPT = 8
@@ -271,7 +271,7 @@ def resume(job: Job) -> int:
     return r  # type: ignore[no-any-return]
 
 
-def abort(job: Job, grace_ns: int = _CTRL_C_GRACE_NS) -> list[int]:
+def abort(job: Job, grace_ns: int = CTRL_C_GRACE_NS) -> list[int]:
     """End an interrupted run: the child is killed and reaped. Return the summary, with pid 0 without a child.
 
     A run that had ended when the interrupt came keeps its summary.

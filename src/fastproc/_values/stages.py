@@ -76,7 +76,7 @@ class PipelineResult(Result):
     Attributes:
         stages: a Result for every command that was started, in the order of the expression; see Stage.
         stdout: what was captured, whichever stages wrote it, or None.
-        stderr: the same, in the order of reading; exact for each stage in `stages`.
+        stderr: the same, one stage after the other.
     """
 
     __slots__ = ("_decisive", "_line", "_ok", "_stages")
