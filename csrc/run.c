@@ -722,7 +722,8 @@ int fp_job_begin(const struct fp_request *request, const char *paths, uint32_t n
                  const char *env, uint32_t envc, int64_t slice_ns, struct fp_job *job)
 {
     int saved = errno;
-    int r = fp__job_begin(request, paths, npaths, argv, argc, env, envc, true, slice_ns > 0 ? FP__ALONE_IF : FP__ALONE_NO, job);
+    int r = fp__job_begin(request, paths, npaths, argv, argc, env, envc, true,
+                          slice_ns > 0 ? FP__ALONE_IF : FP__ALONE_NO, job);
     if (r >= 0)
         r = step(job, slice_ns, slice_ns <= 0);
     errno = saved;
