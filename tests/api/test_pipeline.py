@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 import fastproc
-from conftest import isolated
+from conftest import cgroup_folder, isolated
 from drivers import need, run_in
 from fastproc import Command, Expression, PipelineResult, aio, cmd, fd_of, fd_to
 from fastproc import pipeline as service
+from fastproc._cgroup import Cgroup
+from fastproc._members import facts_of
 
 DRIVERS = ("blocking", "exchange", "asyncio", "uvloop", "trio")
 """Blocking by the C core where it can, blocking by the engine alone, and in event loops."""
@@ -575,6 +577,51 @@ def test_one_process_group_for_all(go: Go) -> None:
     assert os.getpgrp() not in groups
     result = go(show.then(show).then(show | show), pgid=0, capture=True, stdin=fastproc.DEVNULL)
     assert os.getpgrp() not in {int(line) for line in out(result).split()}
+
+
+STRAYS = """
+(setsid sh -c 'echo $$ >&9; exec sleep 60' >&2 &)
+sh -c 'echo $$ >&9; exec sleep 60' >&2 &
+"""
+"""An orphan in a session of its own and a grandchild, which tell their numbers to descriptor 9 and hold stderr."""
+
+
+@pytest.mark.parametrize("way", ["best", "mark"])
+@pytest.mark.parametrize("ends_by", ["itself", "deadline", "failing start"])
+def test_kill_tree_ends_the_trees_of_all_stages(
+    go: Go, way: str, ends_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By cgroups or by marks: nothing of any stage is there when run() returns or raises."""
+    if way == "mark":
+        monkeypatch.setattr(Cgroup, "make", lambda _parent: None)
+    with open(tmp_path / "pids", "ab") as told:
+        stage = sh(STRAYS + "cat", fds={9: told})
+        pipeline = stage | stage | sh(STRAYS + ("cat; sleep 60" if ends_by == "deadline" else "cat"), fds={9: told})
+        began = time.monotonic()
+        if ends_by == "itself":
+            result = go(pipeline, kill_tree=True, capture=True, drain_timeout=0.05, stdin=fastproc.DEVNULL)
+            assert (result.ok, result.survivors) == (True, ())
+        elif ends_by == "deadline":
+            with pytest.raises(fastproc.TimeoutExpired):
+                go(pipeline, kill_tree=True, timeout=0.5, capture=True, stdin=fastproc.DEVNULL)
+        else:
+            later = sh("sleep 0.2").then(cmd("no-such-program"))
+            with pytest.raises(FileNotFoundError):
+                go(pipeline | later, kill_tree=True, capture=True, stdin=fastproc.DEVNULL)
+        assert time.monotonic() - began < 20
+    pids = [int(line) for line in (tmp_path / "pids").read_text().split()]
+    assert len(pids) == 6 or ends_by != "itself"
+    assert [pid for pid in pids if (facts := facts_of(pid)) is not None and not facts.ended] == []
+
+
+def test_one_cgroup_for_all(go: Go) -> None:
+    """Asked for by cgroup: every stage is born in it."""
+    with cgroup_folder() as folder:
+        if folder is None:
+            pytest.skip("no cgroup v2 can be made here")
+        show = sh("cat; grep ^0:: /proc/self/cgroup")
+        result = go(show | show | show, cgroup=str(folder), capture=True, stdin=fastproc.DEVNULL)
+    assert [line.endswith(folder.name) for line in out(result).decode().splitlines()] == [True] * 3
 
 
 def test_pipe_size_is_a_wish_for_every_pipe(go: Go) -> None:

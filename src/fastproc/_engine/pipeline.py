@@ -12,7 +12,7 @@ from time import monotonic, monotonic_ns
 from fastproc import errors
 from fastproc._engine.exchange import HELD_BY_OTHERS
 from fastproc._engine.exit_watch import ExitWatch
-from fastproc._engine.killable import ABANDON_LIMIT, SIGKILL, SIGTERM
+from fastproc._engine.killable import ABANDON_LIMIT, HELD_EVERY, SIGKILL, SIGTERM, SWEEP_MAX, TREE_PATIENCE
 from fastproc._engine.member import Child
 from fastproc._engine.nodes import OUTSIDE, make_node
 from fastproc._engine.plumbing import Plumbing
@@ -60,7 +60,8 @@ class Run:
     """
 
     __slots__ = (
-        *("__weakref__", "_copying", "_exited", "_leader", "_places", "_reactor", "_root", "_timers", "_unstarted"),
+        *("__weakref__", "_ending", "_exited", "_killed", "_leader", "_places", "_reactor", "_root", "_timers"),
+        *("_unstarted",),
         *("children", "ended_ns", "error", "expression", "first", "flags", "on_done", "overflowed", "plumbing"),
         *("settings", "silent", "started_ns", "state", "stopping"),
     )
@@ -88,8 +89,9 @@ class Run:
         self.started_ns = monotonic_ns()
         self.ended_ns = 0
         self._exited = False
-        # Whether all is done but the end of the copies.
-        self._copying = False
+        self._killed = 0.0
+        # Whether all is done but the end of the copies, and of what is left of the stages' trees.
+        self._ending = False
         self._timers: dict[str, Timer] = {}
         commands = list(leaves(expression))
         self.first = commands[0]
@@ -100,7 +102,7 @@ class Run:
     @property
     def done(self) -> bool:
         """Whether no child is left, all outputs are closed, and nothing is left with the reactor."""
-        return self.state is lifecycle.DONE and not self._copying
+        return self.state is lifecycle.DONE and not self._ending
 
     def open(self) -> None:
         """Start what is to be started first.
@@ -129,16 +131,16 @@ class Run:
             self._step(lifecycle.STOP if self.settings.grace > 0.0 else lifecycle.KILL)
 
     def send_signal(self, sig: int) -> None:
-        """Send a signal to every child that runs. From any thread.
+        """Send a signal to every child that runs, and to the trees of commands with kill_tree=True. From any thread.
 
         Raises:
             PermissionError: one of them runs as another user; the others got it.
         """
         refused = None
         for child in list(self.children):
-            if child.alive:
+            if child.alive or (child.process.pid > 0 and child.process.tree is not None):
                 try:
-                    child.process.send_signal(sig)
+                    child.process.signal_tree(sig)
                 except PermissionError as error:
                     refused = error
         if refused is not None:
@@ -157,7 +159,9 @@ class Run:
         self.state = lifecycle.DONE
         for child in self.children:
             child.process.detach()
-        self._end(given_up=False)
+        self._ending = False
+        self._release()
+        self._report()
 
     def abort(self, patience: float = 0.0) -> None:
         """Leave at once: kill and reap the children, forget everything. For errors on their way to the caller.
@@ -194,9 +198,11 @@ class Run:
                 process.abandon()
             else:
                 process.detach()
+        for child in self.children:
+            child.process.end_tree(max(0.0, until - monotonic()))
+        self._ending = False
         self.ended_ns = self.ended_ns or monotonic_ns()
         self.state = lifecycle.DONE
-        self._copying = False
 
     # -- for the nodes
 
@@ -311,6 +317,16 @@ class Run:
         self._begin_to_stop()
         self.flags |= KILLED
         self._signal(SIGKILL)
+        self._killed = monotonic()
+        self._arm("death", self._killed + HELD_EVERY, self._on_held)
+
+    def _on_held(self) -> None:
+        """Killed, and still there: what holds them, a tracer or a file system, must not hold up us."""
+        alive = [child.process for child in self.children if child.alive]
+        if alive and all(process.is_held(self._killed) for process in alive):
+            self.forsake()
+        elif alive:
+            self._arm("death", monotonic() + HELD_EVERY, self._on_held)
 
     def _begin_to_stop(self) -> None:
         self.stopping = True
@@ -357,15 +373,27 @@ class Run:
 
     def _finish(self) -> None:
         late = bool(self.flags & TIMED_OUT)
-        self._copying = self.plumbing.end_copies(self.settings.deadline, late, self._end)
-        if not self._copying:
+        self._ending = self.plumbing.end_copies(self.settings.deadline, late, self._end)
+        if not self._ending:
             self._end(given_up=False)
 
     def _end(self, given_up: bool) -> None:
         if given_up:
             self._note_timed_out()
-        self._copying = False
         self._release()
+        self._end_trees(monotonic() + TREE_PATIENCE)
+
+    def _end_trees(self, until: float) -> None:
+        """Nothing of a contained tree outlives the run."""
+        late = monotonic() >= until
+        gone = [child.process.sweep_tree(late) for child in self.children]
+        self._ending = not all(gone)
+        if self._ending:
+            self._arm("trees", monotonic() + SWEEP_MAX, lambda: self._end_trees(until))
+        else:
+            self._report()
+
+    def _report(self) -> None:
         callback, self.on_done = self.on_done, None
         if callback is not None:
             callback(self)

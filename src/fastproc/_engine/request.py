@@ -16,7 +16,8 @@ from fastproc._values.command import Command
 from fastproc._values.options import DEFAULTS, checked
 from fastproc._values.redirect import PIPE
 from fastproc._values.stages import Outcome, Stage
-from fastproc._values.status import CORE_DUMPED
+from fastproc._values.status import CORE_DUMPED, TIMED_OUT
+from fastproc._values.tree import held
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -157,6 +158,9 @@ def conclude(running: Run, request: Request) -> PipelineResult:
     if running.error is not None:
         attach(running.error, running)
         raise running.error
+    for child in running.children:
+        if child.alive:
+            _raise_held(running, child, request)
     result = make_result(running)
     if running.silent:
         assert running.settings.idle_timeout is not None
@@ -171,6 +175,25 @@ def conclude(running: Run, request: Request) -> PipelineResult:
     if request.check and _is_checked(running) and not result.ok:
         raise errors.exit_error(result)
     return result
+
+
+def _raise_held(running: Run, child: Child, request: Request) -> None:
+    """Raise what it amounts to that a child was killed and does not end."""
+    argv, pid = child.process.argv, child.process.pid
+    out, err = _outputs(running)
+    limit = running.settings.idle_timeout if running.silent else request.timeout
+    if limit is None or not running.flags & TIMED_OUT:
+        raise errors.ExitStatusUnknown(pid, argv, out, err, held=True)
+    raise errors.killed_in_vain(argv, limit, held(argv, pid, _native.is_traced(pid)), out, err)
+
+
+def _outputs(run: Run) -> tuple[bytes | None, bytes | None]:
+    """Return what was captured."""
+    plumbing = run.plumbing
+    out = None if plumbing.out is None else plumbing.out.value()
+    if not plumbing.errs:
+        return out, None
+    return out, b"".join(child.stderr.value() for child in run.ordered() if child.stderr is not None)
 
 
 def attach(error: BaseException, running: Run) -> None:
@@ -204,10 +227,7 @@ def make_result(run: Run) -> PipelineResult:
     """
     plumbing = run.plumbing
     children = [child for child in run.ordered() if child.process.final is not None]
-    out = None if plumbing.out is None else plumbing.out.value()
-    err = None
-    if plumbing.errs:
-        err = b"".join(child.stderr.value() for child in children if child.stderr is not None)
+    out, err = _outputs(run)
     found = tuple(_stage(run, child, out, err) for child in children)
     outcome = run.outcome
     places = [child.place for child in children]
@@ -219,6 +239,7 @@ def make_result(run: Run) -> PipelineResult:
     duration_ns = run.ended_ns - run.started_ns
     result = stages.conclude(run.expression, found, outcome, out, err, duration_ns, run.flags)
     result._pipe_holders = plumbing.holders
+    result._survivors = tuple(survivor for stage in found for survivor in stage.survivors)
     result._dropped = (
         plumbing.out.capture.dropped if plumbing.out is not None and plumbing.out.capture is not None else 0,
         sum(child.stderr.capture.dropped for child in children if child.stderr and child.stderr.capture),
@@ -259,6 +280,8 @@ def _stage(run: Run, child: Child, out: bytes | None, err: bytes | None) -> Stag
         options.get("ok_codes"),
         None if process.mechanism == BEST_MECHANISM else _native.refused(),
     )
+    if process.tree is not None:
+        stage._survivors = process.tree.end().survivors
     stage.checked = options.get("check")
     stage.broken_pipe = run.broken_pipe(child)
     return stage
