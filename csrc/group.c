@@ -126,7 +126,7 @@ int fp_launch_over(void *of, int64_t wait_ns, struct fp_child *child)
         return FP_JOB_AGAIN;
     birth->undecided = false;
     if (birth->report.error == 0 && birth->report.stage == FP_STAGE_EXEC)
-        return 0;
+        return fp__report_read(birth->report, child->pidfd, child->pid, child);
     int sig = fp__reap_before_exec(child->pidfd, child->pid);
     int r = fp__birth_failure(birth, sig, child);
     child->pid = child->pidfd = child->fd[0] = child->fd[1] = child->fd[2] = -1;

@@ -21,23 +21,26 @@ class Launch:
 
     Args:
         process: a new handle; it may be used again for another launch when this one has failed.
-        plan: what to make: a Plan, or what stands in its place; without a terminal and without kill_tree.
+        plan: what to make: one of process.ways(), or what stands in a Plan's place; a terminal is attached already.
 
     Raises:
         SpawnError: no child is left.
     """
 
-    __slots__ = ("_launched", "_plan", "_process")
+    __slots__ = ("_launched", "_plan", "_process", "_streams")
 
     def __init__(self, process: Process, plan: Any) -> None:
         self._process = process
         self._plan = plan
         self._launched: object = None
+        self._streams: tuple[int, ...] = ()
         orphans.reap()
-        process._leads = plan.settled.leads
         try:
             self._launched = launch(plan, process._child)
             process._adopt()
+            self._streams = tuple(stream for stream in range(3) if process._child.fd[stream] >= 0)
+        except errors.SpawnError:
+            raise
         except BaseException:
             process.abandon()
             raise
@@ -58,8 +61,13 @@ class Launch:
             process.pid = -1
             process._adopted = False
             process._pidfd.close()
-            process.ends.close()
+            for stream in self._streams:
+                process.ends[stream].close()
             raise
         if over:
             self._launched = None
         return over
+
+    def leave(self) -> None:
+        """Wait no more: the child was killed, and is told by its end alone."""
+        self._launched = None

@@ -23,7 +23,7 @@ from fastproc._engine.readable import Readable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from io import BufferedReader, BufferedWriter
 
     from fastproc._engine.keeping import Taps
@@ -150,23 +150,23 @@ class Process(Readable, Killable, Changing):
 
     def _spawn(self, plan: Plan, stays: bool, timeout_ns: int) -> None:
         """Make the child, contained if its command asks for that, in the best way that is not refused here."""
-        self._leads = plan.settled.leads
-        if not plan.settled.kill_tree:
-            self.late = _native.spawn(plan, self._child, stays, timeout_ns)
-            return
-        tree = self._tree = new_killer(self)
-        refused: errors.SpawnError | None = None
-        for contained in tree.plans(plan):
+        for way in self.ways(plan):
             try:
-                self.late = _native.spawn(contained, self._child, stays, timeout_ns)
+                self.late = _native.spawn(way, self._child, stays, timeout_ns)
+                return
             except errors.SpawnError as error:
                 refused = error
-                if error.stage not in REFUSED_AT:
+                if self._tree is None or error.stage not in REFUSED_AT:
                     raise
-            else:
-                return
-        assert refused is not None
         raise refused
+
+    def ways(self, plan: Plan) -> Iterable[Plan]:
+        """The plan as it is; with kill_tree=True, contained in each way, best first: another when one is REFUSED_AT."""
+        self._leads = plan.settled.leads
+        if not plan.settled.kill_tree:
+            return (plan,)
+        self._tree = new_killer(self)
+        return self._tree.plans(plan)
 
     def _adopt(self) -> None:
         """Take over what the C call gave. May be interrupted anywhere and then be called again."""

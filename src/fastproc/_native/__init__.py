@@ -148,6 +148,11 @@ def prepare(settled: Any, pairs: Any, stays: bool = False) -> tuple[Any, Any]:
     return native, _new(_PAIRS, [number for pair in pairs for number in pair]) if pairs else _NULL
 
 
+def with_terminal(plan: Any) -> Any:
+    """Return the attr of a plan whose child gets a terminal of ours."""
+    return _attr.make({**plan.settled.attr, "ctty_fd": plan.terminal.slave.number})
+
+
 def spawn(plan: Any, child: Child, stays: bool = False, timeout_ns: int = -1) -> bool:
     """Make a child, fill `child`, and wait until it has executed. Return whether that took too long.
 
@@ -165,7 +170,7 @@ def spawn(plan: Any, child: Child, stays: bool = False, timeout_ns: int = -1) ->
     """
     native, pairs = prepare(plan.settled, plan.fds, stays)
     if plan.terminal is not None:
-        native = _attr.make({**plan.settled.attr, "ctty_fd": plan.terminal.slave.number})
+        native = with_terminal(plan)
     first, out, err = plan.stdio
     audit("subprocess.Popen", *plan.audited)
     r = lib.fp_spawn(

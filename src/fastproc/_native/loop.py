@@ -47,6 +47,8 @@ def launch(plan: Any, child: Any) -> Any:
         SpawnError: nothing is left of it.
     """
     native, pairs = _native.prepare(plan.settled, plan.fds)
+    if plan.terminal is not None:
+        native = _native.with_terminal(plan)
     audit("subprocess.Popen", *plan.audited)
     held = ffi.new("void **")
     r = lib.fp_launch(

@@ -16,7 +16,7 @@ from fastproc._engine.exit_watch import ExitWatch, has_ended
 from fastproc._engine.fds import OwnedFd
 from fastproc._engine.feeder import FEED_SIZE, write_quietly
 from fastproc._engine.group import Bulk
-from fastproc._engine.killable import ABANDON_LIMIT
+from fastproc._engine.killable import ABANDON_LIMIT, REFUSED_AT
 from fastproc._engine.launch import Launch
 from fastproc._engine.reactor import WRITE
 from fastproc._engine.resolve import Opened, resolve
@@ -210,24 +210,45 @@ async def spawn(hub: Hub, process: Process, command: Command, opened: Opened, de
 
 
 async def spawn_planned(hub: Hub, process: Process, plan: Plan | Order, deadline: float | None = None) -> None:
-    """Make the child of a plan, or of what stands in its place, as spawn(). In one step, the deadline is kept."""
-    if INLINE or plan.terminal is not None or plan.settled.kill_tree:
-        # A containment that is refused is known only at the exec, and another one is tried then; a terminal is
-        # attached to the handle once.
+    """Make the child of a plan, or of what stands in its place, as spawn()."""
+    if INLINE:
         process.spawn(plan, deadline=deadline)  # type: ignore[arg-type]
         return None
+    refused: errors.SpawnError | None = None
+    try:
+        if plan.terminal is not None:
+            plan.terminal.attach(process.ends)
+        for way in process.ways(plan):  # type: ignore[arg-type]
+            try:
+                return await _launch_free(hub, process, way, deadline)
+            except errors.SpawnError as error:
+                refused = error
+                if not plan.settled.kill_tree or error.stage not in REFUSED_AT:
+                    raise
+        assert refused is not None
+        raise refused
+    except BaseException:
+        if process.pid <= 0:
+            process.abandon()
+        raise
+
+
+async def _launch_free(hub: Hub, process: Process, plan: Plan | Order, deadline: float | None) -> None:
+    """Launch a program once nobody has it open for writing.
+
+    Another thread's half-made child has it so for some milliseconds (HAZARDS C2).
+    """
     for pause in BUSY_PAUSES:
         try:
-            return await _launch(hub, process, plan)
+            return await _launch(hub, process, plan, deadline)
         except errors.SpawnError as error:
-            # Another thread's half-made child has the file open for writing, for some milliseconds (HAZARDS C2).
-            if error.errno != ETXTBSY or error.stage != "exec":
+            if error.errno != ETXTBSY or error.stage != "exec" or (deadline is not None and monotonic() >= deadline):
                 raise
         await hub.sleep(pause)
-    return await _launch(hub, process, plan)
+    return await _launch(hub, process, plan, deadline)
 
 
-async def _launch(hub: Hub, process: Process, plan: Plan | Order) -> None:
+async def _launch(hub: Hub, process: Process, plan: Plan | Order, deadline: float | None) -> None:
     wait_ns = hub.for_exec.ask() if hub.idle else 0
     launch = Launch(process, plan)
     hub.launching += 1
@@ -237,7 +258,12 @@ async def _launch(hub: Hub, process: Process, plan: Plan | Order) -> None:
             hub.for_exec.learn(over)
         pause = PAUSE_FIRST
         while not over:
-            await hub.sleep(pause)
+            if deadline is not None and monotonic() >= deadline:
+                process.kill()
+                process.late = over = True
+                launch.leave()
+                break
+            await hub.sleep(pause if deadline is None else max(0.0, min(pause, deadline - monotonic())))
             over = launch.is_over()
             pause = min(pause * 2.0, PAUSE_MAX)
     except BaseException as error:
