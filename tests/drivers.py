@@ -132,3 +132,12 @@ def together(loop: str, *functions: Callable[[], Awaitable[Any]]) -> Any:
 
     ways = {"trio": with_trio, "reactor": with_reactor}
     return ways.get(loop, with_asyncio)()
+
+
+def cancelled(loop: str) -> type[BaseException]:
+    """What a cancelled task gets."""
+    if loop == "trio":
+        import trio
+
+        return trio.Cancelled
+    return asyncio.CancelledError

@@ -175,6 +175,7 @@ async def _run_exchange(hub: Hub, command: Command, settled: Settled) -> Result:
             lambda _: ended.set(),
         )
         process = exchange.process
+        end = OwnedFd()
         try:
             await spawn(hub, process, command, opened, exchange.deadline)
             opened.close()
@@ -182,7 +183,7 @@ async def _run_exchange(hub: Hub, command: Command, settled: Settled) -> Result:
                 exchange.open()
                 await ended.wait()
             else:
-                end = OwnedFd(process.ends[STDIN].detach())
+                end.adopt(process.ends[STDIN].detach())
                 exchange.open()
                 await hub.alongside(lambda: _feed(hub, end, source, on_error), ended)
             if failures:
@@ -192,6 +193,9 @@ async def _run_exchange(hub: Hub, command: Command, settled: Settled) -> Result:
                 await end_all(hub, exchange, ended, settled.grace_ns / 1e9)
                 add_result(error, exchange, settled, opened)
             raise
+        finally:
+            # Not before the child is gone: an end of its input would tell it that it has had it all.
+            end.close()
         return conclude(exchange, settled, opened)
 
 

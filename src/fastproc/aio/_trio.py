@@ -52,10 +52,14 @@ class TrioHub(Hub):
 
     async def alongside(self, helper: Callable[[], Coroutine[Any, Any, None]], event: Event) -> None:
         """As Hub.alongside()."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(helper)
-            await event.wait()
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(helper)
+                await event.wait()
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            # Cancelled, once for each of the two.
+            raise group.exceptions[0] from None
 
     async def breathe(self) -> None:
         """As Hub.breathe()."""

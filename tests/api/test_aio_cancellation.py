@@ -1,0 +1,292 @@
+"""A cancellation at every point at which a call of `fastproc.aio` waits: nothing is left, whatever came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from typing import Any
+
+import pytest
+
+import drivers
+import fastproc
+import observe
+from fastproc import PIPE, aio
+from fastproc.aio._hub import Patience
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+STEPS_MAX = 400
+Call = Callable[[], Awaitable[object]]
+
+
+@pytest.fixture(params=drivers.LOOPS)
+def loop(request: pytest.FixtureRequest) -> str:
+    """Each kind of event loop in turn."""
+    drivers.need(request.param)
+    return str(request.param)
+
+
+@types.coroutine
+def stepped(call: Awaitable[object], first: int, last: int, cancel: Callable[[], object]) -> Generator[Any, Any, int]:
+    """Await something, cancel it at its waits `first` to `last`, counted from 1, and give how many there were."""
+    steps = call.__await__()
+    value, error, count = None, None, 0
+    while True:
+        try:
+            wanted = steps.send(value) if error is None else steps.throw(error)  # type: ignore[attr-defined]
+        except StopIteration:
+            return count
+        count += 1
+        if first <= count <= last:
+            cancel()
+        try:
+            value, error = (yield wanted), None
+        except BaseException as raised:
+            value, error = None, raised
+
+
+async def attempt(loop: str, call: Call, first: int, last: int) -> tuple[int | None, BaseException | None]:
+    """Do it once, in a task of its own: how many waits there were, None when it was cancelled; the exception."""
+    caught: list[BaseException] = []
+
+    async def kept(cancel: Callable[[], object]) -> int | None:
+        try:
+            return await stepped(call(), first, last, cancel)
+        except BaseException as error:
+            caught.append(error)
+            raise
+
+    count: int | None = None
+    if loop == "trio":
+        import trio
+
+        with trio.CancelScope() as scope:
+            count = await kept(scope.cancel)
+    else:
+
+        async def in_task() -> int | None:
+            task = asyncio.current_task()
+            assert task is not None
+            return await kept(task.cancel)
+
+        try:
+            count = await asyncio.ensure_future(in_task())
+        except asyncio.CancelledError:
+            pass
+    return count, caught[0] if caught else None
+
+
+def left(loop: str) -> dict[str, Any]:
+    """What a loop should have none of, or as many as before."""
+    tasks = 0 if loop == "trio" else len(asyncio.all_tasks())
+    return {"children": observe.children(), "fds": sorted(observe.fds()), "tasks": tasks}
+
+
+# -- the calls
+
+
+async def items() -> AsyncIterator[bytes]:
+    """What a program is fed with, by and by."""
+    for _ in range(3):
+        yield b"x" * 100_000
+
+
+async def run_short() -> None:
+    await aio.run("echo", "x", capture=True)
+
+
+async def run_long() -> None:
+    with pytest.raises(fastproc.TimeoutExpired):
+        await aio.run("sh", "-c", "echo x; exec sleep 60", capture=True, input=b"y", timeout=0.05, grace=0.02)
+
+
+async def run_failing() -> None:
+    with pytest.raises(fastproc.SpawnError):
+        await aio.run("/nonexistent/program", capture=True)
+
+
+async def run_with_callback() -> None:
+    await aio.run("sh", "-c", "echo a; sleep 0.01; echo b", on_line=lambda name, line: None, capture=True)
+
+
+async def run_fed() -> None:
+    await aio.run("cat", input=items(), capture=True)
+
+
+async def run_tree() -> None:
+    await aio.run("sh", "-c", "sleep 60 & echo x", stdout=PIPE, kill_tree=True)
+
+
+async def run_pipeline() -> None:
+    await aio.run(fastproc.cmd("echo", "x") | fastproc.cmd("cat") | fastproc.cmd("cat"), capture=True)
+
+
+async def start_and_leave() -> None:
+    async with aio.start("sleep", "60"):
+        await aio.run("true")
+
+
+async def start_lines() -> None:
+    async with aio.start("sh", "-c", "echo a; sleep 0.01; echo b; exec sleep 60", stdout=PIPE, stdin=PIPE) as process:
+        lines = process.lines()
+        assert [await anext(lines), await anext(lines)] == [b"a", b"b"]
+
+
+async def start_events_and_write() -> None:
+    async with aio.start("cat", stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
+        await process.write(b"x" * 50_000)
+        process.close_stdin()
+        async for _ in process.events():
+            pass
+        assert await process.wait() == 0
+
+
+async def start_and_stop() -> None:
+    script = "trap '' TERM; echo; sleep 60"
+    async with aio.start("sh", "-c", script, stdout=PIPE, grace=0.02, kill_tree=True) as process:
+        await anext(process.lines())
+        await process.stop()
+
+
+async def start_on_a_terminal() -> None:
+    async with aio.start("sh", "-c", "echo a; exec sleep 60", pty=True) as process:
+        await process.expect("a")
+
+
+async def start_and_kill_tree() -> None:
+    async with aio.start("sh", "-c", "sleep 60 & echo; wait", stdout=PIPE, kill_tree=True) as process:
+        await anext(process.lines())
+        await process.kill_tree(0)
+
+
+async def waiting() -> None:
+    async with aio.start("sleep", "0.01") as first, aio.start("sleep", "60") as second:
+        assert await aio.wait_any([first, second]) is first
+        with pytest.raises(fastproc.TimeoutExpired):
+            await second.wait(timeout=0.01)
+
+
+async def asyncios_own_interface() -> None:
+    child = await aio.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
+    try:
+        await child.communicate(b"x" * 100_000)
+    except BaseException:
+        # As asyncio has it: the child is the caller's.
+        child._transport.close()  # type: ignore[attr-defined]
+        await child._transport._gone()  # type: ignore[attr-defined]
+        raise
+
+
+CALLS: dict[str, Call] = {
+    call.__name__: call
+    for call in (
+        *(run_short, run_long, run_failing, run_with_callback, run_fed, run_tree, run_pipeline),
+        *(start_and_leave, start_lines, start_events_and_write, start_and_stop, start_on_a_terminal),
+        *(start_and_kill_tree, waiting, asyncios_own_interface),
+    )
+}
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["once", "again"])
+@pytest.mark.parametrize("name", CALLS)
+def test_cancelled_at_each_wait_leaves_nothing(
+    loop: str, name: str, again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child, a descriptor, a task, a warning. With `again`: cancelled at each wait of the clean-up too."""
+    if loop == "trio" and name == "asyncios_own_interface":
+        pytest.skip("it is asyncio's")
+    # No child is over before the loop has looked.
+    monkeypatch.setattr(Patience, "ask", lambda _: 0)
+    call = CALLS[name]
+
+    async def main() -> int:
+        # Two times as it is: a loop's first child makes the loop's reactor.
+        for _ in range(2):
+            count, error = await attempt(loop, call, 0, 0)
+            assert (count is not None, error) == (True, None)
+        before = left(loop)
+        for step in range(1, STEPS_MAX):
+            count, error = await attempt(loop, call, step, STEPS_MAX if again else step)
+            assert error is None or isinstance(error, drivers.cancelled(loop)), (step, error)
+            await drivers.checkpoint(loop)
+            await drivers.checkpoint(loop)
+            assert left(loop) == before, step
+            if count is not None and count < step:
+                return step
+        raise AssertionError("it does not come to its end")
+
+    assert drivers.run_in(loop, main) > 1
+
+
+def test_cancelled_run_keeps_what_was_read(loop: str) -> None:
+    """At the wait for its end: the Result up to then is in the exception."""
+    found: list[Any] = []
+
+    async def call() -> None:
+        try:
+            await aio.run("sh", "-c", "echo x; exec sleep 60", capture=True)
+        except BaseException as error:
+            found.append(error.result)  # type: ignore[attr-defined]
+            raise
+
+    async def main() -> None:
+        await drivers.cancelled_after(loop, 0.3, call)
+
+    drivers.run_in(loop, main)
+    assert [(result.stdout, result.returncode) for result in found] == [(b"x\n", -15)]
+
+
+def test_failing_group_of_tasks_leaves_nothing(loop: str) -> None:
+    """The others are cancelled, and are gone when it raises."""
+
+    async def fail() -> None:
+        await aio.run("sh", "-c", "sleep 0.1; exit 3")
+
+    async def lines() -> None:
+        async with aio.start("yes", stdout=PIPE) as process:
+            async for _ in process.lines():
+                pass
+
+    async def main() -> None:
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await drivers.together(loop, fail, run_long, lines, lambda: aio.run("sleep", "60"))
+        assert isinstance(caught.value.exceptions[0], fastproc.ExitError)
+        assert observe.children() == set()
+
+    drivers.run_in(loop, main)
+
+
+def test_loop_in_each_of_eight_threads(loop: str) -> None:
+    """All at once, each with children of its own: every result is right."""
+    import threading
+
+    wrong: list[object] = []
+
+    async def one(number: int) -> None:
+        for turn in range(5):
+            text = f"{number} {turn}"
+            script = f"cat; echo {text}; exit {number}"
+            result = await aio.run("sh", "-c", script, input=b"y", capture=True, check=False)
+            if (result.stdout, result.returncode) != (f"y{text}\n".encode(), number):
+                wrong.append(result)
+            async with aio.start("echo", text, stdout=PIPE) as process:
+                if [line async for line in process.lines()] != [text.encode()] or await process.wait() != 0:
+                    wrong.append(process)
+
+    def work(number: int) -> None:
+        async def main() -> None:
+            await drivers.together(loop, *[lambda: one(number)] * 4)
+
+        try:
+            drivers.run_in(loop, main)
+        except BaseException as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
