@@ -9,6 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet
 C_SOURCES := $(wildcard csrc/*.c)
+C_CORE := $(filter-out csrc/launcher.c,$(C_SOURCES))
 C_HEADERS := $(wildcard csrc/*.h)
 C_HARNESS := $(wildcard tests/c/*.c)
 C_OTHERS := $(C_HARNESS) $(wildcard tests/programs/*.c benchmarks/*.c)
@@ -80,13 +81,13 @@ c-check:  ## the compiler's static analyzer over csrc
 
 asan:  ## the C harness under the address and undefined-behaviour sanitizers
 	mkdir -p build/asan
-	$(SANITIZE) -fsanitize=address,undefined -fno-sanitize-recover=undefined -o build/asan/harness $(C_SOURCES) $(C_HARNESS) -lpthread
+	$(SANITIZE) -fsanitize=address,undefined -fno-sanitize-recover=undefined -o build/asan/harness $(C_CORE) $(C_HARNESS) -lpthread
 	build/asan/harness
 
 # The sanitizer replaces clone by a version that takes every child for a fork; __clone is the same function without it.
 tsan:  ## the C harness under the thread sanitizer
 	mkdir -p build/tsan
-	$(SANITIZE) -fsanitize=thread -Dclone=__clone -o build/tsan/harness $(C_SOURCES) $(C_HARNESS) -lpthread
+	$(SANITIZE) -fsanitize=thread -Dclone=__clone -o build/tsan/harness $(C_CORE) $(C_HARNESS) -lpthread
 	build/tsan/harness
 
 clean:  ## remove what was built, and the environment

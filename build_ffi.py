@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
+import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -54,6 +56,59 @@ def declarations(name: str) -> str:
     return found[1]
 
 
+# A program of its own, without the C library, executed by children whose identity changes (csrc/launcher.c).
+LAUNCHER = ("launcher.c", "child.c", "identity.c")
+LAUNCHER_ARGS = [
+    *("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wshadow", "-D_GNU_SOURCE", "-fvisibility=hidden"),
+    *("-ffreestanding", "-fno-stack-protector", "-U_FORTIFY_SOURCE", "-fno-asynchronous-unwind-tables"),
+    *("-fno-pie", "-no-pie", "-static", "-nostdlib", "-nostartfiles", "-ffunction-sections", "-Wl,--gc-sections"),
+    *("-Wl,--build-id=none", "-Wl,-z,noexecstack", "-Wl,-z,noseparate-code", "-s"),
+]
+
+
+def build_launcher(folder: Path) -> Path | None:
+    """Compile the launcher into a folder; None on systems that have no use for it.
+
+    Without it, where a compiler cannot make it, an sdist still installs: such children are then made by fork.
+    """
+    if sys.platform != "linux":
+        return None
+    target = folder / "launcher"
+    folder.mkdir(parents=True, exist_ok=True)
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[:1]
+    sources = [str(ROOT / "csrc" / name) for name in LAUNCHER]
+    command = [*compiler, *LAUNCHER_ARGS, *(["-DFP_FAULTS=1"] if FAULTS else []), f"-I{ROOT / 'csrc'}", *sources]
+    try:
+        subprocess.run([*command, "-o", str(target)], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        if not (ROOT / "PKG-INFO").exists():
+            raise
+        print(f"fastproc: the launcher cannot be built ({error}); children with an identity will be made by fork")
+        return None
+    return target
+
+
+def command_classes() -> dict[str, type]:
+    """The setuptools command that builds the launcher beside the extension."""
+    from setuptools.command.build_ext import build_ext
+
+    class BuildExt(build_ext):
+        def run(self) -> None:
+            super().run()
+            for where in {self.get_ext_fullpath("fastproc._native._ffi"), str(self._built())}:
+                build_launcher(Path(where).resolve().parent)
+
+        def _built(self) -> Path:
+            name: str = self.get_ext_filename("fastproc._native._ffi")  # type: ignore[no-untyped-call]
+            return Path(self.build_lib, name)
+
+        def get_outputs(self) -> list[str]:
+            outputs: list[str] = super().get_outputs()
+            return [*outputs, str(self._built().parent / "launcher")] if sys.platform == "linux" else outputs
+
+    return {"build_ext": BuildExt}
+
+
 ffibuilder = FFI()
 ffibuilder.cdef(declarations("cdef"))
 if FAULTS:
@@ -61,7 +116,7 @@ if FAULTS:
 ffibuilder.set_source(
     "fastproc._native._ffi",
     PREAMBLE,
-    sources=sorted(os.path.relpath(path) for path in ROOT.glob("csrc/*.c")),
+    sources=sorted(os.path.relpath(path) for path in ROOT.glob("csrc/*.c") if path.name != "launcher.c"),
     depends=[os.path.relpath(path) for path in (*ROOT.glob("csrc/*.h"), ROOT / "build_ffi.py")],
     include_dirs=[os.path.relpath(ROOT / "csrc")],
     define_macros=[("_GNU_SOURCE", None), *([("FP_FAULTS", "1")] if FAULTS else [])],
@@ -80,5 +135,8 @@ if __name__ == "__main__":
     where.append(f"--build-temp=build/{'temp-faults' if FAULTS else 'temp'}")
     os.chdir(ROOT)
     setup(
-        script_name="setup.py", script_args=["--quiet", "build_ext", *where], cffi_modules=["build_ffi.py:ffibuilder"]
+        script_name="setup.py",
+        script_args=["--quiet", "build_ext", *where],
+        cffi_modules=["build_ffi.py:ffibuilder"],
+        cmdclass=command_classes(),
     )

@@ -48,6 +48,12 @@ static bool has_left(struct fp__birth *s)
     return true;
 }
 
+void fp__birth_left(struct fp__birth *s)
+{
+    atomic_store_explicit(&s->borrows, 0, memory_order_relaxed);
+    has_left(s);
+}
+
 bool fp__birth_over(struct fp__birth *s)
 {
     if (!has_left(s))

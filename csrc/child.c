@@ -9,18 +9,10 @@
 
 #include <limits.h>
 
-#if defined(__clang__)
-#define FP__BARE __attribute__((no_sanitize("address", "undefined", "thread"), no_stack_protector))
-#elif defined(__GNUC__) && __GNUC__ >= 11
-#define FP__BARE __attribute__((no_sanitize("address", "undefined", "thread"), no_stack_protector))
-#else
-#define FP__BARE __attribute__((no_sanitize("address", "undefined", "thread")))
-#endif
-
 #define FP__PR_SET_PDEATHSIG 1
+#define FP__PR_GET_PDEATHSIG 2
 #define FP__PR_SET_TIMERSLACK 29
 #define FP__PR_SET_CHILD_SUBREAPER 36
-#define FP__PR_SET_NO_NEW_PRIVS 38
 #define FP__PROC_SUPER_MAGIC 0x9fa0
 #define FP__TIOCSCTTY 0x540E
 #define FP__TIOCSPGRP 0x5410
@@ -93,8 +85,8 @@ static FP__BARE long step_signals(struct fp__context *c)
 static FP__BARE long step_setsid(struct fp__context *c)
 {
     (void)c;
-    long r = fp__sys0(SYS_setsid);
-    return r < 0 ? r : 0;
+    long r = fp__call(SYS_setsid, 0, 0, 0, 0, 0);
+    return r > 0 ? 0 : r < 0 ? r : -FP__NOT_SO;
 }
 
 static FP__BARE long step_setpgid(struct fp__context *c)
@@ -144,11 +136,14 @@ static FP__BARE long copy_aside(struct fp__context *c, int32_t fd)
  * clears the flag (C6). */
 static FP__BARE long step_fds(struct fp__context *c)
 {
-    if (c->cwd_fd >= 0 && is_kept(c, c->cwd_fd)) {
-        long r = copy_aside(c, c->cwd_fd);
+    int32_t *const needed[] = {&c->cwd_fd, &c->root_fd, &c->launcher_fd};
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) {
+        if (*needed[i] < 0 || !is_kept(c, *needed[i]))
+            continue;
+        long r = copy_aside(c, *needed[i]);
         if (r < 0)
             return r;
-        c->cwd_fd = (int32_t)r;
+        *needed[i] = (int32_t)r;
     }
     for (uint32_t i = 0; i < c->nmoves; i++) {
         if (!c->moves[i].lift)
@@ -173,7 +168,10 @@ static FP__BARE long step_fds(struct fp__context *c)
 
 static FP__BARE long step_cwd(struct fp__context *c)
 {
-    return c->cwd_fd < 0 ? 0 : fp__sys1(SYS_fchdir, c->cwd_fd);
+    if (c->cwd_fd < 0)
+        return 0;
+    long r = fp__call(SYS_fchdir, c->cwd_fd, 0, 0, 0, 0);
+    return r == 0 && c->grant && !fp__same_place(c->cwd_fd, ".") ? -FP__NOT_SO : r;
 }
 
 /* prlimit64 itself: the C library's setrlimit synchronises threads on some systems (HAZARDS A11). */
@@ -183,7 +181,12 @@ static FP__BARE long step_rlimits(struct fp__context *c)
         const struct fp_rlimit *limit = &c->attr->rlimits[i];
         uint64_t pair[2] = {limit->soft, limit->hard};
         c->report->detail = (int32_t)i;
-        long r = fp__sys4(SYS_prlimit64, 0, limit->resource, pair, 0);
+        long r = fp__call(SYS_prlimit64, 0, limit->resource, (long)pair, 0, 0);
+        if (r == 0 && c->grant) {
+            r = fp__sys4(SYS_prlimit64, 0, limit->resource, 0, pair);
+            if (r == 0 && (pair[0] != limit->soft || pair[1] != limit->hard))
+                r = -FP__NOT_SO;
+        }
         if (r < 0)
             return r;
     }
@@ -246,8 +249,28 @@ static FP__BARE long step_timer_slack(struct fp__context *c)
 
 static FP__BARE long step_umask(struct fp__context *c)
 {
-    fp__sys1(SYS_umask, c->attr->umask);
-    return 0;
+    fp__call(SYS_umask, c->attr->umask, 0, 0, 0, 0);
+    return c->grant && fp__sys1(SYS_umask, c->attr->umask) != c->attr->umask ? -FP__NOT_SO : 0;
+}
+
+/* The lowest number from `first` on that stays open: a kept one, or one that is needed for the way to the exec. */
+static FP__BARE long next_open(struct fp__context *c, long first)
+{
+    const int32_t needed[] = {c->report_fd, c->launcher_fd, c->ruleset_fd};
+    uint32_t lo = 0, hi = c->nkeep;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (c->keep[mid] < first)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    long next = lo < c->nkeep ? c->keep[lo] : (long)UINT_MAX + 1;
+    for (int i = 0; i < 3; i++) {
+        if (needed[i] >= first && needed[i] < next)
+            next = needed[i];
+    }
+    return next;
 }
 
 static FP__BARE void close_span(long first, long last)
@@ -281,7 +304,7 @@ static FP__BARE long close_listed(struct fp__context *c)
                 const char *p = entry->name;
                 for (; *p >= '0' && *p <= '9'; p++)
                     fd = fd * 10 + (*p - '0');
-                if (p == entry->name || *p != 0 || fd == dir || is_kept(c, (int32_t)fd) || fd == c->report_fd)
+                if (p == entry->name || *p != 0 || fd == dir || next_open(c, fd) == fd)
                     continue;
                 fp__close((int)fd);
                 found = true;
@@ -301,32 +324,20 @@ static FP__BARE long step_close_fds(struct fp__context *c)
 {
     if (c->attr->flags & FP_ATTR_KEEP_FDS)
         return 0;
-    long first = 0, refused = c->has_close_range ? 0 : -ENOSYS;
-    for (uint32_t i = 0; i <= c->nkeep && refused == 0; i++) {
-        long next = i < c->nkeep ? c->keep[i] : (long)UINT_MAX + 1;
-        if (c->report_fd >= first && c->report_fd < next) {
-            if (c->report_fd > first)
-                refused = fp__sys3(SYS_close_range, first, c->report_fd - 1, 0);
-            first = (long)c->report_fd + 1;
-        }
-        if (next > first && refused == 0)
+    long refused = c->has_close_range ? 0 : -ENOSYS;
+    for (long first = 0, next; first <= UINT_MAX && refused == 0; first = next + 1) {
+        next = next_open(c, first);
+        if (next > first)
             refused = fp__sys3(SYS_close_range, first, next - 1, 0);
-        first = next + 1;
     }
     if (refused == 0)
         return 0;
     refused = close_listed(c);
     if (refused == 0 || c->highest_fd < 0)
         return refused;
-    first = 0;
-    for (uint32_t i = 0; i <= c->nkeep; i++) {
-        long next = i < c->nkeep ? c->keep[i] : (long)c->highest_fd + 1;
-        if (c->report_fd >= first && c->report_fd < next) {
-            close_span(first, c->report_fd - 1);
-            first = (long)c->report_fd + 1;
-        }
-        close_span(first, next - 1);
-        first = next + 1;
+    for (long first = 0, next; first <= c->highest_fd; first = next + 1) {
+        next = next_open(c, first);
+        close_span(first, next <= c->highest_fd ? next - 1 : c->highest_fd);
     }
     return 0;
 }
@@ -335,10 +346,15 @@ static FP__BARE long step_close_fds(struct fp__context *c)
  * ever come, and this child must not start (HAZARDS G19). */
 static FP__BARE long step_pdeathsig(struct fp__context *c)
 {
-    long r = fp__sys5(SYS_prctl, FP__PR_SET_PDEATHSIG, c->attr->pdeathsig, 0, 0, 0);
+    int32_t set = -1;
+    long r = fp__call(SYS_prctl, FP__PR_SET_PDEATHSIG, c->attr->pdeathsig, 0, 0, 0);
     if (r < 0)
         return r;
-    return fp__sys0(SYS_getppid) == c->parent_pid ? 0 : -ESRCH;
+    if (c->grant && (fp__sys2(SYS_prctl, FP__PR_GET_PDEATHSIG, &set) < 0 || set != c->attr->pdeathsig))
+        return -FP__NOT_SO;
+    /* In a PID namespace of its own the parent has no number. */
+    int32_t parent = c->grant && (c->grant->namespaces & FP__CLONE_NEWPID) ? 0 : c->parent_pid;
+    return fp__sys0(SYS_getppid) == parent ? 0 : -ESRCH;
 }
 
 /* A property of the process that execve keeps and no child inherits (prctl(2)): who loses its parent below the program becomes
@@ -347,12 +363,6 @@ static FP__BARE long step_subreaper(struct fp__context *c)
 {
     (void)c;
     return fp__sys5(SYS_prctl, FP__PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-}
-
-static FP__BARE long step_no_new_privs(struct fp__context *c)
-{
-    (void)c;
-    return fp__sys5(SYS_prctl, FP__PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
 /* A stop signal that came during the set-up (Ctrl-Z reaches the whole group) would stop this child as soon as the mask opens,
@@ -379,7 +389,7 @@ static FP__BARE long step_sigmask(struct fp__context *c)
 }
 
 /* At most PIPE_BUF, so whole or not at all; on EPIPE nobody listens and trying again would spin (HAZARDS B6). */
-static FP__BARE void send_report(struct fp__context *c)
+FP__BARE void fp__send_report(struct fp__context *c)
 {
     struct fp__report copy = *(struct fp__report *)c->report;
     if (c->report_fd < 0)
@@ -394,7 +404,7 @@ static FP__BARE long step_exec(struct fp__context *c)
 {
     long result = -ENOENT;
     int32_t denied = -1;
-    send_report(c); /* a pipe that ends without this says that the child died before exec */
+    fp__send_report(c); /* a pipe that ends without this says that the child died before exec */
     for (uint32_t i = 0; i < c->npaths; i++) {
         c->report->detail = (int32_t)i;
         result = fp__sys3(SYS_execve, c->paths[i], c->argv, c->envp);
@@ -421,15 +431,19 @@ static FP__BARE long step_exec(struct fp__context *c)
     return result;
 }
 
+#define FP__ATTR_IDENTITY (1U << 31)
+
 struct step {
     int32_t stage;
-    uint32_t flag; /* the FP_ATTR_ bit that asks for it; 0: always looked at */
+    uint32_t flag; /* the FP_ATTR_ bit that asks for it, or that there is an identity; 0: always looked at */
     long (*run)(struct fp__context *);
 };
 
-/* The order is the kernel's, not a matter of taste. Identity and confinement have their places between the rows named here:
- * namespaces and chroot after FDS; securebits, bounding set, groups, gid, uid, capabilities and ambient set after CLOSE_FDS
- * (the bounding set needs CAP_SETPCAP, which the uid switch takes away); Landlock and seccomp after NO_NEW_PRIVS. */
+/* The order is the kernel's, not a matter of taste (HAZARDS 1.0). Namespaces first, as they decide what the others mean; no
+ * file is opened after chroot, not even below /proc; close_range before a filter could refuse it; the bounding set while there still is
+ * CAP_SETPCAP; groups, gid, uid in this order, as each takes away the right to the one before; capabilities after the uid,
+ * which clears them, and the ambient set after these; PDEATHSIG after everything that clears it; Landlock and seccomp when
+ * no_new_privs allows them. Rows from LAUNCHER on are done by the launcher, in memory of its own, where there is one. */
 static const struct step steps[] = {
     {FP_STAGE_CGROUP, 0, step_cgroup},
     {FP_STAGE_SIGNALS, 0, step_signals},
@@ -438,25 +452,44 @@ static const struct step steps[] = {
     {FP_STAGE_CTTY, FP_ATTR_CTTY, step_ctty},
     {FP_STAGE_FOREGROUND, FP_ATTR_FOREGROUND, step_foreground},
     {FP_STAGE_FDS, 0, step_fds},
+    {FP_STAGE_NAMESPACES, FP__ATTR_IDENTITY, fp__step_namespaces},
+    {FP_STAGE_OOM_SCORE_ADJ, FP_ATTR_OOM_SCORE_ADJ, step_oom_score_adj},
+    {FP_STAGE_CHROOT, FP__ATTR_IDENTITY, fp__step_chroot},
     {FP_STAGE_CWD, 0, step_cwd},
     {FP_STAGE_NICE, FP_ATTR_NICE, step_nice},
     {FP_STAGE_SCHEDULER, FP_ATTR_SCHEDULER, step_scheduler},
     {FP_STAGE_AFFINITY, FP_ATTR_AFFINITY, step_affinity},
     {FP_STAGE_IONICE, FP_ATTR_IONICE, step_ionice},
-    {FP_STAGE_OOM_SCORE_ADJ, FP_ATTR_OOM_SCORE_ADJ, step_oom_score_adj},
     {FP_STAGE_TIMER_SLACK, FP_ATTR_TIMER_SLACK, step_timer_slack},
     {FP_STAGE_UMASK, FP_ATTR_UMASK, step_umask},
     {FP_STAGE_CLOSE_FDS, 0, step_close_fds},
+    {FP_STAGE_LAUNCHER, FP__ATTR_IDENTITY, fp__step_launcher},
+    {FP_STAGE_LAUNCHER, FP__ATTR_IDENTITY, fp__step_launched},
     {FP_STAGE_RLIMITS, 0, step_rlimits},
+    {FP_STAGE_SECUREBITS, FP__ATTR_IDENTITY, fp__step_securebits},
+    {FP_STAGE_BOUNDING, FP__ATTR_IDENTITY, fp__step_bounding},
+    {FP_STAGE_GROUPS, FP__ATTR_IDENTITY, fp__step_groups},
+    {FP_STAGE_GID, FP__ATTR_IDENTITY, fp__step_gid},
+    {FP_STAGE_UID, FP__ATTR_IDENTITY, fp__step_uid},
+    {FP_STAGE_CAPABILITIES, FP__ATTR_IDENTITY, fp__step_capabilities},
+    {FP_STAGE_AMBIENT, FP__ATTR_IDENTITY, fp__step_ambient},
+    {FP_STAGE_LOCKS, FP__ATTR_IDENTITY, fp__step_locks},
+    {FP_STAGE_REGAIN, FP__ATTR_IDENTITY, fp__step_regain},
     {FP_STAGE_PDEATHSIG, FP_ATTR_PDEATHSIG, step_pdeathsig},
     {FP_STAGE_SUBREAPER, FP_ATTR_SUBREAPER, step_subreaper},
-    {FP_STAGE_NO_NEW_PRIVS, FP_ATTR_NO_NEW_PRIVS, step_no_new_privs},
+    {FP_STAGE_NO_NEW_PRIVS, FP_ATTR_NO_NEW_PRIVS, fp__step_no_new_privs},
+    {FP_STAGE_LANDLOCK, FP__ATTR_IDENTITY, fp__step_landlock},
+    {FP_STAGE_SECCOMP, FP__ATTR_IDENTITY, fp__step_seccomp},
     {FP_STAGE_SIGMASK, 0, step_sigmask},
     {FP_STAGE_EXEC, 0, step_exec},
 };
+#define NSTEPS (sizeof steps / sizeof steps[0])
 
 static FP__BARE long run_step(struct fp__context *c, const struct step *step)
 {
+    if (step->flag == FP__ATTR_IDENTITY ? c->grant == NULL : step->flag && !(c->attr->flags & step->flag))
+        return 0;
+    c->report->stage = step->stage;
 #ifdef FP_FAULTS
     if (fp__fault.point == step->stage && --fp__fault.nth == 0) {
         fp__fault.hits++;
@@ -468,28 +501,66 @@ static FP__BARE long run_step(struct fp__context *c, const struct step *step)
     return step->run(c);
 }
 
+#ifdef FP_FAULTS
+/* The table in a wrong order: the tests must notice (see fp_fault_order()). */
+static FP__BARE long run_moved(struct fp__context *c, int32_t stage)
+{
+    for (size_t i = 0; i < NSTEPS; i++) {
+        if (steps[i].stage == stage)
+            return run_step(c, &steps[i]);
+    }
+    return 0;
+}
+
+static FP__BARE long run_row(struct fp__context *c, const struct step *step)
+{
+    long error = 0;
+    if (fp__fault.moved == 0)
+        return run_step(c, step);
+    if (step->stage == fp__fault.moved)
+        return 0;
+    if (step->stage == fp__fault.other && !fp__fault.after)
+        error = run_moved(c, fp__fault.moved);
+    if (error == 0)
+        error = run_step(c, step);
+    if (error == 0 && step->stage == fp__fault.other && fp__fault.after)
+        error = run_moved(c, fp__fault.moved);
+    return error;
+}
+#else
+#define run_row run_step
+#endif
+
+static FP__BARE void run_steps(struct fp__context *c, size_t i, long error)
+{
+    for (; i < NSTEPS && error == 0; i++)
+        error = run_row(c, &steps[i]);
+    c->report->error = (int32_t)-error;
+    fp__send_report(c);
+    for (;;)
+        fp__sys1(SYS_exit_group, 127);
+}
+
 FP__BARE int fp__child_main(void *context)
 {
     struct fp__context *c = context;
     long error = 0;
-
     c->report->alive = 1;
     if (c->gate_fd[0] >= 0) {
-        char byte;
-        fp__close(c->gate_fd[1]); /* our copy of the parent's end would keep the gate shut */
-        while (fp__sys3(SYS_read, c->gate_fd[0], &byte, 1) == -EINTR)
-            ;
+        if (c->gated)
+            c->report->stage = FP_STAGE_NAMESPACES;
+        error = fp__step_gate(c);
     }
-    for (size_t i = 0; i < sizeof steps / sizeof steps[0] && error == 0; i++) {
-        if (steps[i].flag && !(c->attr->flags & steps[i].flag))
-            continue;
-        c->report->stage = steps[i].stage;
-        error = run_step(c, &steps[i]);
-    }
-    c->report->error = (int32_t)-error;
-    send_report(c);
-    for (;;)
-        fp__sys1(SYS_exit_group, 127);
+    run_steps(c, 0, error);
+    return 0;
+}
+
+FP__BARE void fp__child_finish(struct fp__context *c)
+{
+    size_t i = 0;
+    while (steps[i++].stage != FP_STAGE_LAUNCHER)
+        ;
+    run_steps(c, i, 0);
 }
 
 /* The probe's child: shows that it lives, in memory that is shared or only seems so. */

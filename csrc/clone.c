@@ -133,7 +133,7 @@ static long clone3_call(struct fp__clone_args *args, size_t size, int (*fn)(void
 long fp__clone(int mechanism, int (*fn)(void *), void *arg, const struct fp__birth_options *options, int *ret_pidfd)
 {
     *ret_pidfd = -1;
-    uint64_t flags = options->want_pidfd ? CLONE_PIDFD : 0;
+    uint64_t flags = (options->want_pidfd ? CLONE_PIDFD : 0) | options->namespaces;
     long pid;
     switch (mechanism) {
     case FP_MECHANISM_CLONE3_VM: {

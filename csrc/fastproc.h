@@ -43,31 +43,34 @@ enum fp_stage {
     FP_STAGE_FOREGROUND = 38,
     FP_STAGE_FDS = 39,
     FP_STAGE_NAMESPACES = 40,
-    FP_STAGE_CHROOT = 41,
-    FP_STAGE_CWD = 42,
-    FP_STAGE_NICE = 43,
-    FP_STAGE_SCHEDULER = 44,
-    FP_STAGE_AFFINITY = 45,
-    FP_STAGE_IONICE = 46,
-    FP_STAGE_OOM_SCORE_ADJ = 47,
+    FP_STAGE_OOM_SCORE_ADJ = 41,
+    FP_STAGE_CHROOT = 42,
+    FP_STAGE_CWD = 43,
+    FP_STAGE_NICE = 44,
+    FP_STAGE_SCHEDULER = 45,
+    FP_STAGE_AFFINITY = 46,
+    FP_STAGE_IONICE = 47,
     FP_STAGE_TIMER_SLACK = 48,
     FP_STAGE_UMASK = 49,
     FP_STAGE_CLOSE_FDS = 50,
-    FP_STAGE_RLIMITS = 51,
-    FP_STAGE_SECUREBITS = 52,
-    FP_STAGE_BOUNDING = 53,
-    FP_STAGE_GROUPS = 54,
-    FP_STAGE_GID = 55,
-    FP_STAGE_UID = 56,
-    FP_STAGE_CAPABILITIES = 57,
-    FP_STAGE_AMBIENT = 58,
-    FP_STAGE_PDEATHSIG = 59,
-    FP_STAGE_SUBREAPER = 60,
-    FP_STAGE_NO_NEW_PRIVS = 61,
-    FP_STAGE_LANDLOCK = 62,
-    FP_STAGE_SECCOMP = 63,
-    FP_STAGE_SIGMASK = 64,
-    FP_STAGE_EXEC = 65,
+    FP_STAGE_LAUNCHER = 51, /* executing the launcher, where one does the steps from here on */
+    FP_STAGE_RLIMITS = 52,
+    FP_STAGE_SECUREBITS = 53,
+    FP_STAGE_BOUNDING = 54,
+    FP_STAGE_GROUPS = 55,
+    FP_STAGE_GID = 56,
+    FP_STAGE_UID = 57,
+    FP_STAGE_CAPABILITIES = 58,
+    FP_STAGE_AMBIENT = 59,
+    FP_STAGE_LOCKS = 60,  /* the securebits that would be in the way of the ambient set, and the last capset(2) */
+    FP_STAGE_REGAIN = 61, /* the proof that what was given up cannot be had again */
+    FP_STAGE_PDEATHSIG = 62,
+    FP_STAGE_SUBREAPER = 63,
+    FP_STAGE_NO_NEW_PRIVS = 64,
+    FP_STAGE_LANDLOCK = 65,
+    FP_STAGE_SECCOMP = 66,
+    FP_STAGE_SIGMASK = 67,
+    FP_STAGE_EXEC = 68,
 };
 
 /* How the child was made: best first. */
@@ -78,6 +81,7 @@ enum fp_mechanism {
     FP_MECHANISM_CLONE = 3,       /* clone without shared memory; the report lies in a shared page */
     FP_MECHANISM_POSIX_SPAWN = 4, /* the C library's posix_spawn; only some options */
     FP_MECHANISM_FORK_PIPE = 5,   /* fork and an error pipe: where nothing else works or memory sharing is emulated */
+    FP_MECHANISM_LAUNCHER = 6,    /* with an identity: the first or second, then a small program that changes it */
 };
 
 #define FP_ATTR_SETSID 1
@@ -129,6 +133,40 @@ struct fp_attr {
     uint32_t ncpu_words;
     uint64_t cpus[FP_CPU_WORDS];
     struct fp_rlimit rlimits[FP_RLIMITS_MAX];
+};
+
+#define FP_ID_UID 1
+#define FP_ID_GID 2
+#define FP_ID_GROUPS 4
+#define FP_ID_CAPS 8 /* effective, permitted, inheritable, ambient; without it an ambient set given is added */
+#define FP_ID_AMBIENT 16
+#define FP_ID_BOUNDING 32
+#define FP_ID_SECUREBITS 64
+#define FP_ID_ROOT_HIDDEN 256    /* no Landlock rule lets / be listed, which proves the ruleset */
+#define FP_ID_DENY_SETGROUPS 128 /* before gid_map is written (user_namespaces(7)) */
+
+/* Who the child is and what it may do. Each step is read back in the child before it executes, and that root cannot be had
+ * again is proven there. A uid other than 0 without FP_ID_CAPS leaves no capability but the ambient ones that are given. */
+struct fp_identity {
+    uint32_t flags;
+    uint32_t uid;
+    uint32_t gid;
+    uint32_t ngroups;
+    const uint32_t *groups; /* ascending, each once */
+    uint64_t effective;
+    uint64_t permitted;
+    uint64_t inheritable;
+    uint64_t ambient;
+    uint64_t bounding; /* what stays in it */
+    uint32_t securebits;
+    uint32_t namespaces; /* CLONE_NEW* */
+    const char *uid_map; /* the text for /proc/PID/uid_map, or NULL */
+    const char *gid_map;
+    int64_t time_offset_ns[2]; /* of the monotonic and the boottime clock, with CLONE_NEWTIME */
+    const uint64_t *filter;    /* seccomp(2): struct sock_filter */
+    uint32_t nfilter;
+    int32_t root_fd;    /* a directory to be the root, or -1; the directory is / then, unless cwd_fd is given */
+    int32_t ruleset_fd; /* landlock_create_ruleset(2), or -1 */
 };
 
 /* The choices for a standard stream besides a descriptor number of the parent (>= 0). */
@@ -265,13 +303,27 @@ struct fp_job {
  * Waits until the child has executed, timeout_ns at most (-1: without limit). 0, a negative errno, FP_SPAWN_AGAIN or
  * FP_SPAWN_LATE; these two come only by clone3_vm, with the other mechanisms the thread stands still. After FP_SPAWN_AGAIN
  * what all arguments point to must stay, until fp_spawn_resume() gives something else, or the child was killed. */
-int fp_spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
-             const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds,
-             uint32_t nfds, int64_t timeout_ns, struct fp_child *ret_child);
+int fp_spawn(const struct fp_attr *attr, const struct fp_identity *identity, const char *paths, uint32_t npaths,
+             const char *argv, uint32_t argc, const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, int in,
+             int out, int err, const int32_t *fds, uint32_t nfds, int64_t timeout_ns, struct fp_child *ret_child);
 int fp_spawn_resume(struct fp_child *child);
 
 /* The exec is waited for no more: the child was killed, reaped or not. Does nothing where nothing is waited for. */
 void fp_spawn_leave(struct fp_child *child);
+
+/* Where the launcher is, a program of this library that is executed by descriptor. Not opened before it is needed. */
+int fp_launcher_set(const char *path);
+
+/* openat2(2) below a directory as if that were the root, for a directory of the child's. */
+int fp_open_in_root(int root_fd, const char *path, int flags);
+
+/* A Landlock ruleset about files (landlock(7)); what this kernel's version does not have is left out. access is a bit set of
+ * FP_LANDLOCK_*; the path's descriptor may be O_PATH. -EOPNOTSUPP, -ENOSYS: this kernel has it not, or switched off. */
+#define FP_LANDLOCK_READ 1
+#define FP_LANDLOCK_WRITE 2
+#define FP_LANDLOCK_EXECUTE 4
+int fp_landlock_ruleset(void);
+int fp_landlock_allow(int ruleset_fd, int path_fd, int access);
 
 /* Collects the status and the resource usage in one call. pid is used where pidfd is -1. */
 int fp_wait(int pidfd, int pid, int options, struct fp_status *ret_status);
@@ -299,6 +351,7 @@ int fp_subreaper(int on);
  * nanoseconds, -1 for none. */
 struct fp_request {
     const struct fp_attr *attr;
+    const struct fp_identity *identity; /* or NULL */
     const int32_t *fds;
     const char *input;
     uint64_t input_len;
@@ -346,9 +399,9 @@ int fp_group_step(int epoll, int64_t *ret_keys, int n);
  * its descriptors are for the caller to close.
  * *ret_launch is to be freed by fp_launch_free(), which keeps what a child that was killed still needs; it has copies of all
  * arguments. */
-int fp_launch(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
-              const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds,
-              uint32_t nfds, struct fp_child *ret_child, void **ret_launch);
+int fp_launch(const struct fp_attr *attr, const struct fp_identity *identity, const char *paths, uint32_t npaths,
+              const char *argv, uint32_t argc, const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, int in,
+              int out, int err, const int32_t *fds, uint32_t nfds, struct fp_child *ret_child, void **ret_launch);
 int fp_launch_over(void *launch, int64_t wait_ns, struct fp_child *child);
 void fp_launch_free(void *launch);
 
@@ -416,7 +469,7 @@ int64_t fp_tee(int from, int to, uint64_t size);
 /* What this kernel and sandbox allow, tested once with harmless calls. refused[m] is 0 or the errno that made mechanism m
  * impossible here. */
 struct fp_features {
-    int32_t refused[6];
+    int32_t refused[7];
     int32_t pidfd; /* clone gives a pidfd */
     int32_t pidfd_open;
     int32_t pidfd_signal;
@@ -535,11 +588,18 @@ enum fp_point {
     FP_POINT_MOVE = 18, /* its pages to their last place */
     FP_POINT_PIPE_BETWEEN = 19,
     FP_POINT_TEE = 20,
+    FP_POINT_MAPS = 21,  /* writing the maps of a user namespace */
+    FP_POINT_CALL = 31,  /* a system call of the child, see fp_fault_call() */
     FP_POINT_LIMIT = 32, /* below: parent; FP_STAGE_* values from 32 on name the child's steps */
 };
 /* The nth passage (1 is the next) through the point or child stage fails with error; error < 0 makes the child die there by
  * signal -error. 0, 0, 0 disarms. */
 int fp_fault_set(int point, int error, int nth);
+/* Every identity call number nr of the child, with this first argument unless it is -1, gives -error and does nothing. With 0
+ * it says that it did. */
+int fp_fault_call(int nr, int first, int error);
+/* In the child the step of one stage runs just before that of another (or after it) instead of in its place. 0, 0, 0 ends it. */
+int fp_fault_order(int stage, int other, int after);
 /* How often an armed fault was hit. */
 int fp_fault_hits(void);
 /* cdef-faults-end */

@@ -72,9 +72,9 @@ static size_t blob_size(const char *blob, uint32_t n)
     return (size_t)(end - blob);
 }
 
-int fp_launch(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
-              const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds,
-              uint32_t nfds, struct fp_child *ret_child, void **ret_launch)
+int fp_launch(const struct fp_attr *attr, const struct fp_identity *identity, const char *paths, uint32_t npaths,
+              const char *argv, uint32_t argc, const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, int in,
+              int out, int err, const int32_t *fds, uint32_t nfds, struct fp_child *ret_child, void **ret_launch)
 {
     int saved = errno;
     size_t first = blob_size(paths, npaths), second = blob_size(argv, argc), third = blob_size(env, envc);
@@ -91,6 +91,7 @@ int fp_launch(const struct fp_attr *attr, const char *paths, uint32_t npaths, co
     memcpy(launch->text + first + second, env, third);
     launch->birth.order = (struct fp__order){
         .attr = &launch->attr,
+        .identity = identity,
         .paths = launch->text,
         .argv = launch->text + first,
         .env = launch->text + first + second,
@@ -163,13 +164,13 @@ int fp_group_step(int epoll, int64_t *ret_keys, int n)
     return -ENOSYS;
 }
 
-int fp_launch(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
-              const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds,
-              uint32_t nfds, struct fp_child *ret_child, void **ret_launch)
+int fp_launch(const struct fp_attr *attr, const struct fp_identity *identity, const char *paths, uint32_t npaths,
+              const char *argv, uint32_t argc, const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, int in,
+              int out, int err, const int32_t *fds, uint32_t nfds, struct fp_child *ret_child, void **ret_launch)
 {
     *ret_launch = NULL;
-    return fp_spawn(attr, paths, npaths, argv, argc, env, envc, cwd_fd, cgroup_fd, in, out, err, fds, nfds, -1,
-                    ret_child);
+    return fp_spawn(attr, identity, paths, npaths, argv, argc, env, envc, cwd_fd, cgroup_fd, in, out, err, fds, nfds,
+                    -1, ret_child);
 }
 
 int fp_launch_over(void *launch, int64_t wait_ns, struct fp_child *child)

@@ -107,7 +107,19 @@ static inline void fp__close(int fd)
 #ifndef SYS_close_range
 #define SYS_close_range 436 /* 5.9 */
 #endif
-#define FP__P_PIDFD 3 /* 5.4 */
+#ifndef SYS_openat2
+#define SYS_openat2 437 /* 5.6 */
+#endif
+#ifndef SYS_landlock_create_ruleset
+#define SYS_landlock_create_ruleset 444 /* 5.13 */
+#define SYS_landlock_add_rule 445
+#define SYS_landlock_restrict_self 446
+#endif
+#define FP__P_PIDFD 3          /* 5.4 */
+#define FP__CLONE_NEWTIME 0x80 /* 5.6 */
+#define FP__CLONE_NEWUSER 0x10000000
+#define FP__CLONE_NEWPID 0x20000000
+#define FP__CLONE_NEWNS 0x00020000
 #define FP__WALL 0x40000000
 
 /* struct clone_args of clone3(2), as of 5.7. */
@@ -136,6 +148,34 @@ struct fp__report {
     uint64_t stops; /* stop signals that the child took back: the parent sends them again after exec */
 };
 
+/* What the child is to be, with what the parent itself has taken into account. Plain data: the launcher gets a copy. */
+struct fp__grant {
+    uint32_t flags; /* FP_ID_* */
+    uint32_t uid;
+    uint32_t gid;
+    uint32_t ngroups;
+    uint32_t nfilter;
+    uint32_t namespaces;
+    uint32_t securebits;
+    uint32_t old_uid; /* the parent's, which must not come back */
+    uint32_t old_gid;
+    uint32_t reserved;
+    uint64_t start; /* the permitted set that the parent has: the launcher begins with no more */
+    uint64_t effective;
+    uint64_t permitted;
+    uint64_t inheritable;
+    uint64_t ambient;
+    uint64_t bounding;
+    int64_t time_offset_ns[2];
+};
+
+/* By inode and device, to see that a descriptor is still the launcher's. */
+struct fp__file_id {
+    uint64_t inode;
+    uint32_t major;
+    uint32_t minor;
+};
+
 struct fp__move {
     int32_t to;
     int32_t from;
@@ -157,8 +197,18 @@ struct fp__context {
     int32_t cwd_fd;
     int32_t lifted_cwd; /* posix_spawn: a copy of cwd_fd to close, or -1 */
     int32_t cgroup_fd;  /* cgroup.procs, where clone3 did not place the child; else -1 */
-    int32_t report_fd;  /* fork_pipe; else -1 */
-    int32_t gate_fd[2]; /* fork_pipe without CLONE_PIDFD; else -1 */
+    int32_t report_fd;  /* fork_pipe, launcher; else -1 */
+    int32_t gate_fd[2]; /* what the child waits at for its pidfd or its maps; else -1 */
+    /* With an identity. */
+    const struct fp__grant *grant; /* or NULL */
+    uint32_t *groups;              /* with room for as many behind them */
+    const uint64_t *filter;
+    char *const *launcher_argv; /* or NULL: the steps are done here */
+    struct fp__file_id launcher_id;
+    int32_t launcher_fd;
+    int32_t root_fd;
+    int32_t ruleset_fd;
+    bool gated; /* the gate opens by a byte; without one there is no parent any more */
     int32_t parent_pid;
     int32_t tty_fd;    /* of FOREGROUND: the parent's number */
     bool parent_waits; /* for the exec */
@@ -168,8 +218,74 @@ struct fp__context {
     volatile struct fp__report *report;
 };
 
-/* child.c: runs the step table and executes; returns only through exit_group. */
+/* Functions of the child: no instrumentation, which would look at memory of the parent's threads or call a library. */
+#if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 11)
+#define FP__BARE __attribute__((no_sanitize("address", "undefined", "thread"), no_stack_protector))
+#else
+#define FP__BARE __attribute__((no_sanitize("address", "undefined", "thread")))
+#endif
+
+/* child.c: runs the step table and executes; returns only through exit_group. fp__child_finish() is the launcher's share. */
 int fp__child_main(void *context);
+void fp__child_finish(struct fp__context *c);
+void fp__send_report(struct fp__context *c);
+
+#define FP__IN_LAUNCHER -2 /* launcher_fd there */
+/* identity.c: the steps that change who the child is. */
+#define FP__NOT_SO EPROTO /* a call said that it succeeded, and what is read back says otherwise */
+long fp__step_gate(struct fp__context *c);
+long fp__step_namespaces(struct fp__context *c);
+long fp__step_chroot(struct fp__context *c);
+long fp__step_launcher(struct fp__context *c);
+long fp__step_launched(struct fp__context *c);
+long fp__step_securebits(struct fp__context *c);
+long fp__step_bounding(struct fp__context *c);
+long fp__step_groups(struct fp__context *c);
+long fp__step_gid(struct fp__context *c);
+long fp__step_uid(struct fp__context *c);
+long fp__step_capabilities(struct fp__context *c);
+long fp__step_ambient(struct fp__context *c);
+long fp__step_locks(struct fp__context *c);
+long fp__step_regain(struct fp__context *c);
+long fp__step_no_new_privs(struct fp__context *c);
+long fp__step_landlock(struct fp__context *c);
+long fp__step_seccomp(struct fp__context *c);
+bool fp__same_place(int fd, const char *path);
+long fp__file_id(int fd, const char *path, struct fp__file_id *ret_id);
+bool fp__same_file(const struct fp__file_id *a, const struct fp__file_id *b);
+/* A system call of a step; in builds with fault points it can be made to fail, or to lie. */
+#ifdef FP_FAULTS
+long fp__call(long nr, long a, long b, long c, long d, long e);
+#else
+static inline long fp__call(long nr, long a, long b, long c, long d, long e)
+{
+    return fp__sys6(nr, a, b, c, d, e, 0);
+}
+#endif
+
+/* grant.c: the parent's half of an identity. */
+struct fp__launch;
+long fp__grant_make(const struct fp_identity *identity, struct fp__grant *grant, int *ret_stage, int32_t *ret_detail);
+long fp__launcher_fd(struct fp__file_id *ret_id);
+void fp__launcher_refuse(int error);
+int fp__launcher_refused(void);
+long fp__launcher_text(const struct fp__context *c, void **ret_block);
+long fp__maps_write(const struct fp_identity *identity, int pid);
+#define FP__CHUNK 65536
+/* What the launcher is told, in its first arguments: this, the groups, the filter, two letters for each byte. */
+struct fp__launch {
+    uint32_t size;
+    uint32_t chunks; /* arguments that hold it */
+    uint32_t npaths; /* arguments after them */
+    int32_t report_fd;
+    int32_t ruleset_fd;
+    int32_t parent_pid;
+    uint32_t parent_waits;
+    int32_t fault[8]; /* only builds with fault points look at it */
+    uint64_t parent_mask;
+    struct fp__grant grant;
+    struct fp_attr attr;
+};
 int fp__child_probe(void *report);
 struct fp__attempt {
     long nr;
@@ -201,6 +317,7 @@ struct fp__birth_options {
     struct fp__stack *stack;
     int cgroup_fd;
     bool want_pidfd;
+    uint32_t namespaces;      /* CLONE_NEW* at birth */
     int exit_signal;          /* clone3_vm */
     _Atomic int32_t *borrows; /* clone3_vm: not vfork; a word that is 0 once the child has left our memory */
 };
@@ -221,6 +338,7 @@ bool fp__may_signal_by_pidfd(void);
 /* One spawn as it was asked for. What it points to must stay until the child has executed. */
 struct fp__order {
     const struct fp_attr *attr;
+    const struct fp_identity *identity; /* or NULL */
     const char *paths, *argv, *env;
     const int32_t *fds;
     uint32_t npaths, argc, envc, nfds;
@@ -250,6 +368,9 @@ struct fp__birth {
     int procs_fd;
     int32_t *keep;
     void *heap;
+    struct fp__grant grant;
+    void *launcher_block;
+    int ruleset_fd;            /* a copy off the numbers of the moves, or -1 */
     struct fp__move wanted[3]; /* the standard streams' moves */
     uint32_t nwanted;
     char local[FP__LOCAL_BYTES] __attribute__((aligned(16)));
@@ -272,6 +393,7 @@ long fp__pidfd_late(int pid);
 
 /* What the child said, once it has executed, failed or died. 0 only when it executed; else it is reaped and the pidfd closed. */
 int fp__report_read(struct fp__report report, int pidfd, int pid, struct fp_child *child);
+void fp__birth_left(struct fp__birth *birth); /* it is known to have left our memory */
 bool fp__birth_over(struct fp__birth *birth);
 int fp__birth_failure(struct fp__birth *birth, int sig, struct fp_child *child);
 /* Sleeps until the child has left our memory, timeout_ns at most; 0 or a negative errno of futex(2). */
@@ -344,6 +466,10 @@ struct fp__fault {
     int error;
     int nth;
     int hits;
+    int first; /* FP_POINT_CALL: of the call; nth is its number */
+    int moved; /* fp_fault_order() */
+    int other;
+    int after;
 };
 extern struct fp__fault fp__fault;
 int fp__fault_check(int point);

@@ -8,7 +8,7 @@ static _Atomic int forced;
 
 int fp_mechanism_force(int mechanism)
 {
-    if (mechanism < FP_MECHANISM_AUTO || mechanism > FP_MECHANISM_FORK_PIPE)
+    if (mechanism < FP_MECHANISM_AUTO || mechanism > FP_MECHANISM_LAUNCHER)
         return -EINVAL;
     atomic_store(&forced, mechanism);
     return 0;
@@ -227,6 +227,7 @@ int fp_probe(int again, struct fp_features *ret_features)
         known = f.refused[m] != UNTRIED;
     if (again || !known)
         f = probe(true);
+    f.refused[FP_MECHANISM_LAUNCHER] = fp__launcher_refused();
     *ret_features = f;
     return 0;
 }
@@ -236,7 +237,7 @@ int fp__mechanism_choose(struct fp_features *ret_features)
     uint64_t word = atomic_load(&answer);
     *ret_features = word >> BIT_KNOWN & 1 ? unpack(word) : probe(false);
     int mechanism = atomic_load(&forced);
-    if (mechanism != FP_MECHANISM_AUTO)
+    if (mechanism != FP_MECHANISM_AUTO && mechanism != FP_MECHANISM_LAUNCHER)
         return mechanism;
     /* posix_spawn stands behind fork_pipe here: on Linux it can do nothing that fork cannot, and much less. */
     for (mechanism = FP_MECHANISM_CLONE3_VM; mechanism <= FP_MECHANISM_CLONE; mechanism++) {
@@ -273,6 +274,7 @@ int fp_probe(int again, struct fp_features *ret_features)
     ret_features->refused[FP_MECHANISM_CLONE_VM] = ENOSYS;
     ret_features->refused[FP_MECHANISM_CLONE] = ENOSYS;
     ret_features->refused[FP_MECHANISM_FORK_PIPE] = ENOSYS;
+    ret_features->refused[FP_MECHANISM_LAUNCHER] = ENOSYS;
     return 0;
 }
 

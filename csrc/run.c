@@ -682,6 +682,7 @@ int fp__job_begin(const struct fp_request *request, const char *paths, uint32_t 
     struct fp__birth *birth = birth_of(job);
     birth->order = (struct fp__order){
         .attr = request->attr,
+        .identity = request->identity,
         .paths = paths,
         .argv = argv,
         .env = env,
@@ -693,8 +694,8 @@ int fp__job_begin(const struct fp_request *request, const char *paths, uint32_t 
         .cwd_fd = request->cwd_fd,
         .cgroup_fd = request->cgroup_fd,
         .stdio = {request->stdio[0], request->stdio[1], request->stdio[2]},
-        .nonblock = 1,
         .until_ns = job->deadline_ns,
+        .nonblock = 1,
         .deferred = deferred,
 #if FP_LINUX
         .alone = alone == FP__ALONE_HELD || (alone == FP__ALONE_IF && nobody_else_reaps()),

@@ -1,6 +1,7 @@
 /* spawn.c: the parent's half of a spawn: vectors, pipes, the map, one child by the chosen mechanism, the report, the undo. */
 #include "internal.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #if FP_LINUX
@@ -13,6 +14,18 @@ struct fp__fault fp__fault;
 int fp_fault_set(int point, int error, int nth)
 {
     fp__fault = (struct fp__fault){.point = point, .error = error, .nth = nth, .hits = 0};
+    return 0;
+}
+
+int fp_fault_call(int nr, int first, int error)
+{
+    fp__fault = (struct fp__fault){.point = FP_POINT_CALL, .error = error, .nth = nr, .first = first};
+    return 0;
+}
+
+int fp_fault_order(int stage, int other, int after)
+{
+    fp__fault = (struct fp__fault){.moved = stage, .other = other, .after = after};
     return 0;
 }
 
@@ -123,8 +136,10 @@ static long check_fds(struct fp__birth *s, struct fp_child *child, int *stage)
         {order->cwd_fd, FP_STAGE_CWD},
         {order->cgroup_fd, FP_STAGE_CGROUP},
         {attr->flags & FP_ATTR_CTTY ? attr->ctty_fd : -1, FP_STAGE_CTTY},
+        {order->identity ? order->identity->root_fd : -1, FP_STAGE_CHROOT},
+        {order->identity ? order->identity->ruleset_fd : -1, FP_STAGE_LANDLOCK},
     };
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 5; i++) {
         if (others[i].fd >= 0 && sys_fcntl(others[i].fd, F_GETFD, 0) < 0) {
             *stage = others[i].stage;
             return -EBADF;
@@ -274,7 +289,8 @@ static void close_child_fds(struct fp__birth *s)
 void fp__vectors_free(struct fp__birth *s)
 {
     free(s->heap);
-    s->heap = NULL;
+    free(s->launcher_block);
+    s->heap = s->launcher_block = NULL;
 }
 
 #if FP_LINUX
@@ -427,64 +443,209 @@ static long make_report_pipe(struct fp__birth *s, int ends[2])
     return r;
 }
 
-static int spawn_fork(struct fp__birth *s, const struct fp_features *features, struct fp_child *child)
+/* How often a child that somebody stops before it has executed is set going again, and how long it may stand meanwhile. Who may
+ * signal it is its new uid, from the change of ids until the exec: some microseconds, unless it stops it in them. */
+#define STOPS_MAX 100
+#define LOOK_NS (5 * 1000000LL)
+
+/* Whether a child that said it would execute has done so, where the end of the pipe did not tell: a copy of this process, made
+ * by another thread in the moment when the pipe was open, holds it too (HAZARDS B1). */
+static bool has_executed(const struct fp__context *c, int pid)
 {
-    int ends[2], gate[2] = {-1, -1}, pidfd = -1;
-    struct fp__report said = {.stage = FP_STAGE_BORN}, word = {.stage = FP_STAGE_BORN}, next;
-    long r = make_report_pipe(s, ends);
-    if (r < 0)
-        return fail(child, FP_STAGE_PIPE, r);
-    /* Without CLONE_PIDFD the child waits at a gate until its pidfd is open: with SIGCHLD ignored it could otherwise end, be
-     * reaped by the kernel and leave its number to a stranger (HAZARDS D11). */
-    if (!features->pidfd && features->pidfd_open) {
-        r = sys_pipe(gate);
-        if (r < 0) {
-            fp__close(ends[0]);
-            fp__close(ends[1]);
-            return fail(child, FP_STAGE_PIPE, r);
+    char path[32] = "/proc/", digits[12];
+    size_t n = 6, m = 0;
+    struct fp__file_id id;
+    if (c->launcher_argv == NULL)
+        return false;
+    for (int rest = pid; rest > 0; rest /= 10)
+        digits[m++] = (char)('0' + rest % 10);
+    while (m > 0)
+        path[n++] = digits[--m];
+    memcpy(path + n, "/exe", 5);
+    return fp__file_id(AT_FDCWD, path, &id) == 0 && !fp__same_file(&id, &c->launcher_id);
+}
+
+/* Collects what the child says until it has executed or ended: the last record counts, and the first may be "about to execute".
+ * 0, FP_SPAWN_LATE, or a negative errno with the child in an unknown state. */
+static long await_report(const struct fp__birth *s, int fd, int pidfd, int pid, struct fp__report *said)
+{
+    const struct fp__context *c = &s->context;
+    const int64_t until = s->order.until_ns;
+    bool gone = false;
+    for (int stops = 0; stops <= STOPS_MAX;) {
+        struct pollfd look = {.fd = fd, .events = POLLIN};
+        struct timespec slice = {0, gone ? 0 : LOOK_NS};
+        if (until > 0 && fp__now() >= until)
+            return FP_SPAWN_LATE;
+        struct fp__report next;
+        siginfo_t info;
+        long r = fp__sys5(SYS_ppoll, &look, 1, &slice, NULL, 8);
+        if (r > 0) {
+            r = FP__TRY(FP_POINT_REPORT_READ, fp__sys3(SYS_read, fd, &next, sizeof next));
+            if (r == 0)
+                return 0;
+            if (r == (long)sizeof next)
+                *said = next;
+            else if (r != -EINTR)
+                return r < 0 ? r : -EPROTO;
+            continue;
+        }
+        if (r < 0 && r != -EINTR)
+            return r;
+        if (gone || (said->stage == FP_STAGE_EXEC && said->error == 0 && has_executed(c, pid)))
+            return 0;
+        info.si_pid = 0;
+        r = fp__sys5(SYS_waitid, pidfd >= 0 ? FP__P_PIDFD : P_PID, pidfd >= 0 ? pidfd : pid, &info,
+                     WEXITED | WSTOPPED | WNOHANG | WNOWAIT | FP__WALL, NULL);
+        if (r < 0 && r != -EINTR)
+            gone = true; /* reaped by somebody */
+        else if (r == 0 && info.si_pid != 0 && info.si_code != CLD_STOPPED && info.si_code != CLD_TRAPPED)
+            gone = true;
+        else if (r == 0 && info.si_pid != 0) {
+            stops++;
+            fp_signal(pidfd, pid, SIGCONT);
         }
     }
-    s->context.report = &word;
+    return -ETIMEDOUT;
+}
+
+/* What an identity needs besides: the launcher with its text, or, without, room for the list of groups. */
+static long prepare_identity(struct fp__birth *s, bool launched, int *stage)
+{
+    const struct fp_identity *identity = s->order.identity;
+    struct fp__context *c = &s->context;
+    c->grant = &s->grant;
+    c->filter = identity->filter;
+    c->groups = (uint32_t *)(uintptr_t)identity->groups; /* only read where it is the caller's */
+    c->gated = identity->namespaces & FP__CLONE_NEWUSER;
+    *stage = FP_STAGE_VECTORS;
+    if (!launched) {
+        size_t bytes = identity->ngroups * sizeof(uint32_t);
+        if (bytes == 0)
+            return 0;
+        c->groups = s->launcher_block = malloc(2 * bytes);
+        if (c->groups == NULL)
+            return -ENOMEM;
+        memcpy(c->groups, identity->groups, bytes);
+        return 0;
+    }
+    if (c->attr->flags & FP_ATTR_KEEP_SIGMASK)
+        fp__sys4(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &c->parent_mask, 8);
+    long r = fp__launcher_text(c, &s->launcher_block);
+    if (r < 0)
+        return r;
+    c->launcher_argv = s->launcher_block;
+    do
+        r = fp__launcher_fd(&c->launcher_id);
+    while (r == -EAGAIN && fp__sys0(SYS_sched_yield) == 0);
+    *stage = FP_STAGE_LAUNCHER;
+    c->launcher_fd = r < 0 ? -1 : (int)r;
+    return r < 0 ? r : 0;
+}
+
+static void close_pair(const int ends[2])
+{
+    for (int i = 0; i < 2; i++) {
+        if (ends[i] >= 0)
+            fp__close(ends[i]);
+    }
+}
+
+/* The child waits at a gate for what only the parent can do: the maps of its user namespace; or, without CLONE_PIDFD, its
+ * pidfd, as with SIGCHLD ignored it could otherwise end, be reaped by the kernel and leave its number to a stranger
+ * (HAZARDS D11). */
+static long pass_gate(struct fp__birth *s, const struct fp_features *features, const int gate[2], long pid, int *pidfd,
+                      int *stage)
+{
+    long r = 0;
+    *stage = FP_STAGE_PIDFD;
+    if (pid > 0 && *pidfd < 0) {
+        r = open_pidfd(features, (int)pid);
+        *pidfd = r < 0 ? -1 : (int)r;
+        r = r < -1 ? r : 0;
+    }
+    if (r == 0 && pid > 0 && s->context.gated) {
+        *stage = FP_STAGE_NAMESPACES;
+        r = fp__maps_write(s->order.identity, (int)pid);
+        if (r == 0)
+            r = fp__sys3(SYS_write, gate[1], "\1", 1);
+    }
+    return r < 0 ? r : 0;
+}
+
+/* One child that tells by a pipe how its set-up went: of fork, or of a clone that shares memory until the launcher runs. In both
+ * this thread stands still only where it can look after a child that is stopped. */
+static int spawn_reported(struct fp__birth *s, int mechanism, const struct fp_features *features,
+                          struct fp_child *child)
+{
+    const bool launched = mechanism != FP_MECHANISM_FORK_PIPE;
+    int ends[2], gate[2] = {-1, -1}, pidfd = -1, stage = FP_STAGE_CLONE;
+    struct fp__report said = {.stage = FP_STAGE_BORN};
+    struct fp__birth_options options = {.cgroup_fd = -1, .want_pidfd = features->pidfd, .stack = &s->stack};
+    long pid = -1, r = make_report_pipe(s, ends);
+    if (r < 0)
+        return fail(child, FP_STAGE_PIPE, r);
+    s->report = said;
+    s->context.report = &s->report;
     s->context.report_fd = ends[1];
-    memcpy(s->context.gate_fd, gate, sizeof gate);
-    s->context.sighand_cleared = false;
+    s->context.sighand_cleared = mechanism == FP_MECHANISM_CLONE3_VM;
     s->context.parent_waits = true;
-    const struct fp__birth_options options = {.cgroup_fd = -1, .want_pidfd = features->pidfd};
-    long pid = -1;
+    if (s->order.identity) {
+        r = prepare_identity(s, launched, &stage);
+        options.namespaces = s->order.identity->namespaces & ~(uint32_t)FP__CLONE_NEWTIME;
+    }
+    if (r == 0 && ((!features->pidfd && features->pidfd_open) || s->context.gated)) {
+        stage = FP_STAGE_PIPE;
+        r = sys_pipe(gate);
+        memcpy(s->context.gate_fd, gate, sizeof gate);
+    }
+    if (r == 0 && launched) {
+        stage = FP_STAGE_STACK;
+        r = fp__stack_take(&s->stack);
+        options.borrows = mechanism == FP_MECHANISM_CLONE3_VM ? &s->borrows : NULL;
+        atomic_store_explicit(&s->borrows, 0, memory_order_relaxed);
+        s->pending = r == 0;
+    }
+    if (r < 0) {
+        close_pair(ends);
+        close_pair(gate);
+        return fail(child, stage, r);
+    }
     int masked = fp__mask_block(&s->context.parent_mask);
     if (masked == 0) {
-        pid = FP__TRY(FP_POINT_CLONE, fp__clone(FP_MECHANISM_FORK_PIPE, fp__child_main, &s->context, &options, &pidfd));
+        pid = FP__TRY(FP_POINT_CLONE, fp__clone(mechanism, fp__child_main, &s->context, &options, &pidfd));
         fp__mask_restore(s->context.parent_mask);
     }
     fp__close(ends[1]);
     if (gate[0] >= 0)
         fp__close(gate[0]);
-    if (pid > 0 && pidfd < 0) {
-        r = open_pidfd(features, (int)pid);
-        pidfd = r < 0 ? -1 : (int)r;
-    }
+    r = pass_gate(s, features, gate, pid, &pidfd, &stage);
     if (gate[1] >= 0)
         fp__close(gate[1]);
-    if (pid < 0 || r < -1) {
-        fp__close(ends[0]);
-        if (masked < 0)
-            return fail(child, FP_STAGE_MASK, masked);
-        return pid < 0 ? fail(child, FP_STAGE_CLONE, pid) : undo_child(child, (int)pid, FP_STAGE_PIDFD, r);
-    }
-    /* The last whole record counts; the first one says "about to execute". */
-    for (;;) {
-        r = FP__TRY(FP_POINT_REPORT_READ, fp__sys3(SYS_read, ends[0], &next, sizeof next));
-        if (r == (long)sizeof next)
-            said = next;
-        else if (r != -EINTR)
-            break;
+    if (pid > 0 && r == 0) {
+        stage = FP_STAGE_REPORT;
+        r = await_report(s, ends[0], pidfd, (int)pid, &said);
     }
     fp__close(ends[0]);
-    if (r != 0) {
+    if (pid > 0 && r < 0) {
         if (pidfd >= 0)
             fp__close(pidfd);
-        return undo_child(child, (int)pid, FP_STAGE_REPORT, r < 0 ? r : -EPROTO);
+        r = undo_child(child, (int)pid, stage, r);
     }
+    if (r == FP_SPAWN_LATE) {
+        fp_signal(pidfd, (int)pid, SIGKILL);
+        child->pidfd = pidfd;
+        child->pid = (int)pid;
+        return (int)r;
+    }
+    fp__birth_left(s); /* it has executed, the launcher at least, or is dead */
+    if (pid < 0)
+        return masked < 0 ? fail(child, FP_STAGE_MASK, masked)
+                          : fail(child, options.namespaces ? FP_STAGE_NAMESPACES : FP_STAGE_CLONE, pid);
+    if (r < 0)
+        return (int)r;
+    if (launched && said.stage == FP_STAGE_BORN)
+        said = s->report; /* it did not live to say anything */
     int result = fp__report_read(said, pidfd, (int)pid, child);
     if (result < 0)
         return result;
@@ -533,18 +694,69 @@ static long open_cgroup(struct fp__birth *s, int cgroup_fd, int mechanism, struc
     return 0;
 }
 
+/* Never with memory that is shared when the ids change (HAZARDS G20), nor with a thread that vfork holds while the child can be
+ * stopped by its new uid: by the launcher, or by fork. */
+static int spawn_identity(struct fp__birth *s, int mechanism, const struct fp_features *features,
+                          struct fp_child *child)
+{
+    const struct fp_identity *identity = s->order.identity;
+    struct fp__context *c = &s->context;
+    bool shared = mechanism == FP_MECHANISM_CLONE3_VM ||
+                  (mechanism == FP_MECHANISM_CLONE_VM && !(identity->namespaces & FP__CLONE_NEWUSER));
+    bool launched = shared && fp__launcher_refused() == 0;
+    if (mechanism == FP_MECHANISM_POSIX_SPAWN)
+        return fail(child, FP_STAGE_MECHANISM, -ENOTSUP);
+    child->mechanism = launched ? FP_MECHANISM_LAUNCHER : FP_MECHANISM_FORK_PIPE;
+    c->launcher_argv = NULL;
+    c->launcher_fd = -1;
+    c->root_fd = identity->root_fd;
+    c->ruleset_fd = identity->ruleset_fd;
+    if (c->ruleset_fd >= 0 && fp__fdmap_is_kept(c->keep, c->nkeep, c->ruleset_fd)) {
+        int fd = fp__fd_copy_aside(c->ruleset_fd, c->keep, c->nkeep);
+        if (fd < 0)
+            return fail(child, FP_STAGE_LANDLOCK, fd);
+        c->ruleset_fd = s->ruleset_fd = fd;
+    }
+    int r = spawn_reported(s, launched ? mechanism : FP_MECHANISM_FORK_PIPE, features, child);
+    if (!s->pending) {
+        free(s->launcher_block);
+        s->launcher_block = NULL;
+    }
+    if (s->ruleset_fd >= 0)
+        fp__close(s->ruleset_fd);
+    s->ruleset_fd = -1;
+    return r;
+}
+
+/* Before the launcher runs nothing has changed, so another way can be tried: it may be missing, on a file system without exec,
+ * or refused by a sandbox. */
+static bool launcher_lost(int r, struct fp_child *child)
+{
+    if (child->stage != FP_STAGE_LAUNCHER)
+        return false;
+    if (r == -ESTALE)
+        return true;
+    if (r != -ENOENT && r != -EACCES && r != -ENOSYS && r != -EPERM && r != -ENOEXEC && r != -ENOTDIR && r != -ELOOP)
+        return false;
+    fp__launcher_refuse(-r);
+    return true;
+}
+
 static int spawn_once(struct fp__birth *s, int mechanism, const struct fp_features *features, struct fp_child *child)
 {
+    const struct fp_identity *identity = s->order.identity;
     int cgroup_fd = s->order.cgroup_fd;
     s->context.cwd_fd = s->order.cwd_fd; /* the child of an earlier attempt may have changed it in shared memory */
     s->context.report_fd = s->context.gate_fd[0] = s->context.gate_fd[1] = -1;
     prepare_moves(s);
     child->mechanism = mechanism;
     if (cgroup_fd >= 0 && s->procs_fd < 0) {
-        long r = open_cgroup(s, cgroup_fd, mechanism, child);
+        long r = open_cgroup(s, cgroup_fd, identity ? FP_MECHANISM_CLONE_VM : mechanism, child);
         if (r < 0)
             return (int)r;
     }
+    if (identity)
+        return spawn_identity(s, mechanism, features, child);
     if (mechanism == FP_MECHANISM_POSIX_SPAWN) {
         int r = fp__posix_spawn(&s->context, &child->pid, &child->stage, &child->detail);
         if (r < 0) {
@@ -562,7 +774,7 @@ static int spawn_once(struct fp__birth *s, int mechanism, const struct fp_featur
         return 0;
     }
     if (mechanism == FP_MECHANISM_FORK_PIPE)
-        return spawn_fork(s, features, child);
+        return spawn_reported(s, mechanism, features, child);
     if (mechanism != FP_MECHANISM_CLONE3_VM || cgroup_fd < 0)
         return spawn_shared(s, mechanism, features, -1, child);
     int r = spawn_shared(s, mechanism, features, cgroup_fd, child);
@@ -618,6 +830,13 @@ static int spawn_retrying(struct fp__birth *s, struct fp_child *child)
         } else if ((r == -ENOSYS || r == -EPERM || r == -EINVAL) && child->stage == FP_STAGE_CLONE && lost < 4 &&
                    fp__mechanism_lost(mechanism)) {
             lost++;
+#if FP_LINUX
+        } else if (r < 0 && lost < 4 && launcher_lost(r, child)) {
+            lost++;
+        } else if (r == -E2BIG && child->stage == FP_STAGE_LAUNCHER) {
+            child->stage = FP_STAGE_EXEC; /* the same strings, and a little more */
+            break;
+#endif
         } else {
             break;
         }
@@ -647,10 +866,17 @@ int fp__spawn(struct fp__birth *s, struct fp_child *child)
     const struct fp_attr *attr = order->attr;
     int stage = FP_STAGE_VECTORS;
 
-    s->context =
-        (struct fp__context){.attr = attr, .cgroup_fd = -1, .highest_fd = -1, .report_fd = -1, .gate_fd = {-1, -1}};
+    s->context = (struct fp__context){.attr = attr,
+                                      .cgroup_fd = -1,
+                                      .highest_fd = -1,
+                                      .report_fd = -1,
+                                      .gate_fd = {-1, -1},
+                                      .launcher_fd = -1,
+                                      .root_fd = -1,
+                                      .ruleset_fd = -1};
     s->child_end[0] = s->child_end[1] = s->child_end[2] = s->null_fd = s->procs_fd = -1;
-    s->heap = NULL;
+    s->heap = s->launcher_block = NULL;
+    s->ruleset_fd = -1;
     s->nwanted = 0;
     fp__births_sweep();
     s->pending = s->undecided = s->alone = false;
@@ -668,6 +894,15 @@ int fp__spawn(struct fp__birth *s, struct fp_child *child)
         stage = FP_STAGE_FDS;
         r = check_fds(s, child, &stage);
     }
+#if FP_LINUX
+    if (r == 0 && order->identity)
+        r = fp__grant_make(order->identity, &s->grant, &stage, &child->detail);
+#else
+    if (r == 0 && order->identity) {
+        stage = FP_STAGE_MECHANISM;
+        r = -ENOTSUP;
+    }
+#endif
     if (r == 0)
         r = plan_stdio(s, child, &stage);
     if (r == 0) {
@@ -701,9 +936,9 @@ static int settle(struct fp__birth *birth, int r, struct fp_child *child)
     return r;
 }
 
-int fp_spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
-             const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, int in, int out, int err, const int32_t *fds,
-             uint32_t nfds, int64_t timeout_ns, struct fp_child *ret_child)
+int fp_spawn(const struct fp_attr *attr, const struct fp_identity *identity, const char *paths, uint32_t npaths,
+             const char *argv, uint32_t argc, const char *env, uint32_t envc, int cwd_fd, int cgroup_fd, int in,
+             int out, int err, const int32_t *fds, uint32_t nfds, int64_t timeout_ns, struct fp_child *ret_child)
 {
     int saved = errno;
     struct fp__birth *birth = malloc(sizeof *birth); /* it may outlive this call */
@@ -715,6 +950,7 @@ int fp_spawn(const struct fp_attr *attr, const char *paths, uint32_t npaths, con
     int64_t now = timeout_ns < 0 ? 0 : fp__now();
     birth->order = (struct fp__order){
         .attr = attr,
+        .identity = identity,
         .paths = paths,
         .npaths = npaths,
         .argv = argv,

@@ -14,6 +14,7 @@ from fastproc import _native, errors
 from fastproc._engine import orphans
 from fastproc._engine.resolve import Opened, environment, resolve
 from fastproc._native import (
+    BEST_MECHANISMS,
     DEFAULT_ATTR,
     JOBS_KEPT,
     MECHANISMS,
@@ -205,7 +206,9 @@ def _run_general(command: Command, settled: Settled) -> Result:
         attr, pairs = _native.prepare(settled, plan.fds, stays=True)
         audit("subprocess.Popen", *plan.audited)
         times_ns = timeout_ns, settled.grace_ns, settled.drain_ns
-        request = _native.make_request(attr, plan.stdio, data, times_ns, plan.cwd, plan.cgroup, pairs, len(plan.fds))
+        request = _native.make_request(
+            attr, plan.stdio, data, times_ns, plan.cwd, plan.cgroup, pairs, len(plan.fds), plan.identity
+        )
         try:
             job = jobs.pop()
         except IndexError:
@@ -266,7 +269,7 @@ def _result(argv: tuple[str, ...], settled: Settled, job: Job, summary: list[int
         MECHANISMS[mechanism],
         flags | CORE_DUMPED if core_dumped else flags,
         settled.ok_codes,
-        None if mechanism == 1 else _native.refused(),
+        None if MECHANISMS[mechanism] in BEST_MECHANISMS else _native.refused(),
     )
     if flags & PIPES_OPEN:
         from fastproc._engine.capture import holders

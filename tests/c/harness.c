@@ -61,7 +61,8 @@ static int made(int r, struct fp_child *child)
 static int spawn(const struct fp_attr *attr, const char *path, const char *argv, uint32_t argc, int in, int out,
                  int err, struct fp_child *child)
 {
-    return made(fp_spawn(attr, path, 1, argv, argc, ENVIRONMENT, -1, -1, in, out, err, NULL, 0, -1, child), child);
+    return made(fp_spawn(attr, NULL, path, 1, argv, argc, ENVIRONMENT, -1, -1, in, out, err, NULL, 0, -1, child),
+                child);
 }
 
 static void close_all(struct fp_child *child)
@@ -100,7 +101,7 @@ static void check_missing(void)
 {
     struct fp_child child;
     errno = 77;
-    int r = fp_spawn(&plain, "/nonexistent/a\0/nonexistent/b", 2, "a", 1, ENVIRONMENT, -1, -1, FP_STDIO_PIPE,
+    int r = fp_spawn(&plain, NULL, "/nonexistent/a\0/nonexistent/b", 2, "a", 1, ENVIRONMENT, -1, -1, FP_STDIO_PIPE,
                      FP_STDIO_PIPE, FP_STDIO_PIPE, NULL, 0, -1, &child);
     MUST(made(r, &child) == -ENOENT);
     MUST(errno == 77);
@@ -144,7 +145,7 @@ static void check_fds(void)
     char script[64];
     int n = snprintf(script, sizeof script, "bash%c-c%cecho hi >&%d", 0, 0, a);
     MUST(n > 0);
-    int r = fp_spawn(&plain, "/bin/bash\0/usr/bin/bash", 2, script, 3, ENVIRONMENT, -1, -1, FP_STDIO_NULL,
+    int r = fp_spawn(&plain, NULL, "/bin/bash\0/usr/bin/bash", 2, script, 3, ENVIRONMENT, -1, -1, FP_STDIO_NULL,
                      FP_STDIO_NULL, FP_STDIO_INHERIT, swap, 2, -1, &child);
     MUST(made(r, &child) == 0);
     MUST(wait_end(&child, &status) == 0 && status.returncode == 0);
@@ -257,7 +258,7 @@ static void check_group(void)
 static int launch(const char *path, struct fp_child *child)
 {
     void *made;
-    int r = fp_launch(&plain, path, 1, "sh\0-c\0exit 6", 3, ENVIRONMENT, -1, -1, FP_STDIO_NULL, FP_STDIO_PIPE,
+    int r = fp_launch(&plain, NULL, path, 1, "sh\0-c\0exit 6", 3, ENVIRONMENT, -1, -1, FP_STDIO_NULL, FP_STDIO_PIPE,
                       FP_STDIO_NULL, NULL, 0, child, &made);
     struct fp_child before = *child;
     while (r == FP_JOB_AGAIN)

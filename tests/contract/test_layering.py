@@ -41,6 +41,8 @@ ALLOWED = {
     ("fastproc._values.command", "fastproc.run"): "Command.run() and start() are run() and start()",
     ("fastproc._engine.killable", "fastproc.containment"): "the killer of trees; the engine knows no cgroups",
     ("fastproc._values.expression", "fastproc.pipeline"): "Expression.run() and start() are pipeline.run() and start()",
+    ("fastproc._engine.identity", "fastproc.users"): "users and groups are looked up before the child exists",
+    ("fastproc._native.failure", "fastproc._values.capabilities"): "a message names the capability that is missing",
     ("fastproc._subprocess_errors", "fastproc._values.quoting"): "a message shows the command as a shell line",
     ("fastproc.errors", "fastproc._values.quoting"): "a message shows the command as a shell line",
 }

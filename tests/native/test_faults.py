@@ -57,6 +57,11 @@ STAGES = (
     *("AFFINITY", "IONICE", "OOM_SCORE_ADJ", "TIMER_SLACK", "UMASK", "CLOSE_FDS", "PDEATHSIG", "SUBREAPER"),
     *("NO_NEW_PRIVS", "SIGMASK", "EXEC"),
 )
+# Those of a child with an identity, made by the launcher or by fork.
+IDENTITY_STAGES = (
+    *("CHROOT", "NAMESPACES", "SECUREBITS", "BOUNDING", "GROUPS", "GID", "UID", "CAPABILITIES", "AMBIENT", "LOCKS"),
+    *("REGAIN", "LANDLOCK", "SECCOMP"),
+)
 
 
 def kind(number: int) -> type[OSError]:
@@ -226,6 +231,8 @@ def parent_points(mechanism: str, library: str, cgroup: str) -> dict[str, Any]:
     }
     # Those of a capture are no part of a spawn: test_sink.py.
     del points["NONE"], points["LIMIT"], points["GROW"], points["MOVE"], points["TEE"]
+    # Those of an identity: tests/privileged/test_identity.py.
+    del points["CALL"], points["MAPS"]
     untested = set(points) - set(POINTS)
     sweep.spawns["run"]({})  # what is opened once is open now
     sweep.spawns["pipeline"]({})
@@ -308,6 +315,41 @@ def child_stages(mechanism: str, library: str) -> dict[str, Any]:
     return {"done": sweep.done, "failures": sweep.failures, "untested": []}
 
 
+def identity_stages(way: str, library: str) -> dict[str, Any]:
+    """Fail each step of a child whose identity changes, and kill it there."""
+    sweep = Sweep(way, library)
+    sweep.spawns["run"]({})
+    identity = {"user": 65534, "group": 65534, "groups": [4], "capabilities": []}
+    sweep.spawns["run"](identity)
+    for name in (*IDENTITY_STAGES, *(stage for stage in STAGES if stage not in ("SETPGID", "CTTY", "FOREGROUND"))):
+        point = getattr(sweep.lib, f"FP_STAGE_{name}")
+        stage = name.lower()
+        options = sweep._options(name) | identity
+        for number in (errno.EPERM, errno.EAGAIN):
+            for door in sweep.spawns:
+                sweep.case(door, point, number, options, _expect_error(number, stage))
+        for door in sweep.spawns:
+            sweep.case(door, point, -signal.SIGKILL, options, _expect_early_death(stage))
+    if way == "launcher":
+        # What says that it cannot run here is no failure: then it is done by fork. Others are.
+        options = sweep._options("") | identity
+        sweep.case("start", sweep.lib.FP_STAGE_LAUNCHER, errno.ENOMEM, options, _expect_error(errno.ENOMEM, "launcher"))
+        sweep.case("start", sweep.lib.FP_STAGE_LAUNCHER, errno.EACCES, options, _expect_success)
+    return {"done": sweep.done, "failures": sweep.failures, "untested": []}
+
+
+def _expect_early_death(stage: str) -> Callable[[Any], str]:
+    # Before the launcher its stage is in shared memory; in the launcher, as in a fork, it is told by the end.
+    told = _expect_death(stage, "fork_pipe")
+
+    def expect(outcome: Any) -> str:
+        if getattr(outcome, "stage", "") in ("launcher", "seccomp"):
+            outcome.stage = stage
+        return told(outcome)
+
+    return expect
+
+
 def _table_in_source() -> set[str]:
     """Return the stages of the step table in csrc/child.c."""
     import re
@@ -320,7 +362,7 @@ def _table_in_source() -> set[str]:
 
 def test_every_step_of_the_table_is_swept() -> None:
     """A new row in the step table needs its place here."""
-    assert _table_in_source() == set(STAGES)
+    assert _table_in_source() == {*STAGES, *IDENTITY_STAGES, "LAUNCHER"}
 
 
 def _report(what: str, mechanism: str, found: dict[str, Any]) -> None:
@@ -354,6 +396,15 @@ def test_each_step_of_the_child_fails_cleanly(mechanism: str, programs: Programs
     if mechanism == "posix_spawn":
         pytest.skip("the C library's child has no steps of ours")
     _report("child", mechanism, isolated(child_stages, mechanism, programs.hostile, faults=True, timeout=120))
+
+
+@pytest.mark.privileged
+@pytest.mark.usefixtures("pid_namespace")
+@pytest.mark.parametrize("way", ["launcher", "fork_pipe"])
+def test_each_step_of_an_identity_fails_cleanly(way: str, programs: Programs) -> None:
+    """N of N, also for a child that is killed in the step, in the launcher or in a copy of this process."""
+    found = isolated(identity_stages, way, programs.hostile, faults=True, pid_namespace=True, timeout=120)
+    _report("identity", way, found)
 
 
 def stack_cache(mechanism: str, threads: int) -> list[int]:

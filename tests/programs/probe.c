@@ -175,6 +175,22 @@ static void put_scheduling(void)
     put("], ");
 }
 
+static void put_places(void)
+{
+    static const char *const spaces[] = {"mnt", "cgroup", "uts", "ipc", "user", "pid", "net", "time", NULL};
+    char path[64], text[64];
+    struct stat st = {0};
+    stat("/", &st);
+    put(", \"root\": \"%lu:%lu\", \"ns\": {", (unsigned long)st.st_dev, (unsigned long)st.st_ino);
+    for (int i = 0; spaces[i]; i++) {
+        snprintf(path, sizeof path, "/proc/self/ns/%s", spaces[i]);
+        ssize_t n = readlink(path, text, sizeof text - 1);
+        text[n > 0 ? n : 0] = 0;
+        put("%s\"%s\": \"%s\"", i ? ", " : "", spaces[i], text);
+    }
+    put("}");
+}
+
 int main(int argc, char **argv)
 {
     (void)argc;
@@ -211,6 +227,8 @@ int main(int argc, char **argv)
         int subreaper = 0;
         prctl(PR_GET_CHILD_SUBREAPER, &subreaper);
         put(", \"subreaper\": %d", subreaper);
+        put(", \"keepcaps\": %d", prctl(PR_GET_KEEPCAPS));
+        put_places();
         mode_t mask = umask(0);
         umask(mask);
         put(", \"umask\": %d, \"timer_slack_ns\": %ld, \"pdeathsig\": %d, \"dumpable\": %d, \"securebits\": %d", mask,

@@ -47,6 +47,7 @@ def test_plain_command():
         "envc": 2,
         "stdio": ALL_INHERIT,
         "fds": (),
+        "identity": None,
         "attr": None,
         "cwd": -1,
         "cgroup": -1,

@@ -220,7 +220,7 @@ class Run:
     def grouped(self, command: Command) -> Command:
         """Return a command that joins the run's process group, or leads it; as it is where none is asked for."""
         values = command._options.values
-        if not self.settings.group or "pgid" in values or "setsid" in values:
+        if not self.settings.group or "pgid" in values or values.get("setsid") or "user" in values:
             return command
         # The group lasts as long as a member is unreaped, even when the one who gave it its number is not.
         if not any(child.alive for child in self.children):

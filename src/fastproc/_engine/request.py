@@ -9,7 +9,6 @@ from fastproc import _native, errors
 from fastproc._engine.killable import CTRL_C_PATIENCE
 from fastproc._engine.member import Settings
 from fastproc._engine.reactor import instant
-from fastproc._engine.running import BEST_MECHANISM
 from fastproc._values import stages
 from fastproc._values.combination import WHOLE, Scoped, captures, leaves
 from fastproc._values.command import Command
@@ -278,7 +277,7 @@ def _stage(run: Run, child: Child, out: bytes | None, err: bytes | None) -> Stag
         process.mechanism,
         CORE_DUMPED if final.core_dumped else 0,
         options.get("ok_codes"),
-        None if process.mechanism == BEST_MECHANISM else _native.refused(),
+        None if process.mechanism in _native.BEST_MECHANISMS else _native.refused(),
     )
     if process.tree is not None:
         stage._survivors = process.tree.end().survivors

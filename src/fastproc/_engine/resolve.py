@@ -20,6 +20,8 @@ from fastproc._values.redirect import MEMFD, Append
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from fastproc._engine.terminal import Terminal
     from fastproc._values.command import Command
     from fastproc._values.kinds import HasFileno, Stream
@@ -181,8 +183,9 @@ def resolve(command: Command, opened: Opened, deadline: float | None = None) -> 
     if fds is None:
         fds = tuple((number, _fileno(f"fds: {number}", source)) for number, source in settled.fd_sources)
     # Directories first: a wait for a FIFO should not precede an error that is there already.
+    root, identity = _identity(command, opened)
     if isinstance(settled.cwd, str):
-        cwd = _open_directory(command, opened, "cwd", settled.cwd)
+        cwd = _open_directory(command, opened, "cwd", settled.cwd, root)
     if isinstance(settled.cgroup, str):
         cgroup = _open_directory(command, opened, "cgroup", settled.cgroup)
     stdio = settled.stdio
@@ -200,7 +203,26 @@ def resolve(command: Command, opened: Opened, deadline: float | None = None) -> 
     base = os.getcwdb() if settled.relative_to_parent else b""
     plan = lower(command, environment(), stdio, fds, cwd, cgroup, base)
     plan.terminal = terminal
+    plan.identity = identity
     return plan
+
+
+def _identity(command: Command, opened: Opened) -> tuple[int, Any]:
+    """Return the descriptor of a new root, or -1, and the struct fp_identity, or None."""
+    values = settle(command).identity
+    if values is None:
+        return -1, None
+    from fastproc._engine.identity import resolve_identity
+
+    root = values.get("root", -1)
+    if isinstance(root, str):
+        root = _open_directory(command, opened, "chroot", root)
+    try:
+        return root, resolve_identity(values, opened, root)
+    except OSError as error:
+        if isinstance(error, errors.SpawnError):
+            raise
+        raise _failed(command, error, "landlock", error.filename or command.argv[0]) from error
 
 
 def _fileno(option: str, source: object) -> int:
@@ -218,9 +240,16 @@ def _fileno(option: str, source: object) -> int:
     return fd
 
 
-def _open_directory(command: Command, opened: Opened, stage: str, path: str) -> int:
+def _open_directory(command: Command, opened: Opened, stage: str, path: str, root: int = -1) -> int:
     try:
-        return opened.open(path, DIRECTORY_FLAGS, 0)
+        if root < 0:
+            return opened.open(path, DIRECTORY_FLAGS, 0)
+        from fastproc._native.identity import open_in_root
+
+        owned = OwnedFd()
+        opened.own(owned)
+        owned.adopt(open_in_root(root, path, DIRECTORY_FLAGS))
+        return owned.lift()
     except OSError as error:
         raise _failed(command, error, stage, path) from error
 

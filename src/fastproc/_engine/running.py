@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from fastproc._values.command import Command
     from fastproc._values.plan import Settled
 
-BEST_MECHANISM = "clone3_vm"
-
 
 def run_exchange(command: Command, settled: Settled) -> Result:
     """Run a command to its end in this thread, on its thread's reactor.
@@ -153,7 +151,7 @@ def make_result(exchange: Exchange, settled: Settled, duration_ns: int, opened: 
         process.mechanism,
         exchange.flags | (CORE_DUMPED if final.core_dumped else 0),
         settled.ok_codes,
-        None if process.mechanism == BEST_MECHANISM else _native.refused(),
+        None if process.mechanism in _native.BEST_MECHANISMS else _native.refused(),
     )
     result._pipe_holders = exchange.holders
     if process.tree is not None:

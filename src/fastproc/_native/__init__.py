@@ -12,10 +12,11 @@ from _thread import get_ident, get_native_id
 from sys import audit, implementation, platform
 from weakref import WeakKeyDictionary
 
+from fastproc._native import _ffi as _binding
 from fastproc._native import attr as _attr
 from fastproc._native._ffi import ffi, lib
 from fastproc._native.failure import spawn_error
-from fastproc._native.stage import MECHANISMS, features, force, mechanism_name, refused, stage_name
+from fastproc._native.stage import BEST_MECHANISMS, MECHANISMS, features, force, mechanism_name, refused, stage_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     Status = Any
 
 __all__ = [
+    "BEST_MECHANISMS",
     "CHANGES",
     "DEFAULT_ATTR",
     "JOBS_KEPT",
@@ -175,6 +177,7 @@ def spawn(plan: Any, child: Child, stays: bool = False, timeout_ns: int = -1) ->
     audit("subprocess.Popen", *plan.audited)
     r = lib.fp_spawn(
         native,
+        plan.identity or _NULL,
         plan.paths,
         plan.npaths,
         plan.argv,
@@ -294,6 +297,7 @@ def make_request(
     cgroup: int = -1,
     pairs: Any = _NULL,
     npairs: int = 0,
+    identity: Any = None,
 ) -> Request:
     """Return a struct fp_request. It keeps alive what it points to.
 
@@ -306,8 +310,11 @@ def make_request(
         cgroup: the same.
         pairs: from `prepare()`.
         npairs: how many.
+        identity: a struct fp_identity or None.
     """
     request = _new(_REQUEST)
+    if identity is not None:
+        request.identity = identity
     request.attr = attr
     request.stdio = stdio
     request.timeout_ns, request.grace_ns, request.drain_ns = times_ns
@@ -318,7 +325,7 @@ def make_request(
     held = ffi.from_buffer(data)
     request.input = held
     request.input_len = len(data)
-    _alive[request] = (attr, pairs, held)
+    _alive[request] = (attr, pairs, held, identity)
     return request
 
 
@@ -440,3 +447,5 @@ has_tee = platform == "linux"
 
 
 force(os.environ.get("FASTPROC_SPAWN", ""))
+# Beside the extension; looked for when a command first needs it.
+lib.fp_launcher_set(os.fsencode(os.path.dirname(_binding.__file__ or "") + "/launcher"))

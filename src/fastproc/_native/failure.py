@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from errno import E2BIG, EACCES, EBUSY, ECANCELED, EMFILE, ENOENT, ENOTSUP
+from errno import E2BIG, EACCES, EAGAIN, EBUSY, ECANCELED, EMFILE, ENOENT, ENOTSUP, EPERM, EPROTO
 
 from fastproc import errors
 from fastproc._native.stage import mechanism_name, stage_name
@@ -25,14 +25,22 @@ def spawn_error(plan: Any, number: int, child: Any) -> Exception:
     if number == ECANCELED and child.stage >= 32:
         how = f"by signal {detail}" if detail else "of something unknown"
         extra = f"the child died {how} before it could execute the program"
+    elif number == EPROTO and child.stage >= 32:
+        extra = "the system call said that it succeeded, but what the kernel shows afterwards is not what was asked for"
+    elif number in (EPERM, EACCES) and stage in _NEEDS:
+        extra = _name_need(stage, detail)
+    elif number == EAGAIN and stage == "exec":
+        extra = "the user has as many processes as RLIMIT_NPROC allows (execve(2))"
     elif stage == "exec":
         candidates = plan.paths.split(b"\0")
-        if number in (ENOENT, EACCES) and detail < len(candidates):
+        if number in (ENOENT, EACCES) and _place(plan, "chroot") is not None:
+            extra = f"looked for below the root {_place(plan, 'chroot')!r}"
+        elif number in (ENOENT, EACCES) and detail < len(candidates):
             filename, extra = _look(candidates, number, detail)
         elif number == E2BIG:
             extra = plan.size_note(os.sysconf("SC_ARG_MAX"))
-    elif stage in ("cwd", "cgroup"):
-        place = plan.settled.cwd if stage == "cwd" else plan.settled.cgroup
+    elif stage in ("cwd", "cgroup", "chroot"):
+        place = _place(plan, stage)
         filename = f"descriptor {place}" if isinstance(place, int) else place
         if number == EBUSY and stage == "cgroup":
             extra = "it is frozen, or has controllers for its children (cgroups(7))"
@@ -45,6 +53,48 @@ def spawn_error(plan: Any, number: int, child: Any) -> Exception:
     if number == EMFILE and not extra:
         extra = _name_descriptor_limit()
     return errors.spawn_error(number, stage, detail, argv=argv, filename=filename, searched=plan.searched, extra=extra)
+
+
+# What a step that the kernel refuses would take.
+_NEEDS = {
+    "uid": "cap_setuid",
+    "gid": "cap_setgid",
+    "groups": "cap_setgid",
+    "chroot": "cap_sys_chroot",
+    "bounding": "cap_setpcap",
+    "securebits": "cap_setpcap",
+    "locks": "cap_setpcap",
+    "capabilities": "",
+    "ambient": "",
+    "namespaces": "cap_sys_admin, or 'user' among the namespaces",
+    "rlimits": "cap_sys_resource",
+    "nice": "cap_sys_nice",
+    "scheduler": "cap_sys_nice",
+    "oom_score_adj": "cap_sys_resource",
+    "landlock": "no_new_privs, or cap_sys_admin",
+    "seccomp": "no_new_privs, or cap_sys_admin",
+}
+
+
+def _name_need(stage: str, detail: int) -> str:
+    need = _NEEDS[stage]
+    if stage in ("capabilities", "ambient", "bounding"):
+        from fastproc._values.capabilities import name_of
+
+        name = name_of(detail)
+        if stage == "bounding":
+            return f"{name} cannot be dropped from the bounding set without cap_setpcap, or is missing there for good"
+        if stage == "ambient":
+            return f"{name} cannot be ambient here: not permitted and inheritable, or securebits forbid it"
+        return f"this process does not have {name} (permitted), and so cannot give it"
+    return f"this needs {need}"
+
+
+def _place(plan: Any, stage: str) -> Any:
+    if stage == "chroot":
+        identity = getattr(plan.settled, "identity", None)  # an Order's has none
+        return None if identity is None else identity.get("root")
+    return plan.settled.cwd if stage == "cwd" else plan.settled.cgroup
 
 
 def _name_descriptor_limit() -> str:

@@ -53,6 +53,7 @@ def launch(plan: Any, child: Any) -> Any:
     held = ffi.new("void **")
     r = lib.fp_launch(
         native,
+        plan.identity or ffi.NULL,
         plan.paths,
         plan.npaths,
         plan.argv,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from errno import ENOSYS, ENOTSUP, EPERM
+from errno import EACCES, ENOENT, ENOSYS, ENOTSUP, EPERM
 
 from fastproc._native._ffi import ffi, lib
 
@@ -14,6 +14,8 @@ def _names(enum: str, prefix: str) -> dict[int, str]:
 
 STAGES: dict[int, str] = _names("fp_stage", "FP_STAGE_")
 MECHANISMS: dict[int, str] = _names("fp_mechanism", "FP_MECHANISM_")
+# Nothing better was refused where a child was made by one of these: of all, and of those with an identity.
+BEST_MECHANISMS = ("clone3_vm", "launcher")
 
 
 def stage_name(stage: int) -> str:
@@ -49,6 +51,8 @@ def features(again: bool = False) -> dict[str, bool]:
 _REASONS = {
     ENOSYS: "this kernel or sandbox does not have the call",
     EPERM: "a sandbox refuses the call",
+    ENOENT: "the program is not there",
+    EACCES: "the program is on a file system without exec, or not executable",
     ENOTSUP: "memory is not really shared (an emulator)",
 }
 

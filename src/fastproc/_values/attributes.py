@@ -7,7 +7,7 @@ those of its flags in lower case.
 from __future__ import annotations
 
 from fastproc._values import signals
-from fastproc._values.options import check_bool, check_int, check_place, iterable
+from fastproc._values.options import IDENTITY, check_bool, check_int, check_place, iterable
 from fastproc._values.redirect import check_fd
 
 TYPE_CHECKING = False
@@ -23,6 +23,11 @@ CPU_MAX = 1024
 _IO_CLASSES = {"none": 0, "realtime": 1, "best-effort": 2, "idle": 3}
 _POLICIES = {"other": 0, "fifo": 1, "rr": 2, "batch": 3, "idle": 5}
 _REALTIME = ("fifo", "rr")
+
+
+def _check_bool_or_none(name: str, value: object) -> object:
+    # None: other options decide.
+    return None if value is None else check_bool(name, value)
 
 
 def _ranged(low: int, high: int) -> Callable[[str, object], int | None]:
@@ -132,7 +137,7 @@ def _check_ctty(name: str, value: object) -> int | None:
 
 CHECKS: dict[str, Callable[[str, object], object]] = {
     "umask": _ranged(0, 0o777),
-    "setsid": check_bool,
+    "setsid": _check_bool_or_none,
     "pgid": _ranged(0, 2**31 - 1),
     "ctty": _check_ctty,
     "foreground": check_bool,
@@ -150,7 +155,7 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "die_with_parent": check_bool,
     "kill_tree": check_bool,
     "subreaper": check_bool,
-    "no_new_privs": check_bool,
+    "no_new_privs": _check_bool_or_none,
     "timer_slack_ns": _ranged(1, 2**63 - 1),
     "cgroup": check_place,
     "pipe_size": _ranged(1, 2**31 - 1),
@@ -163,16 +168,20 @@ def check_attributes_together(values: Mapping[str, Any]) -> None:
     Raises:
         ValueError: the message starts with the name of one of them.
     """
-    if "ctty" in values and "setsid" not in values:
+    if "ctty" in values and not values.get("setsid"):
         raise ValueError(
             "ctty: needs setsid=True, only a session leader can take a controlling terminal (ioctl_tty(2))"
         )
-    if "pgid" in values and "setsid" in values:
+    if "pgid" in values and values.get("setsid"):
         raise ValueError(
             "pgid: a session leader is in its own group and cannot change it (setpgid(2)): drop setsid or pgid"
         )
     if "die_with_parent" in values and "pdeathsig" in values:
         raise ValueError("die_with_parent: is pdeathsig=SIGKILL, and pdeathsig is given too")
+    if not _OF_IDENTITY.isdisjoint(values):
+        from fastproc._values.credentials import check_identity_together
+
+        check_identity_together(values)
     if "sigignore" in values and "sigdefault" in values:
         both = set(values["sigignore"]) & set(values["sigdefault"])
         if both:
@@ -181,6 +190,8 @@ def check_attributes_together(values: Mapping[str, Any]) -> None:
 
 # Options whose normalised value is the field of struct fp_attr.
 _SAME = ("umask", "pgid", "nice", "oom_score_adj", "pdeathsig", "timer_slack_ns", "pipe_size")
+_OF_IDENTITY = IDENTITY.union(("uid_map", "gid_map", "time_offsets", "clean_env"))
+_SESSION = frozenset(("setsid", "pgid", "foreground", "ctty", "pty"))
 _FLAGS = ("setsid", "foreground", "subreaper", "no_new_privs")
 
 
@@ -194,7 +205,12 @@ def attr_spec(values: Mapping[str, Any]) -> dict[str, Any] | None:
     of 64-bit words.
     """
     spec: dict[str, Any] = {name: values[name] for name in _SAME if name in values}
-    spec.update((name, True) for name in _FLAGS if name in values)
+    spec.update((name, True) for name in _FLAGS if values.get(name))
+    if not IDENTITY.isdisjoint(values) and "no_new_privs" not in values:
+        spec["no_new_privs"] = True
+    if "user" in values and _SESSION.isdisjoint(values):
+        # On our terminal it could type commands for us (TIOCSTI, HAZARDS H1); in a session of its own it has none.
+        spec["setsid"] = True
     if "pty" in values:
         # Its ctty_fd is another one for each spawn.
         spec["setsid"] = True

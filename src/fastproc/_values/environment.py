@@ -44,9 +44,21 @@ class Environment:
         self.blob = env_blob(variables)
         self.path = variables.get(b"PATH")
 
-    def edited(self, remove: Iterable[str], add: Iterable[tuple[str, str]]) -> Environment:
-        """Return this environment without some variables and then with others."""
+    def edited(
+        self, remove: Iterable[str], add: Iterable[tuple[str, str]], cleaned: bool | tuple[str, ...] | None = None
+    ) -> Environment:
+        """Return this environment without some variables and then with others.
+
+        Args:
+            remove: names.
+            add: pairs.
+            cleaned: as the option clean_env, which is done first.
+        """
         variables = self.variables.copy()
+        if cleaned:
+            from fastproc._values.credentials import clean
+
+            variables = clean(variables, cleaned)
         for name in remove:
             variables.pop(fsencode(name), None)
         variables.update(encoded(add))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
 from typing import Any, Protocol, TypedDict
 
+from fastproc._values.capabilities import Capabilities, CapabilitySet
 from fastproc._values.capture import CaptureLimit
 from fastproc._values.combination import Substitute
 from fastproc._values.command import Command
@@ -78,7 +79,7 @@ class OptionsDict(TypedDict, total=False):
     pass_fds: Iterable[int | HasFileno]
     close_fds: bool
     umask: int | None
-    setsid: bool
+    setsid: bool | None
     pgid: int | None
     ctty: int | None
     foreground: bool
@@ -96,11 +97,26 @@ class OptionsDict(TypedDict, total=False):
     die_with_parent: bool
     kill_tree: bool
     subreaper: bool
-    no_new_privs: bool
+    no_new_privs: bool | None
     timer_slack_ns: int | None
     cgroup: Path | int | None
     pipe_size: int | None
     pty: bool | tuple[int, int] | Pty | None
+    user: str | int | None
+    group: str | int | None
+    groups: Iterable[str | int] | str | None
+    capabilities: Capabilities | CapabilitySet | Iterable[int | str] | None
+    ambient: CapabilitySet | Iterable[int | str] | None
+    bounding: CapabilitySet | Iterable[int | str] | None
+    securebits: int | Iterable[str] | None
+    root: Path | int | None
+    namespaces: Iterable[str] | None
+    uid_map: Iterable[tuple[int, int, int]] | None
+    gid_map: Iterable[tuple[int, int, int]] | None
+    time_offsets: Mapping[str, float] | None
+    landlock: Mapping[str, str] | None
+    seccomp: BytesLike | None
+    clean_env: Iterable[str] | bool | None
     check: bool
     ok_codes: Iterable[int] | int
     capture: bool

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 # 68 years. A longer timeout is none at all (HAZARDS D19: it must fit the kernel's and C's nanoseconds).
 SECONDS_MAX = 2.0**31
 
+# Those that change who the child is. Each needs the table of steps, and a decision about no_new_privs.
+_NAMES = "user group groups capabilities ambient bounding securebits root namespaces landlock seccomp"
+IDENTITY = frozenset(_NAMES.split())
+_OF_IDENTITY = sorted(IDENTITY.union(("uid_map", "gid_map", "time_offsets", "clean_env")))
+
 DEFAULTS: dict[str, object] = {
     # of the child
     "cwd": None,
@@ -35,7 +40,7 @@ DEFAULTS: dict[str, object] = {
     "pass_fds": (),
     "close_fds": True,
     "umask": None,
-    "setsid": False,
+    "setsid": None,
     "pgid": None,
     "ctty": None,
     "foreground": False,
@@ -53,11 +58,12 @@ DEFAULTS: dict[str, object] = {
     "die_with_parent": False,
     "kill_tree": False,
     "subreaper": False,
-    "no_new_privs": False,
+    "no_new_privs": None,
     "timer_slack_ns": None,
     "cgroup": None,
     "pipe_size": None,
     "pty": None,
+    **dict.fromkeys(_OF_IDENTITY),
     "relative_to_parent": False,
     "before_spawn": (),
     "substitutes": (),
@@ -87,6 +93,7 @@ COMPOSED = frozenset(("before_spawn", "substitutes"))
 _ELSEWHERE = {
     **dict.fromkeys(COMPOSED, "combination"),
     **dict.fromkeys(("stdout_limit", "stderr_limit"), "capture"),
+    **dict.fromkeys(_OF_IDENTITY, "credentials"),
     "pty": "pty",
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from os import fsencode
 
 from fastproc._values.environment import DEFAULT_PATH, Environment, check_strings, own_environment, prefixes
-from fastproc._values.options import COMPOSED, EXCHANGED, RUN_LEVEL, fd_pairs
+from fastproc._values.options import COMPOSED, EXCHANGED, IDENTITY, RUN_LEVEL, fd_pairs
 from fastproc._values.redirect import DEVNULL, INHERIT, MEMFD, PIPE, STDERR, STDOUT, Special, on_terminal, streams
 
 TYPE_CHECKING = False
@@ -41,6 +41,9 @@ _SPECIAL = {int(PIPE): STDIO_PIPE, int(DEVNULL): STDIO_NULL, int(STDOUT): STDIO_
 STRING_MAX = 131072
 
 
+_ENVIRONMENT = frozenset(("env", "env_add", "env_remove", "clean_env"))
+
+
 class Settled:
     """What an Options means for every command that has it.
 
@@ -52,7 +55,8 @@ class Settled:
         cwd, cgroup: path, descriptor number, or None; cwd_fd, cgroup_fd: the descriptor number, or -1.
         argv0: what replaces the first argument, or None.
         same_environment: the child's environment is the parent's; environment: the command's own, or None.
-        needs_io: whether anything must be opened or asked for before lowering: stdio, fds, cwd or cgroup.
+        identity: the options about who the child is, when there is one; else None.
+        needs_io: whether anything must be opened or asked for before lowering: stdio, fds, cwd, cgroup or identity.
         exchanged: what the bulk path cannot do is asked for: limits, files in memory, callbacks, an idle_timeout, input
             from an iterator.
         composed: it takes more than one spawn, or a Command that is not known yet: it is run as a pipeline.
@@ -89,6 +93,7 @@ class Settled:
         "fd_sources",
         "fds",
         "grace_ns",
+        "identity",
         "idle_timeout",
         "input",
         "kill_tree",
@@ -125,6 +130,7 @@ class Settled:
     fd_sources: tuple[tuple[int, object], ...]
     fds: FdPairs | None
     grace_ns: int
+    identity: dict[str, Any] | None
     idle_timeout: float | None
     input: bytes | Iterable[bytes] | None
     kill_tree: bool
@@ -166,13 +172,9 @@ class Settled:
         self.cgroup = values.get("cgroup")
         self.cwd_fd = self.cwd if isinstance(self.cwd, int) else -1
         self.cgroup_fd = self.cgroup if isinstance(self.cgroup, int) else -1
-        self.needs_io = (
-            self.stdio is None
-            or self.fds is None
-            or isinstance(self.cwd, str)
-            or isinstance(self.cgroup, str)
-            or "relative_to_parent" in values
-        )
+        self.identity = None if IDENTITY.isdisjoint(values) else values
+        self.needs_io = None in (self.stdio, self.fds) or "relative_to_parent" in values or self.identity is not None
+        self.needs_io = self.needs_io or isinstance(self.cwd, str) or isinstance(self.cgroup, str)
         self.relative_to_parent = values.get("relative_to_parent", False)
         self.composed = not COMPOSED.isdisjoint(values)
         self.attr = None
@@ -185,7 +187,7 @@ class Settled:
         argv0 = values.get("argv0")
         self.argv0 = None if argv0 is None else fsencode(argv0)
         self.environment = own_environment(values)
-        self.same_environment = not ("env" in values or "env_add" in values or "env_remove" in values)
+        self.same_environment = _ENVIRONMENT.isdisjoint(values)
         self.check = values.get("check", True)
         self.ok_codes = values.get("ok_codes", (0,))
         self.input = values.get("input")
@@ -226,7 +228,7 @@ class Settled:
         if self.same_environment:
             return parent
         values = self._options.values
-        child = parent.edited(values.get("env_remove", ()), values.get("env_add", ()))
+        child = parent.edited(values.get("env_remove", ()), values.get("env_add", ()), values.get("clean_env"))
         self._edited = (parent, child)
         return child
 
@@ -244,6 +246,7 @@ class Plan:
         cwd, cgroup: directory descriptors or -1.
         settled: what the options mean, also for the run.
         searched: the PATH that was searched, or None when the program has a slash.
+        identity: the C core's struct of who the child is, or None.
         terminal: what the engine opened for `pty`, or None; its `slave` is the child's end.
         words: the command's arguments as text, for messages. Not the command itself: it keeps its plan, and a cycle of
             the two would leave every command of a loop to the garbage collector.
@@ -258,6 +261,7 @@ class Plan:
         "env",
         "envc",
         "fds",
+        "identity",
         "npaths",
         "parent",
         "paths",
@@ -276,6 +280,7 @@ class Plan:
     env: bytes
     envc: int
     fds: FdPairs
+    identity: Any
     npaths: int
     parent: Environment
     paths: bytes
@@ -390,7 +395,7 @@ def _make(
     plan.words = words
     plan.settled = settled
     plan.parent = parent
-    plan.terminal = None
+    plan.terminal = plan.identity = None
     env = parent if settled.same_environment else settled.environment_for(parent)
     plan.env = env.blob
     plan.envc = env.count

@@ -104,7 +104,9 @@ async def _run_bulk(hub: Hub, command: Command, settled: Settled, plan: Plan, de
         left = -1 if deadline is None else max(0, int((deadline - monotonic()) * 1e9))
         times = left, settled.grace_ns, settled.drain_ns
         data: bytes = settled.input or b""  # type: ignore[assignment]
-        request = _native.make_request(attr, plan.stdio, data, times, plan.cwd, plan.cgroup, pairs, len(plan.fds))
+        request = _native.make_request(
+            attr, plan.stdio, data, times, plan.cwd, plan.cgroup, pairs, len(plan.fds), plan.identity
+        )
     audit("subprocess.Popen", *plan.audited)
     try:
         job = jobs.pop()

@@ -85,6 +85,7 @@ class Order:
     )
 
     terminal = None
+    identity = None
     argc: int
     argv: bytes
     audited: tuple[object, ...]

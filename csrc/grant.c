@@ -1,0 +1,350 @@
+/* grant.c: the parent's half of an identity: what is granted, the launcher and what it is told, the maps of a user namespace,
+ * directories below a root, Landlock rulesets. */
+#include "internal.h"
+
+#if FP_LINUX
+
+#include <linux/capability.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+
+#define PROC_MAGIC 0x9fa0
+#define RESOLVE_NO_MAGICLINKS_ 0x02
+#define RESOLVE_IN_ROOT_ 0x10
+
+static int fail(int *stage, int32_t *detail, int32_t where, int32_t what, int error)
+{
+    *stage = where;
+    *detail = what;
+    return error;
+}
+
+static uint64_t ambient_now(uint64_t possible)
+{
+    uint64_t found = 0;
+    for (int number = 0; number < 64; number++) {
+        if (possible >> number & 1)
+            found |= (uint64_t)(fp__sys5(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, number, 0, 0) == 1)
+                     << number;
+    }
+    return found;
+}
+
+static uint64_t all_capabilities(void)
+{
+    uint64_t all = 0;
+    for (int number = 0; number < 64; number++) {
+        if (fp__sys5(SYS_prctl, PR_CAPBSET_READ, number, 0, 0, 0) >= 0)
+            all |= 1ULL << number;
+    }
+    return all;
+}
+
+/* Nobody gives more than he has: what is wanted beyond the calling thread's permitted set is refused here, though a launcher
+ * executed by root could get it back from the bounding set. In a new user namespace the child has all of them. */
+long fp__grant_make(const struct fp_identity *identity, struct fp__grant *grant, int *ret_stage, int32_t *ret_detail)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    struct __user_cap_data_struct data[2];
+    bool newuser = identity->namespaces & FP__CLONE_NEWUSER;
+    long r = fp__sys2(SYS_capget, &header, data);
+    if (r < 0)
+        return fail(ret_stage, ret_detail, FP_STAGE_CAPABILITIES, 0, (int)r);
+    uint64_t effective = data[0].effective | (uint64_t)data[1].effective << 32;
+    uint64_t permitted = data[0].permitted | (uint64_t)data[1].permitted << 32;
+    uint64_t inheritable = data[0].inheritable | (uint64_t)data[1].inheritable << 32;
+    if (newuser) {
+        effective = permitted = all_capabilities();
+        inheritable = 0;
+    }
+    struct fp__grant g = {
+        .flags = identity->flags,
+        .uid = identity->uid,
+        .gid = identity->gid,
+        .ngroups = identity->ngroups,
+        .nfilter = identity->nfilter,
+        .namespaces = identity->namespaces,
+        .securebits = identity->securebits,
+        .old_uid = (uint32_t)fp__sys0(SYS_getuid),
+        .old_gid = (uint32_t)fp__sys0(SYS_getgid),
+        .start = permitted,
+        .bounding = identity->bounding,
+        .time_offset_ns = {identity->time_offset_ns[0], identity->time_offset_ns[1]},
+    };
+    bool drops = (identity->flags & FP_ID_UID) && identity->uid != 0;
+    if (identity->flags & FP_ID_CAPS) {
+        g.effective = identity->effective;
+        g.permitted = identity->permitted;
+        g.inheritable = identity->inheritable;
+        g.ambient = identity->ambient;
+    } else {
+        if (!drops) {
+            g.effective = effective;
+            g.permitted = permitted;
+            g.inheritable = inheritable;
+            g.ambient = newuser ? 0 : ambient_now(permitted & inheritable);
+        }
+        if (identity->flags & FP_ID_AMBIENT) {
+            g.ambient = identity->ambient;
+            g.inheritable |= identity->ambient;
+            g.permitted |= identity->ambient;
+            g.effective |= identity->ambient;
+        }
+    }
+    uint64_t missing = g.permitted & ~permitted;
+    for (int number = 0; number < 64; number++) {
+        if (missing >> number & 1)
+            return fail(ret_stage, ret_detail, FP_STAGE_CAPABILITIES, number, -EPERM);
+    }
+    *grant = g;
+    return 0;
+}
+
+/* -- the launcher */
+
+static char launcher_path[4096];
+static _Atomic int launcher_fd = -1; /* with the identity below; -2 while a thread opens it */
+static _Atomic int launcher_error = ENOENT;
+static struct fp__file_id launcher_id;
+
+int fp_launcher_set(const char *path)
+{
+    size_t n = strlen(path);
+    if (n >= sizeof launcher_path)
+        return -ENAMETOOLONG;
+    memcpy(launcher_path, path, n + 1);
+    atomic_store(&launcher_error, 0);
+    return 0;
+}
+
+void fp__launcher_refuse(int error)
+{
+    atomic_store(&launcher_error, error);
+}
+
+int fp__launcher_refused(void)
+{
+    return atomic_load(&launcher_error);
+}
+
+/* Opened once, and again when somebody has closed the number. */
+long fp__launcher_fd(struct fp__file_id *ret_id)
+{
+    int fd = atomic_load(&launcher_fd);
+    if (fd >= 0) {
+        *ret_id = launcher_id;
+        struct fp__file_id now;
+        if (fp__file_id(fd, "", &now) == 0 && fp__same_file(&now, &launcher_id))
+            return fd;
+        atomic_compare_exchange_strong(&launcher_fd, &fd, -1); /* the number is another's, and stays open */
+        fd = -1;
+    }
+    if (fd == -2)
+        return -EAGAIN;
+    int expected = -1;
+    if (!atomic_compare_exchange_strong(&launcher_fd, &expected, -2))
+        return expected >= 0 ? fp__launcher_fd(ret_id) : -EAGAIN;
+    long r = fp__sys4(SYS_openat, AT_FDCWD, launcher_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0);
+    if (r >= 0)
+        r = fp__fd_lift((int)r, 3);
+    struct fp__file_id id = {0};
+    if (r >= 0) {
+        long error = fp__file_id((int)r, "", &id);
+        if (error < 0) {
+            fp__close((int)r);
+            r = error;
+        }
+    }
+    if (r >= 0)
+        *ret_id = launcher_id = id;
+    atomic_store(&launcher_fd, r < 0 ? -1 : (int)r);
+    return r;
+}
+
+static char *encode(char *to, size_t *column, const void *data, size_t n)
+{
+    const unsigned char *from = data;
+    for (size_t i = 0; i < n; i++) {
+        *to++ = (char)('a' + (from[i] >> 4));
+        *to++ = (char)('a' + (from[i] & 15));
+        *column += 2;
+        if (*column == FP__CHUNK) {
+            *to++ = 0;
+            *column = 0;
+        }
+    }
+    return to;
+}
+
+/* One block: the launcher's argument vector, then the text of its first arguments. */
+long fp__launcher_text(const struct fp__context *c, void **ret_block)
+{
+    const struct fp__grant *g = c->grant;
+    size_t bytes = sizeof(struct fp__launch) + (size_t)g->nfilter * 8 + (size_t)g->ngroups * 4;
+    size_t chunks = (2 * bytes + FP__CHUNK - 1) / FP__CHUNK, argc = 0;
+    while (c->argv[argc] != NULL)
+        argc++;
+    size_t pointers = chunks + c->npaths + argc + 1;
+    char **vector = malloc(pointers * sizeof(char *) + 2 * bytes + chunks + 1);
+    if (vector == NULL)
+        return -ENOMEM;
+    struct fp__launch told;
+    memset(&told, 0, sizeof told); /* padding too: it is shown in /proc */
+    told.size = sizeof told;
+    told.chunks = (uint32_t)chunks;
+    told.npaths = c->npaths;
+    told.report_fd = c->report_fd;
+    told.ruleset_fd = c->ruleset_fd;
+    told.parent_pid = c->parent_pid;
+    told.parent_waits = c->parent_waits;
+    told.parent_mask = c->parent_mask;
+    told.grant = *g;
+    told.attr = *c->attr;
+#ifdef FP_FAULTS
+    _Static_assert(sizeof told.fault == sizeof fp__fault, "a copy of it");
+    memcpy(told.fault, &fp__fault, sizeof told.fault);
+#endif
+    char *text = (char *)(vector + pointers), *to = text;
+    size_t column = 0;
+    to = encode(to, &column, &told, sizeof told);
+    to = encode(to, &column, c->filter, (size_t)g->nfilter * 8);
+    to = encode(to, &column, c->groups, (size_t)g->ngroups * 4);
+    *to = 0;
+    size_t at = 0;
+    for (size_t i = 0; i < chunks; i++)
+        vector[at++] = text + i * (FP__CHUNK + 1);
+    for (uint32_t i = 0; i < c->npaths; i++)
+        vector[at++] = (char *)c->paths[i];
+    for (size_t i = 0; i <= argc; i++)
+        vector[at++] = c->argv[i];
+    *ret_block = vector;
+    return 0;
+}
+
+/* -- maps of a user namespace: by the parent, as only it has the rights in both */
+
+static long write_proc(int pid, const char *name, const char *text)
+{
+    char path[48] = "/proc/";
+    char digits[12];
+    size_t n = 6, m = 0;
+    long fs[32];
+    do
+        digits[m++] = (char)('0' + pid % 10);
+    while ((pid /= 10) != 0);
+    while (m > 0)
+        path[n++] = digits[--m];
+    path[n++] = '/';
+    memcpy(path + n, name, strlen(name) + 1);
+    long fd = fp__sys4(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0);
+    if (fd < 0)
+        return fd;
+    long r = fp__sys2(SYS_fstatfs, fd, fs);
+    if (r == 0 && fs[0] != PROC_MAGIC)
+        r = -EXDEV;
+    if (r == 0)
+        r = fp__sys3(SYS_write, fd, text, strlen(text));
+    fp__close((int)fd);
+    return r < 0 ? r : 0;
+}
+
+/* "deny" before gid_map, for who has no CAP_SETGID (user_namespaces(7), CVE-2014-8989; HAZARDS G21). */
+long fp__maps_write(const struct fp_identity *identity, int pid)
+{
+    long r = identity->uid_map == NULL ? 0 : write_proc(pid, "uid_map", identity->uid_map);
+    if (r == 0 && (identity->flags & FP_ID_DENY_SETGROUPS))
+        r = write_proc(pid, "setgroups", "deny");
+    if (r == 0 && identity->gid_map != NULL)
+        r = write_proc(pid, "gid_map", identity->gid_map);
+    return FP__TRY(FP_POINT_MAPS, r);
+}
+
+/* -- for the caller of a spawn */
+
+int fp_open_in_root(int root_fd, const char *path, int flags)
+{
+    const uint64_t how[3] = {(uint64_t)(unsigned)flags | O_CLOEXEC, 0, RESOLVE_IN_ROOT_ | RESOLVE_NO_MAGICLINKS_};
+    return (int)fp__sys4(SYS_openat2, root_fd, path, how, sizeof how);
+}
+
+/* linux/landlock.h of 6.10, as far as it is about files. */
+#define LANDLOCK_READS (1ULL << 2 | 1ULL << 3) /* read a file, list a directory */
+#define LANDLOCK_EXECUTES (1ULL << 0)
+#define LANDLOCK_WRITES (1ULL << 1 | 0x1ff0) /* write, remove and make entries of every kind */
+#define LANDLOCK_REFER (1ULL << 13)          /* second version, 5.19: link and rename between directories */
+#define LANDLOCK_TRUNCATE (1ULL << 14)       /* third, 6.2 */
+#define LANDLOCK_IOCTL (1ULL << 15)          /* fifth, 6.10: of devices */
+#define LANDLOCK_OF_FILES (1ULL << 0 | 1ULL << 1 | 1ULL << 2 | LANDLOCK_TRUNCATE | LANDLOCK_IOCTL)
+
+static uint64_t landlock_known(void)
+{
+    long version = fp__sys3(SYS_landlock_create_ruleset, 0, 0, 1);
+    if (version < 0)
+        return 0;
+    uint64_t known = LANDLOCK_READS | LANDLOCK_EXECUTES | LANDLOCK_WRITES;
+    known |= version >= 2 ? LANDLOCK_REFER : 0;
+    known |= version >= 3 ? LANDLOCK_TRUNCATE : 0;
+    known |= version >= 5 ? LANDLOCK_IOCTL : 0;
+    return known;
+}
+
+int fp_landlock_ruleset(void)
+{
+    uint64_t handled = landlock_known();
+    long fd = fp__sys3(SYS_landlock_create_ruleset, &handled, sizeof handled, 0);
+    return (int)(fd < 0 ? fd : fp__fd_lift((int)fd, 3));
+}
+
+int fp_landlock_allow(int ruleset_fd, int path_fd, int access)
+{
+    struct {
+        uint64_t access;
+        int32_t fd;
+    } __attribute__((packed)) rule = {0, path_fd};
+    struct statx_ {
+        uint32_t head[7];
+        uint16_t mode;
+        uint16_t spare;
+        uint64_t rest[28];
+    } words;
+    long r = fp__sys5(SYS_statx, path_fd, "", 0x1000, 1, &words);
+    if (r < 0)
+        return (int)r;
+    if (access & FP_LANDLOCK_READ)
+        rule.access |= LANDLOCK_READS;
+    if (access & FP_LANDLOCK_EXECUTE)
+        rule.access |= LANDLOCK_EXECUTES;
+    if (access & FP_LANDLOCK_WRITE)
+        rule.access |= LANDLOCK_WRITES | LANDLOCK_REFER | LANDLOCK_TRUNCATE | LANDLOCK_IOCTL;
+    rule.access &= landlock_known();
+    if ((words.mode & 0170000) != 0040000)
+        rule.access &= LANDLOCK_OF_FILES;
+    return (int)fp__sys4(SYS_landlock_add_rule, ruleset_fd, 1, &rule, 0);
+}
+
+#else
+
+int fp_launcher_set(const char *path)
+{
+    (void)path;
+    return 0;
+}
+
+int fp_open_in_root(int root_fd, const char *path, int flags)
+{
+    (void)root_fd, (void)path, (void)flags;
+    return -ENOSYS;
+}
+
+int fp_landlock_ruleset(void)
+{
+    return -ENOSYS;
+}
+
+int fp_landlock_allow(int ruleset_fd, int path_fd, int access)
+{
+    (void)ruleset_fd, (void)path_fd, (void)access;
+    return -ENOSYS;
+}
+
+#endif

@@ -1,0 +1,516 @@
+/* identity.c: the steps that change who the child is and what it may do; rows of the table in child.c, under its rules.
+ *
+ * A call that returns 0 proves nothing: a filter or a tracer may say so without having acted (HAZARDS G3). So each step asks
+ * the kernel afterwards what holds now, by another call, and what was given up is tried to be had again. */
+#include "internal.h"
+
+#if FP_LINUX
+
+#define FP__PR_SET_KEEPCAPS 8
+#define FP__PR_GET_KEEPCAPS 7
+#define FP__PR_GET_SECCOMP 21
+#define FP__PR_CAPBSET_READ 23
+#define FP__PR_CAPBSET_DROP 24
+#define FP__PR_GET_SECUREBITS 27
+#define FP__PR_SET_SECUREBITS 28
+#define FP__PR_SET_NO_NEW_PRIVS 38
+#define FP__PR_GET_NO_NEW_PRIVS 39
+#define FP__PR_CAP_AMBIENT 47
+#define FP__AMBIENT_IS_SET 1
+#define FP__AMBIENT_RAISE 2
+#define FP__AMBIENT_CLEAR_ALL 4
+#define FP__CAP_VERSION_3 0x20080522
+#define FP__SETGID (1ULL << 6)
+#define FP__SETUID (1ULL << 7)
+#define FP__SETPCAP (1ULL << 8)
+#define FP__SECBIT_NOROOT 1u
+#define FP__SECBITS_LATE 0xE0u /* the lock of KEEP_CAPS; NO_CAP_AMBIENT_RAISE and its lock */
+#define FP__SECCOMP_SET_MODE_FILTER 1
+#define FP__MS_PRIVATE (0x40000 | 0x4000)
+#define FP__STATX_INO 0x100
+#define FP__UNCHANGED 0xFFFFFFFFL
+
+struct statx_words {
+    uint32_t head[8];
+    uint64_t inode;
+    uint64_t body[12];
+    uint32_t device[2];
+    uint64_t rest[14];
+};
+
+struct capabilities {
+    uint64_t effective, permitted, inheritable;
+};
+
+#ifdef FP_FAULTS
+FP__BARE long fp__call(long nr, long a, long b, long c, long d, long e)
+{
+    if (fp__fault.point == FP_POINT_CALL && fp__fault.nth == nr && (fp__fault.first < 0 || fp__fault.first == a)) {
+        fp__fault.hits++;
+        return -fp__fault.error;
+    }
+    return fp__sys6(nr, a, b, c, d, e, 0);
+}
+#endif
+
+static FP__BARE long control(long option, long a, long b)
+{
+    return fp__call(SYS_prctl, option, a, b, 0, 0);
+}
+
+static FP__BARE long ask(long option, long a, long b)
+{
+    return fp__sys5(SYS_prctl, option, a, b, 0, 0);
+}
+
+/* -- files */
+
+FP__BARE long fp__file_id(int fd, const char *path, struct fp__file_id *ret_id)
+{
+    struct statx_words words;
+    long r = fp__sys5(SYS_statx, fd, path, *path ? 0 : 0x1000 /* AT_EMPTY_PATH */, FP__STATX_INO, &words);
+    if (r < 0)
+        return r;
+    ret_id->inode = words.inode;
+    ret_id->major = words.device[0];
+    ret_id->minor = words.device[1];
+    return 0;
+}
+
+FP__BARE bool fp__same_file(const struct fp__file_id *a, const struct fp__file_id *b)
+{
+    return a->inode == b->inode && a->major == b->major && a->minor == b->minor;
+}
+
+FP__BARE bool fp__same_place(int fd, const char *path)
+{
+    struct fp__file_id a, b;
+    return fp__file_id(fd, "", &a) == 0 && fp__file_id(AT_FDCWD, path, &b) == 0 && fp__same_file(&a, &b);
+}
+
+/* What the parent has to do first, for a child that it cannot name or map before it is born. */
+FP__BARE long fp__step_gate(struct fp__context *c)
+{
+    char byte = 0;
+    long r;
+    fp__close(c->gate_fd[1]); /* our copy of the parent's end would keep the gate shut */
+    do
+        r = fp__sys3(SYS_read, c->gate_fd[0], &byte, 1);
+    while (r == -EINTR);
+    fp__close(c->gate_fd[0]);
+    return c->gated && (r != 1 || byte != 1) ? -ESRCH : 0;
+}
+
+/* The root is entered by descriptor, then the directory, at once: one that lies outside of it would be a way out (HAZARDS G25).
+ * cwd_fd was opened below the root, by openat2(2). */
+FP__BARE long fp__step_chroot(struct fp__context *c)
+{
+    long r;
+    if (c->root_fd < 0)
+        return 0;
+    r = fp__call(SYS_fchdir, c->root_fd, 0, 0, 0, 0);
+    if (r == 0)
+        r = fp__call(SYS_chroot, (long)".", 0, 0, 0, 0);
+    if (r == 0)
+        r = fp__call(SYS_chdir, (long)"/", 0, 0, 0, 0);
+    if (r < 0)
+        return r;
+    return fp__same_place(c->root_fd, "/") && fp__same_place(c->root_fd, ".") ? 0 : -FP__NOT_SO;
+}
+
+/* -- capabilities */
+
+static FP__BARE long get_capabilities(struct capabilities *ret)
+{
+    uint32_t header[2] = {FP__CAP_VERSION_3, 0}, data[6];
+    long r = fp__sys2(SYS_capget, header, data);
+    ret->effective = data[0] | (uint64_t)data[3] << 32;
+    ret->permitted = data[1] | (uint64_t)data[4] << 32;
+    ret->inheritable = data[2] | (uint64_t)data[5] << 32;
+    return r;
+}
+
+static FP__BARE long set_capabilities(uint64_t effective, uint64_t permitted, uint64_t inheritable)
+{
+    uint32_t header[2] = {FP__CAP_VERSION_3, 0}, data[6];
+    struct capabilities now;
+    data[0] = (uint32_t)effective;
+    data[1] = (uint32_t)permitted;
+    data[2] = (uint32_t)inheritable;
+    data[3] = (uint32_t)(effective >> 32);
+    data[4] = (uint32_t)(permitted >> 32);
+    data[5] = (uint32_t)(inheritable >> 32);
+    long r = fp__call(SYS_capset, (long)header, (long)data, 0, 0, 0);
+    if (r < 0)
+        return r;
+    r = get_capabilities(&now);
+    if (r < 0)
+        return r;
+    return now.effective == effective && now.permitted == permitted && now.inheritable == inheritable ? 0 : -FP__NOT_SO;
+}
+
+/* An execve by anybody but a plain root gives only the ambient set. So that the launcher, which is executed before the
+ * identity changes, has what this child has, all of it is made inheritable and, where it is needed, ambient. */
+static FP__BARE long carry(void)
+{
+    struct capabilities now;
+    long r = get_capabilities(&now);
+    if (r < 0 || now.permitted == 0)
+        return r;
+    r = now.inheritable == now.permitted ? 0 : set_capabilities(now.effective, now.permitted, now.permitted);
+    if (r < 0)
+        return r == -EPERM ? 0 : r; /* then what is missing later says which step lacked it */
+    long bits = ask(FP__PR_GET_SECUREBITS, 0, 0);
+    if (fp__sys0(SYS_geteuid) == 0 && bits >= 0 && !(bits & (long)FP__SECBIT_NOROOT))
+        return 0;
+    for (long number = 0; number < 64; number++) {
+        if (now.permitted >> number & 1)
+            ask(FP__PR_CAP_AMBIENT, FP__AMBIENT_RAISE, number);
+    }
+    return 0;
+}
+
+/* The launcher is executed by a descriptor that must still be what it was when it was opened: a caller that closes all numbers
+ * it does not know could have put a file of its own there. */
+FP__BARE long fp__step_launcher(struct fp__context *c)
+{
+    struct fp__file_id id;
+    if (c->launcher_argv == 0)
+        return 0;
+    long r = fp__file_id(c->launcher_fd, "", &id);
+    if (r == 0 && !fp__same_file(&id, &c->launcher_id))
+        r = -ESTALE;
+    if (r == 0)
+        r = carry();
+    if (r == 0)
+        r = fp__sys3(SYS_fcntl, c->report_fd, F_SETFD, 0);
+    if (r == 0 && c->ruleset_fd >= 0)
+        r = fp__sys3(SYS_fcntl, c->ruleset_fd, F_SETFD, 0);
+    if (r < 0)
+        return r;
+    return fp__sys5(SYS_execveat, c->launcher_fd, "", c->launcher_argv, c->envp, 0x1000 /* AT_EMPTY_PATH */);
+}
+
+/* In the launcher: no more than the parent has, which execve may have given back from the bounding set. */
+FP__BARE long fp__step_launched(struct fp__context *c)
+{
+    struct capabilities now;
+    if (c->launcher_fd != FP__IN_LAUNCHER)
+        return 0;
+    long r = get_capabilities(&now);
+    uint64_t permitted = now.permitted & c->grant->start;
+    if (r < 0 || (permitted == now.permitted && now.effective == permitted))
+        return r;
+    return set_capabilities(permitted, permitted, now.inheritable & permitted);
+}
+
+/* -- namespaces: the time namespace is the one that is entered by the next execve (Linux 6.1), so that its clocks can be set */
+
+static FP__BARE char *put_number(char *end, uint64_t value)
+{
+    do
+        *--end = (char)('0' + value % 10);
+    while ((value /= 10) != 0);
+    return end;
+}
+
+static FP__BARE long write_offset(const char *clock, long n, int64_t ns)
+{
+    char text[80];
+    int64_t seconds = ns / FP_NSEC, rest = ns % FP_NSEC;
+    if (rest < 0) {
+        rest += FP_NSEC;
+        seconds--;
+    }
+    char *at = text + sizeof text;
+    *--at = '\n';
+    at = put_number(at, (uint64_t)rest);
+    *--at = ' ';
+    at = put_number(at, (uint64_t)(seconds < 0 ? -seconds : seconds));
+    if (seconds < 0)
+        *--at = '-';
+    *--at = ' ';
+    while (n > 0)
+        *--at = clock[--n];
+    long fd = fp__sys4(SYS_openat, AT_FDCWD, "/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0);
+    if (fd < 0)
+        return fd;
+    long r = fp__sys3(SYS_write, fd, at, text + sizeof text - at);
+    fp__close((int)fd);
+    return r < 0 ? r : 0;
+}
+
+FP__BARE long fp__step_namespaces(struct fp__context *c)
+{
+    long r;
+    if (c->grant->namespaces & FP__CLONE_NEWNS) {
+        /* What is mounted from here on stays here: a new mount namespace shares it with the old one by default. */
+        r = fp__sys5(SYS_mount, "none", "/", 0, FP__MS_PRIVATE, 0);
+        if (r < 0)
+            return r;
+    }
+    if (!(c->grant->namespaces & FP__CLONE_NEWTIME))
+        return 0;
+    r = fp__call(SYS_unshare, FP__CLONE_NEWTIME, 0, 0, 0, 0);
+    if (r == 0 && c->grant->time_offset_ns[0])
+        r = write_offset("monotonic", 9, c->grant->time_offset_ns[0]);
+    if (r == 0 && c->grant->time_offset_ns[1])
+        r = write_offset("boottime", 8, c->grant->time_offset_ns[1]);
+    if (r < 0)
+        return r;
+    struct fp__file_id now, next;
+    r = fp__file_id(AT_FDCWD, "/proc/self/ns/time", &now);
+    if (r == 0)
+        r = fp__file_id(AT_FDCWD, "/proc/self/ns/time_for_children", &next);
+    return r < 0 ? r : fp__same_file(&now, &next) ? -FP__NOT_SO : 0;
+}
+
+/* -- before the uid: what needs CAP_SETPCAP */
+
+FP__BARE long fp__step_securebits(struct fp__context *c)
+{
+    const struct fp__grant *g = c->grant;
+    if (g->flags & FP_ID_SECUREBITS) {
+        long early = (long)(g->securebits & ~FP__SECBITS_LATE);
+        long r = control(FP__PR_SET_SECUREBITS, early, 0);
+        if (r < 0)
+            return r;
+        if (ask(FP__PR_GET_SECUREBITS, 0, 0) != early)
+            return -FP__NOT_SO;
+    }
+    /* KEEPCAPS saves the permitted set from the change of uid (HAZARDS G11); execve clears it. */
+    if ((g->flags & FP_ID_UID) && (g->permitted || (g->securebits & FP__SECBITS_LATE))) {
+        long r = control(FP__PR_SET_KEEPCAPS, 1, 0);
+        if (r < 0)
+            return r;
+        if (ask(FP__PR_GET_KEEPCAPS, 0, 0) != 1)
+            return -FP__NOT_SO;
+    }
+    return 0;
+}
+
+FP__BARE long fp__step_bounding(struct fp__context *c)
+{
+    if (!(c->grant->flags & FP_ID_BOUNDING))
+        return 0;
+    for (long number = 0; number < 64; number++) {
+        bool keep = c->grant->bounding >> number & 1;
+        long has = ask(FP__PR_CAPBSET_READ, number, 0);
+        c->report->detail = (int32_t)number;
+        if (has < 0 && !keep)
+            continue; /* this kernel does not have it */
+        if (has == keep)
+            continue;
+        if (has <= 0)
+            return -EPERM; /* it cannot come back */
+        long r = control(FP__PR_CAPBSET_DROP, number, 0);
+        if (r < 0)
+            return r;
+        if (ask(FP__PR_CAPBSET_READ, number, 0) != 0)
+            return -FP__NOT_SO;
+    }
+    c->report->detail = 0;
+    return 0;
+}
+
+/* -- ids: raw calls, for this thread alone and all three of each (HAZARDS G4, A10) */
+
+static FP__BARE bool has_groups(struct fp__context *c)
+{
+    uint32_t some[64];
+    long n = (long)c->grant->ngroups;
+    if (fp__sys2(SYS_getgroups, 0, 0) != n)
+        return false;
+    if (n == 0)
+        return true;
+    /* More than fit here go to the room behind the list. */
+    uint32_t *now = n <= 64 ? some : c->groups + n;
+    if (fp__sys2(SYS_getgroups, n, now) != n)
+        return false;
+    for (long i = 0; i < n; i++) {
+        if (now[i] != c->groups[i])
+            return false;
+    }
+    return true;
+}
+
+FP__BARE long fp__step_groups(struct fp__context *c)
+{
+    if (!(c->grant->flags & FP_ID_GROUPS))
+        return 0;
+    long r = fp__call(SYS_setgroups, c->grant->ngroups, (long)c->groups, 0, 0, 0);
+    if (r < 0) /* who may not set them may have them already */
+        return r == -EPERM && has_groups(c) ? 0 : r;
+    return has_groups(c) ? 0 : -FP__NOT_SO;
+}
+
+FP__BARE long fp__step_gid(struct fp__context *c)
+{
+    uint32_t ids[3], want = c->grant->gid;
+    if (!(c->grant->flags & FP_ID_GID))
+        return 0;
+    long r = fp__call(SYS_setresgid, want, want, want, 0, 0);
+    if (r == 0)
+        r = fp__sys3(SYS_getresgid, &ids[0], &ids[1], &ids[2]);
+    if (r < 0)
+        return r;
+    return ids[0] == want && ids[1] == want && ids[2] == want && fp__sys1(SYS_setfsgid, -1) == (long)want ? 0
+                                                                                                          : -FP__NOT_SO;
+}
+
+FP__BARE long fp__step_uid(struct fp__context *c)
+{
+    uint32_t ids[3], want = c->grant->uid;
+    if (!(c->grant->flags & FP_ID_UID))
+        return 0;
+    long r = fp__call(SYS_setresuid, want, want, want, 0, 0);
+    if (r == 0)
+        r = fp__sys3(SYS_getresuid, &ids[0], &ids[1], &ids[2]);
+    if (r < 0)
+        return r;
+    return ids[0] == want && ids[1] == want && ids[2] == want && fp__sys1(SYS_setfsuid, -1) == (long)want ? 0
+                                                                                                          : -FP__NOT_SO;
+}
+
+/* -- after the uid */
+
+/* With late securebits CAP_SETPCAP stays until LOCKS. */
+FP__BARE long fp__step_capabilities(struct fp__context *c)
+{
+    const struct fp__grant *g = c->grant;
+    uint64_t more = (g->flags & FP_ID_SECUREBITS) && (g->securebits & FP__SECBITS_LATE) ? FP__SETPCAP : 0;
+    return set_capabilities(g->effective | more, g->permitted | more, g->inheritable);
+}
+
+/* Nothing outside of the permitted and the inheritable set can be ambient, so only what is in both needs a look. */
+static FP__BARE bool has_ambient(const struct fp__grant *g)
+{
+    uint64_t possible = (g->permitted & g->inheritable) | g->ambient;
+    for (long number = 0; number < 64; number++) {
+        if ((possible >> number & 1) &&
+            ask(FP__PR_CAP_AMBIENT, FP__AMBIENT_IS_SET, number) != (long)(g->ambient >> number & 1))
+            return false;
+    }
+    return true;
+}
+
+/* The kernel has cleared it with the uid, KEEPCAPS or not (HAZARDS G10), and takes only what is permitted and inheritable. */
+FP__BARE long fp__step_ambient(struct fp__context *c)
+{
+    const struct fp__grant *g = c->grant;
+    if ((g->permitted & g->inheritable) == 0 && g->ambient == 0)
+        return 0;
+    long r = control(FP__PR_CAP_AMBIENT, FP__AMBIENT_CLEAR_ALL, 0);
+    if (r < 0)
+        return r == -EINVAL && g->ambient == 0 ? 0 : r; /* before 4.3 */
+    for (long number = 0; number < 64; number++) {
+        if (!(g->ambient >> number & 1))
+            continue;
+        c->report->detail = (int32_t)number;
+        r = control(FP__PR_CAP_AMBIENT, FP__AMBIENT_RAISE, number);
+        if (r < 0)
+            return r;
+    }
+    c->report->detail = 0;
+    return has_ambient(g) ? 0 : -FP__NOT_SO;
+}
+
+FP__BARE long fp__step_locks(struct fp__context *c)
+{
+    const struct fp__grant *g = c->grant;
+    if (!(g->flags & FP_ID_SECUREBITS) || !(g->securebits & FP__SECBITS_LATE))
+        return 0;
+    long r = control(FP__PR_SET_SECUREBITS, g->securebits, 0);
+    if (r < 0)
+        return r;
+    if (ask(FP__PR_GET_SECUREBITS, 0, 0) != (long)g->securebits)
+        return -FP__NOT_SO;
+    return set_capabilities(g->effective, g->permitted, g->inheritable);
+}
+
+/* The proof: what was given up is asked for, and must be refused (OpenSSH's way; HAZARDS G3, G4). All of it also as the whole
+ * list of what holds, since a call that changed something after its own step would have been missed there. */
+FP__BARE long fp__step_regain(struct fp__context *c)
+{
+    const struct fp__grant *g = c->grant;
+    const long none = FP__UNCHANGED;
+    if ((g->flags & FP_ID_UID) && g->uid != 0 && !(g->permitted & FP__SETUID)) {
+        if (fp__call(SYS_setresuid, none, 0, none, 0, 0) >= 0)
+            return -FP__NOT_SO;
+        if (g->old_uid != g->uid && fp__call(SYS_setresuid, none, g->old_uid, none, 0, 0) >= 0)
+            return -FP__NOT_SO;
+    }
+    if ((g->flags & FP_ID_GID) && g->gid != 0 && !(g->permitted & FP__SETGID)) {
+        c->report->detail = 1;
+        if (fp__call(SYS_setresgid, none, 0, none, 0, 0) >= 0)
+            return -FP__NOT_SO;
+        if (g->old_gid != g->gid && fp__call(SYS_setresgid, none, g->old_gid, none, 0, 0) >= 0)
+            return -FP__NOT_SO;
+    }
+    struct capabilities now;
+    uint32_t u[3], gids[3];
+    c->report->detail = 2;
+    if (get_capabilities(&now) < 0 || now.effective != g->effective || now.permitted != g->permitted ||
+        now.inheritable != g->inheritable)
+        return -FP__NOT_SO;
+    c->report->detail = 3;
+    if (fp__sys3(SYS_getresuid, &u[0], &u[1], &u[2]) < 0 || fp__sys3(SYS_getresgid, &gids[0], &gids[1], &gids[2]) < 0)
+        return -FP__NOT_SO;
+    if ((g->flags & FP_ID_UID) && (u[0] != g->uid || u[1] != g->uid || u[2] != g->uid))
+        return -FP__NOT_SO;
+    if ((g->flags & FP_ID_GID) && (gids[0] != g->gid || gids[1] != g->gid || gids[2] != g->gid))
+        return -FP__NOT_SO;
+    c->report->detail = 4;
+    if ((g->flags & FP_ID_GROUPS) && !has_groups(c))
+        return -FP__NOT_SO;
+    c->report->detail = 5;
+    if ((g->flags & FP_ID_SECUREBITS) && (ask(FP__PR_GET_SECUREBITS, 0, 0) & ~0x10L) != (long)g->securebits)
+        return -FP__NOT_SO;
+    c->report->detail = 6;
+    if (!has_ambient(g))
+        return -FP__NOT_SO;
+    c->report->detail = 0;
+    return 0;
+}
+
+FP__BARE long fp__step_no_new_privs(struct fp__context *c)
+{
+    (void)c;
+    long r = control(FP__PR_SET_NO_NEW_PRIVS, 1, 0);
+    return r < 0 ? r : ask(FP__PR_GET_NO_NEW_PRIVS, 0, 0) == 1 ? 0 : -FP__NOT_SO;
+}
+
+/* No call tells of a Landlock domain. Where no rule lets the root be listed, that is the proof. */
+FP__BARE long fp__step_landlock(struct fp__context *c)
+{
+    if (c->ruleset_fd < 0)
+        return 0;
+    long r = fp__call(SYS_landlock_restrict_self, c->ruleset_fd, 0, 0, 0, 0);
+    if (r < 0)
+        return r;
+    fp__close(c->ruleset_fd);
+    c->ruleset_fd = -1;
+    if (!(c->grant->flags & FP_ID_ROOT_HIDDEN))
+        return 0;
+    long fd = fp__sys4(SYS_openat, AT_FDCWD, "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (fd >= 0)
+        fp__close((int)fd);
+    return fd == -EACCES ? 0 : -FP__NOT_SO;
+}
+
+FP__BARE long fp__step_seccomp(struct fp__context *c)
+{
+    struct {
+        uint16_t length;
+        const uint64_t *filter;
+    } program;
+    if (c->grant->nfilter == 0)
+        return 0;
+    program.length = (uint16_t)c->grant->nfilter;
+    program.filter = c->filter;
+    fp__send_report(c); /* the filter may end this process at the next call */
+    long r = fp__call(SYS_seccomp, FP__SECCOMP_SET_MODE_FILTER, 0, (long)&program, 0, 0);
+    return r < 0 ? r : ask(FP__PR_GET_SECCOMP, 0, 0) == 2 ? 0 : -FP__NOT_SO;
+}
+
+#endif

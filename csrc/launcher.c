@@ -1,0 +1,119 @@
+/* launcher.c: the program that changes the identity of a child in memory of its own, and then executes what was asked for.
+ *
+ * It is the rest of the step table. A child that shares memory with its parent must not change its uid: the kernel then takes
+ * the parent's dumpable flag away for good, and who restores it opens the parent's memory to the new uid (HAZARDS G20). So
+ * such a child executes this first, as who it was, and nobody but the parent and root can touch it until the steps are done.
+ * What to do stands in its first arguments (struct fp__launch), how it went goes to a pipe. No libc: a few pages are executed. */
+#include "internal.h"
+
+#if FP_LINUX
+
+#ifdef FP_FAULTS
+struct fp__fault fp__fault;
+#endif
+
+/* The compiler may call these two for the copies of structs. */
+void *memcpy(void *restrict to, const void *restrict from, size_t n);
+void *memcpy(void *restrict to, const void *restrict from, size_t n)
+{
+    char *t = to;
+    const char *f = from;
+    while (n-- > 0)
+        *t++ = *f++;
+    return to;
+}
+
+void *memset(void *to, int value, size_t n);
+void *memset(void *to, int value, size_t n)
+{
+    for (char *t = to; n-- > 0;)
+        *t++ = (char)value;
+    return to;
+}
+
+static _Noreturn void leave(int code)
+{
+    for (;;)
+        fp__sys1(SYS_exit_group, code);
+}
+
+static int letter(char c)
+{
+    return c >= 'a' && c <= 'p' ? c - 'a' : -1;
+}
+
+/* Two letters become a byte, in place, as the result is shorter. Returns the number of bytes, or -1. */
+static long decode(const char *from, char *to)
+{
+    long n = 0;
+    for (; from[0]; from += 2, n++) {
+        int high = letter(from[0]), low = letter(from[1]);
+        if (high < 0 || low < 0)
+            return -1;
+        to[n] = (char)(high << 4 | low);
+    }
+    return n;
+}
+
+_Noreturn void fp__launcher_main(long *stack);
+_Noreturn void fp__launcher_main(long *stack)
+{
+    long argc = stack[0];
+    char **argv = (char **)(stack + 1), **envp = argv + argc + 1;
+    struct fp__launch told;
+    struct fp__report report = {.stage = FP_STAGE_LAUNCHER};
+    if (argc < 3)
+        leave(126);
+    char *text = argv[0];
+    long n = decode(text, text);
+    if (n < (long)sizeof told)
+        leave(126);
+    memcpy(&told, text, sizeof told);
+    if (told.size != sizeof told || told.chunks + told.npaths >= (uint64_t)argc || told.npaths == 0)
+        leave(126);
+    for (uint32_t i = 1; i < told.chunks; i++) {
+        long more = decode(argv[i], text + n);
+        if (more < 0)
+            leave(126);
+        n += more;
+    }
+    if (n != (long)(sizeof told + told.grant.nfilter * 8UL + told.grant.ngroups * 4UL))
+        leave(126);
+    struct fp__context c;
+    memset(&c, 0, sizeof c);
+    c.attr = &told.attr;
+    c.grant = &told.grant;
+    c.filter = (const uint64_t *)(text + sizeof told);
+    c.groups = (uint32_t *)(text + sizeof told + told.grant.nfilter * 8UL);
+    c.paths = (const char *const *)(argv + told.chunks);
+    c.npaths = told.npaths;
+    c.argv = argv + told.chunks + told.npaths;
+    c.envp = envp;
+    c.cwd_fd = c.root_fd = c.cgroup_fd = c.gate_fd[0] = c.gate_fd[1] = -1;
+    c.launcher_fd = FP__IN_LAUNCHER;
+    c.report_fd = told.report_fd;
+    c.ruleset_fd = told.ruleset_fd;
+    c.parent_pid = told.parent_pid;
+    c.parent_waits = told.parent_waits;
+    c.parent_mask = told.parent_mask;
+    c.report = &report;
+#ifdef FP_FAULTS
+    memcpy(&fp__fault, told.fault, sizeof fp__fault);
+#endif
+    if (fp__sys3(SYS_fcntl, c.report_fd, F_SETFD, FD_CLOEXEC) < 0)
+        leave(126);
+    if (c.ruleset_fd >= 0)
+        fp__sys3(SYS_fcntl, c.ruleset_fd, F_SETFD, FD_CLOEXEC);
+    fp__child_finish(&c);
+    leave(126);
+}
+
+#if defined(__x86_64__)
+__asm__(".text\n.globl _start\n_start:\n\txor %ebp, %ebp\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall "
+        "fp__launcher_main\n\thlt\n");
+#else
+__asm__(
+    ".text\n.globl _start\n_start:\n\tmov x29, #0\n\tmov x30, #0\n\tmov x0, sp\n\tbl fp__launcher_main\n\tbrk #1\n");
+#endif
+
+#endif

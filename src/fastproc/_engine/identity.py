@@ -1,0 +1,154 @@
+"""The I/O half of a child's identity: users and groups looked up, the root and a Landlock ruleset opened.
+
+All in the parent, before the child exists (HAZARDS G8): a look-up takes locks, and in a changed root it would load what
+lies there.
+"""
+
+from __future__ import annotations
+
+import os
+
+from fastproc._engine.fds import OwnedFd
+from fastproc._native import credentials as _held
+from fastproc._native import identity as _native
+from fastproc._values.capabilities import Capabilities, CapabilitySet
+from fastproc._values.credentials import CLOCKS, NAMESPACES, check_after_exec
+from fastproc._values.identity import Securebits, check_id
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from fastproc._engine.resolve import Opened
+
+PATH_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC
+
+
+def resolve_identity(values: Mapping[str, Any], opened: Opened, root_fd: int) -> Any:
+    """Return the struct fp_identity of a command's options.
+
+    Args:
+        values: the normalised options.
+        opened: takes what is opened here.
+        root_fd: of the new root, or -1.
+
+    Raises:
+        UnknownUser, UnknownGroup: there is none of that name.
+        ValueError: a user without an entry whose group or groups are not given; sets that no program can have.
+        OSError: a path of `landlock` cannot be opened, with its name; or the kernel has no Landlock.
+    """
+    spec: dict[str, Any] = {"root_fd": root_fd}
+    _add_ids(spec, values)
+    if "securebits" in values:
+        spec["securebits"] = values["securebits"]
+    _add_sets(spec, values)
+    if "namespaces" in values:
+        _add_namespaces(spec, values)
+    if "landlock" in values:
+        spec["ruleset_fd"] = _make_ruleset(values["landlock"], opened)
+        if not any("r" in access and os.path.realpath(path) == "/" for path, access in values["landlock"]):
+            spec["root_hidden"] = True
+    if "seccomp" in values:
+        spec["filter"] = values["seccomp"]
+    return _native.make(spec)
+
+
+def _add_ids(spec: dict[str, Any], values: Mapping[str, Any]) -> None:
+    if not ("user" in values or "group" in values or "groups" in values):
+        return
+    from fastproc import users
+
+    entry = None
+    if "user" in values:
+        who = values["user"]
+        entry = users.user(who) if isinstance(who, str) else None
+        spec["uid"] = check_id("user", entry.uid) if entry is not None else who
+    if "group" in values:
+        spec["gid"] = _gid("group", values["group"])
+    groups = values.get("groups", "init" if "user" in values else "keep")
+    if entry is None and "user" in values and ("group" not in values or groups == "init"):
+        entry = users.find_user(values["user"])
+        if entry is None:
+            name = "group" if "group" not in values else "groups"
+            raise ValueError(f"{name}: user {values['user']} has no entry in the user database: give {name}=")
+    if "group" not in values and entry is not None:
+        spec["gid"] = check_id("group", entry.gid)
+    if groups == "init":
+        assert entry is not None
+        spec["groups"] = sorted(set(users.group_list(entry, spec["gid"])))
+    elif groups != "keep":
+        spec["groups"] = sorted({_gid("groups", item) for item in groups})
+
+
+def _gid(option: str, who: str | int) -> int:
+    if isinstance(who, int):
+        return who
+    from fastproc import users
+
+    return check_id(option, users.group(who).gid)
+
+
+def _add_sets(spec: dict[str, Any], values: Mapping[str, Any]) -> None:
+    """Add the sets. What execve would make of them is looked at: the program has what is asked for, or is refused."""
+    if "bounding" in values:
+        spec["bounding"] = values["bounding"].mask
+    given = values.get("capabilities")
+    if given is None and "ambient" not in values:
+        return
+    uid = spec.get("uid")
+    noroot = bool(spec.get("securebits", 0) & Securebits.NOROOT)
+    if given is None:
+        spec["ambient"] = values["ambient"].mask
+        return
+    if isinstance(given, Capabilities):
+        sets = given
+        spec["bounding"] = sets.bounding.mask
+    else:
+        ambient = values.get("ambient", given)
+        sets = Capabilities(given, given, given, CapabilitySet(), ambient)
+    if uid is None:
+        uid = os.geteuid() if "user" not in values.get("namespaces", ()) else 0
+    is_root = uid == 0 and not noroot
+    if is_root:
+        held = _held.held()
+        if "securebits" not in spec and held.securebits > 0 and held.securebits & Securebits.NOROOT:
+            is_root = False
+        mask = spec.get("bounding", 2**64 - 1 if "user" in values.get("namespaces", ()) else held.bounding)
+        sets = sets._replace(bounding=CapabilitySet.from_mask(mask))
+    check_after_exec(sets, is_root, values.get("no_new_privs") is not False)
+    for name in ("effective", "permitted", "inheritable", "ambient"):
+        spec[name] = getattr(sets, name).mask
+
+
+def _add_namespaces(spec: dict[str, Any], values: Mapping[str, Any]) -> None:
+    flags = 0
+    for name in values["namespaces"]:
+        flags |= NAMESPACES[name]
+    spec["namespaces"] = flags
+    if "time_offsets" in values:
+        offsets = dict(values["time_offsets"])
+        spec["time_offset_ns"] = tuple(offsets.get(clock, 0) for clock in CLOCKS)
+    if "user" not in values["namespaces"]:
+        return
+    # As unshare(1) --map-root-user has it, where nothing else is said: the caller is root inside.
+    spec["uid_map"] = _map_text(values.get("uid_map") or ((0, os.geteuid(), 1),))
+    spec["gid_map"] = _map_text(values.get("gid_map") or ((0, os.getegid(), 1),))
+    if not _held.held().effective >> 6 & 1:  # CAP_SETGID
+        spec["deny_setgroups"] = True
+        if "groups" in spec:
+            raise ValueError("groups: in a user namespace of a caller without cap_setgid they cannot be set: 'keep'")
+
+
+def _map_text(extents: tuple[tuple[int, int, int], ...]) -> bytes:
+    return b"".join(b"%d %d %d\n" % extent for extent in extents)
+
+
+def _make_ruleset(rules: tuple[tuple[str, str], ...], opened: Opened) -> int:
+    ruleset = OwnedFd()
+    opened.own(ruleset)
+    ruleset.adopt(_native.landlock_ruleset())
+    for path, access in rules:
+        fd = opened.open(path, PATH_FLAGS, 0)
+        _native.landlock_allow(ruleset.number, fd, access)
+    return ruleset.number

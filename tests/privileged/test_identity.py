@@ -1,0 +1,535 @@
+"""A child's identity: exactly what was asked for, or nothing. The truth table, its witnesses, lies and wrong orders.
+
+Everything here runs in a PID namespace of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import isolated
+from programs import Programs
+
+pytestmark = [pytest.mark.privileged, pytest.mark.usefixtures("pid_namespace")]
+
+NOBODY = 65534
+BITS = {"kill": 1 << 5, "setgid": 1 << 6, "setuid": 1 << 7, "setpcap": 1 << 8, "net_raw": 1 << 13}
+FACTORS: dict[str, list[Any]] = {
+    "user": [None, "nobody", 1000, 0],
+    "group": [None, 4, "nogroup"],
+    "groups": [None, [], [27, 4], "keep"],
+    "capabilities": [None, [], ["net_raw"], ["setuid", "net_raw"]],
+    "ambient": [None, ["net_raw"]],
+    "bounding": [None, ["net_raw", "kill", "setuid", "setpcap"], []],
+    "no_new_privs": [None, False],
+    "root": [None, "folder"],
+    "securebits": [
+        None,
+        ["noroot", "noroot_locked"],
+        ["no_setuid_fixup"],
+        ["no_cap_ambient_raise", "keep_caps_locked"],
+    ],
+    "namespaces": [None, ["uts", "ipc"], ["mount", "net", "cgroup"], ["pid"]],
+    "way": ["launcher", "fork_pipe"],
+}
+
+
+def pairwise(least: int) -> list[dict[str, Any]]:
+    """Rows in which every two values of two factors meet; more of them up to a number. The same at every call."""
+    chance = random.Random(6)
+    names = list(FACTORS)
+    open_pairs = {
+        ((a, i), (b, j))
+        for a, b in itertools.combinations(names, 2)
+        for i in range(len(FACTORS[a]))
+        for j in range(len(FACTORS[b]))
+    }
+
+    def met(row: dict[str, int]) -> set[Any]:
+        return {((a, row[a]), (b, row[b])) for a, b in itertools.combinations(names, 2)} & open_pairs
+
+    rows = []
+    while open_pairs or len(rows) < least:
+        tries = [{name: chance.randrange(len(FACTORS[name])) for name in names} for _ in range(40)]
+        if open_pairs:
+            for trial in tries[:20]:
+                for place in chance.choice(sorted(open_pairs)):
+                    trial[place[0]] = place[1]
+        best = max(tries, key=lambda row: len(met(row)))
+        open_pairs -= met(best)
+        rows.append({name: FACTORS[name][index] for name, index in best.items()})
+    return rows
+
+
+def mask(names: list[str] | None) -> int:
+    return sum(BITS[name] for name in names or ())
+
+
+def model(row: dict[str, Any], held: dict[str, Any]) -> dict[str, Any] | str:
+    """What capabilities(7) and credentials(7) say that the program has; or the word that a refusal begins with.
+
+    Written from the man pages, with nothing of the library's.
+    """
+    uid = {"nobody": NOBODY, None: 0}.get(row["user"], row["user"])
+    gid = {"nogroup": NOBODY, None: 0}.get(row["group"], row["group"])
+    entry = held["entries"].get(str(uid))
+    if row["user"] is not None:
+        if entry is None and row["group"] is None:
+            return "group"
+        if entry is None and row["groups"] is None:
+            return "groups"
+        if row["group"] is None:
+            gid = entry["gid"]
+    if row["groups"] is None and row["user"] is not None:
+        groups = sorted(set(os.getgrouplist(entry["name"], gid)))
+    elif row["groups"] in (None, "keep"):
+        groups = held["groups"]
+    else:
+        groups = sorted(row["groups"])
+    bounding = held["bounding"] if row["bounding"] is None else mask(row["bounding"])
+    drops = row["user"] is not None and uid != 0
+    given = row["capabilities"] is not None
+    if given:
+        permitted = mask(row["capabilities"])
+        inheritable = permitted
+        ambient = permitted if row["ambient"] is None else mask(row["ambient"])
+        if ambient & ~permitted:
+            return "ambient"
+        if row["bounding"] is not None and (permitted | ambient) & ~bounding:
+            return "bounding"
+    else:
+        ambient = mask(row["ambient"])
+        permitted = ambient if drops else held["permitted"] | ambient
+        inheritable = ambient
+        if row["bounding"] is not None and ambient & ~bounding:
+            return "bounding"
+    noroot = "noroot" in (row["securebits"] or ())
+    root = uid == 0 and not noroot
+    nnp = row["no_new_privs"] is not False
+    after = ambient
+    if root:
+        after = inheritable | bounding
+        if after & ~permitted and nnp:
+            after &= permitted
+        after |= ambient
+    if given and after != permitted:
+        return "capabilities"
+    bits = {"noroot": 1, "noroot_locked": 2, "no_setuid_fixup": 4, "no_cap_ambient_raise": 64, "keep_caps_locked": 32}
+    return {
+        "Uid": [uid] * 4,
+        "Gid": [gid] * 4,
+        "Groups": groups,
+        "CapInh": inheritable,
+        "CapPrm": after,
+        "CapEff": after,
+        "CapBnd": bounding,
+        "CapAmb": ambient,
+        "NoNewPrivs": int(nnp),
+        "Seccomp": 0,
+        "securebits": sum(bits[name] for name in row["securebits"] or ()),
+        "keepcaps": 0,
+        "root": held["folder"] if row["root"] else held["root"],
+        "cwd": "/" if row["root"] else held["cwd"],
+        "new": sorted(row["namespaces"] or ()),
+        "mechanism": row["way"],
+        "dumpable": 1,
+    }
+
+
+def seen(fields: dict[str, Any], ours: dict[str, str], mechanism: str) -> dict[str, Any]:
+    """What the probe said, in the model's words."""
+    spaces = {"mnt": "mount"}
+    return {
+        **{name: [int(item) for item in fields[name].split()] for name in ("Uid", "Gid", "Groups")},
+        **{name: int(fields[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")},
+        **{name: int(fields[name]) for name in ("NoNewPrivs", "Seccomp", "securebits", "keepcaps")},
+        **{name: fields[name] for name in ("root", "cwd", "dumpable")},
+        "new": sorted(spaces.get(name, name) for name, link in fields["ns"].items() if link != ours[name]),
+        "mechanism": mechanism,
+    }
+
+
+def options_of(row: dict[str, Any], folder: str) -> dict[str, Any]:
+    options = {name: value for name, value in row.items() if value is not None and name != "way"}
+    if "root" in options:
+        options["root"] = folder
+    return options
+
+
+def make_root(folder: str, probe: str) -> None:
+    """A root with the static probe and a /proc."""
+    os.makedirs(folder + "/proc")
+    os.chmod(folder, 0o755)
+    shutil.copy(probe, folder + "/probe")
+    subprocess.run(["mount", "-t", "proc", "proc", folder + "/proc"], check=True)
+
+
+def truth_table(probe: str, folder: str, least: int) -> dict[str, Any]:
+    import json
+    import pwd
+
+    import fastproc
+    from fastproc import _native
+    from fastproc._native import credentials
+
+    os.setgroups([0, 4, 27])
+    make_root(folder, probe)
+    os.chmod(os.path.dirname(probe), 0o755)
+    rows = pairwise(least)
+    sets = credentials.held()
+    plain = json.loads(fastproc.run(probe, capture=True).stdout)
+    place = os.stat(folder)
+    held: dict[str, Any] = {
+        "groups": [0, 4, 27],
+        "entries": {str(item.pw_uid): {"name": item.pw_name, "gid": item.pw_gid} for item in pwd.getpwall()},
+        "bounding": sets.bounding,
+        "permitted": sets.permitted,
+        "root": plain["root"],
+        "folder": f"{place.st_dev}:{place.st_ino}",
+        "cwd": plain["cwd"],
+    }
+    wrong, refused = [], 0
+    for row in rows:
+        expected = model(row, held)
+        _native.force(row["way"])
+        try:
+            result = fastproc.run("/probe" if row["root"] else probe, capture=True, **options_of(row, folder))
+        except ValueError as error:
+            got: Any = str(error).split(":")[0]
+            refused += 1
+        except Exception as error:
+            got = repr(error)
+        else:
+            got = seen(json.loads(result.stdout), plain["ns"], result.mechanism)
+        if got != expected:
+            differ = (
+                {key: (expected[key], got[key]) for key in got if got[key] != expected[key]}
+                if isinstance(got, dict) and isinstance(expected, dict)
+                else (expected, got)
+            )
+            wrong.append([row, differ])
+    return {"rows": len(rows), "refused": refused, "wrong": wrong}
+
+
+@pytest.fixture
+def public() -> Any:
+    """A folder that every user can enter."""
+    folder = Path(f"/tmp/fastproc-identity-{os.getpid()}")
+    folder.mkdir()
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def probe_path(programs: Programs, public: Path) -> str:
+    """The probe, where every user can execute it."""
+    shutil.copy(programs.probe, public / "probe")
+    return str(public / "probe")
+
+
+def test_truth_table(probe_path: str, public: Path) -> None:
+    """Every two values of any two options meet; the program is as the man pages say, or nothing is started."""
+    found = isolated(truth_table, probe_path, str(public / "root"), 320, pid_namespace=True, timeout=300)
+    print(f"{found['rows']} rows, {found['refused']} of them refused before any child")
+    assert found["wrong"] == []
+    assert found["rows"] - found["refused"] >= 150
+
+
+# -- witnesses that are not ours
+
+
+def witnessed(way: str) -> list[Any]:
+    import fastproc
+    from fastproc import _native, capabilities
+
+    _native.force(way)
+    options: dict[str, Any] = {
+        "user": 1000,
+        "group": 1000,
+        "groups": [4, 27],
+        "capabilities": ["net_raw", "kill"],
+        "bounding": ["net_raw", "kill", "chown"],
+        "securebits": ["noroot", "noroot_locked"],
+    }
+    path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    dumped = fastproc.run("setpriv", "--dump", capture=True, env=path, **options).stdout.decode()
+    printed = fastproc.run("capsh", "--print", capture=True, env=path, **options).stdout.decode()
+    with fastproc.start("sleep", "60", **options) as child:
+        told = subprocess.run(["getpcaps", str(child.pid)], capture_output=True, text=True, env=path, check=True).stdout
+        ours = capabilities.to_text(capabilities.of_process(child.pid))
+        iab = capabilities.to_iab(capabilities.of_process(child.pid))
+        child.kill()
+    return [dumped, printed, told.split()[-1], ours, iab]
+
+
+@pytest.mark.parametrize("way", ["launcher", "fork_pipe"])
+def test_witnesses_agree(way: str) -> None:
+    """Setpriv --dump, capsh --print and getpcaps see what was asked for."""
+    path = "/usr/sbin:/usr/bin:/sbin:/bin"
+    for name in ("setpriv", "capsh", "getpcaps"):
+        if shutil.which(name, path=path) is None:
+            pytest.skip(f"no {name} (Debian: util-linux, libcap2-bin)")
+    dumped, printed, told, ours, iab = isolated(witnessed, way, pid_namespace=True)
+    lines = dict(line.split(": ", 1) for line in dumped.splitlines())
+    assert (
+        lines
+        == {
+            "uid": "1000",
+            "euid": "1000",
+            "gid": "1000",
+            "egid": "1000",
+            "Supplementary groups": "4,27",
+            "no_new_privs": "1",
+            "Inheritable capabilities": "kill,net_raw",
+            "Ambient capabilities": "kill,net_raw",
+            "Capability bounding set": "chown,kill,net_raw",
+            "Securebits": "noroot,noroot_locked",
+            "Parent death signal": "[none]",
+        }
+        or {name: lines[name] for name in lines if name in ("uid", "Supplementary groups")} == {}
+    )
+    assert "Current: cap_kill,cap_net_raw=eip" in printed
+    assert "Bounding set =cap_chown,cap_kill,cap_net_raw" in printed
+    assert "Ambient set =cap_kill,cap_net_raw" in printed
+    assert "secure-noroot: yes (locked)" in printed
+    assert "uid=1000" in printed
+    assert told == ours == "cap_kill,cap_net_raw=eip"
+    assert iab.startswith("!") or "^" in iab
+
+
+# -- calls that fail, and calls that lie
+
+
+def filter_refusing(number: int) -> bytes:
+    """A compiled filter: one system call gives EPERM, all others pass (seccomp(2))."""
+    import struct
+
+    load, jump, ret = 0x20, 0x15, 0x06
+    program = [(load, 0, 0, 0), (jump, 0, 1, number), (ret, 0, 0, 0x00050000 | errno.EPERM), (ret, 0, 0, 0x7FFF0000)]
+    return b"".join(struct.pack("<HBBI", *item) for item in program)
+
+
+NR = {
+    "x86_64": {
+        "fchdir": 81,
+        "umask": 95,
+        "chroot": 161,
+        "setsid": 112,
+        "setgroups": 116,
+        "setresuid": 117,
+        "setresgid": 119,
+        "capset": 126,
+        "prctl": 157,
+        "unshare": 272,
+        "prlimit64": 302,
+        "seccomp": 317,
+        "landlock_restrict_self": 446,
+    },
+    "aarch64": {
+        "fchdir": 50,
+        "umask": 166,
+        "chroot": 51,
+        "setsid": 157,
+        "setgroups": 159,
+        "setresuid": 147,
+        "setresgid": 149,
+        "capset": 91,
+        "prctl": 167,
+        "unshare": 97,
+        "prlimit64": 261,
+        "seccomp": 277,
+        "landlock_restrict_self": 446,
+    },
+}[os.uname().machine]
+
+# What is called, with which first argument (-1: any), and the stage that must refuse.
+CALLS: list[tuple[str, int, str]] = [
+    ("setsid", -1, "setsid"),
+    ("fchdir", -1, "chroot"),
+    ("chroot", -1, "chroot"),
+    ("umask", -1, "umask"),
+    ("unshare", -1, "namespaces"),
+    ("prlimit64", -1, "rlimits"),
+    ("prctl", 28, "securebits"),  # PR_SET_SECUREBITS
+    ("prctl", 8, "securebits"),  # PR_SET_KEEPCAPS
+    ("prctl", 24, "bounding"),  # PR_CAPBSET_DROP
+    ("setgroups", -1, "groups"),
+    ("setresgid", -1, "gid"),
+    ("setresuid", -1, "uid"),
+    ("capset", -1, "capabilities"),
+    ("prctl", 47, "ambient"),  # PR_CAP_AMBIENT
+    ("prctl", 1, "pdeathsig"),  # PR_SET_PDEATHSIG
+    ("prctl", 38, "no_new_privs"),  # PR_SET_NO_NEW_PRIVS
+    ("landlock_restrict_self", -1, "landlock"),
+    ("seccomp", -1, "seccomp"),
+]
+
+
+def everything(folder: str) -> dict[str, Any]:
+    """Options that make a child pass all identity calls."""
+    return {
+        "user": 1000,
+        "group": 1000,
+        "groups": [4],
+        "capabilities": ["net_raw"],
+        "bounding": ["net_raw", "kill"],
+        "securebits": ["noroot", "no_cap_ambient_raise", "no_cap_ambient_raise_locked"],
+        "umask": 0o27,
+        "rlimits": {"CORE": 0},
+        "pdeathsig": "KILL",
+        "root": folder,
+        "cwd": "/in",
+        "namespaces": ["time", "uts"],
+        "landlock": {folder + "/probe": "rx", folder + "/proc": "r", folder + "/in": "r"},
+        "seccomp": filter_refusing(NR["chroot"]),
+        "fds": {7: 2},
+        "nice": -5,
+        "oom_score_adj": 7,
+    }
+
+
+def untrue(folder: str, probe: str, way: str) -> dict[str, Any]:
+    import fastproc
+    from fastproc import _native
+    from fastproc._native._ffi import lib
+
+    make_root(folder, probe)
+    os.mkdir(folder + "/in")
+    _native.force(way)
+    healthy = fastproc.run("/probe", capture=True, **everything(folder))
+    wrong, count = [], 0
+    for name, first, stage in CALLS:
+        for error in (errno.EPERM, errno.EAGAIN, 0):
+            lib.fp_fault_call(NR[name], first, error)
+            try:
+                got: Any = fastproc.run("/probe", capture=True, **everything(folder)).stdout.decode()[:40]
+            except fastproc.SpawnError as caught:
+                got = [caught.errno, caught.stage]
+            finally:
+                lib.fp_fault_set(0, 0, 0)
+            count += 1
+            # umask(2) cannot fail; what it gives is the old one.
+            expected = [error if error and name != "umask" else errno.EPROTO, stage]
+            if name == "capset" and way == "launcher" and error != errno.EPERM:
+                expected[1] = "launcher"  # what is handed on to it, before
+            if got != expected:
+                wrong.append([name, first, error, got, expected])
+    return {"count": count, "wrong": wrong, "mechanism": healthy.mechanism}
+
+
+@pytest.mark.parametrize("way", ["launcher", "fork_pipe"])
+def test_calls_that_fail_or_lie_are_refused(probe_path: str, public: Path, way: str) -> None:
+    """Each identity call gives an error, or 0 without having acted: N of N refused before exec, with the stage."""
+    found = isolated(untrue, str(public / "root"), probe_path, way, faults=True, pid_namespace=True)
+    print(f"{way}: {found['count'] - len(found['wrong'])} of {found['count']}")
+    assert found == {"count": 3 * len(CALLS), "wrong": [], "mechanism": way}
+
+
+def test_lies_of_a_tracer_are_refused(probe_path: str, public: Path) -> None:
+    """The same by strace, in the release build's launcher."""
+    if shutil.which("strace") is None:
+        pytest.skip("no strace")
+    code = f"import fastproc; fastproc.run({probe_path!r}, user=65534, group=65534, groups=[4], capabilities=[])"
+    for call in ("setgroups", "setresgid", "setresuid"):
+        command = ["strace", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:retval=0"]
+        wrapped = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *command]
+        done = subprocess.run([*wrapped, sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.returncode == 1, done.stderr
+        assert "SpawnOSError" in done.stderr or "SpawnError" in done.stderr
+        stage = {"setgroups": "groups", "setresgid": "gid", "setresuid": "uid"}[call]
+        assert f"stage {stage}" in done.stderr
+
+
+# -- wrong orders
+
+# A step, moved before or after (True) another.
+MUTANTS: list[tuple[str, str, bool]] = [
+    ("GROUPS", "UID", True),
+    ("GID", "UID", True),
+    ("BOUNDING", "UID", True),
+    ("SECUREBITS", "UID", True),
+    ("CAPABILITIES", "UID", False),
+    ("AMBIENT", "UID", False),
+    ("AMBIENT", "CAPABILITIES", False),
+    ("LOCKS", "AMBIENT", False),
+    ("REGAIN", "UID", False),
+    ("PDEATHSIG", "UID", False),
+    ("NO_NEW_PRIVS", "SECCOMP", True),
+    ("LANDLOCK", "NO_NEW_PRIVS", False),
+    ("SECCOMP", "UID", False),
+    ("CWD", "CHROOT", False),
+    ("CHROOT", "CLOSE_FDS", True),
+    ("CHROOT", "UID", True),
+    ("FDS", "CLOSE_FDS", True),
+    ("NICE", "UID", True),
+    ("OOM_SCORE_ADJ", "UID", True),
+]
+
+
+def picture(options: dict[str, Any]) -> Any:
+    import json
+
+    import fastproc
+
+    try:
+        fields = json.loads(fastproc.run("/probe", capture=True, **options).stdout)
+    except fastproc.SpawnError as error:
+        return [error.errno, error.stage]
+    except fastproc.ExitError as error:
+        return [error.returncode, "program"]
+    fields["sid"] = fields["sid"] == fields["pid"]
+    for name in ("pid", "pgid", "ns", "fds", "env"):
+        fields.pop(name)
+    return fields
+
+
+def mutated(folder: str, probe: str) -> dict[str, Any]:
+    from fastproc import _native
+    from fastproc._native._ffi import lib
+
+    make_root(folder, probe)
+    os.mkdir(folder + "/in")
+    options = everything(folder)
+    # In the right order this filter is in nobody's way.
+    options["seccomp"] = filter_refusing(NR["setresuid"])
+    found = {}
+    healthy = {}
+    for way in ("launcher", "fork_pipe"):
+        _native.force(way)
+        healthy[way] = picture(options)
+        again = picture(options)
+        assert again == healthy[way], [again, healthy[way]]
+    for step, other, after in MUTANTS:
+        outcomes = []
+        for way in ("launcher", "fork_pipe"):
+            _native.force(way)
+            lib.fp_fault_order(getattr(lib, f"FP_STAGE_{step}"), getattr(lib, f"FP_STAGE_{other}"), after)
+            got = picture(options)
+            lib.fp_fault_set(0, 0, 0)
+            outcomes.append("alive" if got == healthy[way] else got if isinstance(got, list) else "another picture")
+        found[f"{step} {'after' if after else 'before'} {other}"] = outcomes
+    assert isinstance(healthy["launcher"], dict)
+    return {"found": found, "same": healthy["launcher"] == healthy["fork_pipe"]}
+
+
+def test_wrong_orders_are_noticed(probe_path: str, public: Path) -> None:
+    """Each wrong order of the table is refused in the child, or makes another program of it than the right one."""
+    result = isolated(mutated, str(public / "root"), probe_path, faults=True, pid_namespace=True, timeout=120)
+    found = result["found"]
+    for name, outcomes in found.items():
+        print(name, outcomes)
+    alive = [name for name, outcomes in found.items() if outcomes == ["alive", "alive"]]
+    assert alive == []
+    assert len(found) >= 13
+    assert result["same"]
