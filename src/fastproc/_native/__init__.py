@@ -12,7 +12,6 @@ from _thread import get_ident, get_native_id
 from sys import audit, implementation, platform
 from weakref import WeakKeyDictionary
 
-from fastproc._native import _ffi as _binding
 from fastproc._native import attr as _attr
 from fastproc._native._ffi import ffi, lib
 from fastproc._native.failure import spawn_error
@@ -437,15 +436,10 @@ def tee(source: int, target: int, size: int) -> int:
     Raises:
         OSError: tee(2); BlockingIOError where there are none now.
     """
-    r: int = lib.fp_tee(source, target, size)
-    if r < 0:
-        raise OSError(-r, os.strerror(-r))
-    return r
+    return _check(lib.fp_tee(source, target, size))
 
 
 has_tee = platform == "linux"
 
 
 force(os.environ.get("FASTPROC_SPAWN", ""))
-# Beside the extension; looked for when a command first needs it.
-lib.fp_launcher_set(os.fsencode(os.path.dirname(_binding.__file__ or "") + "/launcher"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from errno import EACCES, ENOENT, ENOSYS, ENOTSUP, EPERM
 
+from fastproc._native import _ffi
 from fastproc._native._ffi import ffi, lib
 
 
@@ -76,3 +77,7 @@ def force(name: str) -> None:
         ValueError: there is no such mechanism.
     """
     lib.fp_mechanism_force(mechanism_number(name or "auto"))
+
+
+# Beside the extension; opened when a command first needs it.
+lib.fp_launcher_set(os.fsencode(os.path.dirname(_ffi.__file__ or "") + "/launcher"))
