@@ -316,12 +316,16 @@ class Held:
             fastproc.run("sh", "-c", HELD, capture=True, drain_timeout=None, fds=fds, **options)
         finally:
             self._over.set()
+            os.close(self._says)  # without a child the thread reads an end
             thread.join()
-            for fd in (self._said, self._says, self._told, self._tell):
+            for fd in (self._said, self._told, self._tell):
                 os.close(fd)
 
     def _reuse(self) -> None:
-        number = int(os.read(self._said, 20))
+        said = os.read(self._said, 20)
+        if not said:
+            return
+        number = int(said)
         os.write(self._tell, b"go\n")
         while os.path.exists(f"/proc/{number}"):
             time.sleep(0.0005)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import exits
 from conftest import MECHANISMS, isolated
 from programs import Programs
 
@@ -84,3 +85,18 @@ def test_no_stranger_is_hit_in_a_thousand_tries(programs: Programs, pid_namespac
     print(f"strangers hit: {len(found['hits'])} in {found['tries']} tries")
     assert found["hits"] == []
     assert found["tries"] >= 1000
+
+
+def leave(*arguments: object) -> object:
+    import exits
+
+    return exits.leave(*arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("python", exits.PYTHONS)
+def test_a_thousand_interpreters_end_silently_while_children_run(python: str, pid_namespace: None) -> None:
+    """HAZARDS I9, at length."""
+    found = isolated(leave, python, 1000, pid_namespace=True, timeout=900)
+    print(f"{python}: {found['silent']} of {found['done']} interpreters ended silently")
+    assert found["done"] >= 1000
+    assert found["wrong"] == {}
