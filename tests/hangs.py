@@ -1,4 +1,4 @@
-"""Eight ways in which a run hangs for ever elsewhere, each with a deadline; how long it took, and what it left.
+"""Nine ways in which a run hangs for ever elsewhere, each with a deadline; how long it took, and what it left.
 
 python tests/hangs.py [plain|bulk|exchange]        prints the times
 """
@@ -34,15 +34,17 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import conftest, hangs, observe
 from fastproc._engine import orphans
-sys.modules["fastproc.run"]._FORCED_ENGINE = sys.argv[2]
-print(hangs.timed(lambda: hangs.expire("true")))
+import fastproc, fastproc.pipeline
+true = fastproc.cmd("true")
+sys.modules["fastproc.run"]._FORCED_ENGINE = fastproc.pipeline._FORCED_ENGINE = sys.argv[2]
+print(hangs.timed(lambda: hangs.expire(true | true | true if sys.argv[3] else true)))
 # The tracer holds the dead child for the rest of the two seconds; after that it is reaped.
 conftest.wait_until(lambda: orphans.reap() == 0)
 assert not observe.children()
 """
 
 
-def expire(*argv: str, **options: Any) -> fastproc.Result | None:
+def expire(*argv: Any, **options: Any) -> fastproc.Result | None:
     """Run into the deadline; return the Result in the error, None for a child that a tracer holds."""
     try:
         fastproc.run(*argv, timeout=DEADLINE, grace=GRACE, **options)
@@ -110,13 +112,18 @@ def background_group_touches_tty() -> float:
     return found
 
 
-def exec_delayed_by_tracer() -> float:
+def exec_delayed_by_tracer(pipeline: str = "") -> float:
     """Every execve(2) of a traced program is held up for two seconds by its tracer, and then its death."""
     folder, engine = str(Path(__file__).parent), sys.modules["fastproc.run"]._FORCED_ENGINE  # type: ignore[attr-defined]
     inject = "inject=execve:delay_enter=2000000:when=1"
     tracer = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=execve", "-e", inject]
     # The first execve of each traced process is delayed, strace's own of the interpreter too.
-    return float(fastproc.run(*tracer, sys.executable, "-c", TRACED, folder, engine, capture=True).text())
+    return float(fastproc.run(*tracer, sys.executable, "-c", TRACED, folder, engine, pipeline, capture=True).text())
+
+
+def pipeline_delayed_by_tracer() -> float:
+    """The same of three programs with pipes between them."""
+    return exec_delayed_by_tracer("pipeline")
 
 
 SCENARIOS = (
@@ -128,12 +135,14 @@ SCENARIOS = (
     child_stopped,
     background_group_touches_tty,
     exec_delayed_by_tracer,
+    pipeline_delayed_by_tracer,
 )
 
 
 def possible(scenario: Callable[[], float]) -> bool:
     """Return whether the tools for it are here."""
-    return scenario is not exec_delayed_by_tracer or shutil.which("strace") is not None
+    by_tracer = (exec_delayed_by_tracer, pipeline_delayed_by_tracer)
+    return scenario not in by_tracer or shutil.which("strace") is not None
 
 
 def main() -> None:

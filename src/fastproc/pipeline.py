@@ -51,7 +51,7 @@ def run(expression: Expression, options: AnyMapping[str, Any]) -> PipelineResult
             is in the exception's attribute `result`.
         TypeError, ValueError: an option is not possible; its name comes first. No child was made.
     """
-    if type(expression) is Pipe and not _FORCED_ENGINE:
+    if type(expression) is Pipe and _FORCED_ENGINE != "exchange":
         result = run_plain(expression, options)
         if result is not None:
             return result

@@ -1,4 +1,4 @@
-"""Eight ways in which a run hangs for ever elsewhere: each ends at its deadline and leaves nothing."""
+"""Nine ways in which a run hangs for ever elsewhere: each ends at its deadline and leaves nothing."""
 
 from __future__ import annotations
 

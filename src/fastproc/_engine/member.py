@@ -50,9 +50,10 @@ class Child:
         place: where it stands among the commands of the expression.
         stderr: what its own stderr gave, or None.
         watch: how its end is seen.
+        left: whether it is left to itself, as it does not end or may not be killed.
     """
 
-    __slots__ = ("command", "ended_ns", "place", "process", "started_ns", "stderr", "watch", "writes_on")
+    __slots__ = ("command", "ended_ns", "left", "place", "process", "started_ns", "stderr", "watch", "writes_on")
 
     def __init__(self, command: Command, place: int) -> None:
         self.command = command
@@ -63,8 +64,9 @@ class Child:
         self.writes_on = False
         self.stderr: Sink | None = None
         self.watch: ExitWatch | None = None
+        self.left = False
 
     @property
     def alive(self) -> bool:
-        """Whether it was started and is not reaped."""
-        return self.process.pid > 0 and self.process.final is None
+        """Whether it was started, and is neither reaped nor left to itself."""
+        return self.process.pid > 0 and self.process.final is None and not self.left

@@ -61,9 +61,8 @@ class Run:
 
     __slots__ = (
         *("__weakref__", "_ending", "_exited", "_killed", "_leader", "_places", "_reactor", "_root", "_timers"),
-        *("_unstarted",),
-        *("children", "ended_ns", "error", "expression", "first", "flags", "on_done", "overflowed", "plumbing"),
-        *("settings", "silent", "started_ns", "state", "stopping"),
+        *("_unstarted", "children", "ended_ns", "error", "expression", "first", "flags", "on_done", "overflowed"),
+        *("plumbing", "settings", "silent", "started_ns", "state", "stopping"),
     )
 
     def __init__(
@@ -158,9 +157,11 @@ class Run:
         """Leave children that do not die, or may not be killed: a later spawn reaps them. Done with this."""
         self.state = lifecycle.DONE
         for child in self.children:
-            child.process.detach()
+            child.left = child.alive
         self._ending = False
         self._release()
+        for child in self.children:
+            child.process.orphan()
         self._report()
 
     def abort(self, patience: float = 0.0) -> None:

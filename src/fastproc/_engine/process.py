@@ -375,6 +375,17 @@ class Process(Readable, Killable, Changing):
         """
         self._detached = True
 
+    def orphan(self) -> None:
+        """Give a child that does not end to the list of orphans at once; this handle can do nothing more with it.
+
+        For handles that may stay in a cycle of references.
+        """
+        self._detached = True
+        with self._lock:
+            if self.final is None and self.pid > 0 and not self._is_foreign():
+                orphans.adopt((self.pid, OwnedFd(self._pidfd.detach()), self._owner))
+                self._owner = 0
+
     def __enter__(self) -> Process:
         return self
 

@@ -158,7 +158,7 @@ def conclude(running: Run, request: Request) -> PipelineResult:
         attach(running.error, running)
         raise running.error
     for child in running.children:
-        if child.alive:
+        if child.left:
             _raise_held(running, child, request)
     result = make_result(running)
     if running.silent:
