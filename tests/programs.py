@@ -41,6 +41,7 @@ class Programs:
         self.folder = folder
         self.probe = self._compile("probe", "-static")
         self.static_exit = self._compile("static_exit", "-static")
+        self.types = self._compile("types", "-static")
         self.flood = self._compile("flood")
         self.bomb = self._compile("bomb")
         self.tracer = self._compile("tracer")

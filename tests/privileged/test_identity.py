@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import observe
 from conftest import isolated
 from programs import Programs
 
@@ -533,3 +534,263 @@ def test_wrong_orders_are_noticed(probe_path: str, public: Path) -> None:
     assert alive == []
     assert len(found) >= 13
     assert result["same"]
+
+
+# -- memory, signals, terminals
+
+
+def flags_after(way: str) -> list[Any]:
+    """HAZARDS G20, repro/dump.c: what a child does to the parent's dumpable flag."""
+    import fastproc
+    from fastproc import _native
+    from fastproc._native import credentials
+
+    _native.force(way)
+    found = [credentials.held().dumpable]
+    for _ in range(3):
+        fastproc.run("true", user=NOBODY, group=NOBODY, groups=[], capabilities=[])
+        found.append(credentials.held().dumpable)
+    credentials.set_dumpable(False)
+    fastproc.run("true", user=NOBODY, group=NOBODY, groups=[])
+    return [*found, credentials.held().dumpable]
+
+
+@pytest.mark.parametrize("way", ["launcher", "fork_pipe", "clone3_vm", "clone_vm", "clone"])
+def test_dumpable_flag_of_the_parent_stays(way: str) -> None:
+    assert isolated(flags_after, way, pid_namespace=True) == [1, 1, 1, 1, 0]
+
+
+SPY = """
+import os, signal, sys, time
+me, opened, stopped = os.getpid(), 0, 0
+os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+print("ready", flush=True)
+until = time.monotonic() + float(sys.argv[1])
+while time.monotonic() < until:
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) in (1, me):
+            continue
+        try:
+            os.kill(int(name), signal.SIGSTOP)
+            stopped += 1
+        except OSError:
+            pass
+        try:
+            os.close(os.open(f"/proc/{name}/mem", os.O_RDONLY))
+            opened += 1
+        except OSError:
+            pass
+print(opened, stopped, flush=True)
+"""
+
+
+def spied(program: str, way: str, threads: int, seconds: float, bound: float) -> dict[str, Any]:
+    """Spawns from many threads while somebody with the target uid opens memory and stops what he may signal."""
+    import threading
+    import time
+
+    import fastproc
+    from fastproc import _native
+    from fastproc._native import credentials
+
+    assert os.getpid() != 1
+    _native.force(way)
+    before = credentials.held().dumpable
+    spy = subprocess.Popen([sys.executable, "-c", SPY, str(seconds)], stdout=subprocess.PIPE, text=True)
+    assert spy.stdout is not None
+    assert spy.stdout.readline() == "ready\n"
+    until = time.monotonic() + seconds
+    longest, count, failed = [0.0] * threads, [0] * threads, []
+
+    def work(number: int) -> None:
+        while time.monotonic() < until:
+            begin = time.monotonic()
+            try:
+                # Nobody may read the program, so it is not dumpable after the exec either: every open is a hole.
+                child = fastproc.start(program, user=NOBODY, group=NOBODY, groups=[], capabilities=[])
+            except fastproc.SpawnError as error:
+                failed.append([error.errno, error.stage])
+            else:
+                child.kill()
+                child.wait()
+            longest[number] = max(longest[number], time.monotonic() - begin)
+            count[number] += 1
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(seconds + bound)
+    alive = sum(worker.is_alive() for worker in workers)
+    told = spy.communicate(timeout=60)[0].split()
+    return {
+        "spawns": sum(count),
+        "hung": alive,
+        "longest": max(longest),
+        "failed": failed,
+        "opened": int(told[0]),
+        "stopped": int(told[1]),
+        "same dumpable": credentials.held().dumpable == before,
+    }
+
+
+@pytest.fixture
+def unreadable(programs: Programs, public: Path) -> str:
+    """A program that everybody may execute and nobody read."""
+    target = public / "secret"
+    shutil.copy(programs.static_exit, target)
+    target.chmod(0o711)
+    return str(target)
+
+
+@pytest.mark.parametrize("way", ["launcher", "fork_pipe"])
+def test_target_user_neither_reads_nor_holds_the_parent(unreadable: str, way: str) -> None:
+    """HAZARDS G18, G20, repro/steal.c: from 16 threads, for two seconds; the soak has a minute."""
+    found = isolated(spied, unreadable, way, 16, 2.0, 30.0, pid_namespace=True, timeout=120)
+    print(way, found)
+    assert (found["opened"], found["hung"], found["same dumpable"]) == (0, 0, True)
+    assert found["failed"] == []
+    assert found["spawns"] > 0
+    assert found["longest"] < 20
+
+
+def typed(program: str, options: dict[str, Any]) -> list[str]:
+    import fcntl
+    import termios
+
+    import fastproc
+
+    os.setsid()
+    _, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+    return fastproc.run(program, stdin=theirs, capture=True, **options).stdout.decode().split()
+
+
+def test_child_cannot_type_for_us(programs: Programs, public: Path) -> None:
+    """HAZARDS H1. Without a session of its own it can, where this kernel lets anybody: so the test can see it."""
+    program = shutil.copy(programs.types, public / "types")
+    nobody = {"user": NOBODY, "group": NOBODY, "groups": []}
+    found = isolated(typed, str(program), nobody, pid_namespace=True)
+    assert found == [str(errno.EPERM), str(errno.ENXIO)]
+    legacy = Path("/proc/sys/dev/tty/legacy_tiocsti")
+    if not legacy.exists() or legacy.read_text().strip() == "1":
+        assert isolated(typed, str(program), {**nobody, "setsid": False}, pid_namespace=True) == ["typed"] * 2
+
+
+def set_uid_program(folder: str) -> list[Any]:
+    import fastproc
+
+    shutil.copy("/usr/bin/id", folder + "/id")
+    os.chmod(folder + "/id", 0o4755)
+    options: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "groups": [], "capture": True}
+    return [
+        fastproc.run(folder + "/id", "-u", **options).stdout.decode(),
+        fastproc.run(folder + "/id", "-u", **options, no_new_privs=False).stdout.decode(),
+    ]
+
+
+def test_no_new_privs_is_on_unless_switched_off(public: Path) -> None:
+    """HAZARDS G17: a copy of id with the set-user-ID bit."""
+    assert isolated(set_uid_program, str(public), pid_namespace=True) == [f"{NOBODY}\n", "0\n"]
+
+
+def roots(folder: str, probe: str) -> list[Any]:
+    import json
+
+    import fastproc
+
+    make_root(folder, probe)
+    os.makedirs(folder + "/in/deep")
+    os.symlink("/in", folder + "/absolute")
+    os.symlink("../../../../../../in", folder + "/in/up")
+    found = [
+        json.loads(fastproc.run("/probe", root=folder, cwd=cwd, capture=True).stdout)["cwd"]
+        for cwd in ("/", "in/deep", "/absolute/deep", "/in/up", "../../in")
+    ]
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    found.append(json.loads(fastproc.run("/probe", root=descriptor, capture=True).stdout)["cwd"])
+    os.close(descriptor)
+    for options in ({"root": folder + "/none"}, {"root": folder, "cwd": "/none"}, {"root": folder + "/probe"}):
+        try:
+            fastproc.run("/probe", **options)
+        except fastproc.SpawnError as error:
+            found.append([error.errno, error.stage])
+    try:
+        fastproc.run("none", root=folder)
+    except FileNotFoundError as error:
+        found.append("below the root" in str(error))
+    return found
+
+
+def test_directory_is_found_below_the_root(probe_path: str, public: Path) -> None:
+    """HAZARDS G25: links lead nowhere else, and what is missing is said before there is a child."""
+    assert isolated(roots, str(public / "root"), probe_path, pid_namespace=True) == [
+        *("/", "/in/deep", "/in/deep", "/in", "/in", "/"),
+        [errno.ENOENT, "chroot"],
+        [errno.ENOENT, "cwd"],
+        [errno.ENOTDIR, "chroot"],
+        True,
+    ]
+
+
+# -- the launcher
+
+
+def without_launcher(how: str, folder: str) -> list[Any]:
+    import fastproc
+    from fastproc._native._ffi import lib
+
+    options: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "groups": [], "capture": True}
+    if how == "missing":
+        lib.fp_launcher_set(folder.encode() + b"/none")
+    elif how == "no program":
+        Path(folder, "text").write_text("no program")
+        lib.fp_launcher_set(folder.encode() + b"/text")
+    elif how == "no exec":
+        Path(folder, "text").write_text("no program")
+        Path(folder, "text").chmod(0o755)
+        lib.fp_launcher_set(folder.encode() + b"/text")
+    elif how == "closed":
+        fastproc.run("true", **options)
+        # Somebody closes all numbers, and opens another program there.
+        numbers = [number for number, what in observe.fds().items() if "/launcher " in what]
+        assert len(numbers) == 1
+        copy = os.open("/bin/false", os.O_RDONLY)
+        os.dup2(copy, numbers[0])
+        os.close(copy)
+    result = fastproc.run("id", "-u", **options)
+    child = fastproc.start("true", user=NOBODY, group=NOBODY, groups=[])
+    return [
+        result.stdout.decode().strip(),
+        result.mechanism,
+        list(result.mechanism_refused),
+        child.mechanism,
+        child.wait(),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("how", "mechanism"),
+    [("missing", "fork_pipe"), ("no program", "fork_pipe"), ("no exec", "fork_pipe"), ("closed", "launcher")],
+)
+def test_child_without_the_launcher(public: Path, how: str, mechanism: str) -> None:
+    """It is forked then; and a descriptor that is not the launcher's any more is never executed."""
+    refused = ["launcher"] if mechanism == "fork_pipe" else []
+    found = isolated(without_launcher, how, str(public), pid_namespace=True)
+    assert found == [str(NOBODY), mechanism, refused, mechanism, 0]
+
+
+def many_groups(way: str) -> list[int]:
+    """A list that does not fit one argument of the launcher, nor the room on its stack."""
+    import fastproc
+    from fastproc import _native
+
+    _native.force(way)
+    groups = list(range(100_000, 100_000 + 40_000))
+    result = fastproc.run("id", "-G", user=NOBODY, group=NOBODY, groups=groups, capture=True)
+    return [len(result.stdout.split()), int(result.stdout.split()[-1])]
+
+
+@pytest.mark.parametrize("way", ["launcher", "fork_pipe"])
+def test_forty_thousand_groups(way: str) -> None:
+    assert isolated(many_groups, way, pid_namespace=True) == [40_001, 139_999]
