@@ -407,7 +407,7 @@ void fp__births_sweep(void);
 /* sink.c */
 #define FP__PIPE_LARGE (1 << 20) /* what a pipe that filled once is asked to hold */
 char *fp__sink_room(struct fp_sink *sink, int fd, size_t *room);
-void fp__sink_rest(const struct fp_sink *sink, size_t came);
+void fp__sink_rest(struct fp_sink *sink, size_t came);
 void fp__sink_free(struct fp_sink *sink);
 
 /* run.c, for the driver of several jobs. Of what cannot be waited for (no pidfd, a tracer) gather makes *until earlier. */
