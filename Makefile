@@ -48,7 +48,7 @@ packages: $(RUNTIME)  ## run other packages' tests with fastproc.subprocess inst
 soak: $(TOOLS) $(EXTENSION) $(FAULTS)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m soak -s tests/soak
 
-bench: bench-spawn bench-streams bench-aio bench-pipeline  ## measure; writes benchmarks/results
+bench: bench-spawn bench-streams bench-aio bench-pipeline bench-credentials  ## measure; writes benchmarks/results
 
 bench-spawn: $(EXTENSION)  ## what one run costs
 	$(BIN)/python benchmarks/bench_spawn.py
@@ -59,6 +59,9 @@ bench-aio: $(TOOLS) $(EXTENSION)  ## what a child costs in an event loop
 
 bench-pipeline: $(EXTENSION)  ## what pipelines cost
 	$(BIN)/python benchmarks/bench_pipeline.py
+
+bench-credentials: $(EXTENSION)  ## what another identity costs; as root
+	$(BIN)/python benchmarks/bench_credentials.py
 
 bench-streams: $(EXTENSION)  ## what output costs
 	$(BIN)/python benchmarks/bench_streams.py
@@ -115,5 +118,5 @@ $(FAULTS): $(RUNTIME) build_ffi.py $(C_SOURCES) $(C_HEADERS)
 	FASTPROC_FAULTS=1 $(BIN)/python build_ffi.py --dest build/faults
 	touch $@
 
-.PHONY: help dev build demo test suite packages soak bench bench-spawn bench-streams bench-aio bench-pipeline lint format types c-check asan tsan clean
+.PHONY: help dev build demo test suite packages soak bench bench-spawn bench-streams bench-aio bench-pipeline bench-credentials lint format types c-check asan tsan clean
 .DELETE_ON_ERROR:
