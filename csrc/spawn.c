@@ -393,7 +393,7 @@ static int spawn_shared(struct fp__birth *s, int mechanism, const struct fp_feat
         report->stage = FP_STAGE_BORN;
     }
     s->context.report = report;
-    s->context.sighand_cleared = false;
+    s->context.sighand_cleared = mechanism == FP_MECHANISM_CLONE3_VM;
     s->context.parent_waits = true;
     const struct fp__birth_options options = {
         .stack = &stack,

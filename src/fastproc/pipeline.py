@@ -14,7 +14,7 @@ from fastproc._engine.mapping import Mapping
 from fastproc._engine.pipeline import Run
 from fastproc._engine.plain import run_plain
 from fastproc._engine.reactor import Reactor, borrowed, instant
-from fastproc._engine.request import Request, break_off, conclude
+from fastproc._engine.request import Request, break_off, conclude, tell_group
 from fastproc._values.capture import LineSplitter
 from fastproc._values.combination import Pipe
 from fastproc._values.options import checked
@@ -141,6 +141,9 @@ class Pipeline:
                     left = None if deadline is None else max(0.0, deadline - instant_now())
                     if not self._reactor.run_once(left) and left == 0.0:
                         return reached()
+            except KeyboardInterrupt:
+                tell_group(self._run)
+                raise
             finally:
                 if self._run.done:
                     self._reactor.close()

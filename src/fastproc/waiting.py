@@ -122,6 +122,11 @@ def _iterate(
             if late and running and not batch:
                 assert timeout is not None
                 raise errors.TimeoutExpired(_text(running), timeout)
+    except KeyboardInterrupt:
+        # The terminal's reaches our group only (HAZARDS H5).
+        for process in running:
+            process.interrupt_group()
+        raise
     finally:
         for watch in watches:
             watch.close()

@@ -354,3 +354,26 @@ def _waits(pid: int) -> bool:
 
 def _runs_its_program(pid: int) -> bool:
     return Path(f"/proc/{pid}/comm").read_text().strip() in ("sleep", "cat")
+
+
+def test_ctrl_c_in_a_wait_is_passed_on_to_a_group_of_its_own() -> None:
+    """HAZARDS H5: a handle's wait, too; the commands end as they like."""
+    script = "trap 'exit 7' INT; echo ready >&2; while :; do sleep 0.01; done"
+    read_end, write_end = os.pipe()
+    try:
+        pipeline = (cmd("sh", "-c", script) | cmd("sh", "-c", script)).unchecked()
+        with pipeline.start(pgid=0, stderr=write_end) as handle:
+            text = b""
+            while text.count(b"ready") < 2:
+                text += os.read(read_end, 100)
+            old = signal.signal(signal.SIGALRM, signal.default_int_handler)
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            try:
+                with pytest.raises(KeyboardInterrupt):
+                    handle.wait()
+            finally:
+                signal.signal(signal.SIGALRM, old)
+            assert [stage.returncode for stage in handle.wait().stages] == [7, 7]
+    finally:
+        os.close(read_end)
+        os.close(write_end)

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -78,6 +78,37 @@ def test_interrupt_group_reaches_the_leader_and_its_members(leader: Process) -> 
     leader.interrupt_group()
     assert leader.wait(5) == 5
     leader.interrupt_group()
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda process: process.wait(),
+        lambda process: process.result(),
+        lambda process: list(process.lines()),
+        lambda process: list(process.chunks()),
+        lambda process: list(process.events()),
+        lambda process: process.read(),
+        lambda process: process.expect("never"),
+        lambda process: fastproc.wait_any([process]),
+        lambda process: fastproc.wait_all([process]),
+        lambda process: list(fastproc.as_completed([process])),
+    ],
+    ids=["wait", "result", "lines", "chunks", "events", "read", "expect", "wait_any", "wait_all", "as_completed"],
+)
+def test_ctrl_c_in_a_wait_is_passed_on_to_the_group(wait: Callable[[Process], object]) -> None:
+    """HAZARDS H5: once, by whatever call waits; the child lives or not as it likes."""
+    script = "trap 'n=$((n+1))' INT; echo ready; while [ -z \"$n\" ]; do sleep 0.01; done; sleep 0.1; exit $((n+10))"
+    with fastproc.start("sh", "-c", script, pgid=0, stdout=PIPE) as process:
+        assert process.readline() == b"ready\n"
+        old = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                wait(process)
+        finally:
+            signal.signal(signal.SIGALRM, old)
+        assert process.wait(10) == 11
 
 
 def test_group_of_a_child_that_leads_none_is_not_signalled() -> None:

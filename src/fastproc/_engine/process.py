@@ -281,9 +281,9 @@ class Process(Readable, Killable, Changing):
             ProcessError: in a forked copy.
         """
         deadline = instant("timeout", timeout)
+        if self.taps is not None:
+            self._read_out(timeout)
         try:
-            if self.taps is not None:
-                self._read_out(timeout)
             code = self._wait(deadline)
         except KeyboardInterrupt:
             self.interrupt_group()

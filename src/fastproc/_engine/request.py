@@ -204,16 +204,22 @@ def attach(error: BaseException, running: Run) -> None:
         pass
 
 
+def tell_group(running: Run) -> None:
+    """Pass Ctrl-C on to children in a group of their own, which a terminal's does not reach (HAZARDS H5)."""
+    if running.settings.group:
+        try:
+            running.send_signal(SIGINT)
+        except (OSError, errors.ProcessError):
+            pass
+
+
 def break_off(running: Run, error: BaseException) -> None:
     """End a run because of an exception on its way to the caller."""
     # Ctrl-C in a terminal reaches the children too: they get a moment to end by themselves. Those in a group of their
     # own are told.
     interrupted = isinstance(error, KeyboardInterrupt)
-    if interrupted and running.settings.group:
-        try:
-            running.send_signal(SIGINT)
-        except (OSError, errors.ProcessError):
-            pass
+    if interrupted:
+        tell_group(running)
     running.abort(CTRL_C_PATIENCE if interrupted or not isinstance(error, Exception) else 0.0)
     attach(error, running)
 

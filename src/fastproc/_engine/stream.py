@@ -345,8 +345,12 @@ class Streams:
         return timeout
 
     def wait(self, process: Process, pause: Pause) -> None:
-        """Wait once, in this thread."""
-        self.turn(process, self.prepare(process, pause))
+        """Wait once, in this thread. Ctrl-C is passed on to the group that the child leads (HAZARDS H5)."""
+        try:
+            self.turn(process, self.prepare(process, pause))
+        except KeyboardInterrupt:
+            process.interrupt_group()
+            raise
 
     def turn(self, process: Process, timeout: float) -> int:
         """Wait some seconds for whatever comes, and do it; how many descriptors were ready."""
