@@ -456,7 +456,7 @@ struct fp_pipeline {
 
 /* fp_run() for a whole pipeline. A deadline, and the time for which others may hold outputs after the end, count for all of
  * them together. When one cannot be started, the others that were are killed; a later one may have been started by then only
- * where what stands in execve(2)'s way cannot be seen from here, or an exec is slow. */
+ * where what stands in execve(2)'s way cannot be seen from here. */
 int fp_pipeline(struct fp_pipeline *pipeline, int64_t slice_ns);
 int fp_pipeline_resume(struct fp_pipeline *pipeline, int64_t slice_ns);
 

@@ -438,6 +438,8 @@ void fp__job_end_alone(struct fp_job *job, bool more);
 bool fp__sigchld_hold(void);
 void fp__sigchld_release(void);
 int fp__wait_for_sigchld(int64_t until);
+/* Waits for the exec of a job that did not, and makes its child again where its file was busy. */
+int fp__job_await_exec(struct fp_job *job, int64_t until);
 unsigned fp__job_gather(struct fp_job *job, struct pollfd *fds, bool watch_end, int64_t *until);
 bool fp__job_serve(struct fp_job *job, const struct pollfd *fds, unsigned n); /* whether the pidfd was ready */
 void fp__job_feed(struct fp_job *job);

@@ -13,6 +13,9 @@
  * short pipeline come together. */
 #define EARLY_NS (5 * 1000000LL)
 
+/* Longest wait for the execs of all. */
+#define EXECS_NS (50 * 1000000LL)
+
 #if FP_LINUX
 #define FP__SPLICE_NONBLOCK 2
 
@@ -245,50 +248,86 @@ int fp_pipeline_resume(struct fp_pipeline *p, int64_t slice_ns)
     return result;
 }
 
-static int begin(struct fp_pipeline *p)
+/* Makes one command's child, with a pipe to the next one, whose ends come into *reader and *writer. */
+static int begin_member(struct fp_pipeline *p, uint32_t i, bool deferred, int before, int *reader, int *writer)
 {
-    int reader = -1;
-    /* Another thread's half-made child may hold a file open for writing (ETXTBSY): then a spawn is tried again, and the next
-     * command is not started before this one executes, unless that takes long. */
-    bool deferred = fp__is_single_threaded();
-    for (uint32_t i = 0; deferred && i < p->n; i++)
-        deferred = looks_startable(&p->members[i]);
-    p->held = deferred && fp__sigchld_hold();
+    const struct fp_member *member = &p->members[i];
+    struct fp_request request = *member->request;
+    int ends[2] = {-1, -1};
+    long r = 0;
+    if (i + 1 < p->n)
+        r = FP__TRY(FP_POINT_PIPE_BETWEEN, fp__pipe(p->pipe_size, ends));
+    *reader = ends[0];
+    *writer = ends[1];
+    if (r < 0) {
+        member->job->child = (struct fp_child){.pid = -1, .pidfd = -1, .fd = {-1, -1, -1}, .stage = FP_STAGE_PIPE};
+        return (int)r;
+    }
+    if (i > 0)
+        request.stdio[0] = before;
+    if (i + 1 < p->n)
+        request.stdio[1] = ends[1];
+    request.timeout_ns = p->members[0].request->timeout_ns;
+    request.grace_ns = p->members[0].request->grace_ns;
+    request.drain_ns = -1; /* begin_draining() */
+    return fp__job_begin(&request, member->paths, member->npaths, member->argv, member->argc, member->env, member->envc,
+                         deferred, p->held ? FP__ALONE_HELD : FP__ALONE_NO, member->job);
+}
+
+static void close_ends(int *ends, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (ends[i] >= 0)
+            fp__close(ends[i]);
+        ends[i] = -1;
+    }
+}
+
+/* Another thread's half-made child may hold a file open for writing (ETXTBSY). Beside other threads it is therefore seen that
+ * every command executes, unless that takes long, before the ends of the pipes are closed that a second try needs. */
+static int await_execs(struct fp_pipeline *p, uint32_t *ret_failed)
+{
+    int64_t until = fp__now() + EXECS_NS;
     for (uint32_t i = 0; i < p->n; i++) {
-        const struct fp_member *member = &p->members[i];
-        struct fp_request request = *member->request;
-        int ends[2] = {-1, -1};
-        long r = 0;
-        if (i + 1 < p->n)
-            r = FP__TRY(FP_POINT_PIPE_BETWEEN, fp__pipe(p->pipe_size, ends));
+        int r = fp__job_await_exec(p->members[i].job, until);
         if (r < 0) {
-            member->job->child = (struct fp_child){.pid = -1, .pidfd = -1, .fd = {-1, -1, -1}, .stage = FP_STAGE_PIPE};
-        } else {
-            if (i > 0)
-                request.stdio[0] = reader;
-            if (i + 1 < p->n)
-                request.stdio[1] = ends[1];
-            request.timeout_ns = p->members[0].request->timeout_ns;
-            request.grace_ns = p->members[0].request->grace_ns;
-            request.drain_ns = -1; /* begin_draining() */
-            r = fp__job_begin(&request, member->paths, member->npaths, member->argv, member->argc, member->env,
-                              member->envc, deferred, p->held ? FP__ALONE_HELD : FP__ALONE_NO, member->job);
-        }
-        /* At once: what we held would keep readers from their end and writers from SIGPIPE (HAZARDS E14). */
-        if (reader >= 0)
-            fp__close(reader);
-        if (ends[1] >= 0)
-            fp__close(ends[1]);
-        reader = ends[0];
-        if (r < 0) {
-            if (reader >= 0)
-                fp__close(reader);
-            return fail(p, i, (int)r);
+            *ret_failed = i;
+            return r;
         }
     }
-    for (uint32_t i = 0; i < p->n; i++) {
-        p->members[i].job->deadline_ns = p->members[0].job->deadline_ns; /* the same moment for all */
-        if (!fp__job_is_alone(p->members[i].job))                        /* another mechanism */
+    return 0;
+}
+
+static int begin(struct fp_pipeline *p)
+{
+    int ends[2 * (FP_MEMBERS_MAX + 1)]; /* of the pipe before each command; there is none after the last */
+    bool deferred = true, wait = !fp__is_single_threaded();
+    uint32_t i;
+    int r = 0;
+    for (i = 0; deferred && i < p->n; i++)
+        deferred = looks_startable(&p->members[i]);
+    p->held = deferred && fp__sigchld_hold();
+    memset(ends, -1, sizeof ends);
+    for (i = 0; i < p->n; i++) {
+        int *before = ends + (size_t)2 * i, *after = before + 2;
+        r = begin_member(p, i, deferred, before[0], &after[0], &after[1]);
+        if (r < 0)
+            break;
+        /* At once: what we held would keep readers from their end and writers from SIGPIPE (HAZARDS E14). */
+        if (!deferred || !wait) {
+            close_ends(before, 1);
+            close_ends(after + 1, 1);
+        }
+    }
+    if (r >= 0 && deferred && wait)
+        r = await_execs(p, &i);
+    close_ends(ends, 2 * (FP_MEMBERS_MAX + 1));
+    if (r < 0)
+        return fail(p, i, r);
+    for (i = 0; i < p->n; i++) {
+        struct fp_job *job = p->members[i].job;
+        job->deadline_ns = p->members[0].job->deadline_ns; /* the same moment for all */
+        if (!fp__job_is_alone(job))                        /* another mechanism */
             end_alone(p, true);
     }
     return 0;

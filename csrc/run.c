@@ -523,6 +523,25 @@ static int spawn_again(struct fp_job *job)
     return fp__spawn(birth, &job->child);
 }
 
+int fp__job_await_exec(struct fp_job *job, int64_t until)
+{
+    struct fp__birth *birth = birth_of(job);
+    if (!birth->undecided)
+        return 0;
+    while (!fp__birth_over(birth)) {
+        int64_t left = until - fp__now();
+        if (left <= 0)
+            return 0;
+        fp__birth_await(birth, left);
+    }
+    if (birth->report.error != ETXTBSY || birth->report.stage != FP_STAGE_EXEC)
+        return 0; /* any other failure is told by its end */
+    for (int i = 0; i < 3; i++)
+        close_end(job, i);
+    fp__reap_before_exec(job->child.pidfd, job->child.pid);
+    return spawn_again(job);
+}
+
 /* The child that may not be killed runs on as somebody else's, and one that is held in its death is reaped later. */
 bool fp__job_is_over(const struct fp_job *job)
 {
