@@ -321,6 +321,7 @@ def identity_stages(way: str, library: str) -> dict[str, Any]:
     sweep.spawns["run"]({})
     identity = {"user": 65534, "group": 65534, "groups": [4], "capabilities": []}
     sweep.spawns["run"](identity)
+    sweep.spawns["pipeline"](identity)
     for name in (*IDENTITY_STAGES, *(stage for stage in STAGES if stage not in ("SETPGID", "CTTY", "FOREGROUND"))):
         point = getattr(sweep.lib, f"FP_STAGE_{name}")
         stage = name.lower()
