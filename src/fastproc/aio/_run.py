@@ -178,8 +178,10 @@ async def _run_exchange(hub: Hub, command: Command, settled: Settled) -> Result:
         )
         process = exchange.process
         end = OwnedFd()
+        begun = False
         try:
             await spawn(hub, process, command, opened, exchange.deadline)
+            begun = True
             opened.close()
             if source is None:
                 exchange.open()
@@ -191,7 +193,7 @@ async def _run_exchange(hub: Hub, command: Command, settled: Settled) -> Result:
             if failures:
                 raise failures[0]
         except BaseException as error:
-            if process.pid > 0:
+            if begun:
                 await end_all(hub, exchange, ended, settled.grace_ns / 1e9)
                 add_result(error, exchange, settled, opened)
             raise
