@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import gc
 import inspect
 import os
 import sys
@@ -175,6 +176,31 @@ def test_run_many_at_once_each_has_its_result(loop: str) -> None:
 
     results = drivers.run_in(loop, main)
     assert [(r.returncode, r.stdout) for r in results] == [(n, b"%d\n" % n) for n in range(40)]
+
+
+def test_run_that_failed_and_is_kept_ends_no_other_run(loop: str) -> None:
+    """What the traceback of an error keeps of a run has no hand in the next one, which uses its memory again."""
+
+    async def main() -> Any:
+        kept: list[BaseException] = []
+
+        async def fail() -> None:
+            try:
+                await aio.run("sh", "-c", "sleep 0.05; exit 3")
+            except fastproc.ExitError as error:
+                kept.append(error)
+
+        await drivers.together(loop, *[fail] * 8)
+
+        async def forget() -> None:
+            await drivers.sleep(loop, 0.05)
+            kept.clear()
+            gc.collect()
+
+        many = [lambda: aio.run("sh", "-c", "sleep 0.2; echo x", capture=True)] * 8
+        return await drivers.together(loop, forget, *many)
+
+    assert [result.stdout for result in drivers.run_in(loop, main)[1:]] == [b"x\n"] * 8
 
 
 def test_input_async_iterator_is_fed_at_the_childs_pace(loop: str) -> None:

@@ -76,8 +76,9 @@ class Bulk:
         self.go_on()
 
     def __del__(self) -> None:
-        # A task that is thrown away while it waits: before what the job points to goes.
-        if self.job[0].live:
+        # A task that is thrown away while it waits: before what the job points to goes. Not once it is over: the job is
+        # another run's by then, perhaps, while a traceback keeps this object.
+        if self._group is not None and self.job[0].live:
             _native.abort(self.job, 0)
 
 
