@@ -17,7 +17,7 @@ import pytest
 import fastproc
 import observe
 from conftest import isolated
-from fastproc import DEVNULL, PIPE, Command, cmd
+from fastproc import DEVNULL, PIPE, Command, _native, cmd
 from fastproc._engine import plain
 from fastproc._engine.plain import prepare
 from fastproc._values.combination import Pipe
@@ -225,6 +225,23 @@ def test_handler_that_raises_ends_all() -> None:
     assert (out, left) == ("a\n", [])
     # The middle one may see the end of its input before it is killed.
     assert (signals[0], signals[2]) == (9, 9)
+
+
+def test_interrupt_before_the_start_touches_no_job_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is prepared has no jobs between its runs; they may be another run's by then."""
+
+    def refuse() -> object:
+        raise LookupError("no memory")
+
+    pipe: Any = CAT | CAT
+    pipe.run(stdout=PIPE, stdin=DEVNULL)
+    (prepared,) = pipe._prepared.values()
+    assert [members.jobs for members in prepared._free] == [[]]
+    monkeypatch.setattr(_native, "jobs", [])
+    monkeypatch.setattr(_native, "new_job", refuse)
+    with pytest.raises(LookupError):
+        pipe.run(stdout=PIPE, stdin=DEVNULL)
+    assert prepared._free == []
 
 
 def handler_runs_meanwhile() -> list[Any]:

@@ -199,6 +199,8 @@ class Plain:
         except BaseException as error:
             self._break_off(members, error)
             raise
+        # First: an interrupt of a later run must not find the jobs of this one, which may be others' by then.
+        members.jobs = []
         for job in jobs:
             _native.give_job(job)
         if len(free) < KEPT:

@@ -31,7 +31,7 @@ class Members:
         pipe_size: bytes that a pipe between two shall hold, or 0.
 
     Attributes:
-        jobs: those of the run that goes on, or has just ended.
+        jobs: those of the run that goes on, or has just ended; else none.
         native: the struct fp_pipeline, which tells `out`, `err`, `failed`, `clean`, `duration_ns` of it.
         ended: a view of what became of each; a slice of it can be kept.
     """
