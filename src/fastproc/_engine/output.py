@@ -44,6 +44,8 @@ class Output:
         "_late",
         "_late_size",
         "_room",
+        "_room_max",
+        "_wide",
         "dropped",
         "end",
         "ended",
@@ -66,6 +68,8 @@ class Output:
         self.ended = False
         self.lines: Lines | None = None
         self._room = READ_SIZE
+        self._room_max = READ_LARGE
+        self._wide = False
 
     def read(self, _ready: int = 0) -> bool:
         """Take what is there, or see the end, without blocking; False when there was nothing.
@@ -73,8 +77,7 @@ class Output:
         Raises:
             BaseException: what the tap raises; what was read is in the queue.
         """
-        room = self._room
-        data = read_some(self.end.number, room)
+        data = read_some(self.end.number, self._room)
         if data is None:
             return False
         tap = self.tap
@@ -85,10 +88,11 @@ class Output:
             return True
         item = monotonic(), self.offset, data
         self.offset += len(data)
-        if room == READ_SIZE and len(data) >= READ_SIZE:
+        if not self._wide and len(data) >= READ_SIZE:
+            self._wide = True
             widen(self.end.number)
             if tap is None or tap.limit is None:
-                self._room = READ_LARGE
+                self._room = self._room_max
         if tap is None:
             self.items.append(item)
             return True
@@ -156,6 +160,9 @@ class Output:
         if lines is None or lines.key != key:
             self.uncut()
             lines = self.lines = Lines(key, splitter)
+            if key[1] is not None:
+                # Text takes twice the memory; that of more lines at once goes back to the system each time.
+                self._room = self._room_max = READ_SIZE
             lines.offset = lines.next = self.items[0][1] if self.items else self.offset
         return lines
 
