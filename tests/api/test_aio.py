@@ -7,6 +7,7 @@ import gc
 import inspect
 import os
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -494,3 +495,24 @@ def test_start_refuses_what_it_cannot_do() -> None:
         aio.start("cat", input=b"x")
     with pytest.raises(ValueError, match=r"^timeout"):
         aio.start("cat", timeout=-1)
+
+
+def test_child_has_what_its_loops_thread_has(loop: str) -> None:
+    """The affinity of that thread, however the child is made, and not the main thread's."""
+    cpu = min(os.sched_getaffinity(0))
+    found: list[bytes | None] = []
+
+    async def main() -> None:
+        argv = "grep", "Cpus_allowed_list", "/proc/self/status"
+        found.append((await aio.run(*argv, capture=True)).stdout)
+        async with aio.start(*argv, stdout=fastproc.PIPE) as process:
+            found.append(await process.read())
+
+    def work() -> None:
+        os.sched_setaffinity(0, {cpu})
+        drivers.run_in(loop, main)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [b"Cpus_allowed_list:\t%d\n" % cpu] * 2
