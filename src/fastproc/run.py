@@ -34,7 +34,7 @@ from fastproc._values.status import CORE_DUMPED, PIPES_OPEN, TIMED_OUT, Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Unpack
+    from typing import Any, Unpack
 
     from fastproc._engine.process import Process
     from fastproc._native import Job, Request
@@ -101,7 +101,7 @@ def run(
         blob = command._blob
         settled = command._options.settled or settle(command)
     elif type(program) is not str and isinstance(program, Expression) and not args:
-        return program.run(**options)
+        return _run_expression(program, options)
     else:
         command = None
         chosen = NONE if not options else CAPTURE if options == _ONLY_CAPTURE else normalise(options)
@@ -178,6 +178,14 @@ _UTF8 = ENCODING == "utf-8"
 _ONLY_CAPTURE = {"capture": True}
 _NONE_REFUSED: dict[str, str] = {}
 _new = object.__new__
+
+
+def _run_expression(expression: Expression, options: Any) -> Result:
+    """Load what runs expressions, once."""
+    global _run_expression
+    from fastproc.pipeline import run as _run_expression
+
+    return _run_expression(expression, options)
 
 
 def _request(settled: Settled) -> Request:

@@ -199,10 +199,7 @@ class Plain:
         except BaseException as error:
             self._break_off(members, error)
             raise
-        # First: an interrupt of a later run must not find the jobs of this one, which may be others' by then.
-        members.jobs = []
-        for job in jobs:
-            _native.give_job(job)
+        members.give_jobs()
         if len(free) < KEPT:
             free.append(members)
         if result._flags & TIMED_OUT:

@@ -36,21 +36,22 @@ class Members:
         ended: a view of what became of each; a slice of it can be kept.
     """
 
-    __slots__ = ("_held", "_members", "ended", "jobs", "native")
+    __slots__ = ("_each", "_held", "ended", "jobs", "native")
 
     def __init__(self, requests: list[Any], plans: list[Any], pipe_size: int) -> None:
         """Take what does not change from run to run."""
         count = len(plans)
         native = self.native = ffi.new(_PIPELINE)
-        members = self._members = native.members = ffi.new(_MEMBERS, count)
+        members = native.members = ffi.new(_MEMBERS, count)
+        self._each = [members[place] for place in range(count)]
         ended = native.ended = ffi.new(_ENDED, count)
         native.n = count
         native.pipe_size = pipe_size
         self.ended = ffi.buffer(ended)
         self.jobs: list[Job] = []
         # What the C structures point to.
-        self._held: list[object] = [requests, ended]
-        for member, request, plan in zip(members, requests, plans, strict=True):
+        self._held: list[object] = [requests, members, ended]
+        for member, request, plan in zip(self._each, requests, plans, strict=True):
             member.request = request
             for name in ("paths", "argv", "env"):
                 blob = ffi.from_buffer(getattr(plan, name))
@@ -69,7 +70,7 @@ class Members:
         taken: list[Job] = []
         pool = _native.jobs
         native = self.native
-        for member in self._members:
+        for member in self._each:
             try:
                 job = pool.pop()
             except IndexError:
@@ -85,9 +86,19 @@ class Members:
                 r = lib.fp_pipeline_resume(native, slice_ns)
         return r
 
+    def give_jobs(self) -> None:
+        """Give the jobs of a run that is over back; those of a clean one have nothing to free."""
+        # First: an interrupt of a later run must not find the jobs of this one, which may be others' by then.
+        jobs, self.jobs = self.jobs, []
+        if self.native.clean and len(_native.jobs) < _native.JOBS_KEPT:
+            _native.jobs.extend(jobs)
+            return
+        for job in jobs:
+            _native.give_job(job)
+
     def abort(self, grace_ns: int) -> None:
         """End an interrupted run: all are killed and reaped."""
-        if len(self.jobs) == len(self._members):
+        if len(self.jobs) == len(self._each):
             lib.fp_pipeline_abort(self.native, grace_ns)
 
 
