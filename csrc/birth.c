@@ -10,6 +10,7 @@
 #if FP_LINUX
 
 #include <linux/futex.h>
+#include <poll.h>
 #include <sys/wait.h>
 
 /* A wait for the exec comes back so often, for the caller's signal handlers. */
@@ -48,6 +49,26 @@ static bool has_left(struct fp__birth *s)
     return true;
 }
 
+void fp__birth_deaf(struct fp__birth *s)
+{
+    if (s->heard_fd >= 0)
+        fp__close(s->heard_fd);
+    s->heard_fd = -1;
+}
+
+/* What the launcher said, once the child is dead: the last record counts. Others may hold the pipe open (HAZARDS B1), so only
+ * what is there is read. */
+static void hear(struct fp__birth *s)
+{
+    struct timespec none = {0, 0};
+    struct fp__report next;
+    struct pollfd look = {.fd = s->heard_fd, .events = POLLIN};
+    while (s->heard_fd >= 0 && fp__sys5(SYS_ppoll, &look, 1, &none, NULL, 8) == 1 &&
+           fp__sys3(SYS_read, s->heard_fd, &next, sizeof next) == (long)sizeof next)
+        s->report = next;
+    fp__birth_deaf(s);
+}
+
 void fp__birth_left(struct fp__birth *s)
 {
     atomic_store_explicit(&s->borrows, 0, memory_order_relaxed);
@@ -74,6 +95,7 @@ int fp__birth_failure(struct fp__birth *s, int sig, struct fp_child *child)
     /* Before 5.16 a death with a core dump leaves the word as it is; who is dead borrows nothing. */
     atomic_store_explicit(&s->borrows, 0, memory_order_relaxed);
     fp__birth_over(s);
+    hear(s);
     s->undecided = false;
     if (s->report.error == 0 && s->report.stage == FP_STAGE_EXEC)
         return 0;
@@ -123,6 +145,7 @@ static _Atomic(struct fp__birth *) left_births;
 
 void fp__birth_leave(struct fp__birth *s)
 {
+    fp__birth_deaf(s);
     if (fp__birth_over(s)) {
         free(s);
         return;
@@ -144,6 +167,16 @@ void fp__births_sweep(void)
 }
 
 #else
+
+void fp__birth_deaf(struct fp__birth *s)
+{
+    (void)s;
+}
+
+void fp__birth_left(struct fp__birth *s)
+{
+    (void)s;
+}
 
 bool fp__birth_over(struct fp__birth *s)
 {

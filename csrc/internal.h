@@ -346,6 +346,7 @@ struct fp__order {
     int stdio[3];
     int nonblock;     /* a bit for each standard stream's pipe */
     int64_t until_ns; /* when the exec is no longer waited for, or -1 */
+    bool unheard;     /* with deferred: fp__birth_failure() will be asked, or fp__birth_deaf() called */
     bool deferred;    /* not to wait for the exec where that is possible */
     bool alone;       /* with deferred: no pidfd where nobody but the caller can reap; SIGCHLD then stays blocked */
     bool held;        /* the caller has blocked SIGCHLD for that, and `alone` is so */
@@ -371,6 +372,7 @@ struct fp__birth {
     struct fp__grant grant;
     void *launcher_block;
     int ruleset_fd;            /* a copy off the numbers of the moves, or -1 */
+    int heard_fd;              /* deferred, with the launcher: what it says is read when the child has ended; else -1 */
     struct fp__move wanted[3]; /* the standard streams' moves */
     uint32_t nwanted;
     char local[FP__LOCAL_BYTES] __attribute__((aligned(16)));
@@ -393,6 +395,7 @@ long fp__pidfd_late(int pid);
 
 /* What the child said, once it has executed, failed or died. 0 only when it executed; else it is reaped and the pidfd closed. */
 int fp__report_read(struct fp__report report, int pidfd, int pid, struct fp_child *child);
+void fp__birth_deaf(struct fp__birth *birth); /* what the launcher says interests nobody */
 void fp__birth_left(struct fp__birth *birth); /* it is known to have left our memory */
 bool fp__birth_over(struct fp__birth *birth);
 int fp__birth_failure(struct fp__birth *birth, int sig, struct fp_child *child);
@@ -432,7 +435,7 @@ static inline int64_t fp__earlier(int64_t a, int64_t b) /* -1 is never */
 #define FP__ALONE_IF 1
 #define FP__ALONE_HELD 2
 int fp__job_begin(const struct fp_request *request, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
-                  const char *env, uint32_t envc, bool deferred, int alone, struct fp_job *job);
+                  const char *env, uint32_t envc, bool deferred, bool unheard, int alone, struct fp_job *job);
 bool fp__job_is_alone(const struct fp_job *job);
 void fp__job_end_alone(struct fp_job *job, bool more);
 bool fp__sigchld_hold(void);

@@ -271,7 +271,7 @@ static int begin_member(struct fp_pipeline *p, uint32_t i, bool deferred, int be
     request.grace_ns = p->members[0].request->grace_ns;
     request.drain_ns = -1; /* begin_draining() */
     return fp__job_begin(&request, member->paths, member->npaths, member->argv, member->argc, member->env, member->envc,
-                         deferred, p->held ? FP__ALONE_HELD : FP__ALONE_NO, member->job);
+                         deferred, false, p->held ? FP__ALONE_HELD : FP__ALONE_NO, member->job);
 }
 
 static void close_ends(int *ends, uint32_t n)

@@ -143,6 +143,8 @@ static bool has_pipes(const struct fp_job *job)
 static void release_birth(struct fp_job *job)
 {
     struct fp__birth *birth = birth_of(job);
+    if (birth != NULL)
+        fp__birth_deaf(birth);
     if (birth == NULL || fp__birth_over(birth))
         return;
     /* Its arguments are the caller's, and a child that was not killed will still read them. */
@@ -515,7 +517,7 @@ static int spawn_again(struct fp_job *job)
 {
     struct fp__birth *birth = birth_of(job);
     close_pidfd(job);
-    birth->order.deferred = birth->order.alone = false;
+    birth->order.deferred = birth->order.alone = birth->order.unheard = false;
     birth->order.until_ns = job->deadline_ns;
     job->status.state = FP_WAIT_RUNNING;
     job->failure = job->recheck = 0;
@@ -605,7 +607,9 @@ int fp__job_settle(struct fp_job *job, int result)
 int fp_run_resume(struct fp_job *job, int64_t slice_ns)
 {
     int result = resume(job, slice_ns, false);
-    if (job->failure == ETXTBSY && job->child.stage == FP_STAGE_EXEC && !(job->flags & FP_JOB_TIMED_OUT)) {
+    bool again = job->failure == ETXTBSY && job->child.stage == FP_STAGE_EXEC;
+    again |= job->failure != 0 && job->child.stage == FP_STAGE_LAUNCHER; /* nothing has changed yet: it can be forked */
+    if (again && !(job->flags & FP_JOB_TIMED_OUT)) {
         result = spawn_again(job);
         if (result < 0)
             job->failure = -result;
@@ -669,7 +673,7 @@ void fp_job_init(struct fp_job *job)
 }
 
 int fp__job_begin(const struct fp_request *request, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
-                  const char *env, uint32_t envc, bool deferred, int alone, struct fp_job *job)
+                  const char *env, uint32_t envc, bool deferred, bool unheard, int alone, struct fp_job *job)
 {
     if (job->live)
         fp_job_close(job);
@@ -716,6 +720,7 @@ int fp__job_begin(const struct fp_request *request, const char *paths, uint32_t 
         .until_ns = job->deadline_ns,
         .nonblock = 1,
         .deferred = deferred,
+        .unheard = unheard,
 #if FP_LINUX
         .alone = alone == FP__ALONE_HELD || (alone == FP__ALONE_IF && nobody_else_reaps()),
 #endif
@@ -731,7 +736,7 @@ int fp_run(const struct fp_request *request, const char *paths, uint32_t npaths,
            const char *env, uint32_t envc, int64_t slice_ns, struct fp_job *job)
 {
     int saved = errno;
-    int r = fp__job_begin(request, paths, npaths, argv, argc, env, envc, true, FP__ALONE_IF, job);
+    int r = fp__job_begin(request, paths, npaths, argv, argc, env, envc, true, true, FP__ALONE_IF, job);
     if (r >= 0)
         r = fp_run_resume(job, slice_ns);
     errno = saved;
@@ -742,7 +747,7 @@ int fp_job_begin(const struct fp_request *request, const char *paths, uint32_t n
                  const char *env, uint32_t envc, int64_t slice_ns, struct fp_job *job)
 {
     int saved = errno;
-    int r = fp__job_begin(request, paths, npaths, argv, argc, env, envc, true,
+    int r = fp__job_begin(request, paths, npaths, argv, argc, env, envc, true, false,
                           slice_ns > 0 ? FP__ALONE_IF : FP__ALONE_NO, job);
     if (r >= 0)
         r = step(job, slice_ns, slice_ns <= 0);
@@ -798,6 +803,8 @@ void fp_job_close(struct fp_job *job)
     fp_job_abort(job, 0);
     for (int i = 0; i < 2; i++)
         fp__sink_free(&job->sink[i]);
+    if (job->birth != NULL)
+        fp__birth_deaf(birth_of(job)); /* in a forked copy it was not released */
     free(job->birth);
     job->birth = NULL;
 }

@@ -355,6 +355,7 @@ static int spawn_deferred(struct fp__birth *s, const struct fp_features *feature
         .want_pidfd = features->pidfd && !s->alone,
         .exit_signal = s->alone ? SIGCHLD : 0, /* there is no stranger to see it */
         .borrows = &s->borrows,
+        .namespaces = s->context.grant ? s->grant.namespaces & ~(uint32_t)FP__CLONE_NEWTIME : 0,
     };
     r = FP__TRY(FP_POINT_CLONE, fp__clone(FP_MECHANISM_CLONE3_VM, fp__child_main, &s->context, &options, &pidfd));
     s->alone = s->alone && r > 0;
@@ -694,6 +695,30 @@ static long open_cgroup(struct fp__birth *s, int cgroup_fd, int mechanism, struc
     return 0;
 }
 
+/* For a run, which looks at its child all the time: what the launcher says is read when the child has ended. */
+static int spawn_launched(struct fp__birth *s, const struct fp_features *features, struct fp_child *child)
+{
+    int ends[2], stage = FP_STAGE_NONE;
+    long r = make_report_pipe(s, ends);
+    if (r < 0)
+        return fail(child, FP_STAGE_PIPE, r);
+    s->context.report_fd = ends[1];
+    s->context.parent_waits = false;
+    r = prepare_identity(s, true, &stage);
+    if (r < 0)
+        fail(child, stage, r);
+    else
+        r = spawn_deferred(s, features, -1, child);
+    fp__close(ends[1]);
+    if (r < 0)
+        fp__close(ends[0]);
+    else
+        s->heard_fd = ends[0];
+    if (r < 0 && child->stage == FP_STAGE_CLONE && s->grant.namespaces)
+        child->stage = FP_STAGE_NAMESPACES;
+    return (int)r;
+}
+
 /* Never with memory that is shared when the ids change (HAZARDS G20), nor with a thread that vfork holds while the child can be
  * stopped by its new uid: by the launcher, or by fork. */
 static int spawn_identity(struct fp__birth *s, int mechanism, const struct fp_features *features,
@@ -717,7 +742,10 @@ static int spawn_identity(struct fp__birth *s, int mechanism, const struct fp_fe
             return fail(child, FP_STAGE_LANDLOCK, fd);
         c->ruleset_fd = s->ruleset_fd = fd;
     }
-    int r = spawn_reported(s, launched ? mechanism : FP_MECHANISM_FORK_PIPE, features, child);
+    bool gated = identity->namespaces & FP__CLONE_NEWUSER;
+    int r = launched && s->order.unheard && !gated && mechanism == FP_MECHANISM_CLONE3_VM
+                ? spawn_launched(s, features, child)
+                : spawn_reported(s, launched ? mechanism : FP_MECHANISM_FORK_PIPE, features, child);
     if (!s->pending) {
         free(s->launcher_block);
         s->launcher_block = NULL;
@@ -876,7 +904,7 @@ int fp__spawn(struct fp__birth *s, struct fp_child *child)
                                       .ruleset_fd = -1};
     s->child_end[0] = s->child_end[1] = s->child_end[2] = s->null_fd = s->procs_fd = -1;
     s->heap = s->launcher_block = NULL;
-    s->ruleset_fd = -1;
+    s->ruleset_fd = s->heard_fd = -1;
     s->nwanted = 0;
     fp__births_sweep();
     s->pending = s->undecided = s->alone = false;

@@ -794,3 +794,94 @@ def many_groups(way: str) -> list[int]:
 @pytest.mark.parametrize("way", ["launcher", "fork_pipe"])
 def test_forty_thousand_groups(way: str) -> None:
     assert isolated(many_groups, way, pid_namespace=True) == [40_001, 139_999]
+
+
+# -- every door
+
+
+def doors() -> dict[str, Any]:
+    """The uid that a program has by each way to start it."""
+    import asyncio
+
+    import fastproc
+    from fastproc import aio
+
+    nobody: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "groups": []}
+    command = fastproc.cmd("id", "-u", **nobody)
+    found: dict[str, Any] = {
+        "run": fastproc.run("id", "-u", capture=True, **nobody).stdout,
+        "command": command.run(capture=True).stdout,
+        "input": fastproc.run(command, capture=True, input=b"x").stdout,
+        "iterator": fastproc.run(command, capture=True, input=iter([b"x"])).stdout,
+        "on_line": fastproc.run(command, capture=True, on_line=lambda *_: None).stdout,
+        "kill_tree": fastproc.run(command, capture=True, kill_tree=True).stdout,
+        "pty": fastproc.run(command, pty=True).stdout,
+        "pipe, first": (command | fastproc.cmd("cat")).run(capture=True).stdout,
+        "pipe, last": (fastproc.cmd("echo") | command).run(capture=True).stdout,
+        "hook": command.before_spawn(lambda one: one).run(capture=True).stdout,
+        "timeout": fastproc.run(command, capture=True, timeout=20).stdout,
+    }
+    with fastproc.start(command, stdout=fastproc.PIPE) as child:
+        assert child.stdout is not None
+        found["start"] = child.stdout.read()
+
+    async def awaited() -> None:
+        found["aio.run"] = (await aio.run(command, capture=True)).stdout
+        found["aio.run, kill_tree"] = (await aio.run(command, capture=True, kill_tree=True)).stdout
+        child = await aio.start(command, stdout=fastproc.PIPE)
+        found["aio.start"] = b"".join([chunk async for chunk in child.chunks()])
+        await child.wait()
+
+    asyncio.run(awaited())
+    for engine in ("bulk", "exchange"):
+        sys.modules[fastproc.run.__module__]._FORCED_ENGINE = engine  # type: ignore[attr-defined]
+        found[engine] = fastproc.run(command, capture=True).stdout
+    return {name: text.decode().strip() for name, text in found.items()}
+
+
+def test_every_door_changes_the_user() -> None:
+    found = isolated(doors, pid_namespace=True)
+    assert found == dict.fromkeys(found, str(NOBODY))
+    assert len(found) == 17
+
+
+def interrupted() -> list[Any]:
+    """Runs that are broken off in every stage of the launcher leave no descriptor and no child."""
+    import signal
+    import time
+
+    import fastproc
+
+    class Stop(Exception):
+        pass
+
+    def stop(*_: object) -> None:
+        raise Stop
+
+    signal.signal(signal.SIGALRM, stop)
+    options: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "groups": [], "capabilities": []}
+    fastproc.run("true", **options)
+    before, broken = observe.fds(), 0
+    for number in range(150):
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.00005 + number * 0.00002)
+            fastproc.run("sleep", "60", **options)
+        except Stop:
+            broken += 1
+        except OSError:
+            pass
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    end = time.monotonic() + 5
+    while observe.children() and time.monotonic() < end:
+        fastproc.run("true", **options)
+    for timeout in (0.0, 0.0001, 0.001, 0.01):
+        try:
+            fastproc.run("sleep", "60", timeout=timeout, **options)
+        except fastproc.TimeoutExpired:
+            broken += 1
+    return [broken > 4, observe.fds() == before, sorted(observe.children())]
+
+
+def test_interrupted_runs_leave_nothing() -> None:
+    assert isolated(interrupted, pid_namespace=True) == [True, True, []]
