@@ -17,6 +17,7 @@ import observe
 from conftest import isolated, wait_until
 from fastproc import PIPE, Result, _native
 from fastproc._engine import exchange as module
+from fastproc._engine import running
 from fastproc._engine.collecting import STDERR, STDOUT
 from fastproc._engine.exchange import Exchange
 from fastproc._engine.feeder import Feeder
@@ -250,29 +251,47 @@ def test_stopped_child_gets_little_patience_for_its_pipes(drain_timeout: float |
 # -- interrupts and statuses
 
 
-def test_interrupt_kills_reaps_and_comes_out() -> None:
-    """Ctrl-C at once, whatever the child does (HAZARDS I7)."""
+@pytest.mark.parametrize(
+    ("then", "patience", "outcome"),
+    [
+        ("exec sleep 60", 0.04, (-9, b"ready\n", "killed")),
+        ("echo end; exit 7", 60.0, (7, b"ready\nend\n", "")),
+    ],
+)
+def test_interrupt_kills_reaps_and_comes_out(
+    then: str, patience: float, outcome: tuple[int, bytes, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C at once, whatever the child does, which gets a moment to end by itself (HAZARDS I7)."""
 
     def interrupt(*_args: object) -> None:
+        os.write(go, b"\n")
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGALRM, interrupt)
+    def interrupt_when_ready() -> None:
+        assert os.read(ready, 1) == b"."
+        signal.pthread_kill(main, signal.SIGALRM)
+
+    main = threading.get_ident()
     children = observe.children()
-    results = []
+    monkeypatch.setattr(running, "CTRL_C_PATIENCE", patience)
+    (ready, says), (goes, go) = os.pipe(), os.pipe()
+    thread = threading.Thread(target=interrupt_when_ready)
+    before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        for script in ("echo ready; exec sleep 60", "echo ready; sleep 0.11; echo end; exit 7"):
-            signal.setitimer(signal.ITIMER_REAL, 0.1)
-            begun = monotonic()
-            with pytest.raises(KeyboardInterrupt) as caught:
-                run("/bin/sh", "-c", script, capture=True, input=iter([b"x"]))
-            assert monotonic() - begun < 0.3
-            assert observe.children() == children
-            results.append(caught.value.result)  # type: ignore[attr-defined]
+        thread.start()
+        # What it has said is in the pipe by then, and it goes on when it is over: nothing here depends on the time.
+        script = f"echo ready; printf . >&5; read x <&6; {then}"
+        with pytest.raises(KeyboardInterrupt) as caught:
+            run("/bin/sh", "-c", script, capture=True, input=iter([b"x\n"]), fds={5: says, 6: goes})
+        assert observe.children() == children
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        os.close(says)
+        thread.join()
+        for fd in (ready, goes, go):
+            os.close(fd)
         signal.signal(signal.SIGALRM, before)
-    assert (results[0].returncode, results[0].stdout, results[0].killed) == (-9, b"ready\n", "killed")
-    assert (results[1].returncode, results[1].stdout, results[1].killed) == (7, b"ready\nend\n", "")
+    result = caught.value.result  # type: ignore[attr-defined]
+    assert (result.returncode, result.stdout, result.killed) == outcome
 
 
 def test_failed_spawn_leaves_nothing() -> None:
@@ -296,6 +315,8 @@ def test_traced_child_does_not_spin(programs: Programs) -> None:
     known = observe.children()
     thread.start()
     (pid,) = wait_until(lambda: observe.children() - known)
+    # Before that a signal that ends it makes the spawn fail: nothing has run (HAZARDS A17).
+    wait_until(lambda: Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
     with fastproc.start(programs.tracer, str(pid), "300", stdout=PIPE) as tracer:
         assert tracer.stdout is not None
         traced = tracer.stdout.readline() == b"ready\n"

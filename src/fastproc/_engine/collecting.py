@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from time import monotonic
 
-from fastproc._engine.fds import PIPE_LARGE, pipe_size, read_some, widen
+from fastproc._engine.fds import PIPE_LARGE, pipe_size, read_onto, read_some, widen
 from fastproc._engine.reactor import READ
 from fastproc._values import lifecycle
 from fastproc._values.status import PIPES_OPEN
@@ -77,7 +77,8 @@ class Collecting:
         capture = self.captures.get(stream)
         # Large reads only for what is kept whole: a limit is on memory, which a piece on its way takes too.
         large = capture is None and size >= READ_SIZE
-        data = read_some(fd, PIPE_LARGE if large else READ_SIZE)
+        room = PIPE_LARGE if large else READ_SIZE
+        data = read_onto(self._chunks[stream], fd, room) if capture is None else read_some(fd, room)
         if data is None:
             return
         if not data:
@@ -93,7 +94,6 @@ class Collecting:
         if self._idle_timeout is not None:
             self._heard = monotonic()
         if capture is None:
-            self._chunks[stream].append(data)
             return
         try:
             capture.add(data)

@@ -144,23 +144,29 @@ class Exchange(Collecting):
             if ends.terminal is not None and ends.terminal.on_stdin:
                 self._feeder = Feeder(ends.terminal.input(self._source))
             self._watch(STDIN, WRITE, self._on_stdin)
-        for stream in (STDOUT, STDERR):
-            if not ends[stream].closed:
-                self._chunks[stream] = []
-                self._watch(stream, READ, lambda _, stream=stream: self._read(stream))  # type: ignore[misc]
-        self.state = lifecycle.begin(bool(self._chunks))
+        self._watch_child()
         if self.deadline is not None:
             self._arm("deadline", self.deadline, self._on_deadline)
         if self._idle_timeout is not None:
             self._heard = monotonic()
             self._arm("idle", self._heard + self._idle_timeout, self._on_idle)
-        self._held = self.process.hold()
+        if self.process.late:
+            self._step(lifecycle.DEADLINE_KILL)
+
+    def _watch_child(self) -> None:
+        """Watch its outputs and its end. May be interrupted anywhere and then be called again."""
+        for stream in (STDOUT, STDERR):
+            if not self.process.ends[stream].closed:
+                self._chunks.setdefault(stream, [])
+                self._watch(stream, READ, lambda _, stream=stream: self._read(stream))  # type: ignore[misc]
+        if not self._chunks and self.state is lifecycle.RUNNING:
+            self.state = lifecycle.begin(False)
+        if self._held == NOT_HELD:
+            self._held = self.process.hold()
         if self._held >= 0:
             self._reactor.watch(self._held, READ, self._on_exit)
         else:
             self._look_again()
-        if self.process.late:
-            self._step(lifecycle.DEADLINE_KILL)
 
     def stop(self) -> None:
         """Ask the child to end: SIGTERM, SIGKILL when the grace is over."""
@@ -199,7 +205,8 @@ class Exchange(Collecting):
             self.on_done = None
             for capture in self.captures.values():
                 capture.quiet = True
-            if patience > 0.0:
+            self.process.adopt()
+            if self.process.pid > 0 and patience > 0.0:
                 self._linger(monotonic() + patience)
             self._release()
             self._drop_copies()
@@ -214,8 +221,13 @@ class Exchange(Collecting):
         fd = self._open.pop(STDIN, None)
         if fd is not None:
             self._reactor.unwatch(fd)
+        if self.process.final is None:
+            # Perhaps interrupted in `open`, or before it, while the program runs and has said something.
+            self._watch_child()
         while not self.done and (left := until - monotonic()) > 0.0:
             self._reactor.run_once(left)
+        for stream in (STDOUT, STDERR):
+            self._take_rest(stream)
 
     # -- what the reactor reports
 

@@ -237,6 +237,22 @@ def read_some(fd: int, size: int) -> bytes | None:
         return b""
 
 
+def read_onto(kept: list[bytes], fd: int, size: int) -> bytes | None:
+    """As read_some(), and append what was read, if anything.
+
+    In one step: there is no bytecode between at which a signal handler that raises could lose it.
+    """
+    try:
+        kept.extend(map(os.read, (fd,), (size,)))
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        if error.errno != EIO:
+            raise
+        return b""
+    return kept[-1] or kept.pop()
+
+
 def pipe_size(fd: int) -> int:
     """Bytes that a pipe can hold at the most, PIPE_LARGE or more."""
     import fcntl

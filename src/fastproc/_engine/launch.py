@@ -37,7 +37,7 @@ class Launch:
         orphans.reap()
         try:
             self._launched = launch(plan, process._child)
-            process._adopt()
+            process.adopt()
             self._streams = tuple(stream for stream in range(3) if process._child.fd[stream] >= 0)
         except errors.SpawnError:
             raise

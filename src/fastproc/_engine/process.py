@@ -133,20 +133,24 @@ class Process(Readable, Killable, Changing):
             BaseException: what interrupts the call. The child is killed and reaped; after KeyboardInterrupt, which is
                 passed on to a group that it leads, it gets a moment to end by itself.
         """
-        orphans.reap()
         try:
-            if plan.terminal is not None:
-                plan.terminal.attach(self._ends)
-            self._spawn(plan, stays, -1 if deadline is None else max(0, int((deadline - monotonic()) * 1e9)))
-            self._adopt()
+            self.make(plan, stays, deadline)
         except BaseException as error:
             try:
-                self._adopt()
+                self.adopt()
                 if isinstance(error, KeyboardInterrupt):
                     self.linger()
             finally:
                 self.abandon()
             raise
+
+    def make(self, plan: Plan, stays: bool, deadline: float | None) -> None:
+        """As spawn(), for a caller who ends by `abandon` what an interrupt leaves. Call `adopt` before."""
+        orphans.reap()
+        if plan.terminal is not None:
+            plan.terminal.attach(self._ends)
+        self._spawn(plan, stays, -1 if deadline is None else max(0, int((deadline - monotonic()) * 1e9)))
+        self.adopt()
 
     def _spawn(self, plan: Plan, stays: bool, timeout_ns: int) -> None:
         """Make the child, contained if its command asks for that, in the best way that is not refused here."""
@@ -168,7 +172,7 @@ class Process(Readable, Killable, Changing):
         self._tree = new_killer(self)
         return self._tree.plans(plan)
 
-    def _adopt(self) -> None:
+    def adopt(self) -> None:
         """Take over what the C call gave. May be interrupted anywhere and then be called again."""
         child = self._child
         if not self._adopted and child.pid > 0:
@@ -186,7 +190,7 @@ class Process(Readable, Killable, Changing):
         Returns whether it was killed here.
         """
         killed = False
-        self._adopt()
+        self.adopt()
         try:
             if self.pid > 0 and self.final is None and not self._is_foreign():
                 try:
@@ -415,7 +419,7 @@ class Process(Readable, Killable, Changing):
     ) -> None:
         if getattr(self, "_child", None) is None:
             return
-        self._adopt()
+        self.adopt()
         if self.pid <= 0 or self.final is not None or self._owner != _getpid():
             return
         _adopt_orphan((self.pid, _owned_fd(self._pidfd.detach()), self._owner))

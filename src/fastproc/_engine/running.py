@@ -37,7 +37,7 @@ def run_exchange(command: Command, settled: Settled) -> Result:
     with Opened() as files, Opened() as opened, borrowed() as reactor:
         exchange = begin(command, settled, reactor, files)
         try:
-            exchange.process.spawn(resolve(command, opened, exchange.deadline), True, exchange.deadline)
+            exchange.process.make(resolve(command, opened, exchange.deadline), True, exchange.deadline)
             # At once: the reader of a FIFO, or of a pipe given to us, sees its end when the child closes it.
             opened.close()
             exchange.open()
@@ -47,6 +47,7 @@ def run_exchange(command: Command, settled: Settled) -> Result:
             # Ctrl-C in a terminal reaches the child too, or is passed on to it: it gets a moment to end by itself. Not
             # so when its input is incomplete because the iterator failed.
             if isinstance(error, KeyboardInterrupt):
+                exchange.process.adopt()
                 exchange.process.interrupt_group()
             exchange.abort(0.0 if exchange.input_failed else CTRL_C_PATIENCE)
             add_result(error, exchange, settled, opened)

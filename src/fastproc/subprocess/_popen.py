@@ -421,5 +421,5 @@ def _adopted(pid: int) -> Process:
     # With SIGCHLD ignored it may have ended, and its number be a stranger's: then -1, and the number is refused.
     child.pidfd = _native.pidfd_of_child(pid)
     child.pid = pid
-    process._adopt()
+    process.adopt()
     return process
