@@ -389,9 +389,11 @@ void fp_job_forsake(struct fp_job *job);
 /* Watches what a job waits for in an epoll descriptor of the caller's, until it is over. The job must stay where it is. */
 int fp_job_watch(struct fp_job *job, int epoll, int64_t key);
 
-/* Goes on with the jobs that are ready, without waiting. Gives how many keys it wrote: of the jobs that are over (live is 0; its
- * result is in `error` or `failure` and the summary) and of those whose due_ns has changed. A full array means: call again. */
+/* Goes on with the jobs that are ready, without waiting, and for about FP_GROUP_HOLD_NS: the others come first in the next call.
+ * Gives how many keys it wrote: of the jobs that are over (live is 0; its result is in `error` or `failure` and the summary) and
+ * of those whose due_ns has changed. */
 #define FP_GROUP_BATCH 64
+#define FP_GROUP_HOLD_NS 2000000
 int fp_group_step(int epoll, int64_t *ret_keys, int n);
 
 /* As fp_spawn() for such a caller: FP_JOB_AGAIN says that the child has perhaps not executed yet. Then fp_launch_over() tells,

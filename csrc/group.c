@@ -47,7 +47,11 @@ int fp_group_step(int epoll, int64_t *ret_keys, int n)
     struct epoll_event events[FP_GROUP_BATCH];
     long r = fp__sys6(SYS_epoll_pwait, epoll, (long)events, n < FP_GROUP_BATCH ? n : FP_GROUP_BATCH, 0, 0, 8);
     int told = 0;
+    int64_t until = r > 1 ? fp__now() + FP_GROUP_HOLD_NS : 0;
     for (long i = 0; i < r; i++) {
+        /* What is left is still ready, and comes first the next time. */
+        if (i > 0 && fp__now() >= until)
+            break;
         struct fp_job *job = events[i].data.ptr;
         if (!job->live) /* it has ended by an earlier event of this batch */
             continue;

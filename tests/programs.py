@@ -45,6 +45,7 @@ class Programs:
         self.flood = self._compile("flood")
         self.bomb = self._compile("bomb")
         self.tracer = self._compile("tracer")
+        self.slow_exec = self._compile("slow_exec")
         self.leader_exits = self._compile("leader_exits", "-pthread")
         self.node = self._compile("node", "-static")
         self.hostile = self._compile("hostile", "-shared", "-fPIC")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from _thread import _local
+from collections import deque
 from contextvars import Context, copy_context
 from weakref import WeakKeyDictionary
 
@@ -121,6 +122,52 @@ class Patience:
             self._rest = self.REST
 
 
+class Turnstile:
+    """Lets a few through before the loop goes round once more, in the order in which they come.
+
+    A loop with 1,000 tasks has other things to do too than what each of them does in a millisecond.
+
+    Args:
+        hub: of the loop.
+        at_once: how many.
+    """
+
+    __slots__ = ("_at_once", "_hub", "_passed", "_queue")
+
+    def __init__(self, hub: Hub, at_once: int) -> None:
+        self._hub = hub
+        self._at_once = at_once
+        self._passed = 0
+        self._queue: deque[Event] = deque()
+
+    async def turn(self) -> None:
+        """Wait for the turn; it comes without letting others run where it can."""
+        if self._passed < self._at_once and not self._queue:
+            self._let(1)
+            return
+        event = self._hub.event()
+        self._queue.append(event)
+        try:
+            await event.wait()
+        except BaseException:
+            if not event.is_set():
+                self._queue.remove(event)
+            raise
+
+    def _let(self, number: int) -> None:
+        if self._passed == 0:
+            self._hub.reactor.call_at(0.0, self._next_round)
+        self._passed += number
+
+    def _next_round(self) -> None:
+        self._passed = 0
+        number = min(self._at_once, len(self._queue))
+        if number:
+            self._let(number)
+            for _ in range(number):
+                self._queue.popleft().set()
+
+
 class Hub:
     """What a loop's tasks wait by.
 
@@ -128,16 +175,32 @@ class Hub:
         reactor: the loop's own.
         closed: whether the loop has ended.
         launching: how many children are being made that do not run their program yet.
+        spawns, batches: the turns to make a child (a clone takes some 100 us), and to go through thousands of lines.
+        resting: whether a step has held the loop for a child's end, and the other tasks have not run since.
         for_exec, for_end: the patience for the one and the other.
     """
 
-    __slots__ = ("__weakref__", "_group", "closed", "for_end", "for_exec", "launching", "reactor")
+    __slots__ = (
+        "__weakref__",
+        "_group",
+        "batches",
+        "closed",
+        "for_end",
+        "for_exec",
+        "launching",
+        "reactor",
+        "resting",
+        "spawns",
+    )
 
     def __init__(self, reactor: LoopReactor | None = None) -> None:
         self.reactor = LoopReactor(self._on_earlier) if reactor is None else reactor
         self.closed = False
         self._group: Group | None = None
         self.launching = 0
+        self.resting = False
+        self.spawns = Turnstile(self, 8)
+        self.batches = Turnstile(self, 1)
         self.for_exec = Patience()
         self.for_end = Patience()
 
@@ -151,7 +214,16 @@ class Hub:
     @property
     def idle(self) -> bool:
         """Whether no run or start of this loop goes on."""
-        return self.launching == 0 and not self._group
+        return self.launching == 0 and not self._group and not self.resting
+
+    def rest(self) -> None:
+        """Not be idle before the loop has gone round."""
+        if not self.resting:
+            self.resting = True
+            self.reactor.call_at(0.0, self._rested)
+
+    def _rested(self) -> None:
+        self.resting = False
 
     async def sleep(self, seconds: float) -> None:
         """Let some time pass."""

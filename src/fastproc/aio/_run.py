@@ -95,6 +95,8 @@ async def run(
 
 async def _run_bulk(hub: Hub, command: Command, settled: Settled, plan: Plan, deadline: float | None) -> Result:
     """Run by the C core: begun here, driven by the loop when it is not over at once."""
+    if not hub.idle:
+        await hub.spawns.turn()
     if orphans.pending:
         orphans.reap()
     if settled.plain and deadline is None:
@@ -130,7 +132,12 @@ async def _run_bulk(hub: Hub, command: Command, settled: Settled, plan: Plan, de
                 raise
             r = -native.failure
         else:
-            await hub.breathe()
+            # Those that begin before the loop goes round must not each hold it.
+            hub.resting = True
+            try:
+                await hub.breathe()
+            finally:
+                hub.resting = False
     except BaseException as error:
         if native.live:
             _native.abort(job, 0)
@@ -257,6 +264,8 @@ async def _launch_free(hub: Hub, process: Process, plan: Plan | Order, deadline:
 
 
 async def _launch(hub: Hub, process: Process, plan: Plan | Order, deadline: float | None) -> None:
+    if not hub.idle:
+        await hub.spawns.turn()
     wait_ns = hub.for_exec.ask() if hub.idle else 0
     launch = Launch(process, plan)
     hub.launching += 1
@@ -264,6 +273,7 @@ async def _launch(hub: Hub, process: Process, plan: Plan | Order, deadline: floa
         over = launch.is_over(wait_ns)
         if wait_ns:
             hub.for_exec.learn(over)
+            hub.rest()
         pause = PAUSE_FIRST
         while not over:
             if deadline is not None and monotonic() >= deadline:

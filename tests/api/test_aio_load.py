@@ -1,0 +1,195 @@
+"""`fastproc.aio` with many children at once: what the loop has left for others, and what is registered with it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import drivers
+import fastproc
+from conftest import isolated
+from fastproc import aio
+from programs import Programs
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+@pytest.fixture(params=drivers.LOOPS)
+def loop(request: pytest.FixtureRequest) -> str:
+    """Each kind of event loop in turn."""
+    drivers.need(request.param)
+    name: str = request.param
+    return name
+
+
+class Pulse:
+    """A task that ticks: how many ticks there were, and what the loop's thread has computed between two, at most."""
+
+    def __init__(self, loop: str) -> None:
+        self.loop = loop
+        self.ticks = 0
+        self.longest = 0.0
+        self.stopped = False
+
+    async def beat(self) -> None:
+        before = time.thread_time()
+        while not self.stopped:
+            await drivers.sleep(self.loop, 0.001)
+            now = time.thread_time()
+            self.longest = max(self.longest, now - before)
+            before = now
+            self.ticks += 1
+
+    async def over(self, *functions: Callable[[], Awaitable[Any]]) -> list[Any]:
+        """Do something meanwhile, all at once."""
+
+        async def work() -> list[Any]:
+            try:
+                return await drivers.together(self.loop, *functions)  # type: ignore[no-any-return]
+            finally:
+                self.stopped = True
+
+        done: list[Any] = (await drivers.together(self.loop, self.beat, work))[1]
+        return done
+
+
+def _slow_execs(loop: str, slow_exec: str, program: str) -> list[Any]:
+    """Start 50 children whose exec takes 300 ms each; how the loop's pulse was meanwhile."""
+    held = subprocess.Popen([slow_exec, program, "300"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with held:
+        assert held.stdin is not None
+        assert held.stdout is not None
+        if held.stdout.readline() != b"ready\n":
+            return []
+        pulses = []
+
+        async def start() -> int:
+            async with aio.start(program) as process:
+                return await process.wait()
+
+        async def run() -> int:
+            return (await aio.run(program, capture=True)).returncode
+
+        for way in (start, run):
+
+            async def main(way: Callable[[], Awaitable[int]] = way) -> list[Any]:
+                await way()
+                pulse = Pulse(loop)
+                codes = await pulse.over(*[way] * 50)
+                return [codes, pulse.ticks, pulse.longest]
+
+            pulses.append(drivers.run_in(loop, main))
+        held.stdin.close()
+    return pulses
+
+
+@pytest.mark.privileged
+@pytest.mark.slow
+def test_slow_execs_do_not_hold_the_loop(loop: str, programs: Programs, tmp_path: Path) -> None:
+    """It goes on through all the 300 ms that one exec takes, and 50 of them take no longer than one."""
+    program = shutil.copy(programs.static_exit, tmp_path / "slow")
+    found = isolated(_slow_execs, loop, programs.slow_exec, str(program))
+    if not found:
+        pytest.skip("fanotify(7) has no permission events here")
+    for codes, ticks, longest in found:
+        assert codes == [0] * 50
+        # One exec after the other would have taken 15 s, and one tick. A tick is a millisecond, on a machine with time.
+        assert ticks > 20
+        assert longest < 0.1
+
+
+@pytest.mark.slow
+def test_many_children_leave_the_loop_its_time(loop: str) -> None:
+    """Spawned, fed and read, 60 at once: the loop comes round again and again, however much there is to do."""
+
+    async def fed() -> Any:
+        return len((await aio.run("cat", input=bytes(300_000), capture=True)).stdout)
+
+    async def main() -> Any:
+        await fed()
+        pulse = Pulse(loop)
+        found = await pulse.over(*[fed] * 60)
+        return found, pulse.longest
+
+    found, longest = drivers.run_in(loop, main)
+    assert found == [300_000] * 60
+    assert longest < 0.1
+
+
+def _thousand(loop: str) -> list[Any]:
+    """1,000 children at once on one loop: what is registered, and whether each result is its own."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, max(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1])))
+    before = len(os.listdir("/proc/self/fd"))
+    seen: list[int] = []
+
+    async def one(number: int) -> bool:
+        # They wait for the last: all live at once.
+        script = f"cat; echo {number} >&2; exit {number % 200}"
+        result = await aio.run("sh", "-c", script, input=source(number), capture=True, check=False)
+        return (result.stdout, result.stderr, result.returncode) == (b"%d" % number, b"%d\n" % number, number % 200)
+
+    async def source(number: int) -> AsyncIterator[bytes]:
+        yield b"%d" % number
+        waiting.append(number)
+        while len(waiting) < 1000:
+            await drivers.sleep(loop, 0.05)
+
+    waiting: list[int] = []
+
+    async def look() -> bool:
+        while len(waiting) < 1000:
+            await drivers.sleep(loop, 0.02)
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        epoll = aio.reactor().fileno()
+        registered = 0
+        for fd in os.listdir("/proc/self/fd"):
+            try:
+                info = Path(f"/proc/self/fdinfo/{fd}").read_text()
+            except OSError:
+                continue
+            registered += info.count(f"tfd: {epoll:8} ")
+        seen.extend([len(children), registered, len(os.listdir("/proc/self/task"))])
+        return True
+
+    async def main() -> Any:
+        return await drivers.together(loop, look, *[lambda number=number: one(number) for number in range(1000)])
+
+    right = drivers.run_in(loop, main)
+    return [all(right), *seen, len(os.listdir("/proc/self/fd")) - before]
+
+
+@pytest.mark.slow
+def test_thousand_children_are_one_reader(loop: str) -> None:
+    """One descriptor is registered with the loop, no thread is there for a child, and each result is right."""
+    right, children, registered, threads, left = isolated(_thousand, loop, timeout=120)
+    # The reactor alone is no other loop's reader. uvloop's and trio's own loops have no threads either.
+    assert (right, children, registered, threads) == (True, 1000, 0 if loop == "reactor" else 1, 1)
+    assert left <= 1
+
+
+def test_lines_cancelled_between_two_lose_none(loop: str) -> None:
+    """Wherever the cancellation arrives: another iteration goes on with the next line."""
+
+    async def main() -> Any:
+        async with aio.start("seq", "30000", stdout=fastproc.PIPE) as process:
+            found: list[bytes] = []
+
+            async def rest() -> None:
+                async for line in process.lines():
+                    found.append(line)
+
+            for _ in range(40):
+                if not await drivers.cancelled_after(loop, 0.0, rest):
+                    break
+            await rest()
+            return found
+
+    assert drivers.run_in(loop, main) == [b"%d" % number for number in range(1, 30001)]
