@@ -127,8 +127,38 @@ def together(loop: str, *functions: Callable[[], Awaitable[Any]]) -> Any:
         return results
 
     async def with_reactor() -> list[Any]:
-        tasks = [own_reactor().create_task(function()) for function in functions]
-        return [await task for task in tasks]
+        reactor = own_reactor()
+        errors: list[BaseException] = []
+        over: list[Any] = []
+
+        def ended(task: Any) -> None:
+            try:
+                task.result()
+            except cancelled(loop):
+                pass
+            except BaseException as error:
+                errors.append(error)
+                for other in tasks:
+                    other.cancel()
+            over.append(task)
+
+        tasks = [reactor.create_task(function(), ended) for function in functions]
+        try:
+            while len(over) < len(tasks):
+                await next(task for task in tasks if not task.done)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                try:
+                    await task
+                except BaseException:
+                    pass
+            if not errors:
+                raise
+        if errors:
+            raise BaseExceptionGroup("tasks", errors)
+        return [task.result() for task in tasks]
 
     ways = {"trio": with_trio, "reactor": with_reactor}
     return ways.get(loop, with_asyncio)()
@@ -140,4 +170,8 @@ def cancelled(loop: str) -> type[BaseException]:
         import trio
 
         return trio.Cancelled
+    if loop == "reactor":
+        from fastproc.embedding import Cancelled
+
+        return Cancelled
     return asyncio.CancelledError

@@ -64,6 +64,13 @@ async def attempt(loop: str, call: Call, first: int, last: int) -> tuple[int | N
 
         with trio.CancelScope() as scope:
             count = await kept(scope.cancel)
+    elif loop == "reactor":
+        tasks: list[Any] = []
+        tasks.append(drivers.own_reactor().create_task(kept(lambda: tasks[0].cancel())))
+        try:
+            count = await tasks[0]
+        except drivers.cancelled(loop):
+            pass
     else:
 
         async def in_task() -> int | None:
@@ -80,7 +87,10 @@ async def attempt(loop: str, call: Call, first: int, last: int) -> tuple[int | N
 
 def left(loop: str) -> dict[str, Any]:
     """What a loop should have none of, or as many as before."""
-    tasks = 0 if loop == "trio" else len(asyncio.all_tasks())
+    if loop == "reactor":
+        tasks = len(drivers.own_reactor()._tasks)
+    else:
+        tasks = 0 if loop == "trio" else len(asyncio.all_tasks())
     return {"children": observe.children(), "fds": sorted(observe.fds()), "tasks": tasks}
 
 
@@ -195,7 +205,7 @@ def test_cancelled_at_each_wait_leaves_nothing(
     loop: str, name: str, again: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A child, a descriptor, a task, a warning. With `again`: cancelled at each wait of the clean-up too."""
-    if loop == "trio" and name == "asyncios_own_interface":
+    if loop in ("trio", "reactor") and name == "asyncios_own_interface":
         pytest.skip("it is asyncio's")
     # No child is over before the loop has looked.
     monkeypatch.setattr(Patience, "ask", lambda _: 0)
