@@ -256,7 +256,7 @@ bool fp__same_file(const struct fp__file_id *a, const struct fp__file_id *b);
 /* A system call of a step; in builds with fault points it can be made to fail, or to lie. */
 #ifdef FP_FAULTS
 long fp__call(long nr, long a, long b, long c, long d, long e);
-#else
+#elif FP_LINUX
 static inline long fp__call(long nr, long a, long b, long c, long d, long e)
 {
     return fp__sys6(nr, a, b, c, d, e, 0);
