@@ -495,6 +495,8 @@ static FP__BARE long run_step(struct fp__context *c, const struct step *step)
         fp__fault.hits++;
         if (fp__fault.error < 0)
             fp__sys2(SYS_kill, fp__sys0(SYS_getpid), -fp__fault.error);
+        if (fp__fault.error == -SIGSTOP) /* somebody has set it going again */
+            return step->run(c);
         return -fp__fault.error;
     }
 #endif

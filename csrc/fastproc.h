@@ -595,7 +595,7 @@ enum fp_point {
     FP_POINT_LIMIT = 32, /* below: parent; FP_STAGE_* values from 32 on name the child's steps */
 };
 /* The nth passage (1 is the next) through the point or child stage fails with error; error < 0 makes the child die there by
- * signal -error. 0, 0, 0 disarms. */
+ * signal -error, or stop (SIGSTOP) and then go on. 0, 0, 0 disarms. */
 int fp_fault_set(int point, int error, int nth);
 /* Every identity call number nr of the child, with this first argument unless it is -1, gives -error and does nothing. With 0
  * it says that it did. */

@@ -144,7 +144,7 @@ long fp__launcher_fd(struct fp__file_id *ret_id)
     int expected = -1;
     if (!atomic_compare_exchange_strong(&launcher_fd, &expected, -2))
         return expected >= 0 ? fp__launcher_fd(ret_id) : -EAGAIN;
-    long r = fp__sys4(SYS_openat, AT_FDCWD, launcher_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0);
+    long r = fp__sys4(SYS_openat, AT_FDCWD, launcher_path, O_RDONLY | O_CLOEXEC, 0);
     if (r >= 0)
         r = fp__fd_lift((int)r, 3);
     struct fp__file_id id = {0};

@@ -10,6 +10,7 @@ import itertools
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -885,3 +886,36 @@ def interrupted() -> list[Any]:
 
 def test_interrupted_runs_leave_nothing() -> None:
     assert isolated(interrupted, pid_namespace=True) == [True, True, []]
+
+
+def stopped(way: str) -> list[Any]:
+    """Stop the child, as its new user could, between the change of ids and the exec."""
+    import fastproc
+    from fastproc import _native
+    from fastproc._native._ffi import lib
+
+    _native.force(way)
+    found = []
+    for stage in ("CAPABILITIES", "REGAIN", "NO_NEW_PRIVS", "SIGMASK", "EXEC"):
+        lib.fp_fault_set(getattr(lib, f"FP_STAGE_{stage}"), -signal.SIGSTOP, 1)
+        with fastproc.start("id", "-u", user=NOBODY, group=NOBODY, groups=[], stdout=fastproc.PIPE) as child:
+            lib.fp_fault_set(0, 0, 0)
+            assert child.stdout is not None
+            found.append(child.stdout.read().decode().strip())
+    lib.fp_fault_set(lib.FP_STAGE_REGAIN, -signal.SIGSTOP, 1)
+    try:
+        fastproc.run("id", "-u", user=NOBODY, group=NOBODY, groups=[], timeout=0.2)
+    except fastproc.TimeoutExpired:
+        found.append("in time")
+    except fastproc.SpawnError as error:
+        found.append(repr(error))
+    else:
+        found.append("ran")
+    return [*found, sorted(observe.children())]
+
+
+@pytest.mark.parametrize(("way", "run"), [("launcher", "in time"), ("fork_pipe", "ran")])
+def test_child_that_is_stopped_holds_nobody(way: str, run: str) -> None:
+    """start() sets it going again; a run() by the launcher has its timeout, as it does not wait for the exec."""
+    found = isolated(stopped, way, faults=True, pid_namespace=True)
+    assert found == [*[str(NOBODY)] * 5, run, []]

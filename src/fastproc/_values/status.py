@@ -91,7 +91,7 @@ class Result:
         returncode: the exit code, or minus the number of the signal that ended it.
         stdout, stderr: the captured bytes (a memoryview of them for MEMFD), or None for a stream that was not captured.
         pid: the number that the child had.
-        mechanism: how the child was made, such as "clone3_vm".
+        mechanism: how the child was made, such as "clone3_vm"; "launcher" (with `user=` and its like).
         mechanism_refused: the faster mechanisms that this system refuses, with the reasons.
     """
 
