@@ -53,6 +53,7 @@ bench: bench-spawn bench-streams bench-aio bench-pipeline bench-credentials  ## 
 bench-spawn: $(EXTENSION)  ## what one run costs
 	$(BIN)/python benchmarks/bench_spawn.py
 	$(BIN)/python benchmarks/bench_waiting.py
+	$(BIN)/python benchmarks/bench_loops.py
 
 bench-aio: $(TOOLS) $(EXTENSION)  ## what a child costs in an event loop
 	$(BIN)/python benchmarks/bench_aio.py

@@ -193,3 +193,67 @@ def test_lines_cancelled_between_two_lose_none(loop: str) -> None:
             return found
 
     assert drivers.run_in(loop, main) == [b"%d" % number for number in range(1, 30001)]
+
+
+def _everything(loop: str) -> list[str]:
+    """Use everything once, in asyncio's debug mode with every warning an error; what was logged or printed."""
+    import gc
+    import logging
+    import sys
+
+    said: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    logging.getLogger("asyncio").addHandler(Listener())
+    sys.unraisablehook = lambda args: said.append(f"{args.exc_type.__name__}: {args.exc_value}")
+    pipes = {"stdin": fastproc.PIPE, "stdout": fastproc.PIPE, "stderr": fastproc.PIPE}
+
+    async def source() -> AsyncIterator[bytes]:
+        for number in range(100):
+            yield b"%d\n" % number
+            await drivers.checkpoint(loop)
+
+    async def main() -> None:
+        result = await aio.run("cat", input=source(), capture=True, on_line=lambda *_: None)
+        assert result.stdout == b"".join(b"%d\n" % number for number in range(100))
+        async with aio.start("sh", "-c", "tee /dev/stderr", **pipes) as process:  # type: ignore[arg-type]
+            events = [event.data async for event in process.events(input=[b"a\n", b"b\n"])]
+            assert sorted(events) == [b"a", b"a", b"b", b"b"]
+        # Left in the middle, by its block, a cancellation, an error, a deadline.
+        async with aio.start("yes", stdout=fastproc.PIPE) as process:
+            async for batch in process.lines().batches():
+                assert set(batch) == {b"y"}
+                break
+        await drivers.cancelled_after(loop, 0.05, lambda: aio.run("yes", stdout=fastproc.PIPE))
+        for way in (
+            lambda: aio.run("sleep", "60", timeout=0.02),
+            lambda: aio.run("fastproc-no-such-program"),
+            lambda: aio.run("false"),
+        ):
+            try:
+                await way()
+            except fastproc.ProcessError:
+                pass
+        processes = [await aio.start("sh", "-c", f"exit {number}") for number in range(3)]
+        assert await aio.wait_all(processes) == [0, 1, 2]
+        # Nobody waits for the end of this one, nor of those.
+        await aio.start("true")
+        await drivers.together(loop, *[lambda: aio.run("true")] * 5)
+
+    drivers.run_in(loop, main)
+    gc.collect()
+    return said
+
+
+@pytest.mark.slow
+def test_debug_mode_and_warnings_have_nothing_to_say(loop: str) -> None:
+    """No coroutine, task, transport or descriptor is forgotten; what is dropped while it runs gives its own warning."""
+    said = isolated(_everything, loop, env={"PYTHONDEVMODE": "1", "PYTHONWARNINGS": "error"})
+    # That is documented: a child whose handle is dropped while it runs.
+    mine = [line for line in said if "was dropped while it ran" in line]
+    assert len(mine) <= 1
+    # Of the machine, when it has no time: a callback took more than 100 ms.
+    assert [line for line in said if line not in mine and not line.startswith("Executing <")] == []
