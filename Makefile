@@ -53,10 +53,10 @@ bench: bench-spawn bench-streams bench-aio bench-pipeline bench-credentials  ## 
 bench-spawn: $(EXTENSION)  ## what one run costs
 	$(BIN)/python benchmarks/bench_spawn.py
 	$(BIN)/python benchmarks/bench_waiting.py
-	$(BIN)/python benchmarks/bench_loops.py
 
 bench-aio: $(TOOLS) $(EXTENSION)  ## what a child costs in an event loop
 	$(BIN)/python benchmarks/bench_aio.py
+	$(BIN)/python benchmarks/bench_loops.py
 
 bench-pipeline: $(EXTENSION)  ## what pipelines cost
 	$(BIN)/python benchmarks/bench_pipeline.py

@@ -2,8 +2,8 @@
 
 A task ticks every millisecond. Its lateness is what other tasks of the program would feel; as a machine that is busy
 with other things delays it too, the time is printed that the loop's thread has computed between two ticks at most, and
-both of a loop that has nothing to do. A slow exec is one of a file whose opening is held up by fanotify(7), for which it
-takes root; asyncio's own children are the rival there.
+both of a loop that has nothing to do. A slow exec is one of a file whose opening is held up by fanotify(7), for which
+it takes root; asyncio's own children are the rival there.
 
     python benchmarks/bench_loops.py [--rounds N]
 
@@ -198,7 +198,7 @@ async def thousand(open_at_once: list[int], sleep: Callable[[float], Awaitable[o
     async with aio.start("sh", "-c", f"cat; exit {number % 200}", stdin=fastproc.PIPE, stdout=fastproc.PIPE) as child:
         open_at_once.append(number)
         while len(open_at_once) < THOUSAND:
-            await sleep(0.01)
+            await sleep(0.1)
         await child.write(b"%d" % number)
         child.close_stdin()
         text = await child.read()
@@ -263,9 +263,9 @@ def main() -> None:
         "# A loop's pulse beside its children",
         "",
         f"`python benchmarks/bench_loops.py --rounds {rounds}`, Python {platform.python_version()}, "
-        f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}. Milliseconds: the latest tick of a "
-        "round, median and most of the rounds; rounds with one later than 10 ms; what the loop's thread computed between "
-        "two ticks, at most.",
+        f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}. Milliseconds: the latest tick "
+        "of a round, median and most of the rounds; rounds with one later than 10 ms; what the loop's thread computed "
+        "between two ticks, at most.",
         "",
         "| children | loop | latest | most | over 10 ms | computed |",
         "| --- | --- | --- | --- | --- | --- |",
