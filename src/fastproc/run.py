@@ -148,7 +148,7 @@ def run(
         result._flags = 0
         result._ok_codes = settled.ok_codes
         if r > 0:
-            r = _native.resume(job)
+            r = _native.resume(job, orphans.attend)
     except BaseException as error:
         _keep_output(error, argv, settled, job)
         raise
@@ -209,7 +209,12 @@ def _run_general(command: Command, settled: Settled) -> Result:
     data: bytes = settled.input or b""  # type: ignore[assignment]
     argv = command._argv
     opened = Opened()
+    terminal = None
     try:
+        if settled.attr is not None and "foreground" in settled.attr:
+            from fastproc._engine.foreground import Foreground
+
+            terminal = Foreground(settled.attr)
         plan, timeout_ns = _resolve(command, settled, opened)
         attr, pairs = _native.prepare(settled, plan.fds, stays=True)
         audit("subprocess.Popen", *plan.audited)
@@ -224,7 +229,7 @@ def _run_general(command: Command, settled: Settled) -> Result:
         try:
             r = fp_run(request, plan.paths, plan.npaths, plan.argv, plan.argc, plan.env, plan.envc, SLICE_NS, job[0])
             if r > 0:
-                r = _native.resume(job)
+                r = _native.resume(job, orphans.attend)
         except BaseException as error:
             _keep_output(error, argv, settled, job)
             raise
@@ -232,6 +237,8 @@ def _run_general(command: Command, settled: Settled) -> Result:
             raise _native.spawn_error(plan, -r, _native.job_child(job))
     finally:
         opened.close()
+        if terminal is not None and job is not None:
+            terminal.give_back(_native.job_child(job).pid)
     return _finish(argv, settled, job)
 
 

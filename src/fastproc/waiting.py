@@ -8,6 +8,7 @@ stranger's number (HAZARDS C12, C15).
 from __future__ import annotations
 
 from fastproc import errors
+from fastproc._engine import orphans
 from fastproc._engine.exit_watch import ExitWatch, has_ended
 from fastproc._engine.process import Process
 from fastproc._engine.reactor import Reactor, instant
@@ -113,7 +114,7 @@ def _iterate(
         if deadline is not None:
             reactor.call_at(deadline, lambda: late.append(True))
         while running:
-            reactor.run_once(0.0 if late else None)
+            reactor.run_once(0.0 if late else orphans.attend())
             # Those that ended together with the deadline have ended in time.
             batch, ended[:] = ended[:], []
             for process in batch:

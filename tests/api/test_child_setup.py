@@ -511,23 +511,30 @@ def from_background(probe_path: str, mechanism: str) -> list[Any]:
     os.setsid()
     _, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
-    found = []
-    for _ in range(2):  # after the first one this process is in the background itself
-        log = os.memfd_create("log")
-        child = fastproc.start(
-            probe_path, stdin=slave, pgid=0, foreground=True, fds={9: log}, env_add={"PROBE_FD": "9"}
-        )
-        code = child.wait(10)
-        probed = Probed(os.pread(log, 100_000, 0))
-        found.append([code, probed.foreground == probed.pid, probed.pgid == probed.pid])
+    found: list[Any] = []
+    others: list[fastproc.Process] = []
+    has_it = os.getpgrp()
+    for _ in range(2):
+        for run in (lambda *args, **options: fastproc.start(*args, **options).wait(10), fastproc.run):
+            log = os.memfd_create("log")
+            code = run(probe_path, stdin=slave, pgid=0, foreground=True, fds={9: log}, env_add={"PROBE_FD": "9"})
+            probed = Probed(os.pread(log, 100_000, 0))
+            given_back = os.tcgetpgrp(slave) == has_it
+            found.append([getattr(code, "returncode", code), probed.foreground == probed.pid, given_back])
+        # From now on this process is in the background itself.
+        others.append(fastproc.start("sleep", "60", stdin=slave, pgid=0, foreground=True))
+        has_it = others[-1].pid
+    for other in reversed(others):
+        other.stop(0)
+    found.append(os.tcgetpgrp(slave) == os.getpgrp())
     return found
 
 
 def test_foreground_from_the_background_does_not_stop(mechanism: str, programs: Programs) -> None:
-    """HAZARDS A6: SIGTTOU is blocked when the terminal is taken, else spawn would hang."""
+    """HAZARDS A6: SIGTTOU is blocked when the terminal is taken, else spawn would hang; and when it is given back."""
     if mechanism == "posix_spawn":
         pytest.skip("posix_spawn has no such option")
-    assert isolated(from_background, programs.probe, mechanism) == [[0, True, True]] * 2
+    assert isolated(from_background, programs.probe, mechanism) == [*[[0, True, True]] * 4, True]
 
 
 def test_soft_limit_raised_in_the_parent(mechanism: str, programs: Programs) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -26,7 +27,9 @@ from fastproc._engine import killable, orphans
 from fastproc._engine.fds import OwnedFd
 from fastproc._engine.process import Process
 from fastproc._engine.resolve import Opened, resolve
+from fastproc._engine.running import run_exchange
 from fastproc._values.command import cmd
+from fastproc._values.plan import settle
 from programs import CAT, EXIT, IGNORE_TERM, KILLED, SLEEP, Programs
 
 
@@ -392,7 +395,28 @@ def test_dropped_children_warn_and_are_reaped_by_later_spawns() -> None:
     wait_until(lambda: spawns_left() == 0)
 
 
-@pytest.mark.parametrize("how", ["poll", "wait"])
+LONG = orphans.ORPHANS_EVERY + 0.6
+
+
+def _watched(other: Process) -> None:
+    next(iter(fastproc.as_completed([other], LONG)))
+
+
+def _in_a_thread(call: Callable[[], object]) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(call).result()
+
+
+LOOKS: dict[str, Callable[[Process], object]] = {
+    "wait": lambda other: other.wait(LONG),
+    "as_completed": _watched,
+    "run": lambda _: fastproc.run(*SLEEP, timeout=LONG),
+    "run in a thread": lambda _: _in_a_thread(lambda: fastproc.run(*SLEEP, timeout=LONG)),
+    "exchange": lambda _: run_exchange(command := cmd(*SLEEP, timeout=LONG), settle(command)),
+}
+
+
+@pytest.mark.parametrize("how", ["poll", *LOOKS])
 def test_dropped_children_are_reaped_while_another_is_looked_at(how: str) -> None:
     """No spawn is needed: any poll or wait does it, and a long wait looks again."""
     dropped = start(SLEEP)
@@ -407,7 +431,7 @@ def test_dropped_children_are_reaped_while_another_is_looked_at(how: str) -> Non
             wait_until(lambda: other.poll() is None and state_of(pid) == "")
         else:
             with pytest.raises(fastproc.TimeoutExpired):
-                other.wait(orphans.ORPHANS_EVERY + 0.6)
+                LOOKS[how](other)
             assert state_of(pid) == ""
         timer.join()
         os.close(pidfd)

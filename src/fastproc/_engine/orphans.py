@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from itertools import repeat
+from time import monotonic
 
 from fastproc import _native
 from fastproc._engine.fds import OwnedFd
@@ -37,8 +38,8 @@ def adopt_job(job: _native.Job) -> None:
 def reap(limit: int = AT_ONCE) -> int:
     """Reap those that have ended, looking at `limit` of them at most, and give the number of those left.
 
-    Called by every spawn, poll and wait, so that a program that does any of these has no zombies for long. Never
-    blocks.
+    Called by every spawn, poll and wait, and each second of a long one, so that a program that does any of these has no
+    zombies for long. Never blocks.
     """
     # Each is taken off the list before it is looked at, so that two threads cannot wait for one number; map hands it
     # over with no bytecode between at which Ctrl-C could lose it. Signal handlers run after calls: whatever they raise
@@ -58,6 +59,21 @@ def reap(limit: int = AT_ONCE) -> int:
         # Another thread took the last one.
         pass
     return len(pending)
+
+
+_next_look = 0.0
+
+
+def attend() -> float | None:
+    """For those who wait for another: reap when it is time to, and give the longest time to wait; None for any."""
+    global _next_look
+    if not pending:
+        return None
+    now = monotonic()
+    if now >= _next_look:
+        _next_look = now + ORPHANS_EVERY
+        reap()
+    return max(_next_look - now, 0.0)
 
 
 def _look(orphan: Orphan, status: _native.Status) -> bool:

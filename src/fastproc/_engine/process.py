@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from io import BufferedReader, BufferedWriter
 
+    from fastproc._engine.foreground import Foreground
     from fastproc._engine.keeping import Taps
     from fastproc._engine.stream import Streams
     from fastproc._values.kinds import Killer
@@ -63,6 +64,7 @@ class Process(Readable, Killable, Changing):
         "_detached",
         "_ends",
         "_files",
+        "_foreground",
         "_holders",
         "_leads",
         "_lock",
@@ -99,6 +101,7 @@ class Process(Readable, Killable, Changing):
         self._streams: Streams | None = None
         self._tree: Killer | None = None
         self._leads = False
+        self._foreground: Foreground | None = None
         # Re-entrant: a signal handler may call any method while this thread is inside one.
         self._lock = RLock()
         self._holders = 0
@@ -167,6 +170,10 @@ class Process(Readable, Killable, Changing):
     def ways(self, plan: Plan) -> Iterable[Plan]:
         """The plan as it is; with kill_tree=True, contained in each way, best first: another when one is REFUSED_AT."""
         self._leads = plan.settled.leads
+        if plan.settled.attr is not None and "foreground" in plan.settled.attr:
+            from fastproc._engine.foreground import Foreground
+
+            self._foreground = Foreground(plan.settled.attr)
         if not plan.settled.kill_tree:
             return (plan,)
         self._tree = new_killer(self)
@@ -358,6 +365,8 @@ class Process(Readable, Killable, Changing):
             ):
                 self.final = status
                 self.ended_ns = monotonic_ns()
+                if self._foreground is not None:
+                    self._foreground.give_back(self.pid)
             self.release()
         return status
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import monotonic_ns
 
 from fastproc import _native, errors
+from fastproc._engine import orphans
 from fastproc._engine.collecting import STDERR, STDOUT
 from fastproc._engine.exchange import Exchange
 from fastproc._engine.killable import CTRL_C_PATIENCE
@@ -42,7 +43,7 @@ def run_exchange(command: Command, settled: Settled) -> Result:
             opened.close()
             exchange.open()
             while not exchange.done:
-                reactor.run_once()
+                reactor.run_once(orphans.attend())
         except BaseException as error:
             # Ctrl-C in a terminal reaches the child too, or is passed on to it: it gets a moment to end by itself. Not
             # so when its input is incomplete because the iterator failed.

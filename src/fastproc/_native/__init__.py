@@ -19,6 +19,7 @@ from fastproc._native.stage import BEST_MECHANISMS, MECHANISMS, features, force,
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     Child = Any
@@ -268,13 +269,17 @@ def held_pipes(job: Job) -> set[int]:
     return set(job[0].held) - {0}
 
 
-def resume(job: Job) -> int:
-    """Go on with a run that came back because a signal arrived or its slice was over; to its end."""
-    # Only the main thread runs signal handlers; others need not come back (signal(7), Python's signal module).
-    slice_ns = SLICE_NS if in_main_thread() else -1
+def resume(job: Job, between: Callable[[], object]) -> int:
+    """Go on to its end with a run that came back because a signal arrived or its slice was over.
+
+    `between` is called at least once in a second.
+    """
+    # Only the main thread runs signal handlers; others need not come back so often (signal(7), Python's signal module).
+    slice_ns = SLICE_NS if in_main_thread() else 1_000_000_000
     r = lib.FP_JOB_AGAIN
     while r > 0:
         r = lib.fp_run_resume(job[0], slice_ns)
+        between()
     return r  # type: ignore[no-any-return]
 
 

@@ -80,7 +80,7 @@ def run_plain(args: Any, captured: bool) -> standard.CompletedProcess[Any] | Non
     try:
         r = fp_run(request, paths, npaths, blob, len(args), env.blob, env.count, SLICE_NS, native)
         if r > 0:
-            r = _native.resume(job)
+            r = _native.resume(job, orphans.attend)
     except BaseException as error:
         _abort(job, error)
         raise
@@ -193,7 +193,7 @@ def _run(order: _order.Order, data: bytes, timeout_ns: int) -> tuple[int, bytes 
     try:
         r = fp_run(request, order.paths, order.npaths, order.argv, order.argc, order.env, order.envc, SLICE_NS, job[0])
         if r > 0:
-            r = _native.resume(job)
+            r = _native.resume(job, orphans.attend)
     except BaseException as error:
         _abort(job, error)
         raise
