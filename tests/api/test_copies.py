@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import bz2
 import fcntl
+import gzip
 import io
 import logging
+import lzma
 import os
 import pickle
 import pty
+import select
+import signal
 import socket
 import tempfile
 import termios
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,16 +26,20 @@ from typing import Any
 
 import pytest
 
+import fastproc
 from fastproc import (
     MEMFD,
     PIPE,
     CaptureLimit,
+    ExitError,
     LineTooLong,
     Logger,
     OnLine,
+    OutputTooLarge,
     Result,
     SpawnError,
     TimeoutExpired,
+    aio,
     cmd,
     run,
 )
@@ -423,3 +434,208 @@ def test_pipeline_has_the_same_copies() -> None:
     limit = CaptureLimit(1, spill=MEMFD)
     result = (cmd("printf", "a\\nb") | cat).run(capture=True, stdout_limit=limit, on_line=call)
     assert (result.stdout, result.stdout_spill, found) == (b"a", b"a\nb", ["a", "b"])
+
+
+# -- what goes wrong on the way
+
+
+def test_two_runs_copy_to_one_socket() -> None:
+    """On one reactor, which has one registration for a descriptor; also where that does not block already."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, as_stdout(ours.fileno()):
+        assert copied_by_many(theirs.fileno()) == 6_000_000
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    try:
+        with as_stdout(writer):
+            assert copied_by_many(reader) == 6_000_000
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def copied_by_many(fd: int) -> int:
+    """How much arrives of what three runs in an event loop, and three of map(), copy."""
+    size = 0
+    over = threading.Event()
+
+    def read() -> None:
+        nonlocal size
+        while not over.is_set() or select.select([fd], [], [], 0)[0]:
+            if select.select([fd], [], [], 0.05)[0]:
+                size += len(os.read(fd, 1 << 16))
+
+    async def all_runs() -> None:
+        options: dict[str, Any] = {"capture": True, "tee": True, "timeout": 20}
+        await asyncio.gather(*[aio.run("head", "-c", "1000000", "/dev/zero", **options) for _ in range(3)])
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        asyncio.run(all_runs())
+        make = lambda size: cmd("head", "-c", size, "/dev/zero")  # noqa: E731
+        for _ in fastproc.map(make, ["1000000"] * 3, workers=3, capture=True, tee=True, timeout=20):
+            pass
+    finally:
+        over.set()
+        thread.join()
+    return size
+
+
+@pytest.mark.parametrize("module", [gzip, bz2, lzma])
+def test_spill_through_a_compressor(module: Any, tmp_path: Path) -> None:
+    """Which has a descriptor, that of the compressed file."""
+    with module.open(tmp_path / "packed", "wb") as file:
+        sh("seq 100000", stdout=PIPE, stdout_limit=CaptureLimit(spill=file))
+    with module.open(tmp_path / "packed") as file:
+        assert file.read() == SEQ
+
+
+@pytest.mark.parametrize("taken", [3, None])
+def test_spill_that_takes_a_piece_at_a_time(taken: int | None) -> None:
+    """As io.RawIOBase.write() may; a method that gives no number has taken all."""
+    found = []
+
+    class Short:
+        def write(self, data: bytes) -> int | None:
+            found.append(data[:taken])
+            return taken and len(found[-1])
+
+    sh("echo abcdefgh", stdout=PIPE, stdout_limit=CaptureLimit(spill=Short()))
+    assert b"".join(found) == b"abcdefgh\n"
+
+
+def test_spill_that_does_not_block_and_is_full() -> None:
+    """It cannot be waited for."""
+
+    class Full(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, _data: Any) -> None:
+            return None
+
+    with pytest.raises(BlockingIOError):
+        sh("echo a", stdout=PIPE, stdout_limit=CaptureLimit(spill=Full()))
+
+
+def test_spill_to_a_temporary_file() -> None:
+    """A wrapper that has the descriptor of a file; one that moves to a file when it is large."""
+    for make in (tempfile.NamedTemporaryFile, tempfile.SpooledTemporaryFile):
+        with make() as file:
+            file.write(b"before\n")
+            sh("seq 100000", stdout=PIPE, stdout_limit=CaptureLimit(spill=file))
+            file.seek(0)
+            assert file.read() == b"before\n" + SEQ
+
+
+def test_spill_that_is_only_read_is_named(tmp_path: Path) -> None:
+    """Before the child exists."""
+    (tmp_path / "all").touch()
+    with open(tmp_path / "all", "rb") as file, pytest.raises(ValueError, match=r"^stderr_limit: spill: .*for writing"):
+        sh(f"touch {tmp_path}/ran", capture=True, stderr_limit=CaptureLimit(spill=file))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("program", ["run", "aio"])
+def test_spill_that_raises_ends_the_run(program: str) -> None:
+    """Once, whatever it raises; the next run in this thread knows nothing of it."""
+
+    class Bad:
+        def write(self, _data: bytes) -> int:
+            raise LookupError("no")
+
+    options: dict[str, Any] = {"stdout": PIPE, "stdout_limit": CaptureLimit(1, spill=Bad()), "timeout": 20}
+    with pytest.raises(LookupError) as caught:
+        run("yes", **options) if program == "run" else asyncio.run(aio.run("yes", **options))
+    assert caught.value.result.stdout == b"y"  # type: ignore[attr-defined]
+    assert sh("echo a", capture=True, on_line=lambda _stream, _line: None).stdout == b"a\n"
+
+
+def test_spill_to_the_master_side_of_a_terminal() -> None:
+    """To open it anew would make another terminal."""
+    master, slave = pty.openpty()
+    try:
+        with open(master, "wb", 0, closefd=False) as file:
+            sh("echo hello", stdout=PIPE, stdout_limit=CaptureLimit(spill=file))
+        os.set_blocking(slave, False)
+        assert os.read(slave, 100) == b"hello\n"
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+@pytest.mark.parametrize("over", ["stop", "raise"])
+def test_copy_that_nobody_takes_ends_with_the_limit(over: str) -> None:
+    """Without a deadline: the run is over when the child was stopped, and ends by what it was stopped for."""
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    with full_pipe() as (_, writer, _), as_stdout(writer):
+        signal.alarm(20)
+        try:
+            limit = CaptureLimit(10, over=over)
+            if over == "raise":
+                with pytest.raises(OutputTooLarge):
+                    run("yes", stdout=PIPE, tee=True, stdout_limit=limit)
+            else:
+                result = run("yes", stdout=PIPE, tee=True, stdout_limit=limit, check=False)
+                assert (result.killed, result.timed_out) == ("terminated", False)
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, before)
+
+
+def test_copy_that_nobody_takes_holds_no_cancellation() -> None:
+    """The child is stopped, and what is not taken is left."""
+
+    async def cancelled() -> float:
+        task = asyncio.create_task(aio.run("yes", stdout=PIPE, tee=True, stdout_limit=CaptureLimit(10)))
+        await asyncio.sleep(0.2)
+        task.cancel()
+        begin = monotonic()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return monotonic() - begin
+
+    with full_pipe() as (_, writer, _), as_stdout(writer):
+        assert asyncio.run(cancelled()) < 3
+
+
+def test_second_interrupt_leaves_nothing_to_the_next_run() -> None:
+    """It comes while the child of the first run has its moment to end."""
+    left = 2
+
+    def interrupt(*_args: object) -> None:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(3):
+            left = 2
+            signal.setitimer(signal.ITIMER_REAL, 0.2, 0.02)
+            script = 'trap "" INT; echo begun; while :; do sleep 0.005; echo x; done'
+            with pytest.raises(KeyboardInterrupt) as caught:
+                sh(script, capture=True, on_line=lambda _stream, _line: None)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert caught.value.result.killed  # type: ignore[attr-defined]
+            assert sh("sleep 0.1; echo a", capture=True, on_line=lambda _stream, _line: None).stdout == b"a\n"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_end_inside_a_character_hides_no_end_of_the_child() -> None:
+    """Neither a deadline nor a status; it is told where there is nothing else."""
+    call = OnLine(lambda _stream, _line: None, text=True)
+    script = r"printf 'abc\303'; "
+    with pytest.raises(TimeoutExpired):
+        sh(script + "exec sleep 60", capture=True, timeout=0.2, on_line=call)
+    with pytest.raises(ExitError):
+        sh(script + "exit 3", capture=True, check=True, on_line=call)
+    with pytest.raises(UnicodeDecodeError) as caught:
+        sh(script, capture=True, on_line=call)
+    assert caught.value.result.stdout == b"abc\xc3"  # type: ignore[attr-defined]
+    with pytest.raises(UnicodeDecodeError):
+        (cmd("printf", r"abc\303") | cmd("cat")).run(capture=True, on_line=call)

@@ -166,6 +166,61 @@ def test_callback_that_raises_goes_to_who_reads() -> None:
     assert [line for _, line in told] == [b"1", b"2", b"3", b"4"]
 
 
+def test_callback_that_always_raises_is_told_every_line() -> None:
+    """Also those that come with the end of the output, or are there when others hold it."""
+    told: Told = []
+
+    def call(stream: str, line: bytes) -> None:
+        told.append((stream, line))
+        raise LookupError(line)
+
+    for script in ("printf 'a\nb\nc\nd'", "printf 'a\nb\nc\nd'; sleep 60 &"):
+        told.clear()
+        with sh(script, on_line=call, drain_timeout=0.2, kill_tree=True) as process:
+            for _ in range(4):
+                with pytest.raises(LookupError):
+                    process.result()
+            assert process.result().stdout == b"a\nb\nc\nd"
+        assert [line for _, line in told] == [b"a", b"b", b"c", b"d"]
+
+
+@pytest.mark.parametrize("reader", ["result", "lines", "wait"])
+def test_last_line_of_an_output_that_others_hold(reader: str) -> None:
+    """It is told when the output is given up."""
+    told: Told = []
+    with sh("echo a; printf b; sleep 60 &", on_line=telling(told), drain_timeout=0.2, kill_tree=True) as process:
+        if reader == "lines":
+            assert list(process.lines()) == [b"a", b"b"]
+        else:
+            getattr(process, reader)()
+    assert told == [("stdout", b"a"), ("stdout", b"b")]
+
+
+def test_end_inside_a_character_is_told_once() -> None:
+    """The next call goes on."""
+    call = OnLine(lambda _stream, _line: None, text=True)
+    for reader in ("wait", "result", "read"):
+        with sh(r"printf 'abc\303'; exit 3", on_line=call) as process:
+            with pytest.raises(UnicodeDecodeError):
+                process.result() if reader == "read" else getattr(process, reader)()
+            assert process.result().returncode == 3
+
+
+def test_failure_is_told_once() -> None:
+    """A file that is full, lines that are too long: all that is read later is kept all the same."""
+    limit = CaptureLimit(1 << 20, spill="/dev/full")
+    options: list[tuple[dict[str, Any], type[Exception]]] = [
+        ({"stdout_limit": limit}, OSError),
+        ({"on_line": OnLine(lambda _stream, _line: None, longest=2, over="raise")}, LineTooLong),
+    ]
+    for given_options, kind in options:
+        with sh("for i in 1 2 3 4; do echo long$i; sleep 0.05; done; exit 3", **given_options) as process:
+            with pytest.raises(kind):
+                process.result()
+            result = process.result()
+            assert (result.returncode, result.stdout) == (3, b"long1\nlong2\nlong3\nlong4\n")
+
+
 def test_line_too_long_goes_to_who_reads() -> None:
     """At once, not with the next piece."""
     call = OnLine(print, longest=2, over="raise")
@@ -187,7 +242,7 @@ def test_lines_raise_at_once() -> None:
 def test_copy_that_nobody_takes_holds_no_timeout() -> None:
     """A started child's output is copied to our own stdout, which takes nothing: waits end in time, nothing is lost."""
     script = """
-import os, sys, time
+import os, sys, threading, time
 import fastproc
 reader, writer = os.pipe()
 os.set_blocking(writer, False)
@@ -216,9 +271,26 @@ with fastproc.start("seq", "100000", stdout=fastproc.PIPE, tee=True) as process:
         os._exit(0)
     print(len(process.result(timeout=10).stdout), file=sys.stderr)
     os.waitpid(pid, 0)
+os.set_blocking(1, False)
+try:
+    while True:
+        os.write(1, b"." * 4096)
+except BlockingIOError:
+    pass
+os.set_blocking(1, True)
+with fastproc.start("yes", stdout=fastproc.PIPE, tee=True) as process:
+    # Held by our own copy, it is not silent: there is more of it as soon as somebody takes what there is.
+    timer = threading.Timer(0.7, lambda: [os.read(reader, 65536) for _ in range(40)])
+    timer.daemon = True
+    timer.start()
+    lines = process.lines(idle_timeout=0.3)
+    begin = time.monotonic()
+    while time.monotonic() < begin + 0.7:
+        next(lines)
+    print("held", file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
-    assert done.stderr.split() == ["True", "588895", "588895"]
+    assert done.stderr.split() == ["True", "588895", "588895", "held"]
 
 
 def test_spill_of_a_started_child() -> None:

@@ -6,13 +6,16 @@ Also a file in memory as a view, and who else holds a pipe.
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
+from io import BufferedRandom, BufferedWriter, FileIO
+from itertools import chain, repeat, starmap
 from time import monotonic, thread_time
 
 from fastproc import errors
 from fastproc._engine.outlet import Outlet, Plain
 from fastproc._engine.resolve import STREAMS, WRITE_FLAGS, Opened
-from fastproc._values.capture import HeadTail, LineSplitter
+from fastproc._values.capture import HeadTail, LineSplitter, LineTooLong
 from fastproc._values.redirect import MEMFD, PIPE
 
 TYPE_CHECKING = False
@@ -52,10 +55,15 @@ class Tap:
         size: bytes that came.
         memory: the file in memory that gets all of it, or None.
         quiet: whether an error is on its way: nothing more is told, and copies that fail are no second one.
+        failure: the end is no line as on_line asks for them. To be raised where nothing else is.
+        fresh: what was read and not yet taken.
         name, limit, outlets: as given.
     """
 
-    __slots__ = ("_call", "_lines", "_splitter", "limit", "memory", "name", "outlets", "over", "quiet", "size")
+    __slots__ = (
+        *("_call", "_lines", "_queues", "_splitter", "_unsplit"),
+        *("failure", "fresh", "limit", "memory", "name", "outlets", "over", "quiet", "size"),
+    )
 
     def __init__(
         self,
@@ -71,50 +79,114 @@ class Tap:
         self.quiet = False
         self.outlets = outlets
         self.memory: OwnedFd | None = None
+        self.failure: Exception | None = None
+        self.fresh: deque[bytes] = deque()
         self._call = on_line
         self._lines: deque[Any] = deque()
+        self._unsplit: deque[bytes] = deque()
         self._splitter: LineSplitter | None = None
+        # Those that get every piece, all of them in one step.
+        self._queues: list[deque[bytes]] = [outlet.rest for outlet in outlets]
         if on_line is not None:
             from fastproc._values.on_line import on_line as normal
 
             self._splitter = normal(on_line).splitter()
+            self._queues.append(self._unsplit)
+
+    def join(self, queue: deque[bytes]) -> None:
+        """Put every piece into this queue too."""
+        self._queues.append(queue)
 
     def add(self, data: bytes) -> None:
         """Take the next piece.
 
         Raises:
-            OSError: a copy cannot be written.
-            LineTooLong, UnicodeDecodeError: the lines are not what on_line asks for.
+            Exception, LineTooLong, UnicodeDecodeError: as take().
+        """
+        self.fresh.append(data)
+        self.take()
+
+    def share(self) -> None:
+        """Give what was read to all who get it."""
+        fresh = self.fresh
+        while fresh:
+            size = self.size + len(fresh[0])
+            # All of it by one call in C: a signal handler that raises, between two of them, would have one of those who
+            # get the piece go without, or get it twice.
+            once = chain.from_iterable(map(repeat, starmap(fresh.popleft, ((),))))
+            moves = map(deque.append, self._queues, once)
+            self.size = size
+            deque(moves, 0)
+        if self.limit is not None:
+            self.over = self.size > self.limit.head + self.limit.tail
+
+    def take(self) -> None:
+        """Take what was read: all that is in `fresh`.
+
+        Raises:
+            Exception: a copy cannot be written; it gets nothing more.
+            LineTooLong, UnicodeDecodeError: the lines are not what on_line asks for; it is told nothing more.
             BaseException: what the callback raises; the next piece goes on with the line after.
         """
-        self.size += len(data)
-        limit = self.limit
-        if limit is not None:
-            self.over = self.size > limit.head + limit.tail
-        for outlet in self.outlets:
+        self.share()
+        failure = None
+        for outlet in tuple(self.outlets):
             try:
-                outlet.write(data)
-            except OSError:
-                if not self.quiet:
-                    raise
+                outlet.flush()
+            except Exception as error:
+                failure = failure or error
+            if outlet.broken:
+                self.outlets.remove(outlet)
+                self._leave(outlet.rest)
         if self.quiet:
             return
-        if self._splitter is not None:
-            self._tell(self._splitter.feed(data))
-            if self._splitter.error is not None:
-                raise self._splitter.error
+        if failure is not None:
+            raise failure
+        self._tell()
 
     def finish(self) -> None:
-        """Tell the last line, which has no end. Harmless when repeated."""
-        if self._splitter is not None and not self.quiet:
-            self._tell(self._splitter.finish())
+        """Tell the last line, which has no end. To be repeated when a callback has raised; harmless at any time.
 
-    def _tell(self, lines: list[Any]) -> None:
-        assert self._call is not None
-        waiting = self._lines
-        waiting.extend(lines)
-        while waiting:
-            self._call(self.name, waiting.popleft())
+        Where what is left is no line that on_line asks for, that is kept as the `failure`: it must not hide how the
+        child has ended.
+        """
+        self.take()
+        splitter = self._splitter
+        if splitter is None or self.quiet:
+            return
+        try:
+            self._lines.extend(splitter.finish())
+        except (LineTooLong, UnicodeDecodeError) as error:
+            self._stop_telling()
+            self.failure = error
+        self._tell()
+
+    def _tell(self) -> None:
+        lines, unsplit = self._lines, self._unsplit
+        while True:
+            while lines:
+                assert self._call is not None
+                self._call(self.name, lines.popleft())
+            splitter = self._splitter
+            if splitter is None:
+                return
+            try:
+                if splitter.error is not None:
+                    raise splitter.error
+                if not unsplit:
+                    return
+                lines.extend(splitter.feed(unsplit.popleft()))
+            except Exception:
+                self._stop_telling()
+                raise
+
+    def _stop_telling(self) -> None:
+        self._splitter = None
+        self._leave(self._unsplit)
+
+    def _leave(self, queue: deque[bytes]) -> None:
+        self._queues = [other for other in self._queues if other is not queue]
+        queue.clear()
 
     def spilled(self) -> memoryview | None:
         """All that came, where it went to a file in memory, which is given away with this; else None."""
@@ -129,7 +201,7 @@ class Tap:
     @property
     def copying(self) -> bool:
         """Whether a copy is not written to its end."""
-        return any(outlet.size for outlet in self.outlets)
+        return any(outlet.waiting for outlet in self.outlets)
 
     @property
     def stops(self) -> bool:
@@ -155,16 +227,16 @@ class Capture(Tap):
         outlets: list[Outlet | Plain],
     ) -> None:
         super().__init__(name, limit, on_line, outlets)
-        self._chunks: list[bytes] = []
+        self._chunks: deque[bytes] = deque()
         self._kept = None if limit is None else HeadTail(limit.head, limit.tail)
+        self.join(self._chunks if self._kept is None else self._kept.fresh)
 
-    def add(self, data: bytes) -> None:
-        """As Tap.add(); what raises there is kept all the same."""
-        if self._kept is None:
-            self._chunks.append(data)
-        else:
-            self._kept.add(data)
-        super().add(data)
+    def take(self) -> None:
+        """As Tap.take(); what raises there is kept all the same."""
+        self.share()
+        if self._kept is not None:
+            self._kept.take()
+        super().take()
 
     @property
     def dropped(self) -> int:
@@ -173,6 +245,7 @@ class Capture(Tap):
 
     def value(self) -> bytes:
         """What is kept."""
+        self.share()
         return b"".join(self._chunks) if self._kept is None else self._kept.value()
 
 
@@ -221,7 +294,7 @@ def make_tap(
 
     Raises:
         SpawnError: a file cannot be opened, or a stream of ours that should get a copy is closed.
-        ValueError: a given file is closed.
+        ValueError: a given file is closed, or not open for writing.
     """
     if limit is None and asked.on_line is None and not asked.tee:
         return None
@@ -259,15 +332,29 @@ def _file_outlet(what: str, file: Any, opened: Opened, known: dict[int, Outlet])
     """What was written to the file before comes before."""
     if getattr(file, "closed", False) is True:
         raise ValueError(f"{what}: the file {file!r} is closed")
-    try:
-        fd = file.fileno()
-    except (AttributeError, OSError):
-        # io.UnsupportedOperation is an OSError; io.BytesIO raises it.
+    writable = getattr(file, "writable", None)
+    if callable(writable) and not writable():
+        raise ValueError(f"{what}: the file {file!r} is not open for writing")
+    if not _writes_through(file):
+        # Its descriptor, where it has one, would go around what it does with the data, such as to compress them.
         return Plain(file)
-    flush = getattr(file, "flush", None)
-    if flush is not None:
-        flush()
-    return _outlet(fd, opened, known)
+    file.flush()
+    return _outlet(file.fileno(), opened, known)
+
+
+def _writes_through(file: Any) -> bool:
+    """Whether what is written to a file goes to its descriptor, as it is."""
+    tempfile = sys.modules.get("tempfile")
+    if tempfile is not None and type(file) is tempfile._TemporaryFileWrapper:
+        file = file.file
+    write = getattr(type(file), "write", None)
+    if write in (BufferedWriter.write, BufferedRandom.write):
+        file = file.raw
+        write = getattr(type(file), "write", None)
+    if write is FileIO.write:
+        return True
+    socket = sys.modules.get("socket")
+    return socket is not None and write is socket.SocketIO.write
 
 
 def view(memory: OwnedFd) -> memoryview:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from time import monotonic
 
-from fastproc._engine.fds import PIPE_LARGE, pipe_size, read_onto, read_some, widen
+from fastproc._engine.fds import PIPE_LARGE, pipe_size, read_some, widen
 from fastproc._engine.reactor import READ
 from fastproc._values import lifecycle
 from fastproc._values.status import PIPES_OPEN
@@ -77,8 +77,8 @@ class Collecting:
         capture = self.captures.get(stream)
         # Large reads only for what is kept whole: a limit is on memory, which a piece on its way takes too.
         large = capture is None and size >= READ_SIZE
-        room = PIPE_LARGE if large else READ_SIZE
-        data = read_onto(self._chunks[stream], fd, room) if capture is None else read_some(fd, room)
+        queue = self._chunks[stream] if capture is None else capture.fresh
+        data = read_some(fd, PIPE_LARGE if large else READ_SIZE, queue)
         if data is None:
             return
         if not data:
@@ -96,7 +96,7 @@ class Collecting:
         if capture is None:
             return
         try:
-            capture.add(data)
+            capture.take()
         finally:
             self._attend()
         if capture.over and self.overflowed is None and capture.stops:
@@ -148,6 +148,9 @@ class Collecting:
             self._copies.hurry()
 
     def _drop_copies(self) -> None:
+        for capture in self.captures.values():
+            # What an interrupt has left is copied.
+            capture.share()
         if self._copies is not None:
             self._copies.release()
 

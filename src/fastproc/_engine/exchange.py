@@ -208,13 +208,16 @@ class Exchange(Collecting):
             self.process.adopt()
             if self.process.pid > 0 and patience > 0.0:
                 self._linger(monotonic() + patience)
-            self._release()
-            self._drop_copies()
         finally:
-            if self.process.abandon():
-                self.flags |= KILLED
-            self.state = lifecycle.DONE
-            self._ending = False
+            # Also after another Ctrl-C: what stays with the reactor would be called in the thread's next run.
+            try:
+                self._release()
+                self._drop_copies()
+            finally:
+                if self.process.abandon():
+                    self.flags |= KILLED
+                self.state = lifecycle.DONE
+                self._ending = False
 
     def _linger(self, until: float) -> None:
         """Go on collecting, but not feeding. Stdin stays open: its end would tell the child that it has had it all."""

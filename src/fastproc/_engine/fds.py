@@ -12,6 +12,7 @@ from itertools import starmap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable
     from io import BufferedReader, BufferedWriter
 
@@ -123,7 +124,8 @@ class OwnedFd:
     def __del__(self) -> None:
         try:
             self.close()
-        except OSError:
+        except (OSError, AttributeError):
+            # AttributeError: an interrupt came before the constructor had done anything.
             pass
 
     def __enter__(self) -> OwnedFd:
@@ -220,14 +222,17 @@ class PipeEnds:
             self.terminal.close()
 
 
-def read_some(fd: int, size: int) -> bytes | None:
-    """Read what is there: b"" at the end, None when there is nothing yet.
+def read_some(fd: int, size: int, queue: deque[bytes] | list[bytes]) -> bytes | None:
+    """Read what is there into a queue, and give it: b"", which is not queued, at the end; None when nothing is there.
+
+    The piece goes from the system call into the queue with no bytecode between at which a signal handler that raises
+    could lose it. After such an interrupt the queue may hold a piece that nobody was given, or an empty one.
 
     Raises:
         OSError: read(2).
     """
     try:
-        return os.read(fd, size)
+        queue.extend(map(os.read, (fd,), (size,)))
     except BlockingIOError:
         return None
     except OSError as error:
@@ -235,22 +240,7 @@ def read_some(fd: int, size: int) -> bytes | None:
         if error.errno != EIO:
             raise
         return b""
-
-
-def read_onto(kept: list[bytes], fd: int, size: int) -> bytes | None:
-    """As read_some(), and append what was read, if anything.
-
-    In one step: there is no bytecode between at which a signal handler that raises could lose it.
-    """
-    try:
-        kept.extend(map(os.read, (fd,), (size,)))
-    except BlockingIOError:
-        return None
-    except OSError as error:
-        if error.errno != EIO:
-            raise
-        return b""
-    return kept[-1] or kept.pop()
+    return queue[-1] or queue.pop()
 
 
 def pipe_size(fd: int) -> int:

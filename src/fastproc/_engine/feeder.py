@@ -15,8 +15,11 @@ from time import monotonic
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import TypeVar
 
     from fastproc._engine.fds import OwnedFd
+
+    T = TypeVar("T")
 
 FEED_SIZE = 1 << 20
 """Bytes fed at one go, so that a child which reads faster than we write cannot keep the reactor to itself."""
@@ -131,16 +134,16 @@ class Input:
         self.failed = False
 
 
-def write_quietly(fd: int, data: memoryview, write: Callable[[int, memoryview], int] = os.write) -> int:
-    """Do os.write(), or `write`, and survive SIGPIPE where the host has set it back to its default (HAZARDS E4).
+def write_quietly(fd: int, data: memoryview) -> int:
+    """Do os.write(), and survive SIGPIPE where the host has set it back to its default (HAZARDS E4).
 
     Raises:
         OSError: write(2); BrokenPipeError where nobody reads.
     """
-    return quietly(write, fd, data)
+    return quietly(os.write, fd, data)
 
 
-def quietly(call: Callable[..., int], *args: object) -> int:
+def quietly(call: Callable[..., T], *args: object) -> T:
     """Do `call(*args)`, which writes to a pipe, and survive the SIGPIPE that it may raise."""
     if getsignal(SIGPIPE) != SIG_DFL:
         return call(*args)

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from errno import EOPNOTSUPP
+from errno import EAGAIN, EOPNOTSUPP
+from io import RawIOBase
+from itertools import starmap
+from operator import sub
+from time import monotonic
 
-from fastproc._engine.fds import OwnedFd
-from fastproc._engine.feeder import write_quietly
+from fastproc._engine.fds import FIRST_FREE_FD, OwnedFd
+from fastproc._engine.feeder import quietly
 from fastproc._engine.reactor import WRITE
 
 TYPE_CHECKING = False
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
 BACKLOG = 1 << 20
 """Bytes that may wait to be written before no more is read for them."""
 
+BACKLOG_PIECES = 1024
+"""The same in pieces: those of a child that writes byte by byte are small, and each is counted anew."""
+
 LAST_MOMENT = 0.1
 """Seconds that a copy may take after a deadline."""
 
@@ -37,6 +44,14 @@ S_IFMT = 0o170000
 S_IFREG = 0o100000
 S_IFCHR = 0o020000
 S_IFIFO = 0o010000
+S_IFBLK = 0o060000
+
+MEMORY_DEVICES = 1
+"""The major number of /dev/null and its like, which never make anybody wait."""
+
+MULTIPLEXER = os.makedev(5, 2)
+OLD_MASTERS = 2
+"""/dev/ptmx, and the major number of BSD's master sides (devices.txt of Linux)."""
 
 
 class Outlet:
@@ -50,41 +65,65 @@ class Outlet:
         fd: the descriptor, which is the user's.
         opened: takes what is opened here; its owner closes it.
 
+    Attributes:
+        rest: what is to be written. Who puts something there calls flush().
+        steady: whether a write never waits for anybody, as to a regular file: nothing to watch (epoll_ctl(2): EPERM).
+        broken: whether a write has failed: nothing more is written.
+
     Raises:
-        OSError: it is closed.
+        OSError: it is closed; EMFILE.
     """
 
-    __slots__ = ("_number", "_rest", "_write", "size")
+    __slots__ = ("_done", "_number", "_write", "broken", "rest", "steady")
 
     def __init__(self, fd: int, opened: Opened) -> None:
-        kind = os.fstat(fd).st_mode & S_IFMT
-        self._rest: deque[memoryview] = deque()
-        self.size = 0
+        info = os.fstat(fd)
+        kind = info.st_mode & S_IFMT
+        self.rest: deque[bytes] = deque()
+        # What was written of the first of them.
+        self._done: list[int] = []
         self._number = fd
-        self._write: Callable[[int, memoryview], int] = os.write
-        if kind == S_IFREG or not os.get_blocking(fd):
+        self._write: Callable[[int, memoryview, list[int]], object] = write_now
+        self.broken = False
+        self.steady = kind in (S_IFREG, S_IFBLK) or (kind == S_IFCHR and os.major(info.st_rdev) == MEMORY_DEVICES)
+        if self.steady:
             return
-        if kind in (S_IFCHR, S_IFIFO):
-            owned = OwnedFd()
-            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-            try:
-                owned.fill(os.open, f"/proc/self/fd/{fd}", flags)
-                self._number = owned.lift()
-            except OSError:
-                pass
-            else:
-                opened.own(owned)
-                return
-        self._write = write_at_once
+        owned = OwnedFd()
+        if os.get_blocking(fd):
+            if kind == S_IFIFO or (kind == S_IFCHR and _is_terminal(fd, info.st_rdev)):
+                flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+                try:
+                    owned.fill(os.open, f"/proc/self/fd/{fd}", flags)
+                except OSError:
+                    pass
+            if owned.closed:
+                self._write = write_at_once
+        if owned.closed:
+            import fcntl
+
+            # One reactor has one registration for a number, and others may copy to this file too.
+            owned.fill(fcntl.fcntl, fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
+        self._number = owned.lift()
+        opened.own(owned)
 
     def fileno(self) -> int:
         """The descriptor to wait for when something is left to write."""
         return self._number
 
     @property
+    def size(self) -> int:
+        """Bytes that are left to write."""
+        return sum(map(len, self.rest)) - sum(self._done)
+
+    @property
     def full(self) -> bool:
         """Whether nothing more should be read for it at the moment."""
-        return self.size >= BACKLOG
+        return len(self.rest) >= BACKLOG_PIECES or (bool(self.rest) and self.size >= BACKLOG)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something is left to write."""
+        return bool(self.rest)
 
     def write(self, data: bytes) -> None:
         """Take the next piece, and write what can be written now.
@@ -92,8 +131,7 @@ class Outlet:
         Raises:
             OSError: write(2).
         """
-        self._rest.append(memoryview(data))
-        self.size += len(data)
+        self.rest.append(data)
         self.flush()
 
     def flush(self, _ready: int = 0) -> None:
@@ -102,58 +140,117 @@ class Outlet:
         Raises:
             OSError: write(2). What is left then is dropped: it could not be written later either.
         """
-        rest = self._rest
+        rest, done = self.rest, self._done
+        if self.broken:
+            self.drop()
         try:
             while rest:
-                done = write_quietly(self._number, rest[0], self._write)
-                self.size -= done
-                if done < len(rest[0]):
-                    rest[0] = rest[0][done:]
+                data = rest[0]
+                written = sum(done)
+                if written >= len(data):
+                    # Both in one step: a signal handler between them, that raises, would have bytes written twice.
+                    done[:] = map(sub, (written,), map(len, starmap(rest.popleft, ((),))))
                 else:
-                    rest.popleft()
+                    # How much went out is kept by the call that knows it, for the same reason.
+                    quietly(self._write, self._number, memoryview(data)[written:], done)
         except BlockingIOError:
             pass
         except OSError:
+            self.broken = True
             self.drop()
             raise
 
     def drop(self) -> None:
         """Forget what is left."""
-        self._rest.clear()
-        self.size = 0
+        self.rest.clear()
+        self._done.clear()
 
 
 class Plain:
-    """A file of the user's that has no descriptor: its method takes all at once."""
+    """A file of the user's whose method is to be used: it takes all at once.
 
-    __slots__ = ("_file",)
+    Attributes:
+        rest, broken: as of an Outlet.
+    """
+
+    __slots__ = ("_done", "_file", "broken", "rest")
 
     full = False
     size = 0
+    steady = True
 
     def __init__(self, file: Any) -> None:
         self._file = file
+        self.rest: deque[bytes] = deque()
+        self._done: list[Any] = []
+        self.broken = False
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something is left to write: after an interrupt."""
+        return bool(self.rest)
 
     def write(self, data: bytes) -> None:
         """Hand it the next piece."""
-        self._file.write(data)
+        self.rest.append(data)
+        self.flush()
 
     def flush(self, _ready: int = 0) -> None:
-        """Nothing waits here."""
+        """Hand it what has come; the rest of a piece that it took in part, as io.RawIOBase.write() may.
+
+        Raises:
+            BlockingIOError: it does not block, and takes nothing.
+            Exception: what its method raises. It gets nothing more.
+        """
+        rest, done = self.rest, self._done
+        if self.broken:
+            self.drop()
+        try:
+            while rest:
+                data = rest[0]
+                if done and done[-1] is None and isinstance(self._file, RawIOBase):
+                    raise BlockingIOError(EAGAIN, f"{self._file!r} takes no more")
+                # A method that gives no number has taken all.
+                written = sum(len(data) if count is None else count for count in done)
+                if written >= len(data):
+                    done[:] = map(sub, (written,), map(len, starmap(rest.popleft, ((),))))
+                else:
+                    done.extend(map(self._file.write, (data[written:] if written else data,)))
+        except Exception:
+            self.broken = True
+            self.drop()
+            raise
 
     def drop(self) -> None:
-        """Nothing waits here."""
+        """Forget what is left."""
+        self.rest.clear()
+        self._done.clear()
 
 
-def write_at_once(fd: int, data: memoryview) -> int:
-    """Write what needs no wait.
+def _is_terminal(fd: int, device: int) -> bool:
+    """Whether it is a terminal that a new open() opens too: that of a master side makes another terminal."""
+    return os.isatty(fd) and device != MULTIPLEXER and os.major(device) != OLD_MASTERS
+
+
+def write_now(fd: int, data: memoryview, done: list[int]) -> None:
+    """Do write(2), and put how much was written into a list with no bytecode between at which it could be lost.
+
+    Raises:
+        OSError: write(2).
+    """
+    done.extend(map(os.write, (fd,), (data,)))
+
+
+def write_at_once(fd: int, data: memoryview, done: list[int]) -> None:
+    """Write what needs no wait, as write_now().
 
     Raises:
         BlockingIOError: nothing does.
         OSError: write(2).
     """
     try:
-        return os.pwritev(fd, (data,), -1, os.RWF_NOWAIT)
+        done.extend(map(os.pwritev, (fd,), ((data,),), (-1,), (os.RWF_NOWAIT,)))
+        return
     except AttributeError:
         # Not Linux.
         pass
@@ -166,7 +263,7 @@ def write_at_once(fd: int, data: memoryview) -> int:
     poller.register(fd, WRITE)
     if not poller.poll(0):
         raise BlockingIOError
-    return os.write(fd, data[:SMALL])
+    write_now(fd, data[:SMALL], done)
 
 
 class Outlets:
@@ -189,20 +286,27 @@ class Outlets:
         """Whether something is left to write."""
         return bool(self._watched)
 
-    def attend(self, outlets: Iterable[Outlet | Plain]) -> None:
-        """Watch those that have something left."""
-        for outlet in outlets:
-            if outlet.size and isinstance(outlet, Outlet) and outlet.fileno() not in self._watched:
+    def attend(self, outlets: Iterable[Outlet | Plain]) -> bool:
+        """Watch those that have something left; whether one that cannot be watched was written after an interrupt."""
+        wrote = False
+        for outlet in tuple(outlets):
+            if not outlet.waiting:
+                continue
+            if outlet.steady or isinstance(outlet, Plain):
+                wrote = True
+                outlet.flush()
+            elif outlet.fileno() not in self._watched:
                 self._watched[outlet.fileno()] = outlet
                 self._reactor.watch(outlet.fileno(), WRITE, lambda _, outlet=outlet: self._flush(outlet))  # type: ignore[misc]
+        return wrote
 
     def _flush(self, outlet: Outlet) -> None:
         try:
             outlet.flush()
         finally:
-            if not outlet.size:
-                del self._watched[outlet.fileno()]
+            if not outlet.waiting:
                 self._reactor.unwatch(outlet.fileno())
+                self._watched.pop(outlet.fileno(), None)
             self._on_room()
 
     def release(self) -> None:
@@ -230,7 +334,10 @@ class Copies:
         full: the outputs that are not read at the moment.
     """
 
-    __slots__ = ("_ending", "_hold", "_on_end", "_outlets", "_reactor", "_taps", "_timer", "full")
+    __slots__ = (
+        *("_deadline", "_ending", "_hold", "_hurried", "_left", "_on_end", "_outlets", "_reactor", "_taps", "_timer"),
+        "full",
+    )
 
     def __init__(
         self,
@@ -243,7 +350,9 @@ class Copies:
         self._hold = hold
         self._on_end: Callable[[bool], object] = bool
         self._outlets = Outlets(reactor, self.attend)
-        self._ending = False
+        self._ending = self._hurried = False
+        self._left = 0
+        self._deadline: float | None = None
         self._timer: Timer | None = None
         self.full: set[int] = set()
 
@@ -269,19 +378,34 @@ class Copies:
             on_end: called once, if there is a rest, with whether something was given up.
         """
         self._on_end = on_end
+        self._deadline = deadline
+        self.attend()
         self._ending = self._outlets.waiting
         if self._ending and late:
-            self.hurry()
+            self._timer = self._reactor.call_after(LAST_MOMENT, self._end)
+        elif self._ending and self._hurried:
+            self._hurry_on()
         elif self._ending and deadline is not None:
             self._timer = self._reactor.call_at(deadline, self._end)
         return self._ending
 
     def hurry(self) -> None:
-        """Give the rest, where it is waited for, a last moment."""
+        """Wait for the rest, now or once it is waited for, only as long as somebody goes on taking it."""
+        self._hurried = True
         if self._ending:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._reactor.call_after(LAST_MOMENT, self._end)
+            self._hurry_on()
+
+    def _hurry_on(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        left = sum(outlet.size for tap in self._taps.values() for outlet in tap.outlets)
+        over = self._deadline is not None and monotonic() >= self._deadline
+        if over or self._left == left:
+            # What the run has ended by is told anyhow, unless it is this.
+            self._end(given_up=over)
+            return
+        self._left = left
+        self._timer = self._reactor.call_after(LAST_MOMENT, self._hurry_on)
 
     def _end(self, given_up: bool = True) -> None:
         self.release()
@@ -293,3 +417,10 @@ class Copies:
         if self._timer is not None:
             self._timer.cancel()
         self._outlets.release()
+        for tap in self._taps.values():
+            for outlet in tuple(tap.outlets):
+                try:
+                    outlet.flush()
+                except Exception:
+                    # As in Outlets.release(); an interrupt has left this to be written.
+                    pass

@@ -6,6 +6,7 @@ Invariant: what was read is in the queue until it is handed out, or dropped by a
 from __future__ import annotations
 
 from collections import deque
+from itertools import starmap
 from operator import length_hint
 from time import monotonic
 
@@ -41,6 +42,7 @@ class Output:
     """
 
     __slots__ = (
+        "_coming",
         "_late",
         "_late_size",
         "_room",
@@ -70,6 +72,10 @@ class Output:
         self._room = READ_SIZE
         self._room_max = READ_LARGE
         self._wide = False
+        # What was read and has no place in the queue yet: a signal handler that raises has come between.
+        self._coming: deque[bytes] = deque()
+        if tap is not None:
+            tap.join(self._coming)
 
     def read(self, _ready: int = 0) -> bool:
         """Take what is there, or see the end, without blocking; False when there was nothing.
@@ -77,48 +83,99 @@ class Output:
         Raises:
             BaseException: what the tap raises; what was read is in the queue.
         """
-        data = read_some(self.end.number, self._room)
-        if data is None:
-            return False
         tap = self.tap
+        data = read_some(self.end.number, self._room, self._coming if tap is None else tap.fresh)
+        if data is None:
+            # What an interrupt has left.
+            return self._coming_in()
         if not data:
-            self.ended = True
-            if tap is not None:
-                tap.finish()
+            self.finish()
             return True
-        item = monotonic(), self.offset, data
-        self.offset += len(data)
         if not self._wide and len(data) >= READ_SIZE:
             self._wide = True
             widen(self.end.number)
             if tap is None or tap.limit is None:
                 self._room = self._room_max
         if tap is None:
-            self.items.append(item)
+            self._arrive()
             return True
-        if tap.limit is None:
-            self.items.append(item)
-        else:
-            self._keep(item, tap.limit.head, tap.limit.tail)
-        tap.add(data)
+        tap.share()
+        self._arrive()
+        tap.take()
         return True
+
+    def finish(self) -> None:
+        """It has ended, or is left to others.
+
+        Raises:
+            BaseException: what a callback raises. To be repeated then: the next lines are told.
+        """
+        if self.tap is not None:
+            self.tap.share()
+            self._arrive()
+            self.tap.finish()
+        else:
+            self._arrive()
+        self.ended = True
 
     @property
     def held(self) -> bool:
         """Whether it shall not be read at the moment, because a copy is not taken."""
         return self.tap is not None and self.tap.full
 
-    def _keep(self, item: Item, head: int, tail: int) -> None:
-        items, late = self.items, self._late
-        if not late and (not items or items[-1][1] + len(items[-1][2]) - items[0][1] < head):
-            _put(items, item)
-            return
-        _put(late, item)
-        self._late_size += len(item[2])
+    def _coming_in(self) -> bool:
+        tap = self.tap
+        if tap is not None and tap.fresh:
+            tap.share()
+        if not self._coming:
+            return False
+        self._arrive()
+        if tap is not None:
+            tap.take()
+        return True
+
+    def _arrive(self) -> None:
+        """Put what came into the queue, or where the limit has it.
+
+        A signal handler may raise at any call. So all is calculated first, and then stored together with the one call
+        that moves the piece: between stores, and before a call has returned, no handler runs.
+        """
+        coming = self._coming
+        limit = None if self.tap is None else self.tap.limit
+        while coming:
+            offset = self.offset
+            end = offset + len(coming[0])
+            move = zip((monotonic(),), (offset,), starmap(coming.popleft, ((),)), strict=False)
+            if limit is None:
+                self.offset = end
+                self.items.extend(move)
+            elif end == offset:
+                coming.popleft()
+            else:
+                self._keep(offset, end, limit.head, move)
+                self._drop_late(limit.tail)
+
+    def _keep(self, offset: int, end: int, head: int, move: Iterator[Item]) -> None:
+        queue, late_size = self.items, self._late_size
+        if self._late or (queue and offset - queue[0][1] >= head):
+            queue = self._late
+            late_size += end - offset
+        joined = _joined(queue, offset, self._coming[0])
+        if joined is None:
+            self.offset, self._late_size = end, late_size
+            queue.extend(move)
+        else:
+            self.offset, self._late_size = end, late_size
+            queue[-1] = joined
+            self._coming.popleft()
+
+    def _drop_late(self, tail: int) -> None:
+        late = self._late
         while late and self._late_size - len(late[0][2]) >= tail:
-            size = len(late.popleft()[2])
-            self._late_size -= size
-            self.dropped += size
+            size = len(late[0][2])
+            left, dropped = self._late_size - size, self.dropped + size
+            self._late_size, self.dropped = left, dropped
+            late.popleft()
 
     def refill(self) -> None:
         """Make the tail the queue, if all before it has been taken."""
@@ -186,14 +243,16 @@ class Output:
         self.lines = None
 
 
-def _put(items: deque[Item], item: Item) -> None:
-    """Append; small pieces are put together, as a limit is on memory: a million of one byte must not cost 200 each."""
+def _joined(items: deque[Item], offset: int, data: bytes) -> Item | None:
+    """The last item and the next piece, if both are small; else None.
+
+    A limit is on memory: a million pieces of one byte must not cost 200 each.
+    """
     if items:
-        time, offset, data = items[-1]
-        if len(data) + len(item[2]) <= PIECE and offset + len(data) == item[1]:
-            items[-1] = time, offset, data + item[2]
-            return
-    items.append(item)
+        time, begin, before = items[-1]
+        if len(before) + len(data) <= PIECE and begin + len(before) == offset:
+            return time, begin, before + data
+    return None
 
 
 class Lines:

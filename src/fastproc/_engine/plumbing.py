@@ -13,7 +13,7 @@ from time import monotonic
 
 from fastproc._engine.capture import Capture, holders, make_tap
 from fastproc._engine.collecting import READ_SIZE
-from fastproc._engine.fds import PIPE_LARGE, make_pipe, widen
+from fastproc._engine.fds import PIPE_LARGE, make_pipe, read_some, widen
 from fastproc._engine.feeder import Feeder
 from fastproc._engine.reactor import READ, WRITE
 from fastproc._engine.resolve import Opened
@@ -236,9 +236,9 @@ class Plumbing:
 
     def _read(self, sink: Sink) -> bool:
         """Take what is there, once; False when there was nothing."""
-        try:
-            data = os.read(sink.end.number, PIPE_LARGE if sink.capture is None and sink.size else READ_SIZE)
-        except BlockingIOError:
+        queue = sink.chunks if sink.capture is None else sink.capture.fresh
+        data = read_some(sink.end.number, PIPE_LARGE if sink.capture is None and sink.size else READ_SIZE, queue)
+        if data is None:
             return False
         if not data:
             self._close(sink)
@@ -249,19 +249,18 @@ class Plumbing:
         sink.size += len(data)
         self.heard = monotonic()
         if sink is self.out and self._keeping.streams:
-            self.ready.append(data)
+            while sink.chunks:
+                self.ready.extend(map(sink.chunks.pop, (0,)))
             self.on_ready()
             # The writers wait until it has been taken.
             self._reactor.unwatch(sink.end.number)
         elif sink.capture is not None:
             try:
-                sink.capture.add(data)
+                sink.capture.take()
             finally:
                 self._attend()
             if sink.capture.over and sink.capture.stops:
                 self._on_over(sink.capture)
-        else:
-            sink.chunks.append(data)
         return True
 
     def _attend(self) -> None:
@@ -321,6 +320,12 @@ class Plumbing:
         """Nobody waits any longer for the copies."""
         if self._copies is not None:
             self._copies.hurry()
+
+    @property
+    def failure(self) -> Exception | None:
+        """What the end of an output was that is no line as on_line asks for them."""
+        failures = [capture.failure for capture in self._captures.values() if capture.failure is not None]
+        return failures[0] if failures else None
 
     def be_quiet(self) -> None:
         """An error is on its way: nothing more is told."""

@@ -173,6 +173,10 @@ def conclude(running: Run, request: Request) -> PipelineResult:
         raise errors.timeout_expired(result.line, request.timeout, result)
     if request.check and _is_checked(running) and not result.ok:
         raise errors.exit_error(result)
+    failure = running.plumbing.failure
+    if failure is not None:
+        failure.result = result  # type: ignore[attr-defined]
+        raise failure
     return result
 
 

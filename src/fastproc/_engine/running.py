@@ -45,15 +45,26 @@ def run_exchange(command: Command, settled: Settled) -> Result:
             while not exchange.done:
                 reactor.run_once(orphans.attend())
         except BaseException as error:
+            _break_off(error, exchange, settled, opened)
+            raise
+    return conclude(exchange, settled, opened)
+
+
+def _break_off(error: BaseException, exchange: Exchange, settled: Settled, opened: Opened) -> None:
+    """End the exchange because of an exception on its way to the caller, or of a second one that comes meanwhile."""
+    try:
+        try:
             # Ctrl-C in a terminal reaches the child too, or is passed on to it: it gets a moment to end by itself. Not
             # so when its input is incomplete because the iterator failed.
             if isinstance(error, KeyboardInterrupt):
                 exchange.process.adopt()
                 exchange.process.interrupt_group()
+        finally:
             exchange.abort(0.0 if exchange.input_failed else CTRL_C_PATIENCE)
-            add_result(error, exchange, settled, opened)
-            raise
-    return conclude(exchange, settled, opened)
+    except BaseException as second:
+        add_result(second, exchange, settled, opened)
+        raise
+    add_result(error, exchange, settled, opened)
 
 
 def begin(
@@ -106,6 +117,7 @@ def conclude(exchange: Exchange, settled: Settled, opened: Opened) -> Result:
 
     Raises:
         ExitError, TimeoutExpired, ExitStatusUnknown, OutputTooLarge: as `fastproc.run`.
+        UnicodeDecodeError: the output ends inside a character, and on_line asks for text.
     """
     argv = exchange.process.argv
     limit = settled.idle_timeout if exchange.silent else settled.timeout_ns / 1e9
@@ -127,7 +139,13 @@ def conclude(exchange: Exchange, settled: Settled, opened: Opened) -> Result:
         raise OutputTooLarge(exchange.overflowed.name, result)
     if result.timed_out:
         raise errors.timeout_expired(argv, limit, result)
-    return result.check() if settled.check else result
+    if settled.check:
+        result.check()
+    for capture in exchange.captures.values():
+        if capture.failure is not None:
+            capture.failure.result = result  # type: ignore[attr-defined]
+            raise capture.failure
+    return result
 
 
 def make_result(exchange: Exchange, settled: Settled, duration_ns: int, opened: Opened) -> Result:

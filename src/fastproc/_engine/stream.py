@@ -225,8 +225,12 @@ class Streams:
                 # Others hold the pipe. What is in it now was, or is still, taken.
                 for output in open_ones:
                     if not output.read():
-                        output.ended = self.given_up = True
+                        output.finish()
+                        self.given_up = True
                 continue
+            if any(output.held for output in open_ones):
+                # It may be speaking: we do not listen.
+                silent_at = -1.0
             if silent_at == -1.0:
                 silent_at = instant("idle_timeout", idle_timeout)
             if silent_at is not None:
@@ -255,6 +259,8 @@ class Streams:
             over = not open_ones and self._input is None and not self._copying(outputs)
             if over and self._exit.at is not None:
                 self.close(process)
+                if self.overflowed is None or not self.overflowed.raises:
+                    self._fail()
                 return
             now = monotonic()
             limit = self._drained_at(open_ones, drain_timeout)
@@ -285,6 +291,14 @@ class Streams:
 
             yield from self.ending(process, None, None, process.times[2])
             conclude(process, self)
+        self._fail()
+
+    def _fail(self) -> None:
+        """Raise, once, what the end of an output was that is no line as on_line asks for them."""
+        for output in self.outputs.values():
+            if output.tap is not None and output.tap.failure is not None:
+                failure, output.tap.failure = output.tap.failure, None
+                raise failure
 
     def _peek(self, name: str) -> bytes | None:
         output = self.outputs.get(name)
@@ -305,8 +319,9 @@ class Streams:
             while not output.ended and output.offset <= end and output.read():
                 pass
             if not output.ended:
-                output.ended = self.given_up = True
+                self.given_up = True
                 self.flags |= PIPES_OPEN
+                output.finish()
 
     def _ready(self, wanted: list[Output]) -> bool:
         """Whether one of them has something to hand out."""
@@ -320,6 +335,7 @@ class Streams:
 
     def prepare(self, process: Process, pause: Pause) -> float:
         """Watch what has to be watched, and give the seconds that a wait may take."""
+        wrote = False
         fed = self._input
         if fed is not None:
             self._watch(fed.end, WRITE, fed.write)
@@ -329,9 +345,9 @@ class Streams:
             elif not output.ended:
                 self._forget(output.end)
             if self._copies is not None and output.tap is not None:
-                self._copies.attend(output.tap.outlets)
+                wrote |= self._copies.attend(output.tap.outlets)
         known = self._exit
-        until = pause.until
+        until = 0.0 if wrote else pause.until
         if self._kill_at is not None:
             until = self._kill_at if until is None else min(until, self._kill_at)
         timeout = LONGEST_WAIT if until is None else max(0.0, until - monotonic())

@@ -8,6 +8,7 @@ from __future__ import annotations
 from codecs import getincrementaldecoder
 from collections import deque
 from io import BytesIO, IncrementalNewlineDecoder, StringIO
+from itertools import starmap
 
 from fastproc._values.options import check_int
 from fastproc._values.redirect import MEMFD, check_path
@@ -308,7 +309,7 @@ class CaptureLimit:
         spill: what gets all of the output, also what is not kept: the path of a file, which is made or emptied; a
             binary file, which is written at its place and left open; MEMFD for a file in memory, which the Result has
             as `stdout_spill` or `stderr_spill`; None for nothing. A pipe or socket that nobody reads holds the child,
-            but no deadline.
+            but no deadline, nor what `over` asks for.
 
     Raises:
         ValueError, TypeError: the argument's name comes first.
@@ -371,12 +372,14 @@ class HeadTail:
 
     Attributes:
         size: bytes that came.
+        fresh: what came and was not taken yet.
     """
 
-    __slots__ = ("_head", "_head_room", "_pieces", "_tail", "_tail_size", "size")
+    __slots__ = ("_head", "_head_room", "_pieces", "_tail", "_tail_size", "fresh", "size")
 
     def __init__(self, head: int, tail: int) -> None:
         self.size = 0
+        self.fresh: deque[bytes] = deque()
         self._head: list[bytes] = []
         self._head_room = head
         self._tail = tail
@@ -385,27 +388,44 @@ class HeadTail:
 
     def add(self, data: bytes) -> None:
         """Take the next piece."""
-        self.size += len(data)
-        if self._head_room:
-            part = data[: self._head_room]
-            self._head.append(part)
-            self._head_room -= len(part)
-            data = data[len(part) :]
-        if not data or not self._tail:
-            return
-        if len(data) >= self._tail:
-            self._pieces.clear()
-            self._tail_size = 0
-            data = data[-self._tail :]
-        pieces = self._pieces
-        # Small pieces are put together: ten million of one byte must not cost fifty each.
-        if pieces and len(pieces[-1]) + len(data) <= PIECE:
-            pieces[-1] += data
-        else:
-            pieces.append(data)
-        self._tail_size += len(data)
-        while self._tail_size - len(pieces[0]) >= self._tail:
-            self._tail_size -= len(pieces.popleft())
+        self.fresh.append(data)
+        self.take()
+
+    def take(self) -> None:
+        """Take what is in `fresh`.
+
+        A signal handler may raise at any call, but neither between two stores nor before a call has returned: what
+        belongs together is stored just before the one call that moves the piece.
+        """
+        fresh, pieces, tail = self.fresh, self._pieces, self._tail
+        while fresh:
+            data, room = fresh[0], self._head_room
+            length = len(data)
+            move = starmap(fresh.popleft, ((),))
+            if length <= room:
+                self.size, self._head_room = self.size + length, room - length
+                self._head.extend(move)
+            elif room:
+                part, rest = data[:room], data[room:]
+                self.size, self._head_room, fresh[0] = self.size + room, 0, rest
+                self._head.append(part)
+            elif not tail:
+                self.size += length
+                fresh.popleft()
+            elif length > tail:
+                rest = data[-tail:]
+                self.size, fresh[0] = self.size + length - tail, rest
+            elif pieces and len(pieces[-1]) + length <= PIECE:
+                # Small pieces are put together: ten million of one byte must not cost fifty each.
+                joined = pieces[-1] + data
+                self.size, self._tail_size, pieces[-1] = self.size + length, self._tail_size + length, joined
+                fresh.popleft()
+            else:
+                self.size, self._tail_size = self.size + length, self._tail_size + length
+                pieces.extend(move)
+            while pieces and (left := self._tail_size - len(pieces[0])) >= tail:
+                self._tail_size = left
+                pieces.popleft()
 
     @property
     def dropped(self) -> int:
@@ -414,8 +434,8 @@ class HeadTail:
 
     def value(self) -> bytes:
         """What is kept: all, or the beginning followed by the end."""
-        pieces = list(self._pieces)
-        if pieces:
+        self.take()
+        if pieces := list(self._pieces):
             # One copy, not two: the limit may be most of the memory there is.
             pieces[0] = pieces[0][max(0, self._tail_size - self._tail) :]
         return b"".join((*self._head, *pieces))
