@@ -2,9 +2,10 @@
 
 A round runs each rival, in shuffled order; blocks of rounds on asyncio's loop and on uvloop's take turns, so that
 whatever else the machine does hits all alike. Where one run is measured, the rival makes one before that is not: uvloop
-forks, after which every page of the parent that is written to costs a fault, and that is not to be the next one's loss. The limit is `raw_loop.c` (vfork, exec, two pipes, poll, waitid), called
-inside the measuring process. Measured are: one run at a time of a static program with both outputs captured, the same
-with 1 GiB resident, 100 of them at once, and the lines of `seq 1000000`.
+forks, after which every page of the parent that is written to costs a fault, and that is not to be the next one's loss.
+The limit is `raw_loop.c` (vfork, exec, two pipes, poll, waitid), called inside the measuring process. Measured are: one
+run at a time of a static program with both outputs captured, the same with 1 GiB resident, 100 of them at once, and the
+lines of `seq 1000000`.
 
     python benchmarks/bench_aio.py [--rounds N]
 
