@@ -257,3 +257,39 @@ def test_debug_mode_and_warnings_have_nothing_to_say(loop: str) -> None:
     assert len(mine) <= 1
     # Of the machine, when it has no time: a callback took more than 100 ms.
     assert [line for line in said if line not in mine and not line.startswith("Executing <")] == []
+
+
+@pytest.mark.parametrize("option", ["stdin", "stdout", "stderr"])
+def test_fifo_without_the_other_side_does_not_hold_the_loop(loop: str, option: str, tmp_path: Path) -> None:
+    """Others go on; a deadline and a cancellation end the wait, and the other side ends it well."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    program = ("cat",) if option == "stdin" else ("sh", "-c", "echo x; echo x >&2")
+    options: dict[str, Any] = {"stdout": fastproc.PIPE, "stderr": fastproc.DEVNULL, option: fifo}
+
+    async def main() -> Any:
+        async def late() -> str:
+            with pytest.raises(fastproc.TimeoutExpired):
+                await aio.run(*program, **options, timeout=0.2)
+            return "late"
+
+        pulse = Pulse(loop)
+        found = await pulse.over(late)
+        found.append(pulse.ticks > 10)
+        found.append(await drivers.cancelled_after(loop, 0.05, lambda: aio.run(*program, **options)))
+
+        async def other_side() -> bytes:
+            await drivers.sleep(loop, 0.1)
+            if option == "stdin":
+                with open(os.open(fifo, os.O_WRONLY), "wb") as file:
+                    file.write(b"x\n")
+                return b""
+            with open(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+                while not (data := file.read()):
+                    await drivers.sleep(loop, 0.01)
+                return data
+
+        result, said = await drivers.together(loop, lambda: aio.run(*program, **options), other_side)
+        return [*found, result.returncode, (result.stdout or b"") if option == "stdin" else said]
+
+    assert drivers.run_in(loop, main) == ["late", True, True, 0, b"x\n"]

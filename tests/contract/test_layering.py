@@ -53,7 +53,7 @@ ONLY = {
     "subprocess": {"fastproc._subprocess_errors", "fastproc.subprocess", "fastproc._install"},
     "cffi": set(),
     "select": {"fastproc._engine"},
-    "time": {"fastproc._engine", "fastproc.run", "fastproc.aio._run"},
+    "time": {"fastproc._engine", "fastproc.run", "fastproc.aio._run", "fastproc.aio._fifo"},
     "asyncio": {"fastproc.aio"},
     "trio": {"fastproc.aio"},
     "psutil": set(),

@@ -317,7 +317,7 @@ def _open_waiting(opened: Opened, path: str, flags: int, deadline: float | None)
         except OSError as error:
             # fifo(7): O_WRONLY|O_NONBLOCK gives ENXIO without a reader; so does a device without a driver, for good.
             # open(2): EAGAIN means that somebody holds a lease, which the kernel has now asked back (fcntl(2)).
-            if error.errno != EAGAIN and (error.errno != ENXIO or not _is_fifo(os.stat(path))):
+            if error.errno != EAGAIN and (error.errno != ENXIO or not is_fifo(os.stat(path))):
                 raise
         left = _left(path, deadline, "reader")
         sleep(pause if left is None else min(pause, left))
@@ -330,7 +330,7 @@ def _await_writer(fd: int, path: str, deadline: float | None) -> None:
     A child that gets a FIFO to read before there is a writer would see the end of file (fifo(7)). Linux tells of a
     writer by its first byte or by its leaving.
     """
-    if not _is_fifo(os.fstat(fd)):
+    if not is_fifo(os.fstat(fd)):
         return
     import select
 
@@ -351,7 +351,8 @@ def _left(path: str, deadline: float | None, who: str) -> float | None:
     return left
 
 
-def _is_fifo(status: os.stat_result) -> bool:
+def is_fifo(status: os.stat_result) -> bool:
+    """Whether it is a FIFO."""
     return status.st_mode & S_IFMT == S_IFIFO
 
 

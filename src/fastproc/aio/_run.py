@@ -211,7 +211,12 @@ async def _run_exchange(hub: Hub, command: Command, settled: Settled) -> Result:
 
 
 async def resolved(hub: Hub, command: Command, opened: Opened, deadline: float | None) -> Plan:
-    """Open what the command names."""
+    """Open what the command names; the loop goes on while the other side of a FIFO is waited for."""
+    settled = settle(command)
+    if settled.stdio is None:
+        from fastproc.aio._fifo import fifos_opened
+
+        command = await fifos_opened(hub, command, settled, opened, deadline)
     return resolve(command, opened, deadline)
 
 
