@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import time
@@ -99,30 +100,38 @@ def growth() -> int:
     return peak() - before
 
 
-def measure(rivals: Rivals, rounds: int) -> dict[str, list[float]]:
-    """Seconds of every rival, in the order of the rounds; one round before is not counted."""
-    taken: dict[str, list[float]] = {name: [] for name in rivals}
+def processor() -> float:
+    """Seconds of processor time that this process and its children have used."""
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+def measure(rivals: Rivals, rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Seconds of every rival, by the clock and of processors, in the order of the rounds; the first is not counted."""
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in rivals}
     order = list(rivals)
     for number in range(rounds + 1):
         random.shuffle(order)
         for name in order:
-            start = time.perf_counter()
+            used, start = processor(), time.perf_counter()
             output = rivals[name]()
-            seconds = time.perf_counter() - start
+            seconds, used = time.perf_counter() - start, processor() - used
             del output
             if number:
-                taken[name].append(seconds)
+                taken[name].append((seconds, used))
     return taken
 
 
-def table(taken: dict[str, list[float]], bases: list[str]) -> list[str]:
-    """Medians, and how many times as fast as each of the bases."""
+def table(taken: dict[str, list[tuple[float, float]]], bases: list[str]) -> list[str]:
+    """Medians, and how many times as fast as each of the bases; in brackets the same of the processor time."""
     heads = [f"× {base}" for base in bases]
-    rows = [f"| | median s | p10 | p90 | {' | '.join(heads)} |", f"| --- |{' ---: |' * (3 + len(bases))}"]
-    for name, times in taken.items():
+    rows = [f"| | median s | p10 | p90 | CPU s | {' | '.join(heads)} |", f"| --- |{' ---: |' * (4 + len(bases))}"]
+    clock = {name: [seconds for seconds, _ in pairs] for name, pairs in taken.items()}
+    used = {name: median(seconds for _, seconds in pairs) for name, pairs in taken.items()}
+    for name, times in clock.items():
         cuts = quantiles(times, n=10)
-        ratios = [f"{median(taken[base]) / median(times):.2f}" for base in bases]
-        rows.append(f"| {name} | {median(times):.3f} | {cuts[0]:.3f} | {cuts[-1]:.3f} | {' | '.join(ratios)} |")
+        ratios = [f"{median(clock[base]) / median(times):.2f} ({used[base] / used[name]:.2f})" for base in bases]
+        numbers = [f"{value:.3f}" for value in (median(times), cuts[0], cuts[-1], used[name])]
+        rows.append(f"| {name} | {' | '.join(numbers)} | {' | '.join(ratios)} |")
     return rows
 
 
@@ -150,7 +159,8 @@ def main() -> None:
             f"Written by `make bench-streams`. {where}.",
             "",
             f"{rounds} rounds; a round runs every rival once, in shuffled order. The columns with × say how many times",
-            "as fast as that rival (ratio of the medians; more than 1 is faster).",
+            "as fast as that rival (ratio of the medians; more than 1 is faster), and in brackets by how much less",
+            "processor time, of the program and its child together. On a busy machine only that says much.",
             "",
             f"## `{' '.join(FLOOD)}` captured",
             "",
