@@ -70,6 +70,14 @@ static bool grow(struct fp_sink *sink)
     return false;
 }
 
+/* What this thread has used: by the clock every step is slow on a busy machine. */
+static int64_t used(void)
+{
+    struct timespec ts = {0, 0};
+    fp__sys2(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &ts);
+    return ts.tv_sec * FP_NSEC + ts.tv_nsec;
+}
+
 /* Has the next pages made, all at once: one by one, in the middle of a read, costs three times as much, and the child waits
  * meanwhile for the pipe's lock. Large pages are given up where they come slowly: on a virtual machine that gives free ones
  * back to its host each is made anew there (1 GiB in 0.1 or in 2.4 s, by small pages in 0.35 s). False when none was made. */
@@ -82,13 +90,13 @@ static bool make_pages(struct fp_sink *sink)
     size_t size = large ? LARGE_PAGE : STEP;
     if (sink->slow == NO_PAGES || next >= (uintptr_t)end || size > (uintptr_t)end - next)
         return false;
-    int64_t before = fp__now();
+    int64_t before = used();
     if (fp__sys3(SYS_madvise, next, size, MADV_POPULATE_WRITE) < 0) {
         sink->slow = NO_PAGES; /* before Linux 5.14, or no memory, which the read will tell */
         return false;
     }
     sink->ready = next + size - (uintptr_t)sink->heap;
-    if (large && fp__now() - before > SLOW_NS && ++sink->slow == SLOW_MAX)
+    if (large && used() - before > SLOW_NS && ++sink->slow == SLOW_MAX)
         madvise(sink->heap - OFFSET, sink->cap + OFFSET, MADV_NOHUGEPAGE);
     return true;
 }
