@@ -132,6 +132,34 @@ static void check_setup(void)
     close_all(&child);
 }
 
+/* An identity that changes nothing: each step, its proof and the way back, for who has no privilege too. */
+static void check_identity(void)
+{
+    static uint32_t groups[1];
+    struct fp_attr attr = plain;
+    struct fp_identity identity = {.root_fd = -1, .ruleset_fd = -1, .groups = groups};
+    struct fp_child child;
+    struct fp_status status;
+    attr.flags = FP_ATTR_NO_NEW_PRIVS;
+    identity.flags = FP_ID_UID | FP_ID_GID;
+    identity.uid = geteuid();
+    identity.gid = getegid();
+    int r = fp_spawn(&attr, &identity, "/bin/sh", 1, "sh\0-c\0exit 5", 3, ENVIRONMENT, -1, -1, FP_STDIO_NULL,
+                     FP_STDIO_NULL, FP_STDIO_NULL, NULL, 0, -1, &child);
+    if (r == -ENOTSUP) { /* posix_spawn cannot */
+        MUST(child.stage == FP_STAGE_MECHANISM);
+        return;
+    }
+    MUST(r == 0 && child.mechanism == FP_MECHANISM_FORK_PIPE);
+    MUST(wait_end(&child, &status) == 0 && status.state == FP_WAIT_EXITED && status.returncode == 5);
+    close_all(&child);
+    identity.flags = FP_ID_CAPS;
+    identity.permitted = 1ULL << 63;
+    r = fp_spawn(&attr, &identity, "/bin/sh", 1, "sh\0-c\0exit 5", 3, ENVIRONMENT, -1, -1, FP_STDIO_NULL, FP_STDIO_NULL,
+                 FP_STDIO_NULL, NULL, 0, -1, &child);
+    MUST(r == -EPERM && child.stage == FP_STAGE_CAPABILITIES && child.detail == 63 && child.pid == -1);
+}
+
 static void check_fds(void)
 {
     int file[2], a, b;
@@ -427,6 +455,7 @@ static void *work(void *arg)
         check_missing();
         check_setup();
         check_fds();
+        check_identity();
         if (i % 4 == 0) {
             check_run(job, big, len);
             check_shared();
