@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import pytest
 import fastproc
 import observe
 from conftest import wait_until
-from fastproc import cmd
+from drivers import need, run_in
+from fastproc import aio, cmd
 
 CAT = cmd("cat")
 SLEEP = cmd("sleep", "60")
@@ -377,3 +379,56 @@ def test_ctrl_c_in_a_wait_is_passed_on_to_a_group_of_its_own() -> None:
     finally:
         os.close(read_end)
         os.close(write_end)
+
+
+# -- in event loops
+
+
+@pytest.fixture(params=["asyncio", "uvloop", "trio"])
+def in_loop(request: pytest.FixtureRequest) -> Callable[[Callable[[], Any]], Any]:
+    """Run a coroutine function in each kind of loop."""
+    name: str = request.param
+    need(name)
+    return lambda main: run_in(name, main)
+
+
+def test_started_in_a_loop_it_is_waited_for_by_tasks(in_loop: Callable[..., Any]) -> None:
+    """Its result again and again; a wait that is over stops nothing; leaving the block ends it."""
+
+    async def main() -> list[Any]:
+        async with aio.start(sh("read x; echo $x") | cmd("cat"), capture=True, input=b"a\n") as pipeline:
+            first, second = await pipeline.wait(), await pipeline.wait(5)
+            found = [first.stdout, second.stdout, pipeline.done, len(pipeline.pids), pipeline.try_wait().returncode]
+        async with aio.start(cmd("sleep", "60") | cmd("cat")) as pipeline:
+            found.append(pipeline.try_wait())
+            with pytest.raises(fastproc.TimeoutExpired):
+                await pipeline.wait(0.05)
+            found.append(pipeline.done)
+        return [*found, pipeline.done]
+
+    assert in_loop(main) == [b"a\n", b"a\n", True, 2, 0, None, False, True]
+
+
+def test_started_in_a_loop_it_is_ended_as_elsewhere(in_loop: Callable[..., Any]) -> None:
+    """By kill, stop and a deadline; a failing start leaves nothing; what is wrong is said at once."""
+
+    async def main() -> list[Any]:
+        found: list[Any] = []
+        for end in ("kill", "stop"):
+            pipeline = await aio.start(cmd("sleep", "60") | cmd("sleep", "60"), check=False)
+            done = getattr(pipeline, end)()
+            if done is not None:
+                await done
+            found.append([stage.signal for stage in (await pipeline.wait()).stages])
+        pipeline = await aio.start(cmd("sleep", "60") | cmd("sleep", "60"), timeout=0.1)
+        with pytest.raises(fastproc.TimeoutExpired):
+            await pipeline.wait()
+        with pytest.raises(FileNotFoundError):
+            await aio.start(cmd("sleep", "60") | cmd("no-such-program"))
+        with pytest.raises(TypeError, match=r"^nonsense: "):
+            aio.start(cmd("true") | cmd("true"), nonsense=1)
+        hooked = await aio.start(cmd("cat").before_spawn(lambda command: command.args("-")), input=b"x", capture=True)
+        found.append((await hooked.wait()).stdout)
+        return found
+
+    assert in_loop(main) == [[9, 9], [15, 15], b"x"]

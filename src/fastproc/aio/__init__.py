@@ -17,6 +17,7 @@ from fastproc.aio._waiting import as_completed, reactor, wait, wait_all, wait_an
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fastproc.aio._pipeline import Pipeline as Pipeline
     from fastproc.aio._pipeline import lines as lines
     from fastproc.aio._transport import create_subprocess_exec as create_subprocess_exec
     from fastproc.aio._transport import create_subprocess_shell as create_subprocess_shell
@@ -28,6 +29,7 @@ __all__ = [
     "create_subprocess_shell",
     "subprocess_exec",
     "subprocess_shell",
+    "Pipeline",
     "Process",
     "as_completed",
     "lines",
@@ -45,6 +47,7 @@ _LATER = {
     "create_subprocess_shell": "fastproc.aio._transport",
     "subprocess_exec": "fastproc.aio._transport",
     "subprocess_shell": "fastproc.aio._transport",
+    "Pipeline": "fastproc.aio._pipeline",
     "lines": "fastproc.aio._pipeline",
 }
 

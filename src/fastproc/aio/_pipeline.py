@@ -1,21 +1,26 @@
-"""Expressions of commands in an event loop: run to their end, or line by line, while other tasks go on."""
+"""Expressions of commands in an event loop: run to their end, started, or line by line, while other tasks go on."""
 
 from __future__ import annotations
 
+from fastproc import errors
+from fastproc._engine.killable import SIGKILL
 from fastproc._engine.pipeline import Run
+from fastproc._engine.reactor import instant
 from fastproc._engine.request import Request, attach, conclude
 from fastproc._values.capture import LineSplitter
+from fastproc._values.status import KILLED
 from fastproc.aio._hub import Scope, current_hub
 from fastproc.aio._run import end_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Generator, Mapping
     from typing import Any, Unpack
 
     from fastproc._values.expression import Expression
     from fastproc._values.kinds import OptionsDict
     from fastproc._values.stages import PipelineResult
+    from fastproc.aio._hub import Event
 
 
 class _Running:
@@ -26,6 +31,7 @@ class _Running:
         self.hub = current_hub()
         self.ended = self.hub.event()
         self.wake = self.ended
+        self.waiters: list[Event] = []
         self.failures: list[BaseException] = []
         scope = Scope(self.hub.reactor, self._on_error)
         self.run = Run(request.expression, scope, request.settings, self._on_done)  # type: ignore[arg-type]
@@ -33,7 +39,12 @@ class _Running:
 
     def _on_done(self, _run: Run) -> None:
         self.ended.set()
+        self._wake_all()
+
+    def _wake_all(self) -> None:
         self.wake.set()
+        for event in self.waiters:
+            event.set()
 
     def _on_error(self, error: BaseException) -> None:
         # What a callback raised in the reactor's pump: the children have no future, and the task gets to know.
@@ -43,7 +54,7 @@ class _Running:
         except OSError:
             # One of them may not be killed (a set-user-ID program, kill(2)).
             self.run.forsake()
-        self.wake.set()
+        self._wake_all()
 
     def check(self) -> None:
         if self.failures:
@@ -109,3 +120,128 @@ async def lines(
         if not running.run.done:
             plumbing.discard()
             await running.leave()
+
+
+class Pipeline:
+    """A running expression in an event loop: what `fastproc.Pipeline` is in blocking code; what waits is awaited.
+
+    What is captured is read as the loop goes on. `aio.start()` makes it; `async with` kills and reaps what still runs
+    at the end of the block. Only for tasks of its own loop.
+    """
+
+    __slots__ = ("_running",)
+
+    def __init__(self, running: _Running) -> None:
+        self._running = running
+
+    def __repr__(self) -> str:
+        """Show the line, the pids, and whether it runs."""
+        state = "ended" if self.done else "running"
+        return f"<Pipeline `{str(self._running.run.expression)[:300]}` pids={self.pids} {state}>"
+
+    @property
+    def pids(self) -> list[int]:
+        """The pids of the commands that were started, in the order of the expression."""
+        return [child.process.pid for child in self._running.run.ordered()]
+
+    @property
+    def done(self) -> bool:
+        """Whether all has ended."""
+        return self._running.run.done
+
+    async def wait(self, timeout: float | None = None) -> PipelineResult:
+        """Wait for the end of all, and give the result; again and again the same. Several tasks may wait.
+
+        Args:
+            timeout: seconds at most; None for no limit. Nothing is stopped then, nor when the task is cancelled.
+
+        Raises:
+            TimeoutExpired: it still runs (`result` is None), or the deadline that `start()` was given passed.
+            ExitError, OutputTooLarge, ExitStatusUnknown: as run().
+        """
+        running = self._running
+        deadline = instant("timeout", timeout)
+        if not running.run.done:
+            event = running.hub.event()
+            timer = None if deadline is None else running.hub.reactor.call_at(deadline, event.set)
+            running.waiters.append(event)
+            try:
+                await event.wait()
+            finally:
+                running.waiters.remove(event)
+                if timer is not None:
+                    timer.cancel()
+        running.check()
+        if not running.run.done:
+            assert timeout is not None
+            raise errors.timeout_expired(str(running.run.expression), timeout)
+        return conclude(running.run, running.request)
+
+    def try_wait(self) -> PipelineResult | None:
+        """Give the result, or None when it still runs. Raises as wait()."""
+        self._running.check()
+        return conclude(self._running.run, self._running.request) if self.done else None
+
+    async def stop(self) -> None:
+        """End every command: SIGTERM, and SIGKILL when the grace of `start()` is over; wait for them."""
+        await self._running.leave()
+
+    def kill(self) -> None:
+        """Send SIGKILL to every command that runs, and to nobody else; no further one is started. Does not wait.
+
+        Raises:
+            PermissionError: one of them runs as another user; the others got it.
+        """
+        run = self._running.run
+        run.stopping = True
+        run.flags |= 0 if run.done else KILLED
+        run.send_signal(SIGKILL)
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal to every command that runs; as kill()."""
+        self._running.run.send_signal(sig)
+
+    async def __aenter__(self) -> Pipeline:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        running = self._running
+        if not running.run.done:
+            try:
+                running.run.kill()
+            except OSError:
+                running.run.forsake()
+            await running.leave()
+
+
+class StartingPipeline:
+    """A start of an expression that is awaited, or entered by `async with`."""
+
+    __slots__ = ("_expression", "_options", "_pipeline")
+
+    def __init__(self, expression: Expression, options: Mapping[str, Any]) -> None:
+        """Look at the options, which raises at once what is wrong with them."""
+        Request(expression, options)
+        self._expression = expression
+        self._options = options
+        self._pipeline: Pipeline | None = None
+
+    async def _start(self) -> Pipeline:
+        running = _Running(Request(self._expression, self._options))
+        try:
+            running.run.open()
+        except BaseException:
+            await running.leave()
+            raise
+        return Pipeline(running)
+
+    def __await__(self) -> Generator[Any, Any, Pipeline]:
+        return self._start().__await__()
+
+    async def __aenter__(self) -> Pipeline:
+        self._pipeline = await self._start()
+        return self._pipeline
+
+    async def __aexit__(self, *exc: object) -> None:
+        assert self._pipeline is not None
+        await self._pipeline.__aexit__(*exc)

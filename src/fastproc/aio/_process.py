@@ -8,6 +8,8 @@ from fastproc._engine.killable import SWEEP_MAX, TREE_PATIENCE
 from fastproc._engine.reactor import instant
 from fastproc._engine.resolve import Opened
 from fastproc._engine.streaming import Streaming
+from fastproc._values.command import Command
+from fastproc._values.expression import Expression
 from fastproc._values.plan import settle
 from fastproc.aio._hub import current_hub
 from fastproc.aio._run import spawn
@@ -22,9 +24,7 @@ if TYPE_CHECKING:
     from fastproc._engine.process import Process as Child
     from fastproc._engine.stream import Pause
     from fastproc._engine.terminal import Terminal
-    from fastproc._values.command import Command
     from fastproc._values.expect import Expected, Pattern
-    from fastproc._values.expression import Expression
     from fastproc._values.kinds import OptionsDict, Text
     from fastproc._values.status import Result, Usage
     from fastproc._values.tree import TreeEnd
@@ -36,15 +36,27 @@ def start(
 ) -> Starting:
     """Start a command when awaited, or entered by `async with`, which stops it at the end; gives its Process.
 
-    Takes what `fastproc.start()` takes. Nothing is started before it is awaited or entered.
+    Takes what `fastproc.start()` takes; of another expression, or a command with hooks or substitutions, it gives a
+    Pipeline. Nothing is started before it is awaited or entered.
 
     Raises:
         SpawnError: when awaited: the program could not be started.
         TypeError, ValueError: at once: an argument or option is not possible; its name comes first.
     """
+    if isinstance(program, Expression) and type(program) is not Command and not args:
+        return _start_expression(program, options)
     command = as_command(program, args, options)
-    check_start(settle(command))
+    settled = settle(command)
+    if settled.composed:
+        return _start_expression(command, {})
+    check_start(settled)
     return Starting(command)
+
+
+def _start_expression(expression: Expression, options: OptionsDict) -> Starting:
+    from fastproc.aio._pipeline import StartingPipeline
+
+    return StartingPipeline(expression, options)  # type: ignore[return-value]
 
 
 class Starting:
