@@ -15,6 +15,7 @@ import pytest
 
 import drivers
 import fastproc
+import observe
 from conftest import isolated
 from fastproc import aio
 from programs import Programs
@@ -104,6 +105,64 @@ def test_slow_execs_do_not_hold_the_loop(loop: str, programs: Programs, tmp_path
         # One exec after the other would have taken 15 s, and one tick. A tick is a millisecond, on a machine with time.
         assert ticks > 20
         assert longest < 0.1
+
+
+def _before_the_exec(loop: str, slow_exec: str, program: str) -> list[Any]:
+    """Children in a tree, on a terminal, with a deadline, cancelled: while their exec is held for two seconds."""
+    held = subprocess.Popen([slow_exec, program, "2000"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with held:
+        assert held.stdin is not None
+        assert held.stdout is not None
+        if held.stdout.readline() != b"ready\n":
+            return []
+
+        async def late(**options: Any) -> list[Any]:
+            begin = time.monotonic()
+            try:
+                await aio.run(program, stdout=fastproc.PIPE, timeout=0.2, grace=0.0, **options)
+            except fastproc.TimeoutExpired as error:
+                assert error.result is not None
+                return [error.result.returncode, time.monotonic() - begin < 1.5]
+            return ["not late"]
+
+        async def left(**options: Any) -> list[Any]:
+            async def start() -> None:
+                async with aio.start(program, **options):
+                    pass
+
+            begin = time.monotonic()
+            return [await drivers.cancelled_after(loop, 0.2, start), time.monotonic() - begin < 1.5]
+
+        async def main() -> list[Any]:
+            await aio.run("true")
+            pulse = Pulse(loop)
+            done = await pulse.over(
+                late,
+                lambda: late(kill_tree=True),
+                lambda: late(on_line=lambda _name, _line: None),
+                left,
+                lambda: left(kill_tree=True),
+                lambda: left(pty=True),
+            )
+            return [done, pulse.ticks, sorted(observe.children() - {held.pid})]
+
+        found: list[Any] = drivers.run_in(loop, main)
+        held.stdin.close()
+    return found
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"], indirect=True)
+def test_before_the_exec_deadlines_and_cancellation_hold(loop: str, programs: Programs, tmp_path: Path) -> None:
+    """A contained tree and a terminal too: the loop goes on, the child is gone in time."""
+    program = shutil.copy(programs.static_exit, tmp_path / "slow")
+    found = isolated(_before_the_exec, loop, programs.slow_exec, str(program))
+    if not found:
+        pytest.skip("fanotify(7) has no permission events here")
+    done, ticks, children = found
+    assert done == [[-9, True]] * 3 + [[True, True]] * 3
+    assert ticks > 10
+    assert children == []
 
 
 @pytest.mark.slow
