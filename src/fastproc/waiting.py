@@ -1,6 +1,7 @@
 """Waiting for several children at once: one epoll for all of them, no thread, nothing spent while they run.
 
-Reads and feeds no stream: a child that waits for somebody to read its full pipe does not end.
+Reads and feeds no stream: a child that waits for somebody to read its full pipe does not end. Where a child has a
+limit, callback or copy its outputs are read, as its wait() does it; it has ended when they have.
 Invariant: each handle is held while it is watched, so that another thread that reaps the child cannot make its pidfd a
 stranger's number (HAZARDS C12, C15).
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from fastproc import errors
 from fastproc._engine import orphans
-from fastproc._engine.exit_watch import ExitWatch, has_ended
+from fastproc._engine.exit_watch import ExitWatch, ReadOut, has_ended
 from fastproc._engine.process import Process
 from fastproc._engine.reactor import Reactor, instant
 from fastproc._values.quoting import shortened
@@ -89,7 +90,7 @@ def _distinct(processes: Iterable[Process]) -> dict[Process, None]:
 def _completions(running: dict[Process, None], timeout: float | None) -> Iterator[Process]:
     """Check what can be checked now; the iteration begins with the first `next`."""
     deadline = instant("timeout", timeout)
-    ended = [process for process in running if has_ended(process)]
+    ended = [process for process in running if has_ended(process) and process.taps is None]
     for process in ended:
         del running[process]
     return _iterate(running, ended, deadline, timeout)
@@ -103,18 +104,18 @@ def _iterate(
         return
     # Its own, not the thread's: what runs between two items may be driven by that one.
     reactor = Reactor()
-    watches: list[ExitWatch] = []
+    watches: list[ExitWatch | ReadOut] = []
     late: list[bool] = []
     ended = []
     try:
         for process in running:
-            watch = ExitWatch(process, reactor, ended.append)
+            watch = (ExitWatch if process.taps is None else ReadOut)(process, reactor, ended.append)
             watches.append(watch)
             watch.begin()
         if deadline is not None:
             reactor.call_at(deadline, lambda: late.append(True))
         while running:
-            reactor.run_once(0.0 if late else orphans.attend())
+            reactor.run_once(0.0 if late or ended else orphans.attend())
             # Those that ended together with the deadline have ended in time.
             batch, ended[:] = ended[:], []
             for process in batch:

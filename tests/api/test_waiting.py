@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -15,7 +16,7 @@ import pytest
 import fastproc
 import observe
 from conftest import isolated
-from fastproc import PIPE, Process, TimeoutExpired, as_completed, wait_all, wait_any
+from fastproc import PIPE, Process, TimeoutExpired, aio, as_completed, wait_all, wait_any
 from programs import CAT, EXIT, SLEEP, Programs
 
 
@@ -251,3 +252,74 @@ def test_many_children_cost_nothing_while_they_sleep(programs: Programs) -> None
     assert (found["seen"], found["leaked"]) == (2000, 0)
     assert found["share"] < 0.05
     assert found["most"] < 0.02  # two may meet the machine's other work
+
+
+SEQ = b"".join(b"%d\n" % number for number in range(1, 100_001))
+
+
+@pytest.mark.parametrize("how", ["wait_all", "wait_any", "as_completed", "asyncio"])
+def test_children_with_a_callback_are_read(how: str) -> None:
+    """Their pipes are too small for what they write; the others are waited for as ever."""
+    told: list[Any] = []
+    options: dict[str, Any] = {"capture": True, "on_line": lambda _stream, line: told.append(line)}
+
+    async def all_of_them() -> None:
+        async with aio.start("seq", "100000", **options) as first, aio.start("seq", "100000", **options) as second:
+            async with aio.start("sh", "-c", "exit 3") as third:
+                assert await aio.wait_all([first, second, third], timeout=20) == [0, 0, 3]
+            for process in (first, second):
+                assert (await process.result()).stdout == SEQ
+
+    if how == "asyncio":
+        asyncio.run(all_of_them())
+    else:
+        commands = (("seq", "100000"), ("seq", "100000"))
+        with started(*commands, **options) as processes, started(EXIT(3)) as others:
+            if how == "wait_all":
+                assert wait_all([*processes, *others], timeout=20) == [0, 0, 3]
+            elif how == "as_completed":
+                assert set(as_completed([*processes, *others], timeout=20)) == {*processes, *others}
+            else:
+                assert wait_any(processes, timeout=20) in processes
+                wait_all(processes, timeout=20)
+            assert [process.result().stdout for process in processes] == [SEQ, SEQ]
+    assert sorted(told, key=int) == sorted(SEQ.split() * 2, key=int)
+
+
+@pytest.mark.parametrize("kind", ["blocking", "asyncio"])
+def test_what_a_callback_raises_comes_out_of_the_wait(kind: str) -> None:
+    """And another wait goes on."""
+    left = 2
+
+    def call(_stream: str, _line: bytes) -> None:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise LookupError
+
+    async def waited() -> None:
+        async with aio.start("seq", "9", capture=True, on_line=call) as process:
+            for _ in range(2):
+                with pytest.raises(LookupError):
+                    await aio.wait_all([process], timeout=20)
+            assert await aio.wait_all([process], timeout=20) == [0]
+
+    if kind == "asyncio":
+        asyncio.run(waited())
+    else:
+        with started(("seq", "9"), capture=True, on_line=call) as processes:
+            for _ in range(2):
+                with pytest.raises(LookupError):
+                    wait_all(processes, timeout=20)
+            assert wait_all(processes, timeout=20) == [0]
+    assert left == 2 - 9
+
+
+def test_child_that_is_read_may_be_late() -> None:
+    """The wait ends in time, and nothing is lost."""
+    with started(("sh", "-c", "echo a; exec sleep 60"), capture=True, on_line=lambda _stream, _line: None) as processes:
+        with pytest.raises(TimeoutExpired):
+            wait_all(processes, timeout=0.2)
+        processes[0].kill()
+        assert wait_all(processes, timeout=20) == [-signal.SIGKILL]
+        assert processes[0].result().stdout == b"a\n"

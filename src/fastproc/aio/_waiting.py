@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from fastproc import errors
-from fastproc._engine.exit_watch import has_ended
+from fastproc._engine.exit_watch import ReadOut, has_ended
 from fastproc._engine.reactor import instant
-from fastproc.aio._hub import current_hub
+from fastproc.aio._hub import Scope, current_hub
 from fastproc.aio._process import Process
 
 TYPE_CHECKING = False
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, Protocol
 
+    from fastproc._engine.process import Process as Child
     from fastproc._engine.reactor import Reactor
 
     class Doable(Protocol):
@@ -107,7 +108,7 @@ async def wait_all(processes: Iterable[Process], timeout: float | None = None) -
 class Completions:
     """An asynchronous iterator over processes that end."""
 
-    __slots__ = ("_deadline", "_running", "_timeout")
+    __slots__ = ("_deadline", "_read", "_running", "_timeout")
 
     def __init__(self, processes: Iterable[Process], timeout: float | None) -> None:
         self._running = dict.fromkeys(processes)
@@ -116,6 +117,8 @@ class Completions:
                 raise TypeError(f"processes: must be processes from aio.start(), not {type(process).__name__}")
         self._deadline = instant("timeout", timeout)
         self._timeout = timeout
+        # Those that are read until they end, and have been.
+        self._read: set[Child] = set()
 
     def __aiter__(self) -> Completions:
         return self
@@ -128,13 +131,30 @@ class Completions:
         found = self._next()
         if found is None:
             event = hub.event()
+            failures: list[BaseException] = []
+
+            def fail(error: BaseException) -> None:
+                failures.append(error)
+                event.set()
+
+            def read(child: Child) -> None:
+                self._read.add(child)
+                event.set()
+
             timer = None if self._deadline is None else hub.reactor.call_at(self._deadline, event.set)
             with ExitStack() as stack:
                 if timer is not None:
                     stack.callback(timer.cancel)
                 for process in self._running:
-                    stack.enter_context(process._watch.by(event))
+                    if process.child.taps is None:
+                        stack.enter_context(process._watch.by(event))
+                    else:
+                        reading = ReadOut(process.child, Scope(hub.reactor, fail), read)  # type: ignore[arg-type]
+                        stack.callback(reading.close)
+                        reading.begin()
                 await event.wait()
+            if failures:
+                raise failures[0]
             found = self._next()
         if found is None:
             assert self._timeout is not None
@@ -143,7 +163,8 @@ class Completions:
 
     def _next(self) -> Process | None:
         for process in self._running:
-            if has_ended(process.child):
+            child = process.child
+            if child in self._read or (child.taps is None and has_ended(child)):
                 del self._running[process]
                 return process
         return None
