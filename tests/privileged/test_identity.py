@@ -41,7 +41,7 @@ FACTORS: dict[str, list[Any]] = {
         ["no_setuid_fixup"],
         ["no_cap_ambient_raise", "keep_caps_locked"],
     ],
-    "namespaces": [None, ["uts", "ipc"], ["mount", "net", "cgroup"], ["pid"]],
+    "namespaces": [None, ["uts", "ipc"], ["mount", "net", "cgroup"], ["pid"], ["time"]],
     "way": ["launcher", "fork_pipe"],
 }
 
@@ -246,6 +246,114 @@ def test_truth_table(probe_path: str, public: Path) -> None:
     print(f"{found['rows']} rows, {found['refused']} of them refused before any child")
     assert found["wrong"] == []
     assert found["rows"] - found["refused"] >= 150
+
+
+# -- parents that are neither plain root nor plain users, and children of user namespaces
+
+PARENTS: dict[str, Any] = {
+    "real root": {"ids": (0, 1000)},
+    "effective root": {"ids": (1000, 0)},
+    "inheritable": {"ids": (0, 0), "inheritable": ["net_raw"]},
+    "namespace": {"ids": (0, 0), "namespaces": ["user"]},
+    "namespace, nobody": {"ids": (1000, 1000), "namespaces": ["user"], "uid_map": [(1000, 0, 1)]},
+    "namespace, two": {"ids": (0, 0), "namespaces": ["user", "time"], "uid_map": [(5, 1000, 1), (0, 0, 1)]},
+}
+
+
+def execve_of(row: dict[str, Any], start: dict[str, Any], held: dict[str, int]) -> dict[str, int] | str:
+    """What capabilities(7) says of the sets, or the option that must be refused. Nothing of it is the library's."""
+    real, effective = start["ids"] if row["user"] is None else (row["user"], row["user"])
+    permitted, bounding, inheritable = held["permitted"], held["bounding"], mask(start.get("inheritable"))
+    if "namespaces" in start:
+        permitted = bounding = held["all"]
+    if row["bounding"] is not None:
+        bounding = mask(row["bounding"])
+    given = row["capabilities"] is not None
+    if given:
+        permitted = inheritable = mask(row["capabilities"])
+        ambient = permitted if row["ambient"] is None else mask(row["ambient"])
+        if ambient & ~permitted:
+            return "ambient"
+    else:
+        if row["user"] or real:
+            permitted = permitted if row["user"] is None else 0
+        inheritable = 0 if row["user"] else inheritable & bounding
+        permitted &= bounding
+        ambient = mask(row["ambient"])
+        permitted, inheritable = permitted | ambient, inheritable | ambient
+    if row["bounding"] is not None and inheritable & ~bounding:
+        return "bounding"
+    if ambient and real != effective and held["old kernel"]:
+        return "ambient"
+    prm = eff = ambient
+    if 0 in (real, effective):
+        prm = bounding | inheritable
+        if prm & ~permitted and row["no_new_privs"] is None:
+            prm &= permitted
+        prm |= ambient
+        eff = prm if effective == 0 else ambient
+    if given and (prm != permitted or eff != permitted):
+        return "capabilities"
+    return {"CapInh": inheritable, "CapPrm": prm, "CapEff": eff, "CapBnd": bounding, "CapAmb": ambient}
+
+
+def parents_table(probe: str, name: str) -> dict[str, Any]:
+    import json
+
+    import fastproc
+    from fastproc import _native, privileges
+    from fastproc._native import credentials
+
+    start, wrong, refused = PARENTS[name], [], 0
+    sets = credentials.held()
+    major, minor = os.uname().release.split(".")[:2]
+    held = {
+        "permitted": sets.permitted,
+        "bounding": sets.bounding,
+        "all": (1 << int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1) - 1,
+        "old kernel": (int(major), int(minor)) < (6, 16),
+    }
+    privileges.inheritable.set(start.get("inheritable", []))
+    if "namespaces" not in start:
+        os.setresuid(*start["ids"], -1)
+    factors: dict[str, list[Any]] = {
+        "user": [None, 5] if name == "namespace, two" else [None],
+        "capabilities": [None, [], ["net_raw"]],
+        "ambient": [None, [], ["net_raw"]],
+        # Without effective capabilities a parent can limit nothing.
+        "bounding": [None] if name == "real root" else [None, ["net_raw", "kill"], []],
+        "no_new_privs": [None, False],
+        "way": ["launcher", "fork_pipe"],
+    }
+    rows = [dict(zip(factors, values, strict=True)) for values in itertools.product(*factors.values())]
+    for row in rows:
+        options = {key: value for key, value in row.items() if value is not None and key != "way"}
+        options |= {key: start[key] for key in ("namespaces", "uid_map") if key in start}
+        if row["user"] is not None:
+            options |= {"group": 0, "groups": "keep"}
+        expected = execve_of(row, start, held)
+        _native.force(row["way"])
+        try:
+            fields = json.loads(fastproc.run(probe, capture=True, **options).stdout)
+        except ValueError as error:
+            got: Any = str(error).split(":")[0]
+            refused += 1
+        except Exception as error:
+            got = repr(error)
+        else:
+            got = {key: int(fields[key], 16) for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}
+        if got != expected:
+            wrong.append([row, expected, got])
+    return {"rows": len(rows), "refused": refused, "wrong": wrong}
+
+
+@pytest.mark.parametrize("name", PARENTS)
+def test_truth_table_of_other_parents(probe_path: str, name: str) -> None:
+    """HAZARDS G13, G14: the real uid counts as root too; what is inheritable comes back; a map says who is root."""
+    found = isolated(parents_table, probe_path, name, pid_namespace=True, timeout=120)
+    print(f"{found['rows']} rows, {found['refused']} of them refused before any child")
+    assert found["wrong"] == []
+    assert found["rows"] - found["refused"] >= 10
 
 
 # -- witnesses that are not ours
@@ -667,15 +775,32 @@ def typed(program: str, options: dict[str, Any]) -> list[str]:
     return fastproc.run(program, stdin=theirs, capture=True, **options).stdout.decode().split()
 
 
-def test_child_cannot_type_for_us(programs: Programs, public: Path) -> None:
+NO_ONE: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "groups": []}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        NO_ONE,
+        {"capabilities": []},
+        {"capabilities": [], "landlock": {"/": "rwx"}},
+        {"capabilities": [], "group": NOBODY, "groups": []},
+        {"capabilities": [], "namespaces": ["user"]},
+        {"capabilities": [], "root": "/"},
+        {"bounding": ["kill"]},
+    ],
+    ids=lambda options: "+".join(options),
+)
+def test_child_cannot_type_for_us(programs: Programs, public: Path, options: dict[str, Any]) -> None:
     """HAZARDS H1. Without a session of its own it can, where this kernel lets anybody: so the test can see it."""
     program = shutil.copy(programs.types, public / "types")
-    nobody = {"user": NOBODY, "group": NOBODY, "groups": []}
-    found = isolated(typed, str(program), nobody, pid_namespace=True)
+    found = isolated(typed, str(program), options, pid_namespace=True)
     assert found == [str(errno.EPERM), str(errno.ENXIO)]
     legacy = Path("/proc/sys/dev/tty/legacy_tiocsti")
     if not legacy.exists() or legacy.read_text().strip() == "1":
-        assert isolated(typed, str(program), {**nobody, "setsid": False}, pid_namespace=True) == ["typed"] * 2
+        for more in ({}, {"pgid": 0}, {"foreground": True}):
+            said = {**options, "setsid": False, **more}
+            assert isolated(typed, str(program), said, pid_namespace=True) == ["typed"] * 2, more
 
 
 def set_uid_program(folder: str) -> list[Any]:

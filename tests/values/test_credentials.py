@@ -7,7 +7,14 @@ import pytest
 from fastproc._values import options
 from fastproc._values.attributes import attr_spec
 from fastproc._values.capabilities import Capabilities, CapabilitySet
-from fastproc._values.credentials import CLEAN_PATH, after_exec, check_after_exec, clean
+from fastproc._values.credentials import (
+    CLEAN_PATH,
+    after_exec,
+    check_after_exec,
+    check_ambient_after_exec,
+    clean,
+    id_inside,
+)
 from fastproc._values.environment import Environment
 from fastproc._values.options import normalise
 from fastproc._values.plan import Settled
@@ -147,12 +154,39 @@ def test_no_new_privs_is_on_by_default() -> None:
     assert attr_spec(normalise({"no_new_privs": False}).values) is None
 
 
-def test_a_user_gets_a_session_of_its_own() -> None:
-    """HAZARDS H1; unless something is said about sessions, groups or terminals."""
-    assert (attr_spec(normalise({"user": 5}).values) or {}).get("setsid") is True
-    assert "setsid" not in (attr_spec(normalise({"groups": []}).values) or {})
-    for more in ({"setsid": False}, {"pgid": 0}, {"foreground": True}):
-        assert "setsid" not in (attr_spec(normalise({"user": 5, **more}).values) or {}), more
+OF_EACH = {
+    "user": 5,
+    "group": 5,
+    "groups": [],
+    "capabilities": [],
+    "ambient": [],
+    "bounding": [],
+    "securebits": [],
+    "root": "/",
+    "namespaces": ["user"],
+    "landlock": {"/": "r"},
+    "seccomp": bytes(8),
+}
+
+
+def test_every_identity_has_a_session_of_its_own() -> None:
+    """HAZARDS H1; unless it is refused, or given with a terminal of its own."""
+    assert set(OF_EACH) == options.IDENTITY
+    for name, value in OF_EACH.items():
+        assert (attr_spec(normalise({name: value}).values) or {}).get("setsid") is True, name
+        assert "setsid" not in (attr_spec(normalise({name: value, "setsid": False}).values) or {}), name
+        grouped = attr_spec(normalise({name: value, "setsid": False, "pgid": 0}).values) or {}
+        assert ("setsid" in grouped, grouped.get("pgid")) == (False, 0), name
+
+
+@pytest.mark.parametrize("name", OF_EACH)
+@pytest.mark.parametrize("more", [{"pgid": 0}, {"foreground": True}])
+def test_identity_on_our_terminal_must_be_said(name: str, more: dict[str, object]) -> None:
+    """HAZARDS H1: both options are named, and the way to have it."""
+    with pytest.raises(ValueError) as caught:
+        normalise({name: OF_EACH[name], **more})
+    assert str(caught.value).startswith(f"{min(more)}: {name} starts a session")
+    assert "setsid=False" in str(caught.value)
 
 
 def test_an_identity_needs_the_engine() -> None:
@@ -162,6 +196,14 @@ def test_an_identity_needs_the_engine() -> None:
     assert not settled.plain
     assert not Settled(normalise({"user": 5, "no_new_privs": False, "setsid": False})).plain
     assert Settled(options.NONE).identity is None
+
+
+# -- ids
+
+
+def test_map_of_a_user_namespace() -> None:
+    extents = ((0, 1000, 1), (1, 5000, 10))
+    assert [id_inside(extents, uid) for uid in (1000, 5000, 5009, 5010, 0)] == [0, 1, 10, -1, -1]
 
 
 # -- the environment
@@ -195,18 +237,33 @@ def test_clean_environment_has_what_is_harmless() -> None:
 
 def test_execve_by_an_ordinary_user_keeps_the_ambient_set() -> None:
     sets = five(permitted="kill,chown", effective="kill", inheritable="kill,chown", ambient="kill", bounding="all")
-    then = after_exec(sets, is_root=False, no_new_privs=False)
+    then = after_exec(sets, False, False, no_new_privs=False)
     assert then == five(permitted="kill", effective="kill", inheritable="kill,chown", ambient="kill", bounding="all")
 
 
 def test_execve_by_root_gives_the_bounding_set() -> None:
     sets = five(permitted="kill", effective="", inheritable="chown", bounding="net_raw,kill")
     gained = "chown,net_raw,kill"
-    assert after_exec(sets, True, False) == five(
+    assert after_exec(sets, True, True, False) == five(
         permitted=gained, effective=gained, inheritable="chown", bounding="net_raw,kill"
     )
-    kept = after_exec(sets, True, True)
+    kept = after_exec(sets, True, True, True)
     assert (kept.permitted, kept.effective) == (CapabilitySet("kill"), CapabilitySet("kill"))
+
+
+def test_execve_of_a_real_root_alone_gives_the_permitted_set() -> None:
+    """capabilities(7): the real uid counts as root, only the effective one makes it effective."""
+    then = after_exec(five(bounding="kill", ambient="chown"), True, False, False)
+    assert then == five(permitted="kill,chown", effective="chown", bounding="kill", ambient="chown")
+    with pytest.raises(ValueError, match="would give root cap_kill back"):
+        check_after_exec(five(bounding="kill"), True, False, False)
+
+
+def test_ambient_set_that_differing_ids_would_lose_is_refused() -> None:
+    check_ambient_after_exec(NONE, True)
+    check_ambient_after_exec(CapabilitySet("kill"), False)
+    with pytest.raises(ValueError, match=r"ambient: execve\(2\) would clear cap_kill"):
+        check_ambient_after_exec(CapabilitySet("kill"), True)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +277,7 @@ def test_execve_by_root_gives_the_bounding_set() -> None:
 )
 def test_sets_that_a_program_would_not_have_are_refused(sets: Capabilities, is_root: bool, words: str) -> None:
     with pytest.raises(ValueError) as caught:
-        check_after_exec(sets, is_root, False)
+        check_after_exec(sets, is_root, is_root, False)
     assert str(caught.value).startswith("capabilities: ")
     assert words in str(caught.value)
-    assert after_exec(five(), False, False).permitted == NONE
+    assert after_exec(five(), False, False, False).permitted == NONE

@@ -6,13 +6,14 @@ lies there.
 
 from __future__ import annotations
 
+import itertools
 import os
 
 from fastproc._engine.fds import OwnedFd
 from fastproc._native import credentials as _held
 from fastproc._native import identity as _native
 from fastproc._values.capabilities import Capabilities, CapabilitySet
-from fastproc._values.credentials import CLOCKS, NAMESPACES, check_after_exec
+from fastproc._values.credentials import CLOCKS, NAMESPACES, check_after_exec, check_ambient_after_exec, id_inside
 from fastproc._values.identity import Securebits, check_id
 
 TYPE_CHECKING = False
@@ -94,12 +95,16 @@ def _add_sets(spec: dict[str, Any], values: Mapping[str, Any]) -> None:
     if "bounding" in values:
         spec["bounding"] = values["bounding"].mask
     given = values.get("capabilities")
-    if given is None and "ambient" not in values:
+    if given is None and "ambient" not in values and "bounding" not in values:
         return
-    uid = spec.get("uid")
-    noroot = bool(spec.get("securebits", 0) & Securebits.NOROOT)
+    real, effective, differ = _ids_at_exec(spec, values)
     if given is None:
-        spec["ambient"] = values["ambient"].mask
+        if values.get("ambient"):
+            check_ambient_after_exec(values["ambient"], differ)
+        if "ambient" in values:
+            spec["ambient"] = values["ambient"].mask
+        if "bounding" in values and not spec.get("uid"):
+            _limit_to_bounding(spec, values)
         return
     if isinstance(given, Capabilities):
         sets = given
@@ -107,18 +112,60 @@ def _add_sets(spec: dict[str, Any], values: Mapping[str, Any]) -> None:
     else:
         ambient = values.get("ambient", given)
         sets = Capabilities(given, given, given, CapabilitySet(), ambient)
-    if uid is None:
-        uid = os.geteuid() if "user" not in values.get("namespaces", ()) else 0
-    is_root = uid == 0 and not noroot
-    if is_root:
-        held = _held.held()
-        if "securebits" not in spec and held.securebits > 0 and held.securebits & Securebits.NOROOT:
-            is_root = False
-        mask = spec.get("bounding", 2**64 - 1 if "user" in values.get("namespaces", ()) else held.bounding)
+    in_new_user = "user" in values.get("namespaces", ())
+    held = _held.held()
+    # A new user namespace begins without securebits, and with all capabilities in the bounding set.
+    bits = spec.get("securebits", 0 if in_new_user else max(held.securebits, 0))
+    noroot = bool(bits & Securebits.NOROOT)
+    if not noroot and 0 in (real, effective):
+        mask = spec.get("bounding", 2**64 - 1 if in_new_user else held.bounding)
         sets = sets._replace(bounding=CapabilitySet.from_mask(mask))
-    check_after_exec(sets, is_root, values.get("no_new_privs") is not False)
+    check_ambient_after_exec(sets.ambient, differ)
+    gains = values.get("no_new_privs") is False
+    check_after_exec(sets, real == 0 and not noroot, effective == 0 and not noroot, not gains)
     for name in ("effective", "permitted", "inheritable", "ambient"):
         spec[name] = getattr(sets, name).mask
+
+
+def _ids_at_exec(spec: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[int, int, bool]:
+    """Return the real and effective uid that execve will see, and whether it clears the ambient set as ids differ.
+
+    In a new user namespace they are what the map makes of them; one that is not in it is nobody's (-1), not root.
+    """
+    uids = (os.getuid(), os.geteuid())
+    differ = ("gid" not in spec and os.getgid() != os.getegid()) or ("uid" not in spec and uids[0] != uids[1])
+    if "uid" in spec:
+        return spec["uid"], spec["uid"], differ
+    if "user" in values.get("namespaces", ()):
+        extents = _uid_map(values)
+        uids = (id_inside(extents, uids[0]), id_inside(extents, uids[1]))
+    return *uids, differ and _clears_ambient()
+
+
+def _clears_ambient() -> bool:
+    """Whether execve clears the ambient set when real and effective ids differ already: Linux before 6.16."""
+    major, minor = os.uname().release.split(".")[:2]
+    return (int(major), int("".join(itertools.takewhile(str.isdigit, minor)))) < (6, 16)
+
+
+def _limit_to_bounding(spec: dict[str, Any], values: Mapping[str, Any]) -> None:
+    """Keep nothing beyond the bounding set, which limits what root gains, not what is inheritable (HAZARDS G13, G14).
+
+    That would come back to root by execve: P'(permitted) = P(inheritable) | P(bounding).
+    """
+    bounding, ambient = spec["bounding"], spec.get("ambient", 0)
+    if "user" in values.get("namespaces", ()):
+        # All that this kernel has, and none inheritable (user_namespaces(7)).
+        known = sum(1 << number for number in range(64) if _held.in_bounding(number) is not None)
+        effective, permitted, inheritable, kept = known, known, 0, 0
+    else:
+        held = _held.held()
+        effective, permitted, inheritable = held.effective, held.permitted, held.inheritable
+        kept = max(held.ambient, 0)
+    if "ambient" not in spec:
+        spec["ambient"] = ambient = kept & bounding
+    for name, mask in (("effective", effective), ("permitted", permitted), ("inheritable", inheritable)):
+        spec[name] = mask & bounding | ambient
 
 
 def _add_namespaces(spec: dict[str, Any], values: Mapping[str, Any]) -> None:
@@ -132,12 +179,16 @@ def _add_namespaces(spec: dict[str, Any], values: Mapping[str, Any]) -> None:
     if "user" not in values["namespaces"]:
         return
     # As unshare(1) --map-root-user has it, where nothing else is said: the caller is root inside.
-    spec["uid_map"] = _map_text(values.get("uid_map") or ((0, os.geteuid(), 1),))
+    spec["uid_map"] = _map_text(_uid_map(values))
     spec["gid_map"] = _map_text(values.get("gid_map") or ((0, os.getegid(), 1),))
     if not _held.held().effective >> 6 & 1:  # CAP_SETGID
         spec["deny_setgroups"] = True
         if "groups" in spec:
             raise ValueError("groups: in a user namespace of a caller without cap_setgid they cannot be set: 'keep'")
+
+
+def _uid_map(values: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...]:
+    return values.get("uid_map") or ((0, os.geteuid(), 1),)
 
 
 def _map_text(extents: tuple[tuple[int, int, int], ...]) -> bytes:

@@ -18,6 +18,7 @@ from fastproc._engine.nodes import OUTSIDE, make_node
 from fastproc._engine.plumbing import Plumbing
 from fastproc._values import lifecycle
 from fastproc._values.combination import leaves
+from fastproc._values.options import IDENTITY
 from fastproc._values.stages import SIGPIPE
 from fastproc._values.status import KILLED, PIPES_OPEN, TERMINATED, TIMED_OUT
 
@@ -221,11 +222,10 @@ class Run:
     def grouped(self, command: Command) -> Command:
         """Return a command that joins the run's process group, or leads it; as it is where none is asked for."""
         values = command._options.values
-        if not self.settings.group or "pgid" in values or values.get("setsid") or "user" in values:
+        if not self.settings.group or "pgid" in values or values.get("setsid", not IDENTITY.isdisjoint(values)):
             return command
         # The group lasts as long as a member is unreaped, even when the one who gave it its number is not.
-        if not any(child.alive for child in self.children):
-            self._leader = 0
+        self._leader = self._leader if any(child.alive for child in self.children) else 0
         return command.options(pgid=self._leader)
 
     def started(self, child: Child, on_end: Callable[[Child], object]) -> None:

@@ -176,6 +176,14 @@ def check_attributes_together(values: Mapping[str, Any]) -> None:
         raise ValueError(
             "pgid: a session leader is in its own group and cannot change it (setpgid(2)): drop setsid or pgid"
         )
+    if not IDENTITY.isdisjoint(values) and _SESSION.isdisjoint(values):
+        for name in ("pgid", "foreground"):
+            if name in values:
+                option = min(IDENTITY.intersection(values))
+                raise ValueError(
+                    f"{name}: {option} starts a session, so that the child cannot type into our terminal (TIOCSTI); "
+                    f"say setsid=False to have {name} and that danger with {option}"
+                )
     if "die_with_parent" in values and "pdeathsig" in values:
         raise ValueError("die_with_parent: is pdeathsig=SIGKILL, and pdeathsig is given too")
     if not _OF_IDENTITY.isdisjoint(values):
@@ -191,7 +199,8 @@ def check_attributes_together(values: Mapping[str, Any]) -> None:
 # Options whose normalised value is the field of struct fp_attr.
 _SAME = ("umask", "pgid", "nice", "oom_score_adj", "pdeathsig", "timer_slack_ns", "pipe_size")
 _OF_IDENTITY = IDENTITY.union(("uid_map", "gid_map", "time_offsets", "clean_env"))
-_SESSION = frozenset(("setsid", "pgid", "foreground", "ctty", "pty"))
+# Each says already which terminal the child has.
+_SESSION = frozenset(("setsid", "ctty", "pty"))
 _FLAGS = ("setsid", "foreground", "subreaper", "no_new_privs")
 
 
@@ -208,8 +217,9 @@ def attr_spec(values: Mapping[str, Any]) -> dict[str, Any] | None:
     spec.update((name, True) for name in _FLAGS if values.get(name))
     if not IDENTITY.isdisjoint(values) and "no_new_privs" not in values:
         spec["no_new_privs"] = True
-    if "user" in values and _SESSION.isdisjoint(values):
+    if not IDENTITY.isdisjoint(values) and _SESSION.isdisjoint(values):
         # On our terminal it could type commands for us (TIOCSTI, HAZARDS H1); in a session of its own it has none.
+        # A program that is only confined, or has fewer capabilities, is trusted no more than another user's.
         spec["setsid"] = True
     if "pty" in values:
         # Its ctty_fd is another one for each spawn.

@@ -270,30 +270,66 @@ def clean(variables: Mapping[bytes, bytes], more: tuple[str, ...] | bool) -> dic
     return kept
 
 
-def after_exec(sets: Capabilities, is_root: bool, no_new_privs: bool) -> Capabilities:
+def id_inside(extents: tuple[tuple[int, int, int], ...], outside: int) -> int:
+    """Return what a map of a user namespace makes of an id outside of it, or -1 when it is not in the map."""
+    for inside, first, count in extents:
+        if first <= outside < first + count:
+            return inside + outside - first
+    return -1
+
+
+def after_exec(sets: Capabilities, real_root: bool, effective_root: bool, no_new_privs: bool) -> Capabilities:
     """Return what an execve(2) of a file without capabilities makes of the sets (capabilities(7)).
+
+    The ambient set is taken as kept: see check_ambient_after_exec().
 
     Args:
         sets: before.
-        is_root: the effective or real uid is 0, and SECBIT_NOROOT is not set.
+        real_root: the real uid is 0, and SECBIT_NOROOT is not set. It is enough for the permitted set.
+        effective_root: the same of the effective uid, by which permitted ones become effective.
         no_new_privs: whether it is set: then nothing is gained.
     """
-    if not is_root:
+    if not real_root and not effective_root:
         return Capabilities(sets.ambient, sets.ambient, sets.inheritable, sets.bounding, sets.ambient)
     permitted = sets.bounding | sets.inheritable
     if no_new_privs and permitted - sets.permitted:
         permitted = permitted & sets.permitted
     permitted = permitted | sets.ambient
-    return Capabilities(permitted, permitted, sets.inheritable, sets.bounding, sets.ambient)
+    effective = permitted if effective_root else sets.ambient
+    return Capabilities(effective, permitted, sets.inheritable, sets.bounding, sets.ambient)
 
 
-def check_after_exec(sets: Capabilities, is_root: bool, no_new_privs: bool) -> None:
+def check_ambient_after_exec(ambient: CapabilitySet, ids_differ: bool) -> None:
+    """Refuse an ambient set that execve(2) would clear: it takes differing ids for those of a set-user-ID program.
+
+    Args:
+        ambient: the set.
+        ids_differ: the child's real and effective uid, or gid, are not the same, before Linux 6.16.
+
+    Raises:
+        ValueError: it is not empty and the ids differ.
+    """
+    if ambient and ids_differ:
+        raise ValueError(
+            f"ambient: execve(2) would clear {_names(ambient)}, as the real and effective ids differ: give user and "
+            "group, or ambient=[]"
+        )
+
+
+def check_after_exec(sets: Capabilities, real_root: bool, effective_root: bool, no_new_privs: bool) -> None:
     """Refuse sets that the program would not have, although the child had them before execve.
+
+    Args:
+        sets: before.
+        real_root: as of after_exec().
+        effective_root: as of after_exec().
+        no_new_privs: as of after_exec().
 
     Raises:
         ValueError: which, and what would help.
     """
-    then = after_exec(sets, is_root, no_new_privs)
+    is_root = real_root or effective_root
+    then = after_exec(sets, real_root, effective_root, no_new_privs)
     lost, gained = sets.permitted - then.permitted, then.permitted - sets.permitted
     if lost and is_root:
         raise ValueError(f"capabilities: execve(2) would take {_names(lost)}: neither in bounding nor inheritable")
