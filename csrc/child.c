@@ -440,10 +440,11 @@ struct step {
 };
 
 /* The order is the kernel's, not a matter of taste (HAZARDS 1.0). Namespaces first, as they decide what the others mean; no
- * file is opened after chroot, not even below /proc; close_range before a filter could refuse it; the bounding set while there still is
- * CAP_SETPCAP; groups, gid, uid in this order, as each takes away the right to the one before; capabilities after the uid,
- * which clears them, and the ambient set after these; PDEATHSIG after everything that clears it; Landlock and seccomp when
- * no_new_privs allows them. Rows from LAUNCHER on are done by the launcher, in memory of its own, where there is one. */
+ * file is opened after chroot, not even below /proc; close_range before a filter could refuse it; the bounding set while there
+ * still is CAP_SETPCAP; a keyring while it counts against the parent's quota; groups, gid, uid in this order, as each takes away
+ * the right to the one before; capabilities after the uid, which clears them, and the ambient set after these; PDEATHSIG after
+ * everything that clears it; Landlock and seccomp when no_new_privs allows them. Rows from LAUNCHER on are done by the launcher,
+ * in memory of its own, where there is one. */
 static const struct step steps[] = {
     {FP_STAGE_CGROUP, 0, step_cgroup},
     {FP_STAGE_SIGNALS, 0, step_signals},
@@ -468,6 +469,7 @@ static const struct step steps[] = {
     {FP_STAGE_RLIMITS, 0, step_rlimits},
     {FP_STAGE_SECUREBITS, FP__ATTR_IDENTITY, fp__step_securebits},
     {FP_STAGE_BOUNDING, FP__ATTR_IDENTITY, fp__step_bounding},
+    {FP_STAGE_KEYRING, FP__ATTR_IDENTITY, fp__step_keyring},
     {FP_STAGE_GROUPS, FP__ATTR_IDENTITY, fp__step_groups},
     {FP_STAGE_GID, FP__ATTR_IDENTITY, fp__step_gid},
     {FP_STAGE_UID, FP__ATTR_IDENTITY, fp__step_uid},

@@ -57,20 +57,21 @@ enum fp_stage {
     FP_STAGE_RLIMITS = 52,
     FP_STAGE_SECUREBITS = 53,
     FP_STAGE_BOUNDING = 54,
-    FP_STAGE_GROUPS = 55,
-    FP_STAGE_GID = 56,
-    FP_STAGE_UID = 57,
-    FP_STAGE_CAPABILITIES = 58,
-    FP_STAGE_AMBIENT = 59,
-    FP_STAGE_LOCKS = 60,  /* the securebits that would be in the way of the ambient set, and the last capset(2) */
-    FP_STAGE_REGAIN = 61, /* the proof that what was given up cannot be had again */
-    FP_STAGE_PDEATHSIG = 62,
-    FP_STAGE_SUBREAPER = 63,
-    FP_STAGE_NO_NEW_PRIVS = 64,
-    FP_STAGE_LANDLOCK = 65,
-    FP_STAGE_SECCOMP = 66,
-    FP_STAGE_SIGMASK = 67,
-    FP_STAGE_EXEC = 68,
+    FP_STAGE_KEYRING = 55, /* a session keyring of its own */
+    FP_STAGE_GROUPS = 56,
+    FP_STAGE_GID = 57,
+    FP_STAGE_UID = 58,
+    FP_STAGE_CAPABILITIES = 59,
+    FP_STAGE_AMBIENT = 60,
+    FP_STAGE_LOCKS = 61,  /* the securebits that would be in the way of the ambient set, and the last capset(2) */
+    FP_STAGE_REGAIN = 62, /* the proof that what was given up cannot be had again */
+    FP_STAGE_PDEATHSIG = 63,
+    FP_STAGE_SUBREAPER = 64,
+    FP_STAGE_NO_NEW_PRIVS = 65,
+    FP_STAGE_LANDLOCK = 66,
+    FP_STAGE_SECCOMP = 67,
+    FP_STAGE_SIGMASK = 68,
+    FP_STAGE_EXEC = 69,
 };
 
 /* How the child was made: best first. */

@@ -28,6 +28,9 @@
 #define FP__SECCOMP_SET_MODE_FILTER 1
 #define FP__MS_PRIVATE (0x40000 | 0x4000)
 #define FP__STATX_INO 0x100
+#define FP__KEYCTL_GET_KEYRING_ID 0
+#define FP__KEYCTL_JOIN_SESSION 1
+#define FP__KEY_SESSION -3L
 #define FP__UNCHANGED 0xFFFFFFFFL
 
 struct statx_words {
@@ -311,6 +314,20 @@ FP__BARE long fp__step_bounding(struct fp__context *c)
     }
     c->report->detail = 0;
     return 0;
+}
+
+/* Whoever has a session keyring possesses the keys in it, whatever his uid (HAZARDS G22); one for another user is new, and
+ * without a name. Where the kernel has no keys, or a filter refuses all of keyctl(2), the program cannot read one either. */
+FP__BARE long fp__step_keyring(struct fp__context *c)
+{
+    if (!(c->grant->flags & FP_ID_UID))
+        return 0;
+    long before = fp__sys3(SYS_keyctl, FP__KEYCTL_GET_KEYRING_ID, FP__KEY_SESSION, 0);
+    long r = fp__call(SYS_keyctl, FP__KEYCTL_JOIN_SESSION, 0, 0, 0, 0);
+    if (r < 0)
+        return (r == -ENOSYS || r == -EPERM) && before == r ? 0 : r;
+    long now = fp__sys3(SYS_keyctl, FP__KEYCTL_GET_KEYRING_ID, FP__KEY_SESSION, 0);
+    return r > 0 && now == r && now != before ? 0 : -FP__NOT_SO;
 }
 
 /* -- ids: raw calls, for this thread alone and all three of each (HAZARDS G4, A10) */

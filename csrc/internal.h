@@ -240,6 +240,7 @@ long fp__step_launcher(struct fp__context *c);
 long fp__step_launched(struct fp__context *c);
 long fp__step_securebits(struct fp__context *c);
 long fp__step_bounding(struct fp__context *c);
+long fp__step_keyring(struct fp__context *c);
 long fp__step_groups(struct fp__context *c);
 long fp__step_gid(struct fp__context *c);
 long fp__step_uid(struct fp__context *c);

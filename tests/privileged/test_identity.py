@@ -20,6 +20,7 @@ import pytest
 
 import observe
 from conftest import isolated
+from identities import spoil
 from programs import Programs
 
 pytestmark = [pytest.mark.privileged, pytest.mark.usefixtures("pid_namespace")]
@@ -441,6 +442,7 @@ NR = {
         "setresgid": 119,
         "capset": 126,
         "prctl": 157,
+        "keyctl": 250,
         "unshare": 272,
         "prlimit64": 302,
         "seccomp": 317,
@@ -456,6 +458,7 @@ NR = {
         "setresgid": 149,
         "capset": 91,
         "prctl": 167,
+        "keyctl": 219,
         "unshare": 97,
         "prlimit64": 261,
         "seccomp": 277,
@@ -474,6 +477,7 @@ CALLS: list[tuple[str, int, str]] = [
     ("prctl", 28, "securebits"),  # PR_SET_SECUREBITS
     ("prctl", 8, "securebits"),  # PR_SET_KEEPCAPS
     ("prctl", 24, "bounding"),  # PR_CAPBSET_DROP
+    ("keyctl", 1, "keyring"),  # KEYCTL_JOIN_SESSION_KEYRING
     ("setgroups", -1, "groups"),
     ("setresgid", -1, "gid"),
     ("setresuid", -1, "uid"),
@@ -801,6 +805,36 @@ def test_child_cannot_type_for_us(programs: Programs, public: Path, options: dic
         for more in ({}, {"pgid": 0}, {"foreground": True}):
             said = {**options, "setsid": False, **more}
             assert isolated(typed, str(program), said, pid_namespace=True) == ["typed"] * 2, more
+
+
+def keys_of(way: str) -> list[bool]:
+    """Whether a program sees a key in our session keyring; ours, another user's, and another's without keyctl(2)."""
+    import ctypes
+
+    import fastproc
+    from fastproc import _native
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    assert libc.syscall(NR["keyctl"], 1, None) > 0
+    add_key = 248 if "x86" in os.uname().machine else 217
+    assert libc.syscall(add_key, b"user", b"fastproc-secret", b"secret", 6, -3) > 0
+    _native.force(way)
+    found = [
+        b"fastproc-secret" in fastproc.run("cat", "/proc/keys", capture=True, **options).stdout
+        for options in ({"capabilities": []}, NO_ONE)
+    ]
+    spoil(NR["keyctl"], None, errno.EPERM)
+    fastproc.run("true", **NO_ONE)
+    return found
+
+
+@pytest.mark.parametrize("way", ["launcher", "fork_pipe"])
+def test_another_user_gets_no_key_of_ours(way: str) -> None:
+    """HAZARDS G22: the session keyring is a new one; where a filter refuses keyctl(2) nothing can be read anyway."""
+    if not Path("/proc/keys").exists():
+        pytest.skip("this kernel has no keys")
+    assert isolated(keys_of, way, pid_namespace=True) == [True, False]
 
 
 def set_uid_program(folder: str) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from errno import E2BIG, EACCES, EAGAIN, EBUSY, ECANCELED, EINVAL, EMFILE, ENOENT, ENOTSUP, EPERM, EPROTO
+from errno import E2BIG, EACCES, EAGAIN, EBUSY, ECANCELED, EDQUOT, EINVAL, EMFILE, ENOENT, ENOTSUP, EPERM, EPROTO
 
 from fastproc import errors
 from fastproc._native.stage import mechanism_name, stage_name
@@ -31,6 +31,8 @@ def spawn_error(plan: Any, number: int, child: Any) -> Exception:
         extra = _name_need(stage, detail)
     elif number == EINVAL and stage in ("uid", "gid", "groups"):
         extra = "an id that has no place in the map of the user namespace"
+    elif number == EDQUOT and stage == "keyring":
+        extra = "this user has as many keys as /proc/sys/kernel/keys allows (keyrings(7))"
     elif number == EAGAIN and stage == "exec":
         extra = "the user has as many processes as RLIMIT_NPROC allows (execve(2))"
     elif stage == "exec":
