@@ -59,8 +59,8 @@ STAGES = (
 )
 # Those of a child with an identity, made by the launcher or by fork.
 IDENTITY_STAGES = (
-    *("CHROOT", "NAMESPACES", "SECUREBITS", "BOUNDING", "GROUPS", "GID", "UID", "CAPABILITIES", "AMBIENT", "LOCKS"),
-    *("REGAIN", "LANDLOCK", "SECCOMP"),
+    *("CHROOT", "NAMESPACES", "SECUREBITS", "BOUNDING", "KEYRING", "GROUPS", "GID", "UID", "CAPABILITIES", "AMBIENT"),
+    *("LOCKS", "REGAIN", "LANDLOCK", "SECCOMP"),
 )
 
 
