@@ -215,6 +215,36 @@ def test_loop_closed_with_a_running_child_warns_and_kills(loop: str) -> None:
     assert found[0] not in observe.children()
 
 
+def test_lost_status_ends_the_wait_when_warnings_are_errors(loop: str) -> None:
+    """The loop's handler gets the warning; who waits gets 255, as asyncio has it."""
+    told: list[Any] = []
+
+    class Lost:
+        """A child whose status nobody can tell."""
+
+        returncode = None
+
+        def __init__(self, child: Any) -> None:
+            self.child = child
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.child, name)
+
+    async def main() -> int:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+        process = await aio.create_subprocess_exec("cat", stdin=PIPE)
+        transport: Any = process._transport  # type: ignore[attr-defined]
+        transport._child = Lost(transport._child)
+        assert process.stdin is not None
+        process.stdin.close()
+        code = await asyncio.wait_for(process.wait(), 20)
+        transport.close()
+        return code
+
+    assert drivers.run_in(loop, main) == 255
+    assert [type(error) for error in told] == [RuntimeWarning]
+
+
 def test_cancelled_making_leaves_no_child(loop: str, spawning: str) -> None:
     """At each step of it; leak_check sees what is left."""
 

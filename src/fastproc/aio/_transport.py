@@ -371,8 +371,9 @@ class Transport(asyncio.SubprocessTransport):
 
     def _on_ended(self) -> None:
         code = self._child.returncode
+        lost = None
         if code is None:
-            warnings.warn(f"the exit status of {self!r} was taken by somebody else", RuntimeWarning, stacklevel=2)
+            lost = f"the exit status of {self!r} was taken by somebody else"
             code = _UNKNOWN
         self._returncode = code
         if self._proc.returncode is None:
@@ -383,6 +384,9 @@ class Transport(asyncio.SubprocessTransport):
             if not waiter.done():
                 waiter.set_result(code)
         self._try_finish()
+        if lost is not None:
+            # Last: as an error (-W error) it ends this here.
+            warnings.warn(lost, RuntimeWarning, stacklevel=2)
 
     def _try_finish(self) -> None:
         if self._returncode is None or self._finished or not all(pipe.ended for pipe in self._pipes.values()):
