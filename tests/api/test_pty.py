@@ -225,10 +225,11 @@ def test_key_of_a_program_that_reads_it_itself() -> None:
 
 def test_echo_tells_of_a_question_for_a_password() -> None:
     """As the program sets it, and as we do."""
-    with sh("stty -echo; echo pass; read x; echo; stty echo; echo got $x; read y") as process:
+    with sh("read go; stty -echo; echo pass; read x; echo; stty echo; echo got $x; read y") as process:
         terminal = process.terminal
         assert terminal is not None
         assert terminal.echo
+        process.write(b"\n")
         process.expect("pass", timeout=10)
         assert not terminal.echo
         process.write(b"secret\n")
