@@ -105,6 +105,42 @@ def cancelled_after(loop: str, seconds: float, function: Callable[[], Awaitable[
     return ways.get(loop, with_asyncio)()
 
 
+def cancelled_when(loop: str, condition: Callable[[], object], function: Callable[[], Awaitable[Any]]) -> Any:
+    """Return a coroutine that cancels the function once a condition is true, and gives whether that ended it."""
+
+    async def until() -> None:
+        while not condition():
+            await sleep(loop, 0.002)
+
+    async def with_tasks() -> bool:
+        make = own_reactor().create_task if loop == "reactor" else asyncio.ensure_future
+        task = make(function())
+        await until()
+        task.cancel()
+        try:
+            await task
+        except cancelled(loop):
+            return True
+        return False
+
+    async def with_trio() -> bool:
+        import trio
+
+        scope = trio.CancelScope()
+
+        async def scoped() -> None:
+            with scope:
+                await function()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(scoped)
+            await until()
+            scope.cancel()
+        return bool(scope.cancelled_caught)
+
+    return with_trio() if loop == "trio" else with_tasks()
+
+
 def together(loop: str, *functions: Callable[[], Awaitable[Any]]) -> Any:
     """Return a coroutine that runs functions at once and gives the list of what they return."""
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from fastproc._values.command import Command
     from fastproc._values.kinds import OptionsDict, Text
-    from fastproc.aio._hub import Event
+    from fastproc.aio._hub import Event, Helper, OnError
 
 __all__ = ["Cancelled", "Reactor", "Task"]
 
@@ -237,12 +237,22 @@ class ReactorHub(Hub):
         if late is not None:
             raise late
 
-    async def alongside(self, helper: Callable[[], Coroutine[Any, Any, None]], event: Event) -> None:
-        """As Hub.alongside()."""
-        task = self.reactor.create_task(helper())
+    async def alongside(self, helper: Helper, event: Event, on_error: OnError) -> None:
+        """As Hub.alongside(); what is told to nobody is printed."""
+        leaving = False
+
+        def on_done(task: Task) -> None:
+            error = task._error
+            if leaving and (isinstance(error, Cancelled) or not event.is_set()):
+                task._told = isinstance(error, Cancelled)
+            elif error is not None:
+                on_error(error)
+
+        task = self.reactor.create_task(helper(), on_done)
         try:
             await event.wait()
         finally:
+            leaving = True
             task.cancel()
             await self.outlast(task._ended)
 

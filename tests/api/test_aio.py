@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextvars
+import errno
 import gc
 import inspect
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ import pytest
 import drivers
 import fastproc
 from fastproc import aio
+from fastproc._engine.reactor import Reactor
 from fastproc._members import facts_of
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -128,19 +131,20 @@ def test_run_errors_are_the_blocking_ones(loop: str) -> None:
     assert (type(bad), str(bad)[:7]) == (ValueError, "timeout")
 
 
-def test_run_cancelled_leaves_no_child_and_keeps_the_output(loop: str) -> None:
+def test_run_cancelled_leaves_no_child_and_keeps_the_output(loop: str, tmp_path: Path) -> None:
     """The child got SIGTERM and is reaped when the cancellation goes on; what it wrote is in the exception."""
     kept: list[Any] = []
+    written = tmp_path / "written"
 
     async def main() -> None:
         async def one() -> None:
             try:
-                await aio.run("sh", "-c", "echo kept; exec sleep 60", capture=True)
+                await aio.run("sh", "-c", 'echo kept; : >"$0"; exec sleep 60', str(written), capture=True)
             except BaseException as error:
                 kept.append(error.result)  # type: ignore[attr-defined]
                 raise
 
-        assert await drivers.cancelled_after(loop, 0.2, one)
+        assert await drivers.cancelled_when(loop, written.exists, one)
 
     drivers.run_in(loop, main)
     assert [(result.stdout, result.returncode) for result in kept] == [(b"kept\n", -15)]
@@ -148,19 +152,21 @@ def test_run_cancelled_leaves_no_child_and_keeps_the_output(loop: str) -> None:
         os.kill(kept[0].pid, 0)
 
 
-def test_run_cancelled_child_that_ignores_sigterm_is_killed(loop: str) -> None:
+def test_run_cancelled_child_that_ignores_sigterm_is_killed(loop: str, tmp_path: Path) -> None:
     """The grace is the run's."""
     kept: list[Any] = []
+    script = "trap '' TERM; echo ready; : >\"$0\"; while :; do sleep 1; done"
+    written = tmp_path / "written"
 
     async def main() -> None:
         async def one() -> None:
             try:
-                await aio.run("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done", capture=True)
+                await aio.run("sh", "-c", script, str(written), capture=True)
             except BaseException as error:
                 kept.append(error.result)  # type: ignore[attr-defined]
                 raise
 
-        await drivers.cancelled_after(loop, 0.3, one)
+        await drivers.cancelled_when(loop, written.exists, one)
 
     drivers.run_in(loop, main)
     assert [(result.stdout, result.returncode) for result in kept] == [(b"ready\n", -9)]
@@ -202,64 +208,6 @@ def test_run_that_failed_and_is_kept_ends_no_other_run(loop: str) -> None:
         return await drivers.together(loop, forget, *many)
 
     assert [result.stdout for result in drivers.run_in(loop, main)[1:]] == [b"x\n"] * 8
-
-
-def test_input_async_iterator_is_fed_at_the_childs_pace(loop: str) -> None:
-    """Items arrive in order; stdin is closed at the end."""
-
-    async def source() -> AsyncIterator[bytes]:
-        for number in range(5):
-            await drivers.sleep(loop, 0.001)
-            yield b"%d\n" % number
-        yield b"x" * 500_000
-
-    async def main() -> Any:
-        return await aio.run("cat", input=source(), capture=True)
-
-    assert drivers.run_in(loop, main).stdout == b"0\n1\n2\n3\n4\n" + b"x" * 500_000
-
-
-def test_input_async_iterator_ends_with_the_child(loop: str) -> None:
-    """A child that does not read to the end is no error, and does not wait for a source that gives nothing."""
-    closed: list[bool] = []
-
-    async def source() -> AsyncIterator[bytes]:
-        try:
-            yield b"first\n"
-            await drivers.sleep(loop, 60)
-        finally:
-            closed.append(True)
-
-    async def main() -> Any:
-        return await aio.run("head", "-n", "1", input=source(), capture=True)
-
-    assert drivers.run_in(loop, main).stdout == b"first\n"
-    assert closed == [True]
-
-
-def test_input_async_iterator_that_fails_kills_the_child(loop: str) -> None:
-    """Its error comes out; the end of an incomplete input is not shown to the child."""
-
-    async def source() -> AsyncIterator[bytes]:
-        yield b"first\n"
-        raise LookupError("no more")
-
-    async def main() -> None:
-        await aio.run("sh", "-c", "cat; echo end", input=source(), capture=True)
-
-    with pytest.raises(LookupError, match="no more") as caught:
-        drivers.run_in(loop, main)
-    assert (caught.value.result.returncode, b"end" in caught.value.result.stdout) == (-9, False)  # type: ignore[attr-defined]
-
-
-def test_input_async_iterator_in_blocking_code_is_refused() -> None:
-    """There is nobody to await it; no child was made."""
-
-    async def source() -> AsyncIterator[bytes]:
-        yield b""
-
-    with pytest.raises(TypeError, match=r"^input: an asynchronous iterable"):
-        fastproc.run("cat", input=source(), capture=True)
 
 
 def test_callbacks_run_in_the_context_of_the_caller(loop: str) -> None:
@@ -429,6 +377,24 @@ def test_nothing_is_read_while_nobody_waits(loop: str) -> None:
             return sum([len(chunk) async for chunk in process.chunks()])
 
     assert 4_000_000 < drivers.run_in(loop, main) < 5_000_000
+
+
+def test_wait_that_could_not_begin_leaves_the_next_one_be(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No descriptor or watch was left for it (EMFILE, ENOSPC): it raises, and those that come later see the end."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no watch is left")
+
+    async def main() -> int:
+        async with aio.start("cat", stdin=fastproc.PIPE) as process:
+            with monkeypatch.context() as patch:
+                patch.setattr(Reactor, "watch", refuse)
+                with pytest.raises(OSError, match="no watch is left"):
+                    await process.wait()
+            process.close_stdin()
+            return await process.wait(timeout=20)
+
+    assert drivers.run_in(loop, main) == 0
 
 
 def test_wait_timeout_and_several_waiters(loop: str) -> None:

@@ -91,18 +91,11 @@ class Conversation:
             if deadline is not None and monotonic() > deadline:
                 return False
             for fd, _ in ready:
-                if self._feed(fd) if targets[fd] < 0 else self._read(fd, targets[fd]):
+                if self._feeder.write(fd) if targets[fd] < 0 else self._read(fd, targets[fd]):
                     # Before the file is closed, and with it the number free for others.
                     poller.unregister(fd)
                     self._close(targets.pop(fd))
         return True
-
-    def _feed(self, fd: int) -> bool:
-        try:
-            return self._feeder.write(fd)
-        except BrokenPipeError:
-            # A reader that has gone is no error: the child's status tells.
-            return True
 
     def _read(self, fd: int, index: int) -> bool:
         chunks = self._chunks[index]

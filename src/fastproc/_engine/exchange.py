@@ -235,12 +235,7 @@ class Exchange(Collecting):
     # -- what the reactor reports
 
     def _on_stdin(self, _ready: int) -> None:
-        try:
-            finished = self._feeder.write(self._open[STDIN])
-        except BrokenPipeError:
-            # A reader that has gone is no error: the child's status tells (HAZARDS E4).
-            finished = True
-        if finished:
+        if self._feeder.write(self._open[STDIN]):
             self._close(STDIN)
 
     def _on_exit(self, _ready: int) -> None:

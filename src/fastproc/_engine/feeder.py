@@ -58,11 +58,12 @@ class Feeder:
         return self._items is not None
 
     def write(self, fd: int) -> bool:
-        """Write what the pipe takes now; True when there is nothing more to write.
+        """Write what the pipe takes now; True when there is nothing more to write, or nobody reads any more.
+
+        A reader that has gone is no error: the child's status tells (HAZARDS E4).
 
         Raises:
-            BrokenPipeError: nobody reads any more.
-            BaseException: what the iterator raises.
+            BaseException: what the iterator raises, a BrokenPipeError of its own too.
         """
         room = FEED_SIZE
         until = monotonic() + FEED_SECONDS
@@ -78,9 +79,9 @@ class Feeder:
             except BlockingIOError:
                 return False
             except OSError as error:
-                if error.errno == EIO:
-                    # A terminal that nobody has open any more (HAZARDS E16).
-                    raise BrokenPipeError(EPIPE, os.strerror(EPIPE)) from error
+                # EIO: a terminal that nobody has open any more (HAZARDS E16).
+                if error.errno in (EPIPE, EIO):
+                    return True
                 raise
             self._chunk = self._chunk[done:]
             room -= done
@@ -126,11 +127,7 @@ class Input:
     def write(self, _ready: int = 0) -> None:
         """Write what the pipe takes now."""
         self.failed = True
-        try:
-            self.done = self._feeder.write(self.end.number)
-        except BrokenPipeError:
-            # A reader that has gone is no error: the child's status tells (HAZARDS E4).
-            self.done = True
+        self.done = self._feeder.write(self.end.number)
         self.failed = False
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 from weakref import finalize, ref
 
-from fastproc.aio._hub import Hub, bare, until_closed
+from fastproc.aio._hub import Hub, bare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine
-    from typing import Any
-
-    from fastproc.aio._hub import Event
+    from fastproc.aio._hub import Event, Helper, OnError
 
 
 class AsyncioEvent:
@@ -60,7 +57,7 @@ class _Pump:
 class AsyncioHub(Hub):
     """One add_reader() and at most one call_later(), whatever there is to wait for."""
 
-    __slots__ = ("_fd", "_handle", "_loop", "_pending", "_sentinel")
+    __slots__ = ("_fd", "_handle", "_loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
@@ -68,17 +65,12 @@ class AsyncioHub(Hub):
         self._loop = ref(loop)
         self._handle: asyncio.TimerHandle | None = None
         self._fd = self.reactor.fileno()
-        # Held by the loop alone: one that is closed without shutdown_asyncgens() drops it, and that ends the hub too.
+        # Held by the loop alone, which drops it when it is closed, and that ends the hub. Not before: one of the
+        # asynchronous generators, which the loop ends all at once, may hold a child, or run a command at its end.
         pump = _Pump(self)
         finalize(pump, self.close).atexit = False
         bare(loop.add_reader, self._fd, pump)
         del pump
-        self._sentinel: AsyncGenerator[None, None] = until_closed(self)
-        try:
-            # The first step registers the generator with the running loop.
-            self._sentinel.__anext__().send(None)
-        except StopIteration:
-            pass
 
     def event(self) -> Event:
         """As Hub.event()."""
@@ -95,14 +87,28 @@ class AsyncioHub(Hub):
         if late is not None:
             raise late
 
-    async def alongside(self, helper: Callable[[], Coroutine[Any, Any, None]], event: Event) -> None:
-        """As Hub.alongside()."""
+    async def alongside(self, helper: Helper, event: Event, on_error: OnError) -> None:
+        """As Hub.alongside(); asyncio logs what is told to nobody."""
         ended = AsyncioEvent()
+        leaving = False
+
+        def on_done(task: asyncio.Task[None]) -> None:
+            ended.set()
+            if task.cancelled():
+                if not leaving:
+                    # Its own, such as that of a task that it waited for.
+                    on_error(asyncio.CancelledError())
+            elif event.is_set() or not leaving:
+                error = task.exception()
+                if error is not None:
+                    on_error(error)
+
         task = asyncio.get_running_loop().create_task(helper())
-        task.add_done_callback(lambda _: ended.set())
+        task.add_done_callback(on_done)
         try:
             await event.wait()
         finally:
+            leaving = True
             task.cancel()
             await self.outlast(ended)
 

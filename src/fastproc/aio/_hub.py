@@ -19,7 +19,7 @@ from fastproc._engine.reactor import Reactor, Timer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
     from typing import Any, Protocol
 
     class Event(Protocol):
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
         def wait(self) -> Awaitable[object]:
             """Wait for set()."""
+
+    Helper = Callable[[], Coroutine[Any, Any, None]]
+    OnError = Callable[[BaseException], object]
 
 
 class LoopReactor(Reactor):
@@ -242,8 +245,15 @@ class Hub:
         """Wait for an event however often the task is cancelled meanwhile; that is raised at the end."""
         raise NotImplementedError
 
-    async def alongside(self, helper: Callable[[], Coroutine[Any, Any, None]], event: Event) -> None:
-        """Wait for an event while a coroutine runs, which is cancelled then. What it raises is its own to handle."""
+    async def alongside(self, helper: Helper, event: Event, on_error: OnError) -> None:
+        """Wait for an event while a coroutine runs, which is cancelled then.
+
+        Args:
+            helper: makes the coroutine.
+            event: what is waited for.
+            on_error: called with whatever the coroutine raises but this cancellation, and it is left to its own loop to
+                tell of what it raises when the waiting task was cancelled. It may set the event.
+        """
         raise NotImplementedError
 
     async def breathe(self) -> None:
@@ -306,14 +316,6 @@ def current_hub() -> Hub:
 
 
 _hubs: WeakKeyDictionary[Any, Hub] = WeakKeyDictionary()
-
-
-async def until_closed(hub: Hub) -> AsyncGenerator[None, None]:
-    """Close the hub when the loop ends its asynchronous generators, which is just before it closes."""
-    try:
-        yield
-    finally:
-        hub.close()
 
 
 def bare(call: Callable[..., Any], *args: Any) -> Any:

@@ -31,7 +31,7 @@ from fastproc.run import as_command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable
+    from collections.abc import AsyncIterable
     from typing import Unpack
 
     from fastproc._engine.exchange import Exchange
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from fastproc._values.status import Result
     from fastproc.aio._hub import Event, Hub
     from fastproc.subprocess._order import Order
-
-    OnError = Callable[[BaseException], None]
 
 door = sys.modules["fastproc.run"]
 
@@ -196,7 +194,7 @@ async def _run_exchange(hub: Hub, command: Command, settled: Settled) -> Result:
             else:
                 end.adopt(process.ends[STDIN].detach())
                 exchange.open()
-                await hub.alongside(lambda: _feed(hub, end, source, on_error), ended)
+                await hub.alongside(lambda: _feed(hub, end, source), ended, on_error)
             if failures:
                 raise failures[0]
         except BaseException as error:
@@ -338,7 +336,7 @@ def _kill(exchange: Exchange) -> None:
         exchange.forsake()
 
 
-async def _feed(hub: Hub, end: OwnedFd, source: AsyncIterable[bytes], on_error: OnError) -> None:
+async def _feed(hub: Hub, end: OwnedFd, source: AsyncIterable[bytes]) -> None:
     """Write what an asynchronous iterable gives, and close stdin at its end, but not when it fails."""
     count = 0
     try:
@@ -348,13 +346,11 @@ async def _feed(hub: Hub, end: OwnedFd, source: AsyncIterable[bytes], on_error: 
             except TypeError:
                 raise TypeError(f"input: item {count} must be bytes-like, not {type(item).__name__}") from None
             count += 1
-            await pour(hub, end, chunk)
-    except BrokenPipeError:
-        # A reader that has gone is no error: the child's status tells (HAZARDS E4).
-        pass
-    except Exception as error:
-        on_error(error)
-        return
+            try:
+                await pour(hub, end, chunk)
+            except BrokenPipeError:
+                # A reader that has gone is no error: the child's status tells (HAZARDS E4).
+                break
     finally:
         close = getattr(source, "aclose", None)
         if close is not None:

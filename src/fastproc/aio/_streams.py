@@ -159,8 +159,14 @@ class Shared:
         if current_hub() is not self._hub:
             raise RuntimeError("this process belongs to another event loop")
         if self._watch is None:
-            self._watch = self._make(self.wake)
-            self._watch.begin()
+            watch = self._make(self.wake)
+            try:
+                watch.begin()
+            except BaseException:
+                # EMFILE, ENOSPC: those who come later must not take it for one that watches.
+                watch.close()
+                raise
+            self._watch = watch
         self._waiters.append(event)
         try:
             yield
