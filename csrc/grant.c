@@ -45,7 +45,7 @@ static uint64_t all_capabilities(void)
 long fp__grant_make(const struct fp_identity *identity, struct fp__grant *grant, int *ret_stage, int32_t *ret_detail)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-    struct __user_cap_data_struct data[2];
+    struct __user_cap_data_struct data[2] = {0};
     bool newuser = identity->namespaces & FP__CLONE_NEWUSER;
     long r = fp__sys2(SYS_capget, &header, data);
     if (r < 0)
