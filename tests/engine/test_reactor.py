@@ -8,6 +8,7 @@ import select
 import threading
 from collections.abc import Iterator
 from time import monotonic
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -63,6 +64,40 @@ def test_watch_again_replaces(reactor: Reactor, pipe: tuple[int, int]) -> None:
     reactor.watch(pipe[1], WRITE, lambda _: seen.append("third"))
     reactor.run_once()
     assert seen == ["second", "third"]
+
+
+class _Interrupted:
+    """A poller whose next register() is done, and then interrupted."""
+
+    def __init__(self, poller: Any) -> None:
+        self._poller = poller
+        self.left = 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._poller, name)
+
+    def register(self, fd: int, events: int) -> None:
+        self._poller.register(fd, events)
+        if self.left:
+            self.left -= 1
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("then", ["watch", "unwatch"])
+def test_interrupted_watch_can_be_repeated_and_undone(reactor: Reactor, pipe: tuple[int, int], then: str) -> None:
+    """A signal handler that raises just after the registration: it is neither in the way nor left behind."""
+    os.write(pipe[1], b"x")
+    seen: list[int] = []
+    reactor._poller = _Interrupted(reactor._open())  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        reactor.watch(pipe[0], READ, seen.append)
+    if then == "watch":
+        reactor.watch(pipe[0], READ, seen.append)
+        assert reactor.run_once(1) == 1
+    reactor.unwatch(pipe[0])
+    assert reactor.run_once(0) == 0
+    assert len(seen) == (then == "watch")
+    assert reactor._poller.poll(0, 8) == []
 
 
 def test_number_recycled_within_a_batch_is_not_mixed_up(reactor: Reactor) -> None:

@@ -73,6 +73,10 @@ class Timer:
             self._reactor._timer_cancelled()
 
 
+_UNSURE = -1
+"""Instead of events: a registration that was interrupted."""
+
+
 class Reactor:
     """One epoll and one heap of timers.
 
@@ -141,8 +145,16 @@ class Reactor:
         poller = self._open()
         self._serial += 1
         known = self._watched.get(fd)
-        if known is None:
-            poller.register(fd, events)
+        if known is None or known[0] == _UNSURE:
+            # A signal handler that raises may come between: what may be registered is known before (HAZARDS I4).
+            self._watched[fd] = (_UNSURE, callback, self._serial)
+            try:
+                poller.register(fd, events)
+            except FileExistsError:
+                poller.modify(fd, events)
+            except OSError:
+                del self._watched[fd]
+                raise
         elif known[0] != events:
             poller.modify(fd, events)
         self._watched[fd] = (events, callback, self._serial)
