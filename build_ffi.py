@@ -80,6 +80,7 @@ def build_launcher(folder: Path) -> Path | None:
     command = [*compiler, *LAUNCHER_ARGS, *(["-DFP_FAULTS=1"] if FAULTS else []), f"-I{ROOT / 'csrc'}", *sources]
     try:
         subprocess.run([*command, "-o", str(target)], check=True)
+        target.chmod(0o755)  # whatever the umask: one that a group may write to is not executed
     except (OSError, subprocess.CalledProcessError) as error:
         if not (ROOT / "PKG-INFO").exists():
             raise

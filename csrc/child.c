@@ -13,7 +13,6 @@
 #define FP__PR_GET_PDEATHSIG 2
 #define FP__PR_SET_TIMERSLACK 29
 #define FP__PR_SET_CHILD_SUBREAPER 36
-#define FP__PROC_SUPER_MAGIC 0x9fa0
 #define FP__TIOCSCTTY 0x540E
 #define FP__TIOCSPGRP 0x5410
 
@@ -23,11 +22,6 @@ struct kernel_sigaction {
     unsigned long flags;
     void *restorer;
     uint64_t mask;
-};
-
-struct kernel_statfs {
-    long type;
-    long rest[31];
 };
 
 struct kernel_dirent {
@@ -215,8 +209,7 @@ static FP__BARE long step_ionice(struct fp__context *c)
     return fp__sys3(SYS_ioprio_set, 1, 0, c->attr->ionice);
 }
 
-/* Only a real procfs is written to: something else mounted over /proc could turn the write elsewhere (HAZARDS G23). A child
- * of vfork gets a value of its own: the kernel looks at vfork_done before it spreads the value over the shared memory. */
+/* A child of vfork gets a value of its own: the kernel looks at vfork_done before it spreads the value over the shared memory. */
 static FP__BARE long step_oom_score_adj(struct fp__context *c)
 {
     char text[8];
@@ -229,15 +222,10 @@ static FP__BARE long step_oom_score_adj(struct fp__context *c)
     if (value < 0)
         text[--at] = '-';
 
-    long fd = fp__sys4(SYS_openat, AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0);
+    long fd = fp__proc_open("/proc/self/oom_score_adj", O_WRONLY);
     if (fd < 0)
         return fd;
-    struct kernel_statfs fs;
-    long r = fp__sys2(SYS_fstatfs, fd, &fs);
-    if (r == 0 && fs.type != FP__PROC_SUPER_MAGIC)
-        r = -EXDEV;
-    if (r == 0)
-        r = fp__sys3(SYS_write, fd, text + at, (long)sizeof text - at);
+    long r = fp__sys3(SYS_write, fd, text + at, (long)sizeof text - at);
     fp__close((int)fd);
     return r < 0 ? r : 0;
 }

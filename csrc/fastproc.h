@@ -312,7 +312,9 @@ int fp_spawn_resume(struct fp_child *child);
 /* The exec is waited for no more: the child was killed, reaped or not. Does nothing where nothing is waited for. */
 void fp_spawn_leave(struct fp_child *child);
 
-/* Where the launcher is, a program of this library that is executed by descriptor. Not opened before it is needed. */
+/* Where the launcher is, a program of this library that is executed by descriptor. The file that lies there now is remembered,
+ * by stat alone; it is opened when it is needed, and executed only if it is the same, and only root or the caller's user can
+ * write to it. Else children are forked. A negative errno where there is none. Once, before the first spawn. */
 int fp_launcher_set(const char *path);
 
 /* openat2(2) below a directory as if that were the root, for a directory of the child's. */

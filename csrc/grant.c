@@ -7,8 +7,8 @@
 #include <linux/capability.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 
-#define PROC_MAGIC 0x9fa0
 #define RESOLVE_NO_MAGICLINKS_ 0x02
 #define RESOLVE_IN_ROOT_ 0x10
 
@@ -103,18 +103,21 @@ long fp__grant_make(const struct fp_identity *identity, struct fp__grant *grant,
 /* -- the launcher */
 
 static char launcher_path[4096];
-static _Atomic int launcher_fd = -1; /* with the identity below; -2 while a thread opens it */
+static struct fp__file_id launcher_id; /* what lay there when the path was set */
+static _Atomic int launcher_fd = -1;
 static _Atomic int launcher_error = ENOENT;
-static struct fp__file_id launcher_id;
 
+/* Once, when the extension is loaded: what lies at the path later, below another root or put there by somebody, must be this
+ * very file, as it is executed with all that the caller may do. */
 int fp_launcher_set(const char *path)
 {
     size_t n = strlen(path);
     if (n >= sizeof launcher_path)
         return -ENAMETOOLONG;
     memcpy(launcher_path, path, n + 1);
-    atomic_store(&launcher_error, 0);
-    return 0;
+    long r = fp__file_id(AT_FDCWD, launcher_path, &launcher_id);
+    atomic_store(&launcher_error, (int)-r);
+    return (int)r;
 }
 
 void fp__launcher_refuse(int error)
@@ -127,40 +130,49 @@ int fp__launcher_refused(void)
     return atomic_load(&launcher_error);
 }
 
-/* Opened once, and again when somebody has closed the number. */
-long fp__launcher_fd(struct fp__file_id *ret_id)
+/* -ESTALE: another file. -ETXTBSY: it is not a program that only root or the caller may write to. */
+static long launcher_check(int fd)
 {
-    int fd = atomic_load(&launcher_fd);
-    if (fd >= 0) {
-        *ret_id = launcher_id;
-        struct fp__file_id now;
-        if (fp__file_id(fd, "", &now) == 0 && fp__same_file(&now, &launcher_id))
-            return fd;
-        atomic_compare_exchange_strong(&launcher_fd, &fd, -1); /* the number is another's, and stays open */
-        fd = -1;
-    }
-    if (fd == -2)
-        return -EAGAIN;
-    int expected = -1;
-    if (!atomic_compare_exchange_strong(&launcher_fd, &expected, -2))
-        return expected >= 0 ? fp__launcher_fd(ret_id) : -EAGAIN;
-    long r = fp__sys4(SYS_openat, AT_FDCWD, launcher_path, O_RDONLY | O_CLOEXEC, 0);
-    if (r >= 0)
-        r = fp__fd_lift((int)r, 3);
-    struct fp__file_id id = {0};
-    if (r >= 0) {
-        long error = fp__file_id((int)r, "", &id);
-        if (error < 0) {
-            fp__close((int)r);
-            r = error;
-        }
-    }
-    if (r >= 0)
-        *ret_id = launcher_id = id;
-    atomic_store(&launcher_fd, r < 0 ? -1 : (int)r);
-    return r;
+    struct fp__file_id now;
+    long r = fp__file_id(fd, "", &now);
+    if (r < 0)
+        return r;
+    if (!fp__same_file(&now, &launcher_id))
+        return -ESTALE;
+    bool ours = now.uid == 0 || now.uid == (uint32_t)fp__sys0(SYS_geteuid);
+    return (now.mode & S_IFMT) == S_IFREG && ours && (now.mode & (S_IWGRP | S_IWOTH)) == 0 ? 0 : -ETXTBSY;
 }
 
+/* Opened once, and again when somebody has closed the number; only as a path, so that nothing that lies there instead is
+ * waited for. No state says that a thread is opening it: a copy of this process would wait for a thread that it does not have. */
+long fp__launcher_fd(struct fp__file_id *ret_id)
+{
+    *ret_id = launcher_id;
+    for (;;) {
+        int none = -1, fd = atomic_load(&launcher_fd);
+        long r = fd < 0 ? -EBADF : launcher_check(fd);
+        if (r == 0)
+            return fd;
+        if (fd >= 0 && r != -ETXTBSY)
+            atomic_compare_exchange_strong(&launcher_fd, &fd, -1); /* the number is another's, and stays open */
+        if (r != -ETXTBSY) {
+            r = fp__sys4(SYS_openat, AT_FDCWD, launcher_path, O_PATH | O_CLOEXEC, 0);
+            if (r < 0)
+                return r;
+            fd = fp__fd_lift((int)r, 3);
+            if (fd < 0)
+                return fd;
+            r = launcher_check(fd);
+            if (r == 0 && atomic_compare_exchange_strong(&launcher_fd, &none, fd))
+                return fd;
+            fp__close(fd);
+        }
+        if (r < 0) {
+            fp__launcher_refuse((int)-r);
+            return r;
+        }
+    }
+}
 static char *encode(char *to, size_t *column, const void *data, size_t n)
 {
     const unsigned char *from = data;
@@ -228,7 +240,6 @@ static long write_proc(int pid, const char *name, const char *text)
     char path[48] = "/proc/";
     char digits[12];
     size_t n = 6, m = 0;
-    long fs[32];
     do
         digits[m++] = (char)('0' + pid % 10);
     while ((pid /= 10) != 0);
@@ -236,14 +247,10 @@ static long write_proc(int pid, const char *name, const char *text)
         path[n++] = digits[--m];
     path[n++] = '/';
     memcpy(path + n, name, strlen(name) + 1);
-    long fd = fp__sys4(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0);
+    long fd = fp__proc_open(path, O_WRONLY);
     if (fd < 0)
         return fd;
-    long r = fp__sys2(SYS_fstatfs, fd, fs);
-    if (r == 0 && fs[0] != PROC_MAGIC)
-        r = -EXDEV;
-    if (r == 0)
-        r = fp__sys3(SYS_write, fd, text, strlen(text));
+    long r = fp__sys3(SYS_write, fd, text, strlen(text));
     fp__close((int)fd);
     return r < 0 ? r : 0;
 }
@@ -301,13 +308,8 @@ int fp_landlock_allow(int ruleset_fd, int path_fd, int access)
         uint64_t access;
         int32_t fd;
     } __attribute__((packed)) rule = {0, path_fd};
-    struct statx_ {
-        uint32_t head[7];
-        uint16_t mode;
-        uint16_t spare;
-        uint64_t rest[28];
-    } words;
-    long r = fp__sys5(SYS_statx, path_fd, "", 0x1000, 1, &words);
+    struct fp__file_id file;
+    long r = fp__file_id(path_fd, "", &file);
     if (r < 0)
         return (int)r;
     if (access & FP_LANDLOCK_READ)
@@ -317,7 +319,7 @@ int fp_landlock_allow(int ruleset_fd, int path_fd, int access)
     if (access & FP_LANDLOCK_WRITE)
         rule.access |= LANDLOCK_WRITES | LANDLOCK_REFER | LANDLOCK_TRUNCATE | LANDLOCK_IOCTL;
     rule.access &= landlock_known();
-    if ((words.mode & 0170000) != 0040000)
+    if ((file.mode & S_IFMT) != S_IFDIR)
         rule.access &= LANDLOCK_OF_FILES;
     return (int)fp__sys4(SYS_landlock_add_rule, ruleset_fd, 1, &rule, 0);
 }

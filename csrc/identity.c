@@ -27,14 +27,19 @@
 #define FP__SECBITS_LATE 0xE0u /* the lock of KEEP_CAPS; NO_CAP_AMBIENT_RAISE and its lock */
 #define FP__SECCOMP_SET_MODE_FILTER 1
 #define FP__MS_PRIVATE (0x40000 | 0x4000)
-#define FP__STATX_INO 0x100
+#define FP__STATX_WANTED 0x10B /* type, mode, uid, inode */
+#define FP__PROC_SUPER_MAGIC 0x9fa0
 #define FP__KEYCTL_GET_KEYRING_ID 0
 #define FP__KEYCTL_JOIN_SESSION 1
 #define FP__KEY_SESSION -3L
 #define FP__UNCHANGED 0xFFFFFFFFL
 
 struct statx_words {
-    uint32_t head[8];
+    uint32_t head[5];
+    uint32_t uid;
+    uint32_t gid;
+    uint16_t mode;
+    uint16_t spare;
     uint64_t inode;
     uint64_t body[12];
     uint32_t device[2];
@@ -71,13 +76,30 @@ static FP__BARE long ask(long option, long a, long b)
 FP__BARE long fp__file_id(int fd, const char *path, struct fp__file_id *ret_id)
 {
     struct statx_words words;
-    long r = fp__sys5(SYS_statx, fd, path, *path ? 0 : 0x1000 /* AT_EMPTY_PATH */, FP__STATX_INO, &words);
+    long r = fp__sys5(SYS_statx, fd, path, *path ? 0 : 0x1000 /* AT_EMPTY_PATH */, FP__STATX_WANTED, &words);
     if (r < 0)
         return r;
     ret_id->inode = words.inode;
     ret_id->major = words.device[0];
     ret_id->minor = words.device[1];
+    ret_id->uid = words.uid;
+    ret_id->mode = words.mode;
     return 0;
+}
+
+/* Only a real procfs is read and written: something else mounted over it could turn a write elsewhere, or say what is not so
+ * (HAZARDS G23). */
+FP__BARE long fp__proc_open(const char *path, int access)
+{
+    long fs[32];
+    long fd = fp__sys4(SYS_openat, AT_FDCWD, path, access | O_CLOEXEC | O_NOFOLLOW, 0);
+    if (fd < 0)
+        return fd;
+    long r = fp__sys2(SYS_fstatfs, fd, fs);
+    if (r == 0 && fs[0] == FP__PROC_SUPER_MAGIC)
+        return fd;
+    fp__close((int)fd);
+    return r < 0 ? r : -EXDEV;
 }
 
 FP__BARE bool fp__same_file(const struct fp__file_id *a, const struct fp__file_id *b)
@@ -235,20 +257,93 @@ static FP__BARE long write_offset(const char *clock, long n, int64_t ns)
     *--at = ' ';
     while (n > 0)
         *--at = clock[--n];
-    long fd = fp__sys4(SYS_openat, AT_FDCWD, "/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0);
+    long fd = fp__proc_open("/proc/self/timens_offsets", O_WRONLY);
     if (fd < 0)
         return fd;
-    long r = fp__sys3(SYS_write, fd, at, text + sizeof text - at);
+    long length = text + sizeof text - at, r = fp__call(SYS_write, fd, (long)at, length, 0, 0);
     fp__close((int)fd);
-    return r < 0 ? r : 0;
+    return r < 0 ? r : r == length ? 0 : -FP__NOT_SO;
+}
+
+/* The number at *at, behind blanks; *at is behind it then. */
+static FP__BARE int64_t get_number(const char **at, const char *end)
+{
+    const char *p = *at;
+    int64_t value = 0;
+    bool negative;
+    while (p < end && *p == ' ')
+        p++;
+    negative = p < end && *p == '-';
+    for (p += negative; p < end && *p >= '0' && *p <= '9'; p++)
+        value = value * 10 + (*p - '0');
+    *at = p;
+    return negative ? -value : value;
+}
+
+/* The offsets as the kernel lists them, "monotonic 5 0" and "boottime 0 0" on a line each (time_namespaces(7)). */
+static FP__BARE long check_offsets(const int64_t want[2])
+{
+    char text[256];
+    long fd = fp__proc_open("/proc/self/timens_offsets", O_RDONLY);
+    if (fd < 0)
+        return fd;
+    long n = fp__sys3(SYS_read, fd, text, sizeof text);
+    fp__close((int)fd);
+    if (n < 0)
+        return n;
+    int found = 0;
+    for (const char *at = text, *end = text + n; at < end; at++) {
+        char clock = *at;
+        while (at < end && *at != ' ' && *at != '\n')
+            at++;
+        int64_t seconds = get_number(&at, end), ns = seconds * FP_NSEC + get_number(&at, end);
+        if (clock != 'm' && clock != 'b')
+            return -FP__NOT_SO;
+        if (ns != want[clock == 'b'])
+            return -FP__NOT_SO;
+        found |= clock == 'b' ? 2 : 1;
+        while (at < end && *at != '\n')
+            at++;
+    }
+    return found == 3 ? 0 : -FP__NOT_SO;
+}
+
+/* A mount namespace of its own shares what is mounted with the old one by default; private, nothing goes over, either way.
+ * That the call reaches the kernel at all is seen by an error that only the kernel gives, and its work in the list of mounts:
+ * none has an optional field (proc_pid_mountinfo(5)). Where no /proc is mounted the first has to do. */
+static FP__BARE long make_private(void)
+{
+    char text[1024];
+    long r = fp__call(SYS_mount, (long)"none", 0, 0, FP__MS_PRIVATE, 0);
+    if (r != -EFAULT)
+        return r < 0 ? r : -FP__NOT_SO;
+    r = fp__call(SYS_mount, (long)"none", (long)"/", 0, FP__MS_PRIVATE, 0);
+    if (r < 0)
+        return r;
+    long fd = fp__proc_open("/proc/self/mountinfo", O_RDONLY);
+    if (fd < 0)
+        return fd == -ENOENT ? 0 : fd;
+    long fields = 0, n;
+    bool begins = true;
+    while ((n = fp__sys3(SYS_read, fd, text, sizeof text)) > 0) {
+        for (long i = 0; i < n; i++) {
+            if (begins && fields == 6 && text[i] != '-')
+                n = -FP__NOT_SO; /* the optional fields are the seventh and on, up to a single "-" */
+            begins = text[i] == ' ' || text[i] == '\n';
+            fields = text[i] == '\n' ? 0 : fields + begins;
+        }
+        if (n < 0)
+            break;
+    }
+    fp__close((int)fd);
+    return n;
 }
 
 FP__BARE long fp__step_namespaces(struct fp__context *c)
 {
     long r;
     if (c->grant->namespaces & FP__CLONE_NEWNS) {
-        /* What is mounted from here on stays here: a new mount namespace shares it with the old one by default. */
-        r = fp__sys5(SYS_mount, "none", "/", 0, FP__MS_PRIVATE, 0);
+        r = make_private();
         if (r < 0)
             return r;
     }
@@ -259,6 +354,8 @@ FP__BARE long fp__step_namespaces(struct fp__context *c)
         r = write_offset("monotonic", 9, c->grant->time_offset_ns[0]);
     if (r == 0 && c->grant->time_offset_ns[1])
         r = write_offset("boottime", 8, c->grant->time_offset_ns[1]);
+    if (r == 0 && (c->grant->time_offset_ns[0] || c->grant->time_offset_ns[1]))
+        r = check_offsets(c->grant->time_offset_ns);
     if (r < 0)
         return r;
     struct fp__file_id now, next;
@@ -497,12 +594,16 @@ FP__BARE long fp__step_no_new_privs(struct fp__context *c)
     return r < 0 ? r : ask(FP__PR_GET_NO_NEW_PRIVS, 0, 0) == 1 ? 0 : -FP__NOT_SO;
 }
 
-/* No call tells of a Landlock domain. Where no rule lets the root be listed, that is the proof. */
+/* No call tells of a Landlock domain. That the call reaches the kernel is seen by an error that only the kernel gives; and where
+ * no rule lets the root be listed, that is the proof of the whole. */
 FP__BARE long fp__step_landlock(struct fp__context *c)
 {
     if (c->ruleset_fd < 0)
         return 0;
-    long r = fp__call(SYS_landlock_restrict_self, c->ruleset_fd, 0, 0, 0, 0);
+    long r = fp__call(SYS_landlock_restrict_self, -1, 0, 0, 0, 0);
+    if (r != -EBADF)
+        return r < 0 ? r : -FP__NOT_SO;
+    r = fp__call(SYS_landlock_restrict_self, c->ruleset_fd, 0, 0, 0, 0);
     if (r < 0)
         return r;
     fp__close(c->ruleset_fd);
@@ -526,7 +627,11 @@ FP__BARE long fp__step_seccomp(struct fp__context *c)
     program.length = (uint16_t)c->grant->nfilter;
     program.filter = c->filter;
     fp__send_report(c); /* the filter may end this process at the next call */
-    long r = fp__call(SYS_seccomp, FP__SECCOMP_SET_MODE_FILTER, 0, (long)&program, 0, 0);
+    /* The mode is that of a filter also where the parent has one; so first what only the kernel answers in this way. */
+    long r = fp__call(SYS_seccomp, FP__SECCOMP_SET_MODE_FILTER, 0, 0, 0, 0);
+    if (r != -EFAULT)
+        return r < 0 ? r : -FP__NOT_SO;
+    r = fp__call(SYS_seccomp, FP__SECCOMP_SET_MODE_FILTER, 0, (long)&program, 0, 0);
     return r < 0 ? r : ask(FP__PR_GET_SECCOMP, 0, 0) == 2 ? 0 : -FP__NOT_SO;
 }
 

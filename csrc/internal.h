@@ -169,11 +169,13 @@ struct fp__grant {
     int64_t time_offset_ns[2];
 };
 
-/* By inode and device, to see that a descriptor is still the launcher's. */
+/* By inode and device, to see that a descriptor is still the launcher's; and who may write to it. */
 struct fp__file_id {
     uint64_t inode;
     uint32_t major;
     uint32_t minor;
+    uint32_t uid;
+    uint32_t mode;
 };
 
 struct fp__move {
@@ -254,6 +256,7 @@ long fp__step_seccomp(struct fp__context *c);
 bool fp__same_place(int fd, const char *path);
 long fp__file_id(int fd, const char *path, struct fp__file_id *ret_id);
 bool fp__same_file(const struct fp__file_id *a, const struct fp__file_id *b);
+long fp__proc_open(const char *path, int access);
 /* A system call of a step; in builds with fault points it can be made to fail, or to lie. */
 #ifdef FP_FAULTS
 long fp__call(long nr, long a, long b, long c, long d, long e);

@@ -536,9 +536,7 @@ static long prepare_identity(struct fp__birth *s, bool launched, int *stage)
     if (r < 0)
         return r;
     c->launcher_argv = s->launcher_block;
-    do
-        r = fp__launcher_fd(&c->launcher_id);
-    while (r == -EAGAIN && fp__sys0(SYS_sched_yield) == 0);
+    r = fp__launcher_fd(&c->launcher_id);
     *stage = FP_STAGE_LAUNCHER;
     c->launcher_fd = r < 0 ? -1 : (int)r;
     return r < 0 ? r : 0;
@@ -762,9 +760,10 @@ static bool launcher_lost(int r, struct fp_child *child)
 {
     if (child->stage != FP_STAGE_LAUNCHER)
         return false;
-    if (r == -ESTALE)
+    if (r == -ESTALE) /* the number was another's in the child: it is opened again, unless it was refused */
         return true;
-    if (r != -ENOENT && r != -EACCES && r != -ENOSYS && r != -EPERM && r != -ENOEXEC && r != -ENOTDIR && r != -ELOOP)
+    if (r != -ETXTBSY && r != -ENOENT && r != -EACCES && r != -ENOSYS && r != -EPERM && r != -ENOEXEC &&
+        r != -ENOTDIR && r != -ELOOP)
         return false;
     fp__launcher_refuse(-r);
     return true;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from errno import EACCES, ENOENT, ENOSYS, ENOTSUP, EPERM
+from errno import EACCES, ENOENT, ENOSYS, ENOTSUP, EPERM, ESTALE, ETXTBSY
 
 from fastproc._native import _ffi
 from fastproc._native._ffi import ffi, lib
@@ -55,6 +55,8 @@ _REASONS = {
     ENOENT: "the program is not there",
     EACCES: "the program is on a file system without exec, or not executable",
     ENOTSUP: "memory is not really shared (an emulator)",
+    ESTALE: "the program is not the file that lay there when fastproc was loaded",
+    ETXTBSY: "the program is not a file that only root or this user can write to",
 }
 
 
@@ -79,5 +81,5 @@ def force(name: str) -> None:
     lib.fp_mechanism_force(mechanism_number(name or "auto"))
 
 
-# Beside the extension; opened when a command first needs it.
+# Beside the extension; looked at now, and opened when a command first needs it, if it is still the same file.
 lib.fp_launcher_set(os.fsencode(os.path.dirname(_ffi.__file__ or "") + "/launcher"))
