@@ -349,20 +349,20 @@ FP__BARE long fp__step_namespaces(struct fp__context *c)
     }
     if (!(c->grant->namespaces & FP__CLONE_NEWTIME))
         return 0;
-    r = fp__call(SYS_unshare, FP__CLONE_NEWTIME, 0, 0, 0, 0);
-    if (r == 0 && c->grant->time_offset_ns[0])
-        r = write_offset("monotonic", 9, c->grant->time_offset_ns[0]);
-    if (r == 0 && c->grant->time_offset_ns[1])
-        r = write_offset("boottime", 8, c->grant->time_offset_ns[1]);
-    if (r == 0 && (c->grant->time_offset_ns[0] || c->grant->time_offset_ns[1]))
-        r = check_offsets(c->grant->time_offset_ns);
-    if (r < 0)
-        return r;
     struct fp__file_id now, next;
-    r = fp__file_id(AT_FDCWD, "/proc/self/ns/time", &now);
+    r = fp__call(SYS_unshare, FP__CLONE_NEWTIME, 0, 0, 0, 0);
+    if (r == 0)
+        r = fp__file_id(AT_FDCWD, "/proc/self/ns/time", &now);
     if (r == 0)
         r = fp__file_id(AT_FDCWD, "/proc/self/ns/time_for_children", &next);
-    return r < 0 ? r : fp__same_file(&now, &next) ? -FP__NOT_SO : 0;
+    if (r == 0 && fp__same_file(&now, &next))
+        r = -FP__NOT_SO;
+    const int64_t *offsets = c->grant->time_offset_ns;
+    if (r == 0 && offsets[0])
+        r = write_offset("monotonic", 9, offsets[0]);
+    if (r == 0 && offsets[1])
+        r = write_offset("boottime", 8, offsets[1]);
+    return r == 0 && (offsets[0] || offsets[1]) ? check_offsets(offsets) : r;
 }
 
 /* -- before the uid: what needs CAP_SETPCAP */

@@ -104,11 +104,16 @@ CALLS: dict[str, tuple[int, int | None]] = {
 
 def spoil(number: int, option: int | None, error: int) -> None:
     """From now on a system call returns an error, or, for 0, says that it succeeded; it does nothing either way."""
-    libc = ctypes.CDLL(None, use_errno=True)
     code = [(0x20, 0, 0, 0), (0x15, 0, 3 if option is not None else 1, number)]
     if option is not None:
         code += [(0x20, 0, 0, 16), (0x15, 0, 1, option)]
     code += [(0x06, 0, 0, 0x00050000 | error), (0x06, 0, 0, 0x7FFF0000)]
+    restrict(code)
+
+
+def restrict(code: list[tuple[int, int, int, int]]) -> None:
+    """Install a filter (seccomp(2)) in this process, for good."""
+    libc = ctypes.CDLL(None, use_errno=True)
     raw = b"".join(
         c.to_bytes(2, "little") + bytes([jt, jf]) + k.to_bytes(4, "little", signed=False) for c, jt, jf, k in code
     )

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pytest
 
 import observe
 from conftest import isolated
-from identities import spoil
+from identities import forked, restrict, spoil
 from programs import Programs
 
 pytestmark = [pytest.mark.privileged, pytest.mark.usefixtures("pid_namespace")]
@@ -433,6 +434,8 @@ def filter_refusing(number: int) -> bytes:
 
 NR = {
     "x86_64": {
+        "write": 1,
+        "mount": 165,
         "fchdir": 81,
         "umask": 95,
         "chroot": 161,
@@ -449,6 +452,8 @@ NR = {
         "landlock_restrict_self": 446,
     },
     "aarch64": {
+        "write": 64,
+        "mount": 40,
         "fchdir": 50,
         "umask": 166,
         "chroot": 51,
@@ -472,7 +477,9 @@ CALLS: list[tuple[str, int, str]] = [
     ("fchdir", -1, "chroot"),
     ("chroot", -1, "chroot"),
     ("umask", -1, "umask"),
+    ("mount", -1, "namespaces"),  # MS_PRIVATE
     ("unshare", -1, "namespaces"),
+    ("write", -1, "namespaces"),  # timens_offsets
     ("prlimit64", -1, "rlimits"),
     ("prctl", 28, "securebits"),  # PR_SET_SECUREBITS
     ("prctl", 8, "securebits"),  # PR_SET_KEEPCAPS
@@ -504,7 +511,8 @@ def everything(folder: str) -> dict[str, Any]:
         "pdeathsig": "KILL",
         "root": folder,
         "cwd": "/in",
-        "namespaces": ["time", "uts"],
+        "namespaces": ["time", "uts", "mount"],
+        "time_offsets": {"monotonic": 5, "boottime": -1.25},
         "landlock": {folder + "/probe": "rx", folder + "/proc": "r", folder + "/in": "r"},
         "seccomp": filter_refusing(NR["chroot"]),
         "fds": {7: 2},
@@ -548,6 +556,64 @@ def test_calls_that_fail_or_lie_are_refused(probe_path: str, public: Path, way: 
     found = isolated(untrue, str(public / "root"), probe_path, way, faults=True, pid_namespace=True)
     print(f"{way}: {found['count'] - len(found['wrong'])} of {found['count']}")
     assert found == {"count": 3 * len(CALLS), "wrong": [], "mechanism": way}
+
+
+def false_proc() -> None:
+    """A /proc that takes every offset, and has other clocks for the children, it says."""
+    subprocess.run(["mount", "-t", "tmpfs", "none", "/proc"], check=True)
+    os.makedirs("/proc/self/ns")
+    for name in ("timens_offsets", "ns/time", "ns/time_for_children"):
+        Path("/proc/self", name).touch()
+
+
+def cunning_mount() -> None:
+    """It lies where there is a target."""
+    lines = [(0x20, 0, 0, 0), (0x15, 0, 3, NR["mount"]), (0x20, 0, 0, 24), (0x15, 1, 0, 0)]
+    restrict([*lines, (0x06, 0, 0, 0x00050000), (0x06, 0, 0, 0x7FFF0000)])
+
+
+SPACE = {"namespaces": ["mount"]}
+# Who lies how, and what is asked of the child: each with nothing that tells the difference but a look of its own.
+HIDDEN: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "seccomp": (lambda: spoil(NR["seccomp"], None, 0), {"seccomp": filter_refusing(NR["chroot"])}, "seccomp"),
+    "landlock": (lambda: spoil(NR["landlock_restrict_self"], None, 0), {"landlock": {"/": "rx"}}, "landlock"),
+    "mount": (lambda: spoil(NR["mount"], None, 0), SPACE, "namespaces"),
+    "mount, cunning": (cunning_mount, SPACE, "namespaces"),
+    "proc": (false_proc, {"namespaces": ["time"], "time_offsets": {"boottime": 1000}}, "namespaces"),
+}
+
+
+def hidden_lies(way: str) -> list[Any]:
+    """A filter in this process lies, so every child has one already; and the rule lets the root be read."""
+    import fastproc
+    from fastproc import _native
+
+    _native.force(way)
+    subprocess.run(["mount", "--make-rshared", "/"], check=True)
+
+    def work(lie: Any, options: dict[str, Any]) -> list[Any]:
+        if lie:
+            lie()
+        try:
+            return ["ran", fastproc.run("/bin/true", **options).mechanism]
+        except fastproc.SpawnError as error:
+            return [error.errno, error.stage]
+
+    found = []
+    for lie, options, _ in HIDDEN.values():
+        healthy, told = (forked(partial(work, act, options), lambda _: None)[0] for act in (None, lie))
+        found.append([healthy, told])
+    return found
+
+
+@pytest.mark.parametrize("way", ["launcher", "fork_pipe"])
+def test_lies_that_the_state_hides_are_refused(way: str) -> None:
+    """In the release build: what a call should have done holds already, or cannot be asked for."""
+    found = dict(zip(HIDDEN, isolated(hidden_lies, way, pid_namespace=True), strict=True))
+    errors = dict.fromkeys(HIDDEN, errno.EPROTO) | {"proc": errno.EXDEV}
+    wanted = {name: [["ran", way], [errors[name], HIDDEN[name][2]]] for name in HIDDEN}
+    print(f"{way}: {sum(found[name] == wanted[name] for name in HIDDEN)} of {len(HIDDEN)}")
+    assert found == wanted
 
 
 def test_lies_of_a_tracer_are_refused(probe_path: str, public: Path) -> None:
@@ -938,6 +1004,119 @@ def test_child_without_the_launcher(public: Path, how: str, mechanism: str) -> N
     refused = ["launcher"] if mechanism == "fork_pipe" else []
     found = isolated(without_launcher, how, str(public), pid_namespace=True)
     assert found == [str(NOBODY), mechanism, refused, mechanism, 0]
+
+
+def distrusted(how: str, folder: str) -> list[Any]:
+    """The launcher's file is not what it was at loading, or not only ours."""
+    import json
+
+    import fastproc
+    from fastproc import _native
+    from fastproc._native import _ffi
+
+    options: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "groups": []}
+    place = Path(os.path.dirname(_ffi.__file__), "launcher")
+    program = shutil.copy(folder + "/probe", folder + "/program")
+    _native.force("fork_pipe")
+    fastproc.run(program, **options, capture=True)  # loads what is needed, and does not open it
+    _native.force("auto")
+    if how == "another root":
+        subprocess.run(["mount", "--mkdir", "-t", "proc", "proc", folder + "/proc"], check=True)
+        os.makedirs(folder + str(place.parent))
+        shutil.copy(place, folder + str(place))
+        os.chroot(folder)
+        os.chdir("/")
+        program = "/program"
+    else:
+        copy = shutil.copy(place, folder + "/launcher")
+        _ffi.lib.fp_launcher_set(copy.encode())
+        if how == "replaced":
+            shutil.copy(place, folder + "/new")
+            os.rename(folder + "/new", copy)
+        elif how == "changed later":
+            assert fastproc.run(program, **options, capture=True).mechanism == "launcher"
+            os.chmod(copy, 0o777)
+        elif how in ("group", "others"):
+            os.chmod(copy, 0o775 if how == "group" else 0o757)
+        elif how == "owner":
+            os.chown(copy, NOBODY, 0)
+    result = fastproc.run(program, **options, capture=True)
+    return [result.mechanism, result.mechanism_refused, json.loads(result.stdout)["Uid"].split()]
+
+
+OTHER = "the program is not the file that lay there when fastproc was loaded"
+SHARED = "the program is not a file that only root or this user can write to"
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("ours", None),
+        ("replaced", OTHER),
+        ("another root", OTHER),
+        ("changed later", SHARED),
+        ("group", SHARED),
+        ("others", SHARED),
+        ("owner", SHARED),
+    ],
+)
+def test_launcher_of_somebody_else_is_not_executed(public: Path, probe_path: str, how: str, reason: str | None) -> None:
+    """It would run with all that the caller may do."""
+    assert Path(probe_path).parent == public
+    found = isolated(distrusted, how, str(public), pid_namespace=True)
+    assert found == ["fork_pipe" if reason else "launcher", {"launcher": reason} if reason else {}, [str(NOBODY)] * 4]
+
+
+def copied_while_opening(folder: str) -> list[Any]:
+    """The launcher's place is a FIFO, on which an open() waits, and this process is forked meanwhile."""
+    import threading
+
+    import fastproc
+    from fastproc._native._ffi import lib
+
+    options: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "groups": [], "timeout": 5}
+    os.mkfifo(folder + "/launcher")
+    lib.fp_launcher_set(folder.encode() + b"/launcher")
+    worker = threading.Thread(target=lambda: fastproc.run("true", **options), daemon=True)
+    worker.start()
+    worker.join(1)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        os._exit(0 if fastproc.run("true", **options).mechanism == "fork_pipe" else 1)
+    status = os.waitpid(pid, 0)[1]
+    return [status, worker.is_alive()]
+
+
+def test_forked_copy_does_not_wait_for_who_opens_the_launcher(public: Path) -> None:
+    assert isolated(copied_while_opening, str(public), pid_namespace=True) == [0, False]
+
+
+def first_use(threads: int) -> list[int]:
+    """Threads that need the launcher at once open it once."""
+    import threading
+
+    import fastproc
+
+    options: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "groups": []}
+    start, mechanisms = threading.Barrier(threads), []
+
+    def work() -> None:
+        start.wait()
+        mechanisms.append(fastproc.run("true", **options).mechanism)
+
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    opened = [number for number, what in observe.fds().items() if "/launcher " in what]
+    return [len(opened), mechanisms.count("launcher")]
+
+
+def test_threads_open_the_launcher_once() -> None:
+    for _ in range(5):
+        assert isolated(first_use, 16, pid_namespace=True) == [1, 16]
 
 
 def many_groups(way: str) -> list[int]:
