@@ -168,6 +168,32 @@ def test_landlock(public: Path, way: str) -> None:
     assert found == [0, True, True, True, 0, True, [errno.ENOENT, "landlock", True]]
 
 
+def rooted(way: str, folder: str) -> list[Any]:
+    import fastproc
+    from fastproc import _native
+
+    _native.force(way)
+    root = folder + "/root"
+    os.makedirs(root + "/bin")
+    os.symlink(root, folder + "/link")
+    shutil.copy(folder + "/probe", root + "/bin/probe")
+    found: list[Any] = []
+    for path in (root, folder, "/", folder + "/link", root + "/bin"):
+        for place in (root, os.open(root, os.O_PATH)):
+            try:
+                done = fastproc.run("/bin/probe", root=place, landlock={path: "rx"}, capture=True, check=False)
+                found.append(done.returncode)
+            except fastproc.SpawnError as error:
+                found.append([error.errno, error.stage])
+    return found
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_landlock_of_the_root_itself(public: Path, way: str) -> None:
+    """A rule about the new root, or what is above it, lets it be listed: that is no lie of the kernel's."""
+    assert isolated(rooted, way, str(public), pid_namespace=True) == [0] * 10
+
+
 def filtered(way: str, probe: str) -> list[Any]:
     import fastproc
     from fastproc import _native
@@ -271,3 +297,98 @@ def test_without_privileges(public: Path, way: str) -> None:
         "filtered": "2",
         "mechanism": way,
     }
+
+
+# -- why not
+
+
+def refusals(groups: bool) -> dict[str, Any]:
+    """The errno and the words of what is refused to an ordinary user, in a process that says who it was."""
+    import fastproc
+    from fastproc import _native, privileges
+    from fastproc._native import credentials
+
+    found: dict[str, Any] = {}
+
+    def tried(name: str, *command: str, **options: Any) -> None:
+        try:
+            done = fastproc.run(*(command or ("true",)), capture=True, **options)
+            found[name] = done.stdout.decode().split()
+        except fastproc.SpawnError as error:
+            found[name] = [error.errno, error.stage, str(error)]
+
+    if groups:
+        maps = {"uid_map": [(0, 0, 1)], "gid_map": [(0, 1000, 1), (1, 500, 1), (7, 700, 1)]}
+        for way in WAYS:
+            _native.force(way)
+            tried(way, "id", "-G", namespaces=["user"], group=0, groups=[0, 1, 7], **maps)
+        return found
+    privileges.drop_privileges(user=1000, group=1000, groups=[])
+    tried("dumpable", namespaces=["user"])
+    credentials.set_dumpable(True)
+    tried("own", namespaces=["user"])
+    tried("uid_map", namespaces=["user"], uid_map=[(0, 0, 1)])
+    tried("gid_map", namespaces=["user"], gid_map=[(0, 1000, 1), (1, 5000, 1)])
+    tried("plain", namespaces=["uts"])
+    return found
+
+
+def test_maps_that_are_refused_say_why() -> None:
+    found = isolated(refusals, False, pid_namespace=True)
+    assert found["own"] == []
+    words = {
+        "dumpable": (errno.EACCES, "this process is not dumpable"),
+        "uid_map": (errno.EPERM, "uid_map: another id than this process's own, 1000, needs cap_setuid in the parent"),
+        "gid_map": (errno.EPERM, "gid_map: another id than this process's own, 1000, needs cap_setgid in the parent"),
+        "plain": (errno.EPERM, "this needs cap_sys_admin"),
+    }
+    for name, (number, text) in words.items():
+        assert found[name][:2] == [number, "namespaces"], name
+        assert text in found[name][2], name
+
+
+def test_groups_by_a_map_that_turns_their_order_round() -> None:
+    """The kernel sorts groups by their ids outside, getgroups(2) tells those inside."""
+    assert isolated(refusals, True, pid_namespace=True) == {way: ["0", "1", "7"] for way in WAYS}
+
+
+def searches(folder: str) -> list[Any]:
+    import fastproc
+    from fastproc import subprocess as ours
+
+    os.makedirs(folder + "/shut")
+    os.makedirs(folder + "/open")
+    Path(folder, "open", "plain").write_text("")
+    shutil.copy("/bin/true", folder + "/shut/there")
+    os.chmod(folder + "/shut", 0o700)
+    nobody: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "groups": []}
+    path = {"PATH": f"{folder}/shut:{folder}/open:/none"}
+    found: list[Any] = []
+    for name in ("missing", "there", "plain", folder + "/shut/missing"):
+        try:
+            fastproc.run(name, env=path, **nobody)
+        except fastproc.SpawnError as error:
+            found.append([error.errno, str(error).replace(folder, "")])
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+    for run in (fastproc.run, lambda name, env: ours.run([name], env=env)):
+        try:
+            run("missing", env=path)
+        except OSError as error:
+            found.append(error.errno)
+    return found
+
+
+def test_program_that_is_looked_for_where_the_child_may_not_look(public: Path) -> None:
+    """It is not found, and the directory is named; what is there is refused. The standard module has its own rule."""
+    found = isolated(searches, str(public), pid_namespace=True)
+    texts = [
+        (errno.ENOENT, "'/shut' or a directory above it may not be searched"),
+        (errno.EACCES, "'/shut/there' is executable, but not to the child"),
+        (errno.EACCES, "'/open/plain' is not executable"),
+        (errno.EACCES, "'/shut' or a directory above it may not be searched"),
+    ]
+    for (number, text), (error, said) in zip(texts, found, strict=False):
+        assert (error, text in said) == (number, True), said
+    assert found[4:] == [errno.ENOENT, errno.EACCES]

@@ -47,8 +47,8 @@ def resolve_identity(values: Mapping[str, Any], opened: Opened, root_fd: int) ->
     if "namespaces" in values:
         _add_namespaces(spec, values)
     if "landlock" in values:
-        spec["ruleset_fd"] = _make_ruleset(values["landlock"], opened)
-        if not any("r" in access and os.path.realpath(path) == "/" for path, access in values["landlock"]):
+        spec["ruleset_fd"], lists_root = _make_ruleset(values["landlock"], opened, root_fd)
+        if not lists_root:
             spec["root_hidden"] = True
     if "seccomp" in values:
         spec["filter"] = values["seccomp"]
@@ -77,9 +77,15 @@ def _add_ids(spec: dict[str, Any], values: Mapping[str, Any]) -> None:
         spec["gid"] = check_id("group", entry.gid)
     if groups == "init":
         assert entry is not None
-        spec["groups"] = sorted(set(users.group_list(entry, spec["gid"])))
+        spec["groups"] = _as_listed(set(users.group_list(entry, spec["gid"])), values)
     elif groups != "keep":
-        spec["groups"] = sorted({_gid("groups", item) for item in groups})
+        spec["groups"] = _as_listed({_gid("groups", item) for item in groups}, values)
+
+
+def _as_listed(groups: set[int], values: Mapping[str, Any]) -> list[int]:
+    """Return groups in the order of getgroups(2), for the comparison: the kernel sorts them by the ids outside."""
+    extents = [(outside, inside, count) for inside, outside, count in values.get("gid_map", ())]
+    return sorted(groups, key=lambda gid: (id_inside(tuple(extents), gid), gid))
 
 
 def _gid(option: str, who: str | int) -> int:
@@ -195,11 +201,31 @@ def _map_text(extents: tuple[tuple[int, int, int], ...]) -> bytes:
     return b"".join(b"%d %d %d\n" % extent for extent in extents)
 
 
-def _make_ruleset(rules: tuple[tuple[str, str], ...], opened: Opened) -> int:
+def _make_ruleset(rules: tuple[tuple[str, str], ...], opened: Opened, root_fd: int) -> tuple[int, bool]:
+    """Return the descriptor of a new ruleset, and whether by its rules the child may list its root."""
     ruleset = OwnedFd()
     opened.own(ruleset)
     ruleset.adopt(_native.landlock_ruleset())
+    above, lists_root = _and_above(root_fd), False
     for path, access in rules:
         fd = opened.open(path, PATH_FLAGS, 0)
         _native.landlock_allow(ruleset.number, fd, access)
-    return ruleset.number
+        lists_root = lists_root or ("r" in access and _file_id(os.fstat(fd)) in above)
+    return ruleset.number, lists_root
+
+
+def _and_above(root_fd: int) -> set[tuple[int, int]]:
+    """Return the ids of the child's root and all directories above it: a rule about one is about what is below, too."""
+    path = "/" if root_fd < 0 else os.path.realpath(f"/proc/self/fd/{root_fd}")
+    found = {_file_id(os.stat("/")), _file_id(os.stat("/") if root_fd < 0 else os.fstat(root_fd))}
+    while path != "/":
+        path = os.path.dirname(path)
+        try:
+            found.add(_file_id(os.stat(path)))
+        except OSError:
+            continue  # without a way to it no rule can name it either
+    return found
+
+
+def _file_id(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino

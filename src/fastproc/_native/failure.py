@@ -28,7 +28,7 @@ def spawn_error(plan: Any, number: int, child: Any) -> Exception:
     elif number == EPROTO and child.stage >= 32:
         extra = "the system call said that it succeeded, but what the kernel shows afterwards is not what was asked for"
     elif number in (EPERM, EACCES) and stage in _NEEDS:
-        extra = _name_need(stage, detail)
+        extra = _name_need(stage, detail) if stage != "namespaces" else _name_map_need(plan, number)
     elif number == EINVAL and stage in ("uid", "gid", "groups"):
         extra = "an id that has no place in the map of the user namespace"
     elif number == EDQUOT and stage == "keyring":
@@ -40,7 +40,7 @@ def spawn_error(plan: Any, number: int, child: Any) -> Exception:
         if number in (ENOENT, EACCES) and _place(plan, "chroot") is not None:
             extra = f"looked for below the root {_place(plan, 'chroot')!r}"
         elif number in (ENOENT, EACCES) and detail < len(candidates):
-            filename, extra = _look(candidates, number, detail)
+            number, filename, extra = _look(plan, candidates, number, detail)
         elif number == E2BIG:
             extra = plan.size_note(os.sysconf("SC_ARG_MAX"))
     elif stage in ("cwd", "cgroup", "chroot"):
@@ -94,6 +94,29 @@ def _name_need(stage: str, detail: int) -> str:
     return f"this needs {need}"
 
 
+def _name_map_need(plan: Any, number: int) -> str:
+    """Say what the maps of a user namespace lack (user_namespaces(7)), or its creation."""
+    from fastproc._native.credentials import held
+
+    values = getattr(plan.settled, "identity", None) or {}
+    has = held()
+    if "user" in values.get("namespaces", ()):
+        if number == EACCES and has.dumpable != 1:
+            return (
+                "this process is not dumpable, as after drop_privileges() or any change of ids, so the maps of its "
+                "children in /proc belong to root: PR_SET_DUMPABLE (prctl(2)) would allow it, and let others of its "
+                "user read its memory"
+            )
+        maps = ("uid_map", os.geteuid(), "cap_setuid", 7), ("gid_map", os.getegid(), "cap_setgid", 6)
+        for name, own, need, bit in maps:
+            extents = values.get(name, ())
+            if any(extent[1:] != (own, 1) for extent in extents) and not has.effective >> bit & 1:
+                return f"{name}: another id than this process's own, {own}, needs {need} in the parent namespace"
+        if any(extent[1] == 0 for extent in values.get("uid_map", ())) and not has.effective >> 31 & 1:
+            return "uid_map: uid 0 of the parent namespace needs cap_setfcap there (Linux 5.12)"
+    return f"this needs {_NEEDS['namespaces']}"
+
+
 def _place(plan: Any, stage: str) -> Any:
     if stage == "chroot":
         identity = getattr(plan.settled, "identity", None)  # an Order's has none
@@ -109,17 +132,36 @@ def _name_descriptor_limit() -> str:
     )
 
 
-def _look(candidates: list[bytes], number: int, detail: int) -> tuple[bytes | None, str]:
-    """After ENOENT of a file that is there, its interpreter is missing; after EACCES, say which file was refused."""
+def _look(plan: Any, candidates: list[bytes], number: int, detail: int) -> tuple[int, bytes | None, str]:
+    """After ENOENT of a file that is there, its interpreter is missing; after EACCES, say which file was refused.
+
+    A search that met nothing but directories it may not look into has not found the program: that is ENOENT. The
+    standard module's is EACCES, and stays so for its commands.
+    """
     if number == EACCES:
-        path = candidates[detail]
-        if os.path.isdir(path):
-            return path, f"{os.fsdecode(path)!r} is a directory"
-        return path, "" if os.access(path, os.X_OK) else f"{os.fsdecode(path)!r} is not executable"
+        return _look_refused(plan, candidates, detail)
     for path in candidates:
         if path and os.path.exists(path):
-            return path, f"{os.fsdecode(path)!r} is there, but its interpreter or loader is missing{_shebang(path)}"
-    return None, ""
+            extra = f"{os.fsdecode(path)!r} is there, but its interpreter or loader is missing{_shebang(path)}"
+            return number, path, extra
+    return number, None, ""
+
+
+def _look_refused(plan: Any, candidates: list[bytes], detail: int) -> tuple[int, bytes | None, str]:
+    path = next((path for path in candidates if path and os.path.lexists(path)), candidates[detail])
+    name = repr(os.fsdecode(path))
+    if os.path.isdir(path):
+        return EACCES, path, f"{name} is a directory"
+    if not os.path.lexists(path):
+        extra = f"{os.fsdecode(os.path.dirname(path))!r} or a directory above it may not be searched"
+        if plan.searched is not None and hasattr(plan.settled, "identity"):
+            return ENOENT, None, extra
+        return EACCES, path, extra
+    if not os.access(path, os.X_OK):
+        return EACCES, path, f"{name} is not executable"
+    if getattr(plan.settled, "identity", None) is None:
+        return EACCES, path, ""
+    return EACCES, path, f"{name} is executable, but not to the child: by its mode, a directory above it, or landlock"
 
 
 def _shebang(path: bytes) -> str:
