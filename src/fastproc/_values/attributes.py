@@ -179,7 +179,7 @@ def check_attributes_together(values: Mapping[str, Any]) -> None:
     if not IDENTITY.isdisjoint(values) and _SESSION.isdisjoint(values):
         for name in ("pgid", "foreground"):
             if name in values:
-                option = min(IDENTITY.intersection(values))
+                option = next(other for other in values if other in IDENTITY)
                 raise ValueError(
                     f"{name}: {option} starts a session, so that the child cannot type into our terminal (TIOCSTI); "
                     f"say setsid=False to have {name} and that danger with {option}"
