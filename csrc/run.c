@@ -635,8 +635,20 @@ static int step(struct fp_job *job, int64_t slice_ns, bool turned)
     return fp__job_settle(job, result);
 }
 
+/* In a forked copy the child is another's: nothing is signalled, waited for or taken from the epoll, only let go of (HAZARDS D12,
+ * I2). */
+static bool leave_foreign(struct fp_job *job)
+{
+    if (!job->live || job->owner == (int32_t)getpid())
+        return false;
+    fp_job_abort(job, 0);
+    return true;
+}
+
 int fp_job_step(struct fp_job *job, int64_t slice_ns)
 {
+    if (leave_foreign(job))
+        return FP_JOB_DONE;
     int saved = errno;
     int result = step(job, slice_ns, false);
     errno = saved;
@@ -645,6 +657,8 @@ int fp_job_step(struct fp_job *job, int64_t slice_ns)
 
 int fp_job_stop(struct fp_job *job)
 {
+    if (leave_foreign(job))
+        return FP_JOB_DONE;
     int64_t now = fp__now();
     if (has_exited(job)) {
         job->drain_end_ns = now;
@@ -657,6 +671,8 @@ int fp_job_stop(struct fp_job *job)
 
 void fp_job_forsake(struct fp_job *job)
 {
+    if (leave_foreign(job))
+        return;
     fp__job_unwatch(job, FP__JOB_PIDFD);
     for (int i = 0; i < 3; i++)
         close_end(job, i);
@@ -759,6 +775,8 @@ void fp_job_abort(struct fp_job *job, int64_t wait_ns)
 {
     int saved = errno;
     bool ours = job->live && job->owner == (int32_t)getpid(); /* not in a forked copy (HAZARDS D12, I2) */
+    if (!ours)
+        job->watched = 0; /* before anything is closed: the epoll is the parent's too */
     if (ours && job->child.pid > 1 && !has_exited(job)) {
         int64_t until = fp__now() + wait_ns;
         close_end(job, 0); /* feeding needs SIGPIPE held, and is over */
@@ -785,8 +803,6 @@ void fp_job_abort(struct fp_job *job, int64_t wait_ns)
         for (int i = 0; i < 3; i++)
             close_end(job, i);
         /* That of a child which lives on is the caller's. */
-        if (!ours)
-            job->watched = 0; /* the epoll is the parent's too */
         if (has_exited(job) || !ours)
             close_pidfd(job);
     }

@@ -229,7 +229,7 @@ class ReactorHub(Hub):
     async def outlast(self, event: Event) -> None:
         """As Hub.outlast()."""
         late: Cancelled | None = None
-        while not event.is_set():
+        while not event.is_set() and not self.reactor.inert:
             try:
                 await event.wait()
             except Cancelled as error:

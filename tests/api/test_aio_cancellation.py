@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from typing import Any
@@ -13,7 +15,10 @@ import drivers
 import fastproc
 import observe
 from fastproc import PIPE, aio
+from fastproc._engine import group
+from fastproc._engine.killable import Killable
 from fastproc.aio._hub import Patience
+from programs import Programs
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -300,3 +305,193 @@ def test_loop_in_each_of_eight_threads(loop: str) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+# -- a forked copy
+
+FORKING = """
+import asyncio, os, signal, sys
+import fastproc
+from fastproc import PIPE, aio
+
+SCRIPT = "read x; echo x"
+
+
+async def main():
+    first, last = os.pipe()
+    end = {"stdin": first, "stdout": PIPE}
+    sh = fastproc.cmd("sh", "-c", SCRIPT, stdin=first)
+
+    async def stop():
+        async with aio.start("sh", "-c", "trap '' TERM; echo; read x; exit 4", grace=60, **end) as process:
+            await process.readline()
+            stubborn.set()
+            return await process.stop()
+
+    stubborn = asyncio.Event()
+    tasks = [
+        asyncio.create_task(coroutine)
+        for coroutine in (
+            aio.run("sh", "-c", SCRIPT, capture=True, stdin=first),
+            aio.run("sh", "-c", SCRIPT, capture=True, stdin=first, on_line=lambda name, line: None),
+            aio.run(sh | fastproc.cmd("cat"), capture=True),
+            stop(),
+        )
+    ]
+    process = await aio.start("sh", "-c", SCRIPT, **end)
+    tasks.append(asyncio.create_task(process.wait()))
+    other = await aio.create_subprocess_exec("sh", "-c", SCRIPT, stdin=first, stdout=PIPE)
+    tasks.append(asyncio.create_task(other.wait()))
+    await stubborn.wait()
+    copy = os.fork()
+    if copy == 0:
+        # What is cancelled by asyncio.run() must come to its end.
+        signal.alarm(20)
+        sys.exit(0)
+    print("copy", os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]))
+    os.close(last)
+    for task in tasks:
+        found = await task
+        print(found if isinstance(found, int) else (found.returncode, found.stdout))
+
+
+asyncio.run(main())
+"""
+
+
+def test_copy_that_exits_leaves_the_children_alone() -> None:
+    """asyncio.run() cancels the tasks in the copy too: no child is signalled, and the copy ends (HAZARDS I2)."""
+    result = fastproc.run(sys.executable, "-W", "ignore", "-c", FORKING, capture=True, timeout=60)
+    assert result.stdout.decode().split("\n") == [
+        *("copy 0", *["(0, b'x\\n')"] * 3, "4", "0", "0", ""),
+    ]
+
+
+# -- KeyboardInterrupt, in the loop itself
+
+
+def interrupted_then_ended(make: Callable[[], Awaitable[object]]) -> BaseException | object:
+    """Run a task in a loop, which a KeyboardInterrupt leaves once, and go on with it; what became of it."""
+    loop = asyncio.new_event_loop()
+    try:
+
+        async def limited() -> object:
+            async with asyncio.timeout(20):
+                return await make()
+
+        task = loop.create_task(limited())
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(task)
+        try:
+            return loop.run_until_complete(task)
+        except BaseException as error:
+            return error
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+def test_interrupted_timer_is_followed_by_the_others() -> None:
+    """A KeyboardInterrupt out of what the loop calls for us: the run's own limit is kept."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    async def run() -> object:
+        aio.reactor().call_after(0.05, interrupt)
+        return await aio.run("sleep", "60", timeout=0.3, grace=0.05)
+
+    assert isinstance(interrupted_then_ended(run), fastproc.TimeoutExpired)
+
+
+def test_interrupted_look_loses_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A KeyboardInterrupt between the look that reports an end, once, and what is done about it."""
+    interrupted: list[object] = []
+    step = group.group_step
+
+    def once(epoll: int) -> list[int]:
+        keys = step(epoll)
+        if keys and not interrupted:
+            interrupted.append(keys)
+            raise KeyboardInterrupt
+        return keys
+
+    monkeypatch.setattr(group, "group_step", once)
+    monkeypatch.setattr(Patience, "ask", lambda _: 0)
+
+    async def run() -> object:
+        return await aio.run("sh", "-c", "echo x; sleep 0.05", capture=True)
+
+    result = interrupted_then_ended(run)
+    assert interrupted
+    assert isinstance(result, fastproc.Result)
+    assert result.stdout == b"x\n"
+
+
+# -- a child that does not die
+
+
+async def left_block(loop: str, process: Any) -> None:
+    await process.__aexit__(None, None, None)
+
+
+async def cancelled_stop(loop: str, process: Any) -> None:
+    assert await drivers.cancelled_after(loop, 0.3, process.stop)
+
+
+@pytest.mark.parametrize("leave", [left_block, cancelled_stop])
+def test_held_child_becomes_an_orphan(loop: str, leave: Callable[..., Awaitable[None]], programs: Programs) -> None:
+    """A tracer keeps it from us after its death: the block, and a stop that is cancelled, come to their ends."""
+
+    async def main() -> None:
+        process = await aio.start("sleep", "60", grace=0)
+        with fastproc.start(programs.tracer, str(process.pid), "15000", stdout=PIPE) as tracer:
+            assert tracer.stdout is not None
+            if tracer.stdout.readline() != b"ready\n":
+                await process.stop()
+                pytest.skip("ptrace is not allowed here")
+            await leave(loop, process)
+            assert tracer.poll() is None
+            assert process.returncode is None
+        process.child.wait()
+
+    drivers.run_in(loop, main)
+
+
+def test_held_child_of_the_drop_in_is_left(programs: Programs) -> None:
+    """As asyncio's own interface has it, where the start is cancelled."""
+
+    async def main() -> None:
+        process = await aio.create_subprocess_exec("sleep", "60")
+        with fastproc.start(programs.tracer, str(process.pid), "15000", stdout=PIPE) as tracer:
+            assert tracer.stdout is not None
+            traced = tracer.stdout.readline() == b"ready\n"
+            transport: Any = process._transport  # type: ignore[attr-defined]
+            transport.close()
+            await transport._gone()
+            assert tracer.poll() is None or not traced
+        await process.wait()
+        if not traced:
+            pytest.skip("ptrace is not allowed here")
+
+    asyncio.run(main())
+
+
+def test_child_that_may_not_be_killed_hides_no_cancellation(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EPERM of kill(2), as for a set-user-ID program."""
+
+    def refuse(_: object) -> None:
+        raise PermissionError(1, os.strerror(1))
+
+    async def main() -> None:
+        process = await aio.start("sh", "-c", "trap '' TERM; echo; exec sleep 60", stdout=PIPE, grace=60)
+        await process.readline()
+        with monkeypatch.context() as patched:
+            patched.setattr(Killable, "kill", refuse)
+            assert await drivers.cancelled_after(loop, 0.2, process.stop)
+        assert process.poll() is None
+        await process.stop(0)
+        await process.__aexit__(None, None, None)
+        process.child._close_files()
+
+    drivers.run_in(loop, main)

@@ -27,6 +27,8 @@ class Bulk:
 
     Attributes:
         job: as given.
+
+    In a forked copy (HAZARDS I2) the C core sends nothing and leaves the epoll alone: it lets go of what the copy has.
     """
 
     __slots__ = ("_group", "_key", "_kept", "_on_done", "_timer", "job")
@@ -123,7 +125,16 @@ class Group:
         self._jobs.clear()
 
     def _on_ready(self, _ready: int) -> None:
-        for key in group_step(self._poller.fileno()):
-            bulk = self._jobs.get(key)
-            if bulk is not None:
-                bulk.go_on()
+        try:
+            for key in group_step(self._poller.fileno()):
+                bulk = self._jobs.get(key)
+                if bulk is not None:
+                    bulk.go_on()
+        except BaseException:
+            # What a signal handler has raised: which jobs are over is reported once, and by now may be lost.
+            self.reactor.call_at(0.0, self._look_at_all)
+            raise
+
+    def _look_at_all(self) -> None:
+        for bulk in list(self._jobs.values()):
+            bulk.go_on()

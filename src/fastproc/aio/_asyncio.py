@@ -79,7 +79,8 @@ class AsyncioHub(Hub):
     async def outlast(self, event: Event) -> None:
         """As Hub.outlast()."""
         late: asyncio.CancelledError | None = None
-        while not event.is_set():
+        # In a forked copy nothing would set it.
+        while not event.is_set() and not self.reactor.inert:
             try:
                 await event.wait()
             except asyncio.CancelledError as error:
@@ -133,17 +134,22 @@ class AsyncioHub(Hub):
         """Do what is ready and due."""
         if self.closed or self.reactor.inert:
             return
-        self.reactor.run_once(0.0)
-        self._on_earlier()
+        try:
+            self.reactor.run_once(0.0)
+        finally:
+            # Also after what a signal handler raises, such as KeyboardInterrupt: the loop may be run again.
+            self._on_earlier()
 
     def _on_earlier(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
-        left = self.reactor.timeout()
+        # The new one first: a signal handler that raises here leaves one too many, and not none.
+        before, left = self._handle, self.reactor.timeout()
         loop = self._loop()
         if left is not None and loop is not None and not loop.is_closed():
             self._handle = bare(loop.call_later, left, self._on_timer)
+        else:
+            self._handle = None
+        if before is not None:
+            before.cancel()
 
     def _on_timer(self) -> None:
         self._handle = None

@@ -62,7 +62,7 @@ class _Running:
 
     async def leave(self) -> None:
         """End what still runs, whatever is cancelled meanwhile."""
-        if self.run.children:
+        if self.run.children and not self.hub.reactor.inert:
             await end_all(self.hub, self.run, self.ended, self.request.settings.grace)
 
 
@@ -75,7 +75,8 @@ async def run_expression(expression: Expression, options: Mapping[str, Any]) -> 
         running.check()
     except BaseException as error:
         await running.leave()
-        attach(error, running.run)
+        if not running.hub.reactor.inert:
+            attach(error, running.run)
         raise
     return conclude(running.run, running.request)
 
@@ -117,7 +118,7 @@ async def lines(
             yield line
         conclude(running.run, running.request)
     finally:
-        if not running.run.done:
+        if not running.run.done and not running.hub.reactor.inert:
             plumbing.discard()
             await running.leave()
 
@@ -206,7 +207,7 @@ class Pipeline:
 
     async def __aexit__(self, *_exc: object) -> None:
         running = self._running
-        if not running.run.done:
+        if not running.run.done and not running.hub.reactor.inert:
             try:
                 running.run.kill()
             except OSError:

@@ -12,7 +12,7 @@ from fastproc._values.command import Command
 from fastproc._values.expression import Expression
 from fastproc._values.plan import settle
 from fastproc.aio._hub import current_hub
-from fastproc.aio._run import spawn
+from fastproc.aio._run import outlast_death, spawn
 from fastproc.aio._streams import Items, Lines, Shared, StreamWatch
 from fastproc.run import as_command, check_start, new_handle
 
@@ -176,11 +176,17 @@ class Process(Streaming):
         Args:
             grace: None for what start() was given (0.1).
 
-        A cancellation of the task shortens the grace to nothing, and is raised when the child is gone.
+        A cancellation of the task shortens the grace to nothing, and is raised when the child is gone. One that a
+        tracer holds, or the kernel for more than five seconds, is left then, and reaped later.
 
         Raises:
             ExitStatusUnknown, ProcessError: as wait does.
         """
+        await self._stop(grace, False)
+        return self._code()
+
+    async def _stop(self, grace: float | None, leaving: bool) -> None:
+        """As stop(); `leaving` does not wait for a child that is held."""
         if grace is None:
             grace = self.child.times[0]
         deadline = instant("grace", grace)
@@ -188,20 +194,31 @@ class Process(Streaming):
             if grace > 0:
                 self.terminate()
                 if await self._ended(deadline):
-                    return self._code()
+                    return
             self.kill()
-            await self._ended(None)
+            if not leaving:
+                await self._ended(None)
         except BaseException:
             await self._outlast()
             raise
-        return self._code()
+        if leaving:
+            await self._outlast()
 
     async def _outlast(self) -> None:
-        if not has_ended(self.child):
+        """See a child gone, whatever is cancelled meanwhile. One that is held, or may not be killed, is an orphan."""
+        if self._hub.reactor.inert or has_ended(self.child):
+            return
+        gone = self._hub.event()
+        try:
             self.kill()
-            gone = self._hub.event()
             with self._watch.by(gone):
-                await self._hub.outlast(gone)
+                await outlast_death(self._hub, self.child, gone)
+        except PermissionError:
+            # A set-user-ID program (kill(2)). The exception on its way to the caller is the one to tell.
+            pass
+        finally:
+            if not self._hub.reactor.inert and not has_ended(self.child):
+                self.child.detach()
 
     async def _ended(self, deadline: float | None) -> bool:
         self.child._check_usable()
@@ -236,16 +253,18 @@ class Process(Streaming):
             return
         try:
             if child.final is None and child.pid > 0:
-                await self.stop()
+                await self._stop(None, True)
         except errors.ExitStatusUnknown:
             # It has ended; nobody asked how.
             pass
         finally:
-            self._turns.drop()
-            try:
-                await self._end_tree()
-            finally:
-                child._close_files()
+            # Not in a copy that was forked meanwhile: what is buffered is the parent's to write.
+            if not child._is_foreign():
+                self._turns.drop()
+                try:
+                    await self._end_tree()
+                finally:
+                    child._close_files()
 
     async def kill_tree(self, grace: float | None = None) -> TreeEnd:
         """End the child and all its descendants, and say what is left. As the blocking handle's.
@@ -263,6 +282,8 @@ class Process(Streaming):
                 end: TreeEnd = done.value
                 return end
             late = await self._wait_anyhow(pause) or late
+            if late is not None and self._hub.reactor.inert:
+                raise late
 
     async def _end_tree(self) -> None:
         """Nothing of a contained tree (kill_tree=True) outlives the block, whatever is cancelled meanwhile."""

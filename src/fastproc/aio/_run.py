@@ -16,7 +16,7 @@ from fastproc._engine.exit_watch import ExitWatch, has_ended
 from fastproc._engine.fds import OwnedFd
 from fastproc._engine.feeder import FEED_SIZE, write_quietly
 from fastproc._engine.group import Bulk
-from fastproc._engine.killable import ABANDON_LIMIT, REFUSED_AT
+from fastproc._engine.killable import ABANDON_LIMIT, HELD_EVERY, REFUSED_AT
 from fastproc._engine.launch import Launch
 from fastproc._engine.reactor import WRITE
 from fastproc._engine.resolve import Opened, resolve
@@ -139,6 +139,8 @@ async def _run_bulk(hub: Hub, command: Command, settled: Settled, plan: Plan, de
     except BaseException as error:
         if native.live:
             _native.abort(job, 0)
+        if hub.reactor.inert:
+            raise
         summary = unpack(job[1], SUM_COUNT)
         if r >= 0 and summary[0] == _native.WAIT_RUNNING and summary[5] > 0:
             orphans.adopt_job(job)
@@ -152,7 +154,9 @@ async def _run_bulk(hub: Hub, command: Command, settled: Settled, plan: Plan, de
 
 
 async def _end_bulk(hub: Hub, bulk: Bulk, ended: Event, settled: Settled) -> None:
-    """As _end(), for a bulk run."""
+    """As end_all(), for a bulk run."""
+    if hub.reactor.inert:
+        return
     bulk.stop()
     timer = hub.reactor.call_after(settled.grace_ns / 1e9 + ABANDON_LIMIT, bulk.forsake)
     try:
@@ -198,7 +202,7 @@ async def _run_exchange(hub: Hub, command: Command, settled: Settled) -> Result:
             if failures:
                 raise failures[0]
         except BaseException as error:
-            if begun:
+            if begun and not hub.reactor.inert:
                 await end_all(hub, exchange, ended, settled.grace_ns / 1e9)
                 add_result(error, exchange, settled, opened)
             raise
@@ -297,25 +301,46 @@ async def _launch(hub: Hub, process: Process, plan: Plan | Order, deadline: floa
 
 async def _undo(hub: Hub, process: Process) -> None:
     """See a child gone that was being made."""
+    if hub.reactor.inert:
+        return
     process.kill()
     ended = hub.event()
     watch = ExitWatch(process, hub.reactor, lambda _: ended.set())
-    timer = hub.reactor.call_after(ABANDON_LIMIT, ended.set)
     watch.begin()
     try:
-        await hub.outlast(ended)
+        await outlast_death(hub, process, ended)
     finally:
-        timer.cancel()
         watch.close()
-        if has_ended(process):
+        if hub.reactor.inert or has_ended(process):
             process.abandon()
         else:
             process.detach()
 
 
+async def outlast_death(hub: Hub, process: Process, ended: Event) -> None:
+    """Wait for an event that the end of a child sets, which was killed, whatever is cancelled meanwhile.
+
+    Not for longer than blocking code waits for one that does not die: a tracer or a file system can hold it.
+    """
+    killed = monotonic()
+    timer = hub.reactor.call_after(HELD_EVERY, lambda: look())
+
+    def look() -> None:
+        nonlocal timer
+        if process.is_held(killed):
+            ended.set()
+        else:
+            timer = hub.reactor.call_after(HELD_EVERY, look)
+
+    try:
+        await hub.outlast(ended)
+    finally:
+        timer.cancel()
+
+
 async def end_all(hub: Hub, exchange: Exchange | Run, ended: Event, patience: float) -> None:
     """Stop a child, or the children of an expression, and see it gone, whatever is cancelled meanwhile."""
-    if not exchange.done:
+    if not exchange.done and not hub.reactor.inert:
         try:
             exchange.stop()
         except OSError:

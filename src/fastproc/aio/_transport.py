@@ -22,7 +22,7 @@ from fastproc._engine.fds import LentFd, OwnedFd
 from fastproc._engine.process import Process as Child
 from fastproc._engine.resolve import Opened
 from fastproc.aio._hub import current_hub
-from fastproc.aio._run import spawn_planned
+from fastproc.aio._run import outlast_death, spawn_planned
 from fastproc.subprocess import Popen, _order
 
 TYPE_CHECKING = False
@@ -151,8 +151,13 @@ async def _connect(
     try:
         await transport._connect_pipes()
     except BaseException:
-        transport.close()
-        await transport._gone()
+        try:
+            transport.close()
+        except PermissionError:
+            # It may not be killed (a set-user-ID program, kill(2)), and nobody waits for it.
+            pass
+        else:
+            await transport._gone()
         raise
     return transport, protocol
 
@@ -277,7 +282,7 @@ class Transport(asyncio.SubprocessTransport):
                 if pipe.transport is not None:
                     pipe.transport.close()
         self._child.ends.close()
-        if self._returncode is None and self._proc.poll() is None:
+        if self._returncode is None and not self._child._is_foreign() and self._proc.poll() is None:
             self._proc.kill()
 
     def is_closing(self) -> bool:
@@ -293,7 +298,7 @@ class Transport(asyncio.SubprocessTransport):
         return self._protocol
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
-        if not self._closed:
+        if not self._closed and not self._child._is_foreign():
             _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
             self.close()
         self._watch.close()
@@ -314,13 +319,13 @@ class Transport(asyncio.SubprocessTransport):
         return code
 
     async def _gone(self) -> None:
-        """Wait for the end of a child that was killed, whatever cancels the task meanwhile."""
+        """Wait for the end of a child that was killed, whatever cancels the task; one that is held is left."""
         ended = self._hub.event()
-        if self._returncode is None:
+        if self._returncode is None and not self._hub.reactor.inert:
             waiter = self._loop.create_future()
             waiter.add_done_callback(lambda _: ended.set())
             self._waiters.append(waiter)
-            await self._hub.outlast(ended)
+            await outlast_death(self._hub, self._child, ended)
 
     # -- from the child to the protocol
 

@@ -17,6 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fastproc.aio._hub import Event, Helper, OnError
 
+FORK_EVERY = 0.5
+"""Seconds after which one that nothing cancels asks whether this is a forked copy by now."""
+
 _kept: trio.lowlevel.RunVar[TrioHub | None] = trio.lowlevel.RunVar("fastproc", default=None)
 
 
@@ -118,8 +121,10 @@ class TrioHub(Hub):
 
     async def outlast(self, event: Event) -> None:
         """As Hub.outlast(): trio tells of the cancellation at the next checkpoint."""
-        with trio.CancelScope(shield=True):
-            await event.wait()
+        # In a forked copy nothing would set it: looked at now and then.
+        while not event.is_set() and not self.reactor.inert:
+            with trio.move_on_after(FORK_EVERY, shield=True):
+                await event.wait()
 
     async def alongside(self, helper: Helper, event: Event, on_error: OnError) -> None:
         """As Hub.alongside(); what is told to nobody is raised, as by any clean-up that fails while it is cancelled."""
