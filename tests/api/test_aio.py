@@ -379,6 +379,20 @@ def test_nothing_is_read_while_nobody_waits(loop: str) -> None:
     assert 4_000_000 < drivers.run_in(loop, main) < 5_000_000
 
 
+def test_pipeline_stopped_by_several_tasks(loop: str) -> None:
+    """Each comes back when all has ended."""
+
+    async def main() -> bool:
+        pipeline = await aio.start(fastproc.cmd("sleep", "60") | fastproc.cmd("cat"))
+
+        async def stops() -> None:
+            await drivers.together(loop, pipeline.stop, pipeline.stop, pipeline.stop)
+
+        return bool(await drivers.cancelled_after(loop, 20, stops)) or not pipeline.done
+
+    assert not drivers.run_in(loop, main)
+
+
 def test_wait_that_could_not_begin_leaves_the_next_one_be(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No descriptor or watch was left for it (EMFILE, ENOSPC): it raises, and those that come later see the end."""
 
@@ -392,7 +406,8 @@ def test_wait_that_could_not_begin_leaves_the_next_one_be(loop: str, monkeypatch
                 with pytest.raises(OSError, match="no watch is left"):
                     await process.wait()
             process.close_stdin()
-            return await process.wait(timeout=20)
+            assert not await drivers.cancelled_after(loop, 20, process.wait)
+            return await process.wait()
 
     assert drivers.run_in(loop, main) == 0
 

@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 
 class AsyncioEvent:
-    """A flag that one task waits for."""
+    """A flag that tasks wait for."""
 
-    __slots__ = ("_set", "_waiter")
+    __slots__ = ("_set", "_waiters")
 
     def __init__(self) -> None:
         self._set = False
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
 
     def set(self) -> None:
-        """Wake the task."""
+        """Wake the tasks."""
         self._set = True
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def is_set(self) -> bool:
         """Whether set() was called."""
@@ -35,11 +35,12 @@ class AsyncioEvent:
     async def wait(self) -> None:
         """Wait for set(); at once when it was called."""
         if not self._set:
-            self._waiter = asyncio.get_running_loop().create_future()
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
             try:
-                await self._waiter
+                await waiter
             finally:
-                self._waiter = None
+                self._waiters.remove(waiter)
 
 
 class _Pump:

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     class Event(Protocol):
-        """What one task waits for."""
+        """What tasks wait for."""
 
         def set(self) -> object:
-            """Wake the task."""
+            """Wake the tasks."""
 
         def is_set(self) -> bool:
             """Whether set() was called."""

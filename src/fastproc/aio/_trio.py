@@ -65,12 +65,12 @@ class TrioEvent:
         self._wake = trio.Event()
 
     def set(self) -> None:
-        """Wake the task."""
+        """Wake the tasks."""
         self._set = True
         self.nudge()
 
     def nudge(self) -> None:
-        """Let the task look who drives."""
+        """Let the tasks look who drives."""
         self._wake.set()
         if self._hub.driver is self:
             self._hub.interrupt()
