@@ -299,6 +299,28 @@ def test_without_privileges(public: Path, way: str) -> None:
     }
 
 
+# -- in a pipeline
+
+
+def grouped_stages() -> list[list[str]]:
+    import fastproc
+
+    show = fastproc.cmd("sh", "-c", "cut -d' ' -f5,6 /proc/$$/stat; cat")
+    nobody = show.options(user=NOBODY, group=NOBODY, groups=[])
+    stages = show, show.options(landlock={"/": "rwx"}), nobody, nobody.options(setsid=False)
+    pipeline = stages[0] | stages[1] | stages[2] | stages[3]
+    lines = pipeline.run(capture=True, pgid=0, stdin=fastproc.DEVNULL).stdout.decode().splitlines()
+    return [line.split() for line in reversed(lines)]
+
+
+def test_stage_with_an_identity_has_a_session_in_a_grouped_pipeline() -> None:
+    """HAZARDS H1: unless setsid=False is said; then it is in the group."""
+    first, locked, nobody, trusted = isolated(grouped_stages, pid_namespace=True)
+    assert trusted == first
+    assert locked[0] == locked[1] != first[0]
+    assert nobody[0] == nobody[1] != locked[0]
+
+
 # -- why not
 
 
