@@ -393,7 +393,23 @@ void fp__child_close_ends(struct fp_child *child);
 long fp__pipe(uint32_t size, int ends[2]);
 #if FP_LINUX
 long fp__pidfd_late(int pid);
+long fp__pidfd_open(const struct fp_features *features, int pid);
+int fp__child_undo(struct fp_child *child, int pid, int stage, long error);
+int fp__spawn_deferred(struct fp__birth *birth, const struct fp_features *features, int cgroup_fd,
+                       struct fp_child *child);
+
+/* reported.c: as fp__spawn(), by one mechanism. */
+int fp__spawn_reported(struct fp__birth *birth, int mechanism, const struct fp_features *features,
+                       struct fp_child *child);
+int fp__spawn_identity(struct fp__birth *birth, int mechanism, const struct fp_features *features,
+                       struct fp_child *child);
+bool fp__launcher_lost(int r, struct fp_child *child);
 #endif
+static inline int fp__fail(struct fp_child *child, int stage, long r)
+{
+    child->stage = stage;
+    return (int)r;
+}
 
 /* birth.c */
 

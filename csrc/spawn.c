@@ -1,7 +1,6 @@
-/* spawn.c: the parent's half of a spawn: vectors, pipes, the map, one child by the chosen mechanism, the report, the undo. */
+/* spawn.c: the parent's half of a spawn: vectors, pipes, the map, one child by the chosen mechanism, the undo. */
 #include "internal.h"
 
-#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #if FP_LINUX
@@ -42,12 +41,6 @@ int fp__fault_check(int point)
     return 1;
 }
 #endif
-
-static int fail(struct fp_child *child, int stage, long r)
-{
-    child->stage = stage;
-    return (int)r;
-}
 
 #if FP_LINUX
 static long sys_fcntl(int fd, int op, long arg)
@@ -297,7 +290,7 @@ void fp__vectors_free(struct fp__birth *s)
 
 /* The pidfd where clone did not give one. Afterwards the process it names must still be an unreaped child of ours: with
  * SIGCHLD ignored, or a thief, the number could have gone to a stranger in between. */
-static long open_pidfd(const struct fp_features *features, int pid)
+long fp__pidfd_open(const struct fp_features *features, int pid)
 {
     if (!features->pidfd_open)
         return -1;
@@ -311,11 +304,11 @@ static long open_pidfd(const struct fp_features *features, int pid)
     return r == -ENOSYS || r == -EPERM || r == -ESRCH || r == -EINVAL ? -1 : r;
 }
 
-static int undo_child(struct fp_child *child, int pid, int stage, long error)
+int fp__child_undo(struct fp_child *child, int pid, int stage, long error)
 {
     fp_signal(-1, pid, SIGKILL);
     fp__reap_before_exec(-1, pid);
-    return fail(child, stage, error);
+    return fp__fail(child, stage, error);
 }
 
 /* The pidfd of a child that was made without one while nobody else could reap it; -1 where there is none to be had. */
@@ -323,7 +316,7 @@ long fp__pidfd_late(int pid)
 {
     struct fp_features features;
     fp__mechanism_choose(&features);
-    long fd = open_pidfd(&features, pid);
+    long fd = fp__pidfd_open(&features, pid);
     if (fd >= 0 && fd < 3)
         fd = fp__fd_lift((int)fd, 3);
     return fd < 0 ? -1 : fd;
@@ -331,13 +324,12 @@ long fp__pidfd_late(int pid)
 
 /* The parent goes on at once; what the child borrows is given back by fp__birth_over(). Without a pidfd the signal mask keeps
  * SIGCHLD, which the caller waits for. */
-static int spawn_deferred(struct fp__birth *s, const struct fp_features *features, int cgroup_fd,
-                          struct fp_child *child)
+int fp__spawn_deferred(struct fp__birth *s, const struct fp_features *features, int cgroup_fd, struct fp_child *child)
 {
     int pidfd = -1;
     long r = fp__stack_take(&s->stack);
     if (r < 0)
-        return fail(child, FP_STAGE_STACK, r);
+        return fp__fail(child, FP_STAGE_STACK, r);
     s->report = (struct fp__report){.stage = FP_STAGE_BORN};
     s->context.report = &s->report;
     s->context.sighand_cleared = true;
@@ -345,7 +337,7 @@ static int spawn_deferred(struct fp__birth *s, const struct fp_features *feature
     r = fp__mask_block(&s->context.parent_mask);
     if (r < 0) {
         fp__stack_give(&s->stack);
-        return fail(child, FP_STAGE_MASK, r);
+        return fp__fail(child, FP_STAGE_MASK, r);
     }
     const uint64_t sigchld = 1ULL << (SIGCHLD - 1);
     s->alone = s->order.held || (s->order.alone && features->pidfd_open && !(s->context.parent_mask & sigchld));
@@ -362,7 +354,7 @@ static int spawn_deferred(struct fp__birth *s, const struct fp_features *feature
     fp__mask_restore(s->alone ? s->context.parent_mask | sigchld : s->context.parent_mask);
     if (r < 0) {
         fp__stack_give(&s->stack);
-        return fail(child, FP_STAGE_CLONE, r);
+        return fp__fail(child, FP_STAGE_CLONE, r);
     }
     s->pending = s->undecided = true;
     child->pidfd = pidfd;
@@ -378,18 +370,18 @@ static int spawn_shared(struct fp__birth *s, int mechanism, const struct fp_feat
     int pidfd = -1;
     /* Not with an OOM score: only for a parent that stands still in vfork does the kernel keep it from all who share the memory. */
     if (mechanism == FP_MECHANISM_CLONE3_VM && !(s->order.attr->flags & FP_ATTR_OOM_SCORE_ADJ)) {
-        int born = spawn_deferred(s, features, cgroup_fd, child);
+        int born = fp__spawn_deferred(s, features, cgroup_fd, child);
         return born < 0 || s->order.deferred ? born : fp__exec_await(s, child);
     }
     long r = fp__stack_take(&stack);
     if (r < 0)
-        return fail(child, FP_STAGE_STACK, r);
+        return fp__fail(child, FP_STAGE_STACK, r);
     s->report = (struct fp__report){.stage = FP_STAGE_BORN};
     if (mechanism == FP_MECHANISM_CLONE) {
         report = fp__report_map();
         if ((long)report < 0 && (long)report > -4096) {
             fp__stack_give(&stack);
-            return fail(child, FP_STAGE_STACK, (long)report);
+            return fp__fail(child, FP_STAGE_STACK, (long)report);
         }
         report->stage = FP_STAGE_BORN;
     }
@@ -411,245 +403,14 @@ static int spawn_shared(struct fp__birth *s, int mechanism, const struct fp_feat
         fp__report_unmap(report);
     fp__stack_give(&stack);
     if (masked < 0)
-        return fail(child, FP_STAGE_MASK, masked);
+        return fp__fail(child, FP_STAGE_MASK, masked);
     if (r < 0)
-        return fail(child, FP_STAGE_CLONE, r);
+        return fp__fail(child, FP_STAGE_CLONE, r);
     int result = fp__report_read(said, pidfd, (int)r, child);
     if (result < 0)
         return result;
     child->pidfd = pidfd;
     child->pid = (int)r;
-    return 0;
-}
-
-static long make_report_pipe(struct fp__birth *s, int ends[2])
-{
-    long r = FP__TRY(FP_POINT_REPORT_PIPE, sys_pipe(ends));
-    if (r < 0)
-        return r;
-    ends[0] = fp__fd_lift(ends[0], 3);
-    /* Off every number that a move writes to: the child must not overwrite its own way to the parent (HAZARDS B2). */
-    if (fp__fdmap_is_kept(s->context.keep, s->context.nkeep, ends[1])) {
-        int fd = fp__fd_copy_aside(ends[1], s->context.keep, s->context.nkeep);
-        fp__close(ends[1]);
-        ends[1] = fd;
-    }
-    if (ends[0] >= 0 && ends[1] >= 0)
-        return 0;
-    r = ends[0] < 0 ? ends[0] : ends[1];
-    for (int i = 0; i < 2; i++) {
-        if (ends[i] >= 0)
-            fp__close(ends[i]);
-    }
-    return r;
-}
-
-/* How often a child that somebody stops before it has executed is set going again, and how long it may stand meanwhile. Who may
- * signal it is its new uid, from the change of ids until the exec: some microseconds, unless it stops it in them. */
-#define STOPS_MAX 100
-#define LOOK_NS (5 * 1000000LL)
-
-/* Whether a child that said it would execute has done so, where the end of the pipe did not tell: a copy of this process, made
- * by another thread in the moment when the pipe was open, holds it too (HAZARDS B1). */
-static bool has_executed(const struct fp__context *c, int pid)
-{
-    char path[32] = "/proc/", digits[12];
-    size_t n = 6, m = 0;
-    struct fp__file_id id;
-    if (c->launcher_argv == NULL)
-        return false;
-    for (int rest = pid; rest > 0; rest /= 10)
-        digits[m++] = (char)('0' + rest % 10);
-    while (m > 0)
-        path[n++] = digits[--m];
-    memcpy(path + n, "/exe", 5);
-    return fp__file_id(AT_FDCWD, path, &id) == 0 && !fp__same_file(&id, &c->launcher_id);
-}
-
-/* Collects what the child says until it has executed or ended: the last record counts, and the first may be "about to execute".
- * 0, FP_SPAWN_LATE, or a negative errno with the child in an unknown state. */
-static long await_report(const struct fp__birth *s, int fd, int pidfd, int pid, struct fp__report *said)
-{
-    const struct fp__context *c = &s->context;
-    const int64_t until = s->order.until_ns;
-    bool gone = false;
-    for (int stops = 0; stops <= STOPS_MAX;) {
-        struct pollfd look = {.fd = fd, .events = POLLIN};
-        struct timespec slice = {0, gone ? 0 : LOOK_NS};
-        if (until > 0 && fp__now() >= until)
-            return FP_SPAWN_LATE;
-        struct fp__report next;
-        siginfo_t info;
-        long r = fp__sys5(SYS_ppoll, &look, 1, &slice, NULL, 8);
-        if (r > 0) {
-            r = FP__TRY(FP_POINT_REPORT_READ, fp__sys3(SYS_read, fd, &next, sizeof next));
-            if (r == 0)
-                return 0;
-            if (r == (long)sizeof next)
-                *said = next;
-            else if (r != -EINTR)
-                return r < 0 ? r : -EPROTO;
-            continue;
-        }
-        if (r < 0 && r != -EINTR)
-            return r;
-        if (gone || (said->stage == FP_STAGE_EXEC && said->error == 0 && has_executed(c, pid)))
-            return 0;
-        info.si_pid = 0;
-        r = fp__sys5(SYS_waitid, pidfd >= 0 ? FP__P_PIDFD : P_PID, pidfd >= 0 ? pidfd : pid, &info,
-                     WEXITED | WSTOPPED | WNOHANG | WNOWAIT | FP__WALL, NULL);
-        if (r < 0 && r != -EINTR)
-            gone = true; /* reaped by somebody */
-        else if (r == 0 && info.si_pid != 0 && info.si_code != CLD_STOPPED && info.si_code != CLD_TRAPPED)
-            gone = true;
-        else if (r == 0 && info.si_pid != 0) {
-            stops++;
-            fp_signal(pidfd, pid, SIGCONT);
-        }
-    }
-    return -ETIMEDOUT;
-}
-
-/* What an identity needs besides: the launcher with its text, or, without, room for the list of groups. */
-static long prepare_identity(struct fp__birth *s, bool launched, int *stage)
-{
-    const struct fp_identity *identity = s->order.identity;
-    struct fp__context *c = &s->context;
-    c->grant = &s->grant;
-    c->filter = identity->filter;
-    c->groups = (uint32_t *)(uintptr_t)identity->groups; /* only read where it is the caller's */
-    c->gated = identity->namespaces & FP__CLONE_NEWUSER;
-    *stage = FP_STAGE_VECTORS;
-    if (!launched) {
-        size_t bytes = identity->ngroups * sizeof(uint32_t);
-        if (bytes == 0)
-            return 0;
-        c->groups = s->launcher_block = malloc(2 * bytes);
-        if (c->groups == NULL)
-            return -ENOMEM;
-        memcpy(c->groups, identity->groups, bytes);
-        return 0;
-    }
-    if (c->attr->flags & FP_ATTR_KEEP_SIGMASK)
-        fp__sys4(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &c->parent_mask, 8);
-    long r = fp__launcher_text(c, &s->launcher_block);
-    if (r < 0)
-        return r;
-    c->launcher_argv = s->launcher_block;
-    r = fp__launcher_fd(&c->launcher_id);
-    *stage = FP_STAGE_LAUNCHER;
-    c->launcher_fd = r < 0 ? -1 : (int)r;
-    return r < 0 ? r : 0;
-}
-
-static void close_pair(const int ends[2])
-{
-    for (int i = 0; i < 2; i++) {
-        if (ends[i] >= 0)
-            fp__close(ends[i]);
-    }
-}
-
-/* The child waits at a gate for what only the parent can do: the maps of its user namespace; or, without CLONE_PIDFD, its
- * pidfd, as with SIGCHLD ignored it could otherwise end, be reaped by the kernel and leave its number to a stranger
- * (HAZARDS D11). */
-static long pass_gate(struct fp__birth *s, const struct fp_features *features, const int gate[2], long pid, int *pidfd,
-                      int *stage)
-{
-    long r = 0;
-    *stage = FP_STAGE_PIDFD;
-    if (pid > 0 && *pidfd < 0) {
-        r = open_pidfd(features, (int)pid);
-        *pidfd = r < 0 ? -1 : (int)r;
-        r = r < -1 ? r : 0;
-    }
-    if (r == 0 && pid > 0 && s->context.gated) {
-        *stage = FP_STAGE_NAMESPACES;
-        r = fp__maps_write(s->order.identity, (int)pid);
-        if (r == 0)
-            r = fp__sys3(SYS_write, gate[1], "\1", 1);
-    }
-    return r < 0 ? r : 0;
-}
-
-/* One child that tells by a pipe how its set-up went: of fork, or of a clone that shares memory until the launcher runs. In both
- * this thread stands still only where it can look after a child that is stopped. */
-static int spawn_reported(struct fp__birth *s, int mechanism, const struct fp_features *features,
-                          struct fp_child *child)
-{
-    const bool launched = mechanism != FP_MECHANISM_FORK_PIPE;
-    int ends[2], gate[2] = {-1, -1}, pidfd = -1, stage = FP_STAGE_CLONE;
-    struct fp__report said = {.stage = FP_STAGE_BORN};
-    struct fp__birth_options options = {.cgroup_fd = -1, .want_pidfd = features->pidfd, .stack = &s->stack};
-    long pid = -1, r = make_report_pipe(s, ends);
-    if (r < 0)
-        return fail(child, FP_STAGE_PIPE, r);
-    s->report = said;
-    s->context.report = &s->report;
-    s->context.report_fd = ends[1];
-    s->context.sighand_cleared = mechanism == FP_MECHANISM_CLONE3_VM;
-    s->context.parent_waits = true;
-    if (s->order.identity) {
-        r = prepare_identity(s, launched, &stage);
-        options.namespaces = s->order.identity->namespaces & ~(uint32_t)FP__CLONE_NEWTIME;
-    }
-    if (r == 0 && ((!features->pidfd && features->pidfd_open) || s->context.gated)) {
-        stage = FP_STAGE_PIPE;
-        r = sys_pipe(gate);
-        memcpy(s->context.gate_fd, gate, sizeof gate);
-    }
-    if (r == 0 && launched) {
-        stage = FP_STAGE_STACK;
-        r = fp__stack_take(&s->stack);
-        options.borrows = mechanism == FP_MECHANISM_CLONE3_VM ? &s->borrows : NULL;
-        atomic_store_explicit(&s->borrows, 0, memory_order_relaxed);
-        s->pending = r == 0;
-    }
-    if (r < 0) {
-        close_pair(ends);
-        close_pair(gate);
-        return fail(child, stage, r);
-    }
-    int masked = fp__mask_block(&s->context.parent_mask);
-    if (masked == 0) {
-        pid = FP__TRY(FP_POINT_CLONE, fp__clone(mechanism, fp__child_main, &s->context, &options, &pidfd));
-        fp__mask_restore(s->context.parent_mask);
-    }
-    fp__close(ends[1]);
-    if (gate[0] >= 0)
-        fp__close(gate[0]);
-    r = pass_gate(s, features, gate, pid, &pidfd, &stage);
-    if (gate[1] >= 0)
-        fp__close(gate[1]);
-    if (pid > 0 && r == 0) {
-        stage = FP_STAGE_REPORT;
-        r = await_report(s, ends[0], pidfd, (int)pid, &said);
-    }
-    fp__close(ends[0]);
-    if (pid > 0 && r < 0) {
-        if (pidfd >= 0)
-            fp__close(pidfd);
-        r = undo_child(child, (int)pid, stage, r);
-    }
-    if (r == FP_SPAWN_LATE) {
-        fp_signal(pidfd, (int)pid, SIGKILL);
-        child->pidfd = pidfd;
-        child->pid = (int)pid;
-        return (int)r;
-    }
-    fp__birth_left(s); /* it has executed, the launcher at least, or is dead */
-    if (pid < 0)
-        return masked < 0 ? fail(child, FP_STAGE_MASK, masked)
-                          : fail(child, options.namespaces ? FP_STAGE_NAMESPACES : FP_STAGE_CLONE, pid);
-    if (r < 0)
-        return (int)r;
-    if (launched && said.stage == FP_STAGE_BORN)
-        said = s->report; /* it did not live to say anything */
-    int result = fp__report_read(said, pidfd, (int)pid, child);
-    if (result < 0)
-        return result;
-    child->pidfd = pidfd;
-    child->pid = (int)pid;
     return 0;
 }
 
@@ -693,82 +454,6 @@ static long open_cgroup(struct fp__birth *s, int cgroup_fd, int mechanism, struc
     return 0;
 }
 
-/* For a run, which looks at its child all the time: what the launcher says is read when the child has ended. */
-static int spawn_launched(struct fp__birth *s, const struct fp_features *features, struct fp_child *child)
-{
-    int ends[2], stage = FP_STAGE_NONE;
-    long r = make_report_pipe(s, ends);
-    if (r < 0)
-        return fail(child, FP_STAGE_PIPE, r);
-    s->context.report_fd = ends[1];
-    s->context.parent_waits = false;
-    r = prepare_identity(s, true, &stage);
-    if (r < 0)
-        fail(child, stage, r);
-    else
-        r = spawn_deferred(s, features, -1, child);
-    fp__close(ends[1]);
-    if (r < 0)
-        fp__close(ends[0]);
-    else
-        s->heard_fd = ends[0];
-    if (r < 0 && child->stage == FP_STAGE_CLONE && s->grant.namespaces)
-        child->stage = FP_STAGE_NAMESPACES;
-    return (int)r;
-}
-
-/* Never with memory that is shared when the ids change (HAZARDS G20), nor with a thread that vfork holds while the child can be
- * stopped by its new uid: by the launcher, or by fork. */
-static int spawn_identity(struct fp__birth *s, int mechanism, const struct fp_features *features,
-                          struct fp_child *child)
-{
-    const struct fp_identity *identity = s->order.identity;
-    struct fp__context *c = &s->context;
-    bool shared = mechanism == FP_MECHANISM_CLONE3_VM ||
-                  (mechanism == FP_MECHANISM_CLONE_VM && !(identity->namespaces & FP__CLONE_NEWUSER));
-    bool launched = shared && fp__launcher_refused() == 0;
-    if (mechanism == FP_MECHANISM_POSIX_SPAWN)
-        return fail(child, FP_STAGE_MECHANISM, -ENOTSUP);
-    child->mechanism = launched ? FP_MECHANISM_LAUNCHER : FP_MECHANISM_FORK_PIPE;
-    c->launcher_argv = NULL;
-    c->launcher_fd = -1;
-    c->root_fd = identity->root_fd;
-    c->ruleset_fd = identity->ruleset_fd;
-    if (c->ruleset_fd >= 0 && fp__fdmap_is_kept(c->keep, c->nkeep, c->ruleset_fd)) {
-        int fd = fp__fd_copy_aside(c->ruleset_fd, c->keep, c->nkeep);
-        if (fd < 0)
-            return fail(child, FP_STAGE_LANDLOCK, fd);
-        c->ruleset_fd = s->ruleset_fd = fd;
-    }
-    bool gated = identity->namespaces & FP__CLONE_NEWUSER;
-    int r = launched && s->order.unheard && !gated && mechanism == FP_MECHANISM_CLONE3_VM
-                ? spawn_launched(s, features, child)
-                : spawn_reported(s, launched ? mechanism : FP_MECHANISM_FORK_PIPE, features, child);
-    if (!s->pending) {
-        free(s->launcher_block);
-        s->launcher_block = NULL;
-    }
-    if (s->ruleset_fd >= 0)
-        fp__close(s->ruleset_fd);
-    s->ruleset_fd = -1;
-    return r;
-}
-
-/* Before the launcher runs nothing has changed, so another way can be tried: it may be missing, on a file system without exec,
- * or refused by a sandbox. */
-static bool launcher_lost(int r, struct fp_child *child)
-{
-    if (child->stage != FP_STAGE_LAUNCHER)
-        return false;
-    if (r == -ESTALE) /* the number was another's in the child: it is opened again, unless it was refused */
-        return true;
-    if (r != -ETXTBSY && r != -ENOENT && r != -EACCES && r != -ENOSYS && r != -EPERM && r != -ENOEXEC &&
-        r != -ENOTDIR && r != -ELOOP)
-        return false;
-    fp__launcher_refuse(-r);
-    return true;
-}
-
 static int spawn_once(struct fp__birth *s, int mechanism, const struct fp_features *features, struct fp_child *child)
 {
     const struct fp_identity *identity = s->order.identity;
@@ -783,25 +468,25 @@ static int spawn_once(struct fp__birth *s, int mechanism, const struct fp_featur
             return (int)r;
     }
     if (identity)
-        return spawn_identity(s, mechanism, features, child);
+        return fp__spawn_identity(s, mechanism, features, child);
     if (mechanism == FP_MECHANISM_POSIX_SPAWN) {
         int r = fp__posix_spawn(&s->context, &child->pid, &child->stage, &child->detail);
         if (r < 0) {
             child->pid = -1;
             return r;
         }
-        long fd = open_pidfd(features, child->pid);
+        long fd = fp__pidfd_open(features, child->pid);
         if (fd < -1) {
             int pid = child->pid;
             child->pid = -1;
-            return undo_child(child, pid, FP_STAGE_PIDFD, fd);
+            return fp__child_undo(child, pid, FP_STAGE_PIDFD, fd);
         }
         child->pidfd = (int)fd;
         child->stage = FP_STAGE_NONE;
         return 0;
     }
     if (mechanism == FP_MECHANISM_FORK_PIPE)
-        return spawn_reported(s, mechanism, features, child);
+        return fp__spawn_reported(s, mechanism, features, child);
     if (mechanism != FP_MECHANISM_CLONE3_VM || cgroup_fd < 0)
         return spawn_shared(s, mechanism, features, -1, child);
     int r = spawn_shared(s, mechanism, features, cgroup_fd, child);
@@ -824,7 +509,7 @@ static int spawn_once(struct fp__birth *s, int mechanism, const struct fp_featur
     prepare_moves(s);
     child->mechanism = mechanism;
     if (mechanism != FP_MECHANISM_POSIX_SPAWN || s->order.cgroup_fd >= 0)
-        return fail(child, FP_STAGE_MECHANISM, -ENOTSUP);
+        return fp__fail(child, FP_STAGE_MECHANISM, -ENOTSUP);
     int r = fp__posix_spawn(&s->context, &child->pid, &child->stage, &child->detail);
     if (r < 0)
         child->pid = -1;
@@ -858,7 +543,7 @@ static int spawn_retrying(struct fp__birth *s, struct fp_child *child)
                    fp__mechanism_lost(mechanism)) {
             lost++;
 #if FP_LINUX
-        } else if (r < 0 && lost < 4 && launcher_lost(r, child)) {
+        } else if (r < 0 && lost < 4 && fp__launcher_lost(r, child)) {
             lost++;
         } else if (r == -E2BIG && child->stage == FP_STAGE_LAUNCHER) {
             child->stage = FP_STAGE_EXEC; /* the same strings, and a little more */
@@ -910,7 +595,7 @@ int fp__spawn(struct fp__birth *s, struct fp_child *child)
     *child = (struct fp_child){.pid = -1, .pidfd = -1, .fd = {-1, -1, -1}};
     if (attr->size != sizeof *attr || order->argc == 0 || order->npaths == 0 || attr->nrlimits > FP_RLIMITS_MAX ||
         attr->ncpu_words > FP_CPU_WORDS)
-        return fail(child, FP_STAGE_VECTORS, -EINVAL);
+        return fp__fail(child, FP_STAGE_VECTORS, -EINVAL);
 #if FP_LINUX
     s->context.parent_pid = attr->flags & FP_ATTR_PDEATHSIG ? (int32_t)fp__sys0(SYS_getpid) : 0;
 #endif

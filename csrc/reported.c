@@ -1,0 +1,315 @@
+/* reported.c: children that tell by a pipe how their set-up went: of fork, and all with an identity. */
+#include "internal.h"
+
+#if FP_LINUX
+
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+
+static long make_report_pipe(struct fp__birth *s, int ends[2])
+{
+    long r = FP__TRY(FP_POINT_REPORT_PIPE, fp__sys2(SYS_pipe2, ends, O_CLOEXEC));
+    if (r < 0)
+        return r;
+    ends[0] = fp__fd_lift(ends[0], 3);
+    /* Off every number that a move writes to: the child must not overwrite its own way to the parent (HAZARDS B2). */
+    if (fp__fdmap_is_kept(s->context.keep, s->context.nkeep, ends[1])) {
+        int fd = fp__fd_copy_aside(ends[1], s->context.keep, s->context.nkeep);
+        fp__close(ends[1]);
+        ends[1] = fd;
+    }
+    if (ends[0] >= 0 && ends[1] >= 0)
+        return 0;
+    r = ends[0] < 0 ? ends[0] : ends[1];
+    for (int i = 0; i < 2; i++) {
+        if (ends[i] >= 0)
+            fp__close(ends[i]);
+    }
+    return r;
+}
+
+/* How often a child that somebody stops before it has executed is set going again, and how long it may stand meanwhile. Who may
+ * signal it is its new uid, from the change of ids until the exec: some microseconds, unless it stops it in them. */
+#define STOPS_MAX 100
+#define LOOK_NS (5 * 1000000LL)
+
+/* Whether a child that said it would execute has done so, where the end of the pipe did not tell: a copy of this process, made
+ * by another thread in the moment when the pipe was open, holds it too (HAZARDS B1). */
+static bool has_executed(const struct fp__context *c, int pid)
+{
+    char path[32] = "/proc/", digits[12];
+    size_t n = 6, m = 0;
+    struct fp__file_id id;
+    if (c->launcher_argv == NULL)
+        return false;
+    for (int rest = pid; rest > 0; rest /= 10)
+        digits[m++] = (char)('0' + rest % 10);
+    while (m > 0)
+        path[n++] = digits[--m];
+    memcpy(path + n, "/exe", 5);
+    return fp__file_id(AT_FDCWD, path, &id) == 0 && !fp__same_file(&id, &c->launcher_id);
+}
+
+/* Collects what the child says until it has executed or ended: the last record counts, and the first may be "about to execute".
+ * 0, FP_SPAWN_LATE, or a negative errno with the child in an unknown state. */
+static long await_report(const struct fp__birth *s, int fd, int pidfd, int pid, struct fp__report *said)
+{
+    const struct fp__context *c = &s->context;
+    const int64_t until = s->order.until_ns;
+    bool gone = false;
+    for (int stops = 0; stops <= STOPS_MAX;) {
+        struct pollfd look = {.fd = fd, .events = POLLIN};
+        struct timespec slice = {0, gone ? 0 : LOOK_NS};
+        if (until > 0 && fp__now() >= until)
+            return FP_SPAWN_LATE;
+        struct fp__report next;
+        siginfo_t info;
+        long r = fp__sys5(SYS_ppoll, &look, 1, &slice, NULL, 8);
+        if (r > 0) {
+            r = FP__TRY(FP_POINT_REPORT_READ, fp__sys3(SYS_read, fd, &next, sizeof next));
+            if (r == 0)
+                return 0;
+            if (r == (long)sizeof next)
+                *said = next;
+            else if (r != -EINTR)
+                return r < 0 ? r : -EPROTO;
+            continue;
+        }
+        if (r < 0 && r != -EINTR)
+            return r;
+        if (gone || (said->stage == FP_STAGE_EXEC && said->error == 0 && has_executed(c, pid)))
+            return 0;
+        info.si_pid = 0;
+        r = fp__sys5(SYS_waitid, pidfd >= 0 ? FP__P_PIDFD : P_PID, pidfd >= 0 ? pidfd : pid, &info,
+                     WEXITED | WSTOPPED | WNOHANG | WNOWAIT | FP__WALL, NULL);
+        if (r < 0 && r != -EINTR)
+            gone = true; /* reaped by somebody */
+        else if (r == 0 && info.si_pid != 0 && info.si_code != CLD_STOPPED && info.si_code != CLD_TRAPPED)
+            gone = true;
+        else if (r == 0 && info.si_pid != 0) {
+            stops++;
+            fp_signal(pidfd, pid, SIGCONT);
+        }
+    }
+    return -ETIMEDOUT;
+}
+
+/* What an identity needs besides: the launcher with its text, or, without, room for the list of groups. */
+static long prepare_identity(struct fp__birth *s, bool launched, int *stage)
+{
+    const struct fp_identity *identity = s->order.identity;
+    struct fp__context *c = &s->context;
+    c->grant = &s->grant;
+    c->filter = identity->filter;
+    c->groups = (uint32_t *)(uintptr_t)identity->groups; /* only read where it is the caller's */
+    c->gated = identity->namespaces & FP__CLONE_NEWUSER;
+    *stage = FP_STAGE_VECTORS;
+    if (!launched) {
+        size_t bytes = identity->ngroups * sizeof(uint32_t);
+        if (bytes == 0)
+            return 0;
+        c->groups = s->launcher_block = malloc(2 * bytes);
+        if (c->groups == NULL)
+            return -ENOMEM;
+        memcpy(c->groups, identity->groups, bytes);
+        return 0;
+    }
+    if (c->attr->flags & FP_ATTR_KEEP_SIGMASK)
+        fp__sys4(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &c->parent_mask, 8);
+    long r = fp__launcher_text(c, &s->launcher_block);
+    if (r < 0)
+        return r;
+    c->launcher_argv = s->launcher_block;
+    r = fp__launcher_fd(&c->launcher_id);
+    *stage = FP_STAGE_LAUNCHER;
+    c->launcher_fd = r < 0 ? -1 : (int)r;
+    return r < 0 ? r : 0;
+}
+
+static void close_pair(const int ends[2])
+{
+    for (int i = 0; i < 2; i++) {
+        if (ends[i] >= 0)
+            fp__close(ends[i]);
+    }
+}
+
+/* The child waits at a gate for what only the parent can do: the maps of its user namespace; or, without CLONE_PIDFD, its
+ * pidfd, as with SIGCHLD ignored it could otherwise end, be reaped by the kernel and leave its number to a stranger
+ * (HAZARDS D11). */
+static long pass_gate(struct fp__birth *s, const struct fp_features *features, const int gate[2], long pid, int *pidfd,
+                      int *stage)
+{
+    long r = 0;
+    *stage = FP_STAGE_PIDFD;
+    if (pid > 0 && *pidfd < 0) {
+        r = fp__pidfd_open(features, (int)pid);
+        *pidfd = r < 0 ? -1 : (int)r;
+        r = r < -1 ? r : 0;
+    }
+    if (r == 0 && pid > 0 && s->context.gated) {
+        *stage = FP_STAGE_NAMESPACES;
+        r = fp__maps_write(s->order.identity, (int)pid);
+        if (r == 0)
+            r = fp__sys3(SYS_write, gate[1], "\1", 1);
+    }
+    return r < 0 ? r : 0;
+}
+
+/* One child that tells by a pipe how its set-up went: of fork, or of a clone that shares memory until the launcher runs. In both
+ * this thread stands still only where it can look after a child that is stopped. */
+int fp__spawn_reported(struct fp__birth *s, int mechanism, const struct fp_features *features, struct fp_child *child)
+{
+    const bool launched = mechanism != FP_MECHANISM_FORK_PIPE;
+    int ends[2], gate[2] = {-1, -1}, pidfd = -1, stage = FP_STAGE_CLONE;
+    struct fp__report said = {.stage = FP_STAGE_BORN};
+    struct fp__birth_options options = {.cgroup_fd = -1, .want_pidfd = features->pidfd, .stack = &s->stack};
+    long pid = -1, r = make_report_pipe(s, ends);
+    if (r < 0)
+        return fp__fail(child, FP_STAGE_PIPE, r);
+    s->report = said;
+    s->context.report = &s->report;
+    s->context.report_fd = ends[1];
+    s->context.sighand_cleared = mechanism == FP_MECHANISM_CLONE3_VM;
+    s->context.parent_waits = true;
+    if (s->order.identity) {
+        r = prepare_identity(s, launched, &stage);
+        options.namespaces = s->order.identity->namespaces & ~(uint32_t)FP__CLONE_NEWTIME;
+    }
+    if (r == 0 && ((!features->pidfd && features->pidfd_open) || s->context.gated)) {
+        stage = FP_STAGE_PIPE;
+        r = fp__sys2(SYS_pipe2, gate, O_CLOEXEC);
+        memcpy(s->context.gate_fd, gate, sizeof gate);
+    }
+    if (r == 0 && launched) {
+        stage = FP_STAGE_STACK;
+        r = fp__stack_take(&s->stack);
+        options.borrows = mechanism == FP_MECHANISM_CLONE3_VM ? &s->borrows : NULL;
+        atomic_store_explicit(&s->borrows, 0, memory_order_relaxed);
+        s->pending = r == 0;
+    }
+    if (r < 0) {
+        close_pair(ends);
+        close_pair(gate);
+        return fp__fail(child, stage, r);
+    }
+    int masked = fp__mask_block(&s->context.parent_mask);
+    if (masked == 0) {
+        pid = FP__TRY(FP_POINT_CLONE, fp__clone(mechanism, fp__child_main, &s->context, &options, &pidfd));
+        fp__mask_restore(s->context.parent_mask);
+    }
+    fp__close(ends[1]);
+    if (gate[0] >= 0)
+        fp__close(gate[0]);
+    r = pass_gate(s, features, gate, pid, &pidfd, &stage);
+    if (gate[1] >= 0)
+        fp__close(gate[1]);
+    if (pid > 0 && r == 0) {
+        stage = FP_STAGE_REPORT;
+        r = await_report(s, ends[0], pidfd, (int)pid, &said);
+    }
+    fp__close(ends[0]);
+    if (pid > 0 && r < 0) {
+        if (pidfd >= 0)
+            fp__close(pidfd);
+        r = fp__child_undo(child, (int)pid, stage, r);
+    }
+    if (r == FP_SPAWN_LATE) {
+        fp_signal(pidfd, (int)pid, SIGKILL);
+        child->pidfd = pidfd;
+        child->pid = (int)pid;
+        return (int)r;
+    }
+    fp__birth_left(s); /* it has executed, the launcher at least, or is dead */
+    if (pid < 0)
+        return masked < 0 ? fp__fail(child, FP_STAGE_MASK, masked)
+                          : fp__fail(child, options.namespaces ? FP_STAGE_NAMESPACES : FP_STAGE_CLONE, pid);
+    if (r < 0)
+        return (int)r;
+    if (launched && said.stage == FP_STAGE_BORN)
+        said = s->report; /* it did not live to say anything */
+    int result = fp__report_read(said, pidfd, (int)pid, child);
+    if (result < 0)
+        return result;
+    child->pidfd = pidfd;
+    child->pid = (int)pid;
+    return 0;
+}
+
+/* For a run, which looks at its child all the time: what the launcher says is read when the child has ended. */
+static int spawn_launched(struct fp__birth *s, const struct fp_features *features, struct fp_child *child)
+{
+    int ends[2], stage = FP_STAGE_NONE;
+    long r = make_report_pipe(s, ends);
+    if (r < 0)
+        return fp__fail(child, FP_STAGE_PIPE, r);
+    s->context.report_fd = ends[1];
+    s->context.parent_waits = false;
+    r = prepare_identity(s, true, &stage);
+    if (r < 0)
+        fp__fail(child, stage, r);
+    else
+        r = fp__spawn_deferred(s, features, -1, child);
+    fp__close(ends[1]);
+    if (r < 0)
+        fp__close(ends[0]);
+    else
+        s->heard_fd = ends[0];
+    if (r < 0 && child->stage == FP_STAGE_CLONE && s->grant.namespaces)
+        child->stage = FP_STAGE_NAMESPACES;
+    return (int)r;
+}
+
+/* Never with memory that is shared when the ids change (HAZARDS G20), nor with a thread that vfork holds while the child can be
+ * stopped by its new uid: by the launcher, or by fork. */
+int fp__spawn_identity(struct fp__birth *s, int mechanism, const struct fp_features *features, struct fp_child *child)
+{
+    const struct fp_identity *identity = s->order.identity;
+    struct fp__context *c = &s->context;
+    bool shared = mechanism == FP_MECHANISM_CLONE3_VM ||
+                  (mechanism == FP_MECHANISM_CLONE_VM && !(identity->namespaces & FP__CLONE_NEWUSER));
+    bool launched = shared && fp__launcher_refused() == 0;
+    if (mechanism == FP_MECHANISM_POSIX_SPAWN)
+        return fp__fail(child, FP_STAGE_MECHANISM, -ENOTSUP);
+    child->mechanism = launched ? FP_MECHANISM_LAUNCHER : FP_MECHANISM_FORK_PIPE;
+    c->launcher_argv = NULL;
+    c->launcher_fd = -1;
+    c->root_fd = identity->root_fd;
+    c->ruleset_fd = identity->ruleset_fd;
+    if (c->ruleset_fd >= 0 && fp__fdmap_is_kept(c->keep, c->nkeep, c->ruleset_fd)) {
+        int fd = fp__fd_copy_aside(c->ruleset_fd, c->keep, c->nkeep);
+        if (fd < 0)
+            return fp__fail(child, FP_STAGE_LANDLOCK, fd);
+        c->ruleset_fd = s->ruleset_fd = fd;
+    }
+    bool gated = identity->namespaces & FP__CLONE_NEWUSER;
+    int r = launched && s->order.unheard && !gated && mechanism == FP_MECHANISM_CLONE3_VM
+                ? spawn_launched(s, features, child)
+                : fp__spawn_reported(s, launched ? mechanism : FP_MECHANISM_FORK_PIPE, features, child);
+    if (!s->pending) {
+        free(s->launcher_block);
+        s->launcher_block = NULL;
+    }
+    if (s->ruleset_fd >= 0)
+        fp__close(s->ruleset_fd);
+    s->ruleset_fd = -1;
+    return r;
+}
+
+/* Before the launcher runs nothing has changed, so another way can be tried: it may be missing, on a file system without exec,
+ * or refused by a sandbox. */
+bool fp__launcher_lost(int r, struct fp_child *child)
+{
+    if (child->stage != FP_STAGE_LAUNCHER)
+        return false;
+    if (r == -ESTALE) /* the number was another's in the child: it is opened again, unless it was refused */
+        return true;
+    if (r != -ETXTBSY && r != -ENOENT && r != -EACCES && r != -ENOSYS && r != -EPERM && r != -ENOEXEC &&
+        r != -ENOTDIR && r != -ELOOP)
+        return false;
+    fp__launcher_refuse(-r);
+    return true;
+}
+
+#endif
