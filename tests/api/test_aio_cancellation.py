@@ -428,6 +428,36 @@ def test_interrupted_look_loses_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.stdout == b"x\n"
 
 
+def test_exception_in_the_serving_task_of_trio_ends_the_children() -> None:
+    """Such as a signal handler raises: the run ends as trio has it, and what it cancels comes to its end."""
+    drivers.need("trio")
+    import trio
+
+    results: list[Any] = []
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    async def stubborn() -> None:
+        try:
+            await aio.run("sh", "-c", "trap '' TERM; echo x; while :; do sleep 0.1; done", capture=True, grace=0.1)
+        except trio.Cancelled as error:
+            results.append(error.result)  # type: ignore[attr-defined]
+            raise
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery, aio.start("sleep", "60"):
+            nursery.start_soon(stubborn)
+            await trio.sleep(0.3)
+            aio.reactor().call_after(0.0, interrupt)
+            await trio.sleep_forever()
+
+    with pytest.raises(trio.TrioInternalError) as caught:
+        trio.run(main)
+    assert isinstance(caught.value.__cause__, (KeyboardInterrupt, BaseExceptionGroup))
+    assert [(result.stdout, result.returncode) for result in results] == [(b"x\n", -9)]
+
+
 # -- a child that does not die
 
 

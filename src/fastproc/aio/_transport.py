@@ -282,8 +282,13 @@ class Transport(asyncio.SubprocessTransport):
                 if pipe.transport is not None:
                     pipe.transport.close()
         self._child.ends.close()
-        if self._returncode is None and not self._child._is_foreign() and self._proc.poll() is None:
-            self._proc.kill()
+        if self._returncode is None and not self._child._is_foreign():
+            try:
+                if self._proc.poll() is None:
+                    self._proc.kill()
+            except errors.ExitStatusUnknown:
+                # It has ended; nobody asked how. In a cycle of garbage the orphans may have had it before.
+                pass
 
     def is_closing(self) -> bool:
         """Whether close() was called."""
