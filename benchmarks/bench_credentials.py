@@ -31,7 +31,8 @@ def compile_program() -> str:
     """Compile static_exit where every user can execute it."""
     BUILD.mkdir(parents=True, exist_ok=True)
     target = str(BUILD / "static_exit")
-    command = [os.environ.get("CC", "cc"), "-O2", "-static", "-o", target, str(HERE / "static_exit.c")]
+    freestanding = ["-static", "-nostdlib", "-DFREESTANDING"]
+    command = [os.environ.get("CC", "cc"), "-O2", *freestanding, "-o", target, str(HERE / "static_exit.c")]
     subprocess.run(command, check=True)
     return target
 
