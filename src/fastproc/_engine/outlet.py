@@ -54,7 +54,52 @@ OLD_MASTERS = 2
 """/dev/ptmx, and the major number of BSD's master sides (devices.txt of Linux)."""
 
 
-class Outlet:
+class _Backlog:
+    """What is to be written, and how much of the first piece was.
+
+    Attributes:
+        rest: the pieces. Who puts one there calls flush().
+        broken: whether a write has failed: nothing more is written.
+    """
+
+    __slots__ = ("_done", "broken", "rest")
+
+    def __init__(self) -> None:
+        self.rest: deque[bytes] = deque()
+        # What each call has written of the first of them; None from a method that gives no number.
+        self._done: list[Any] = []
+        self.broken = False
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something is left to write."""
+        return bool(self.rest)
+
+    def write(self, data: bytes) -> None:
+        """Take the next piece, and write what can be written now.
+
+        Raises:
+            Exception: as flush().
+        """
+        self.rest.append(data)
+        self.flush()
+
+    def flush(self, _ready: int = 0) -> None:
+        """Write what can be written now."""
+        raise NotImplementedError
+
+    def drop(self) -> None:
+        """Forget what is left."""
+        self.rest.clear()
+        self._done.clear()
+
+    def _settle(self, written: int) -> None:
+        """Take leave of the first piece, which is written."""
+        # Both in one step: a signal handler between them, that raises, would have bytes written twice.
+        self._done[:] = map(sub, (written,), map(len, starmap(self.rest.popleft, ((),))))
+
+
+class Outlet(_Backlog):
     """A descriptor that is written without ever waiting for it.
 
     A pipe or terminal is opened anew, so that our writes do not block and everybody else's go on as they were. Where
@@ -66,25 +111,20 @@ class Outlet:
         opened: takes what is opened here; its owner closes it.
 
     Attributes:
-        rest: what is to be written. Who puts something there calls flush().
         steady: whether a write never waits for anybody, as to a regular file: nothing to watch (epoll_ctl(2): EPERM).
-        broken: whether a write has failed: nothing more is written.
 
     Raises:
         OSError: it is closed; EMFILE.
     """
 
-    __slots__ = ("_done", "_number", "_write", "broken", "rest", "steady")
+    __slots__ = ("_number", "_write", "steady")
 
     def __init__(self, fd: int, opened: Opened) -> None:
         info = os.fstat(fd)
         kind = info.st_mode & S_IFMT
-        self.rest: deque[bytes] = deque()
-        # What was written of the first of them.
-        self._done: list[int] = []
+        super().__init__()
         self._number = fd
         self._write: Callable[[int, memoryview, list[int]], object] = write_now
-        self.broken = False
         self.steady = kind in (S_IFREG, S_IFBLK) or (kind == S_IFCHR and os.major(info.st_rdev) == MEMORY_DEVICES)
         if self.steady:
             return
@@ -113,26 +153,13 @@ class Outlet:
     @property
     def size(self) -> int:
         """Bytes that are left to write."""
-        return sum(map(len, self.rest)) - sum(self._done)
+        written: int = sum(self._done)
+        return sum(map(len, self.rest)) - written
 
     @property
     def full(self) -> bool:
         """Whether nothing more should be read for it at the moment."""
         return len(self.rest) >= BACKLOG_PIECES or (bool(self.rest) and self.size >= BACKLOG)
-
-    @property
-    def waiting(self) -> bool:
-        """Whether something is left to write."""
-        return bool(self.rest)
-
-    def write(self, data: bytes) -> None:
-        """Take the next piece, and write what can be written now.
-
-        Raises:
-            OSError: write(2).
-        """
-        self.rest.append(data)
-        self.flush()
 
     def flush(self, _ready: int = 0) -> None:
         """Write what can be written now.
@@ -148,8 +175,7 @@ class Outlet:
                 data = rest[0]
                 written = sum(done)
                 if written >= len(data):
-                    # Both in one step: a signal handler between them, that raises, would have bytes written twice.
-                    done[:] = map(sub, (written,), map(len, starmap(rest.popleft, ((),))))
+                    self._settle(written)
                 else:
                     # How much went out is kept by the call that knows it, for the same reason.
                     quietly(self._write, self._number, memoryview(data)[written:], done)
@@ -160,40 +186,19 @@ class Outlet:
             self.drop()
             raise
 
-    def drop(self) -> None:
-        """Forget what is left."""
-        self.rest.clear()
-        self._done.clear()
 
+class Plain(_Backlog):
+    """A file of the user's whose method is to be used: it takes all at once."""
 
-class Plain:
-    """A file of the user's whose method is to be used: it takes all at once.
-
-    Attributes:
-        rest, broken: as of an Outlet.
-    """
-
-    __slots__ = ("_done", "_file", "broken", "rest")
+    __slots__ = ("_file",)
 
     full = False
     size = 0
     steady = True
 
     def __init__(self, file: Any) -> None:
+        super().__init__()
         self._file = file
-        self.rest: deque[bytes] = deque()
-        self._done: list[Any] = []
-        self.broken = False
-
-    @property
-    def waiting(self) -> bool:
-        """Whether something is left to write: after an interrupt."""
-        return bool(self.rest)
-
-    def write(self, data: bytes) -> None:
-        """Hand it the next piece."""
-        self.rest.append(data)
-        self.flush()
 
     def flush(self, _ready: int = 0) -> None:
         """Hand it what has come; the rest of a piece that it took in part, as io.RawIOBase.write() may.
@@ -213,18 +218,13 @@ class Plain:
                 # A method that gives no number has taken all.
                 written = sum(len(data) if count is None else count for count in done)
                 if written >= len(data):
-                    done[:] = map(sub, (written,), map(len, starmap(rest.popleft, ((),))))
+                    self._settle(written)
                 else:
                     done.extend(map(self._file.write, (data[written:] if written else data,)))
         except Exception:
             self.broken = True
             self.drop()
             raise
-
-    def drop(self) -> None:
-        """Forget what is left."""
-        self.rest.clear()
-        self._done.clear()
 
 
 def _is_terminal(fd: int, device: int) -> bool:
