@@ -185,10 +185,10 @@ static void check_fds(void)
     close_all(&child);
 }
 
-static void run(struct fp_job *job, const char *path, const char *argv, uint32_t argc, const char *input, size_t len,
-                int64_t timeout_ns)
+/* Both outputs captured, stdin fed or none. */
+static struct fp_request request_of(const char *input, size_t len, int64_t timeout_ns)
 {
-    struct fp_request request = {
+    return (struct fp_request){
         .attr = &plain,
         .input = input,
         .input_len = len,
@@ -199,6 +199,12 @@ static void run(struct fp_job *job, const char *path, const char *argv, uint32_t
         .cgroup_fd = -1,
         .stdio = {input ? FP_STDIO_PIPE : FP_STDIO_NULL, FP_STDIO_PIPE, FP_STDIO_PIPE},
     };
+}
+
+static void run(struct fp_job *job, const char *path, const char *argv, uint32_t argc, const char *input, size_t len,
+                int64_t timeout_ns)
+{
+    const struct fp_request request = request_of(input, len, timeout_ns);
     int r = fp_run(&request, path, 1, argv, argc, ENVIRONMENT, 50000000, job);
     while (r == FP_JOB_AGAIN)
         r = fp_run_resume(job, 50000000);
@@ -238,17 +244,7 @@ static void check_group(void)
     struct fp_job *jobs = calloc(JOBS, sizeof *jobs);
     int epoll = epoll_create1(EPOLL_CLOEXEC), left = 0;
     MUST(jobs != NULL && epoll >= 0);
-    const struct fp_request request = {
-        .attr = &plain,
-        .input = "x",
-        .input_len = 1,
-        .timeout_ns = -1,
-        .grace_ns = 20000000,
-        .drain_ns = 1000000000,
-        .cwd_fd = -1,
-        .cgroup_fd = -1,
-        .stdio = {FP_STDIO_PIPE, FP_STDIO_PIPE, FP_STDIO_PIPE},
-    };
+    const struct fp_request request = request_of("x", 1, -1);
     for (int i = 0; i < JOBS; i++) {
         const char *script = i < JOBS - 1 ? "sh\0-c\0cat; echo err >&2; exit 4" : "sh\0-c\0exec sleep 60";
         int r = fp_job_begin(&request, "/bin/sh", 1, script, 3, ENVIRONMENT, 0, &jobs[i]);
@@ -315,17 +311,7 @@ static void check_launch(void)
 static int pipe_through(struct fp_job *jobs, const char *const scripts[STAGES], const char *input, size_t len,
                         int64_t timeout_ns, struct fp_pipeline *pipeline, struct fp_ended *ended)
 {
-    const struct fp_request request = {
-        .attr = &plain,
-        .input = input,
-        .input_len = len,
-        .timeout_ns = timeout_ns,
-        .grace_ns = 20000000,
-        .drain_ns = 1000000000,
-        .cwd_fd = -1,
-        .cgroup_fd = -1,
-        .stdio = {input ? FP_STDIO_PIPE : FP_STDIO_NULL, FP_STDIO_PIPE, FP_STDIO_PIPE},
-    };
+    const struct fp_request request = request_of(input, len, timeout_ns);
     struct fp_member members[STAGES];
     for (int i = 0; i < STAGES; i++) {
         members[i] = (struct fp_member){
