@@ -20,21 +20,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fastproc
+from bench_spawn import compile_programs
 
 HERE = Path(__file__).resolve().parent
-BUILD = HERE.parent / "build" / "bench"
 RESULTS = HERE / "results"
 BATCH = 10
-
-
-def compile_program() -> str:
-    """Compile static_exit where every user can execute it."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    target = str(BUILD / "static_exit")
-    freestanding = ["-static", "-nostdlib", "-DFREESTANDING"]
-    command = [os.environ.get("CC", "cc"), "-O2", *freestanding, "-o", target, str(HERE / "static_exit.c")]
-    subprocess.run(command, check=True)
-    return target
 
 
 def rivals(program: str) -> dict[str, Callable[[], object]]:
@@ -79,8 +69,9 @@ def main() -> None:
     options = parser.parse_args()
     if os.geteuid() != 0:
         raise SystemExit("bench_credentials: needs root")
-    calls = rivals(compile_program())
-    made = fastproc.run(BUILD / "static_exit", user=65534, group=65534, groups=[], capabilities={})
+    program = compile_programs()["static program"]
+    calls = rivals(program)
+    made = fastproc.run(program, user=65534, group=65534, groups=[], capabilities={})
     small = measure(calls, options.rounds)
     ballast = bytearray(options.gib << 30)
     for at in range(0, len(ballast), 4096):
