@@ -25,6 +25,7 @@ RUNTIME := $(VENV)/.fastproc-runtime
 TOOLS := $(VENV)/.fastproc-tools
 EXTENSION := $(VENV)/.fastproc-extension
 FAULTS := $(VENV)/.fastproc-faults
+DEBIAN := $(VENV)/.fastproc-debian
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile
@@ -36,7 +37,7 @@ build: $(EXTENSION)  ## build the extension in place
 demo: $(EXTENSION)  ## run real programs and report
 	$(BIN)/python demo/demo.py
 
-test: $(TOOLS) $(EXTENSION) $(FAULTS)  ## run all tests (PYTEST_ARGS=... to choose)
+test: $(TOOLS) $(EXTENSION) $(FAULTS) $(DEBIAN)  ## run all tests (PYTEST_ARGS=... to choose)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 suite: $(EXTENSION)  ## run CPython's tests of subprocess and asyncio's children (SUITE_ARGS="asyncio 3.13")
@@ -45,7 +46,7 @@ suite: $(EXTENSION)  ## run CPython's tests of subprocess and asyncio's children
 packages: $(RUNTIME)  ## run other packages' tests with fastproc.subprocess installed (PACKAGES=sarge)
 	$(BIN)/python tests/packages/run_packages.py $(PACKAGES)
 
-soak: $(TOOLS) $(EXTENSION) $(FAULTS)  ## run the tests that take minutes
+soak: $(TOOLS) $(EXTENSION) $(FAULTS) $(DEBIAN)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m soak -s tests/soak
 
 bench: bench-spawn bench-streams bench-aio bench-pipeline bench-credentials  ## measure; writes benchmarks/results
@@ -117,6 +118,10 @@ $(TOOLS): $(RUNTIME)
 
 $(FAULTS): $(RUNTIME) build_ffi.py $(C_SOURCES) $(C_HEADERS)
 	FASTPROC_FAULTS=1 $(BIN)/python build_ffi.py --dest build/faults
+	touch $@
+
+$(DEBIAN): $(RUNTIME) tests/debian.txt tools/debian.sh
+	tools/debian.sh tests/debian.txt
 	touch $@
 
 .PHONY: help dev build demo test suite packages soak bench bench-spawn bench-streams bench-aio bench-pipeline bench-credentials lint format types c-check asan tsan clean
