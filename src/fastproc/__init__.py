@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fastproc import capabilities as capabilities
     from fastproc import privileges as privileges
+    from fastproc import systemd as systemd
     from fastproc import users as users
     from fastproc._engine.process import Process as Process
     from fastproc._engine.which import which as which
@@ -101,6 +102,7 @@ __all__ = [
     "run",
     "start",
     "subreaper",
+    "systemd",
     "uninstall",
     "users",
     "wait_all",
@@ -140,7 +142,7 @@ _LATER = {
     "which": "fastproc._engine.which",
 }
 # Modules that are not imported before they are named.
-_MODULES = ("capabilities", "privileges", "users")
+_MODULES = ("capabilities", "privileges", "systemd", "users")
 
 
 def __getattr__(name: str) -> object:

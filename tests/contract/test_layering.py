@@ -23,6 +23,7 @@ LAYERS = {
     "fastproc.waiting": 4,
     "fastproc.capabilities": 4,
     "fastproc.users": 4,
+    "fastproc.systemd": 4,
     "fastproc.pipeline": 4,
     "fastproc._credentials": 5,
     "fastproc._switching": 5,

@@ -58,6 +58,7 @@ NAMES = {
     "run",
     "start",
     "subreaper",
+    "systemd",
     "uninstall",
     "users",
     "wait_all",

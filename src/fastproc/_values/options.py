@@ -395,7 +395,8 @@ def _check_env_remove(name: str, value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(check_env_name(name, item) for item in iterable(name, value)))
 
 
-def _check_source(name: str, value: object) -> object:
+def check_source(name: str, value: object) -> object:
+    """Return a descriptor number, or an object with fileno(), which is kept."""
     if isinstance(value, int):
         return check_fd(name, value)
     if callable(getattr(value, "fileno", None)):
@@ -409,12 +410,12 @@ def _check_fds(name: str, value: object) -> tuple[tuple[int, object], ...]:
         number = check_int(f"{name}: number in the child", number, 0, FD_MAX)
         if number <= 2:
             raise ValueError(f"{name}: {number} is a standard stream, use stdin, stdout or stderr")
-        pairs.append((number, _check_source(name, source)))
+        pairs.append((number, check_source(name, source)))
     return tuple(sorted(pairs, key=_first))
 
 
 def _check_pass_fds(name: str, value: object) -> tuple[object, ...]:
-    return tuple(dict.fromkeys(_check_source(name, item) for item in iterable(name, value)))
+    return tuple(dict.fromkeys(check_source(name, item) for item in iterable(name, value)))
 
 
 _CHECKS: dict[str, Callable[[str, object], object]] = {

@@ -1,0 +1,90 @@
+"""Socket activation's variables (sd_listen_fds(3)), read and made."""
+
+from __future__ import annotations
+
+from fastproc._values.notify import check_fdname
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+FIRST = 3
+"""SD_LISTEN_FDS_START."""
+
+VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
+
+UNNAMED = "unknown"
+"""What sd_listen_fds_with_names(3) calls a descriptor without a name."""
+
+COUNT_MAX = 2**31 - 1 - FIRST
+
+
+def read(environment: Mapping[str, str], pid: int) -> tuple[int, list[str] | None]:
+    """Return how many descriptors are passed to this process, from number 3 on, and their names, if they have some.
+
+    Args:
+        environment: the variables.
+        pid: of this process; what is meant for another one gives nothing.
+
+    Raises:
+        ValueError: a variable is not what sd_listen_fds(3) describes; its name comes first.
+    """
+    target = environment.get("LISTEN_PID")
+    if target is None:
+        return 0, None
+    if _digits("LISTEN_PID", target) != pid:
+        return 0, None
+    count = environment.get("LISTEN_FDS")
+    if count is None:
+        return 0, None
+    number = _digits("LISTEN_FDS", count)
+    if not 0 < number <= COUNT_MAX:
+        raise ValueError(f"LISTEN_FDS: {count!r} is not a number of descriptors")
+    names = environment.get("LISTEN_FDNAMES")
+    if names is None:
+        return number, None
+    found = names.split(":")
+    if len(found) != number:
+        raise ValueError(f"LISTEN_FDNAMES: {len(found)} names for {number} descriptors: {names!r}")
+    return number, found
+
+
+def _digits(name: str, value: str) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) <= 10):
+        raise ValueError(f"{name}: must be a number, not {value!r}")
+    return int(value)
+
+
+def check_listen_fds(name: str, value: object) -> tuple[tuple[str, object], ...]:
+    """Return the option `listen_fds` as pairs (name, descriptor or file).
+
+    Raises:
+        TypeError: it is no mapping of names to sockets, and no iterable of sockets.
+        ValueError: a name is not possible.
+    """
+    from fastproc._values.options import check_source, iterable
+
+    if hasattr(value, "items"):
+        items: Any = value.items()
+        pairs = [(check_fdname(name, key), each) for key, each in items]
+    else:
+        pairs = [(UNNAMED, item) for item in iterable(name, value)]
+    found: list[tuple[str, object]] = []
+    for key, each in pairs:
+        # Several sockets may have one name (systemd.socket(5), FileDescriptorName=).
+        group = each if isinstance(each, (list, tuple)) else (each,)
+        found += [(key, check_source(name, item)) for item in group]
+    return tuple(found)
+
+
+def variables(pairs: tuple[tuple[str, object], ...]) -> tuple[tuple[str, str], ...]:
+    """Return the variables of a child that is activated; its pid is put in by itself, as nobody knows it before.
+
+    The value is as long as the longest pid can be.
+    """
+    names = ":".join(name for name, _ in pairs)
+    return (("LISTEN_PID", ""), ("LISTEN_FDS", str(len(pairs))), ("LISTEN_FDNAMES", names))
+
+
+CHECKS = {"listen_fds": check_listen_fds}
