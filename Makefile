@@ -12,7 +12,8 @@ C_SOURCES := $(wildcard csrc/*.c)
 C_CORE := $(filter-out csrc/launcher.c,$(C_SOURCES))
 C_HEADERS := $(wildcard csrc/*.h)
 C_HARNESS := $(wildcard tests/c/*.c)
-C_OTHERS := $(C_HARNESS) $(wildcard tests/programs/*.c benchmarks/*.c)
+C_PYTHON := $(wildcard csrc/python/*.c)
+C_OTHERS := $(C_HARNESS) $(C_PYTHON) $(wildcard tests/programs/*.c benchmarks/*.c)
 SANITIZE := $(CC) -std=gnu11 -D_GNU_SOURCE -DFP_FAULTS=1 -g -O1 -fno-omit-frame-pointer -Icsrc
 
 # What pyproject.toml asks for: a Python expression over its tables `build` and `project`.
@@ -86,6 +87,11 @@ c-check:  ## the compiler's static analyzer over csrc
 	    $(CC) -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wshadow -Wvla -Werror -fanalyzer \
 	        -Wno-analyzer-use-of-uninitialized-value -Icsrc -c -o /dev/null $$file || exit 1; \
 	done
+	for file in $(C_PYTHON); do \
+	    $(CC) -std=gnu11 -DPy_LIMITED_API=0x030B0000 -O2 -Wall -Wextra -Wshadow -Wvla -Werror -fanalyzer \
+	        -Wno-missing-field-initializers -Wno-cast-function-type \
+	        $$($(PYTHON) -c 'import sysconfig; print("-isystem" + sysconfig.get_path("include"))') -c -o /dev/null $$file || exit 1; \
+	done
 
 asan:  ## the C harness under the address and undefined-behaviour sanitizers
 	mkdir -p build/asan
@@ -107,7 +113,7 @@ $(RUNTIME): pyproject.toml setup.py tools/venv.sh
 	@$(call REQUIRE,build["requires"] + project["dependencies"])
 	touch $@
 
-$(EXTENSION): $(RUNTIME) build_ffi.py $(C_SOURCES) $(C_HEADERS)
+$(EXTENSION): $(RUNTIME) build_ffi.py $(C_SOURCES) $(C_PYTHON) $(C_HEADERS)
 	$(BIN)/python build_ffi.py
 	$(PIP) --no-build-isolation --no-deps --editable .
 	touch $@
@@ -116,7 +122,7 @@ $(TOOLS): $(RUNTIME)
 	@$(call REQUIRE,project["optional-dependencies"]["test"] + project["optional-dependencies"]["lint"])
 	touch $@
 
-$(FAULTS): $(RUNTIME) build_ffi.py $(C_SOURCES) $(C_HEADERS)
+$(FAULTS): $(RUNTIME) build_ffi.py $(C_SOURCES) $(C_PYTHON) $(C_HEADERS)
 	FASTPROC_FAULTS=1 $(BIN)/python build_ffi.py --dest build/faults
 	touch $@
 

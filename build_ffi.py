@@ -1,4 +1,4 @@
-"""Build script of the C core's binding, `fastproc._native._ffi`.
+"""Build script of the C core's binding, `fastproc._native._ffi`, and of `fastproc._native._lines`.
 
 The declarations are the text between the markers of csrc/fastproc.h; the sources are csrc/*.c. setup.py uses
 `ffibuilder`. Run directly it builds in place under src/, or into another place:
@@ -19,6 +19,10 @@ import sysconfig
 from pathlib import Path
 
 from cffi import FFI
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from setuptools import Extension
 
 ROOT = Path(__file__).resolve().parent
 FAULTS = os.environ.get("FASTPROC_FAULTS", "") not in ("", "0")
@@ -110,6 +114,24 @@ def command_classes() -> dict[str, type]:
     return {"build_ext": BuildExt}
 
 
+def extensions() -> list[Extension]:
+    """What knows Python, beside the binding: the lines that C makes. Without it they are made in Python."""
+    from setuptools import Extension
+
+    return [
+        Extension(
+            "fastproc._native._lines",
+            [os.path.relpath(ROOT / "csrc" / "python" / "lines.c")],
+            depends=[os.path.relpath(ROOT / "build_ffi.py")],
+            define_macros=[] if FREE_THREADED else [("Py_LIMITED_API", "0x030B0000")],
+            extra_compile_args=[*COMPILE_ARGS, "-Wno-missing-field-initializers", "-Wno-cast-function-type"],
+            extra_link_args=LINK_ARGS,
+            py_limited_api=not FREE_THREADED,
+            optional=(ROOT / "PKG-INFO").exists(),
+        )
+    ]
+
+
 ffibuilder = FFI()
 ffibuilder.cdef(declarations("cdef"))
 if FAULTS:
@@ -140,4 +162,5 @@ if __name__ == "__main__":
         script_args=["--quiet", "build_ext", *where],
         cffi_modules=["build_ffi.py:ffibuilder"],
         cmdclass=command_classes(),
+        ext_modules=extensions(),
     )

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from fastproc._install import uninstall as uninstall
     from fastproc._values.capture import CaptureLimit as CaptureLimit
     from fastproc._values.capture import Event as Event
-    from fastproc._values.capture import LineTooLong as LineTooLong
     from fastproc._values.capture import OutputTooLarge as OutputTooLarge
     from fastproc._values.combination import fd_of as fd_of
     from fastproc._values.combination import fd_to as fd_to
@@ -113,7 +112,7 @@ __all__ = [
 # What an `import fastproc` need not pay for.
 _LATER = {
     "Event": "fastproc._values.capture",
-    "LineTooLong": "fastproc._values.capture",
+    "LineTooLong": "fastproc._values.lines",
     "CaptureLimit": "fastproc._values.capture",
     "OutputTooLarge": "fastproc._values.capture",
     "EndOfOutput": "fastproc._values.expect",

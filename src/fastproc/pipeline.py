@@ -6,23 +6,26 @@ All of it drives the engine's Run by a reactor. Not here: what an expression mea
 from __future__ import annotations
 
 from _thread import RLock
+from io import BytesIO
+from itertools import chain
 from os import environ
 
 from fastproc import errors
 from fastproc._engine.killable import SIGKILL
 from fastproc._engine.mapping import Mapping
+from fastproc._engine.output import CUT
 from fastproc._engine.pipeline import Run
 from fastproc._engine.plain import run_plain
 from fastproc._engine.reactor import Reactor, borrowed, instant
 from fastproc._engine.request import Request, break_off, conclude, tell_group
-from fastproc._values.capture import LineSplitter
 from fastproc._values.combination import Pipe
+from fastproc._values.lines import LineSplitter
 from fastproc._values.options import checked
 from fastproc._values.status import KILLED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from collections.abc import Mapping as AnyMapping
     from typing import Any, Unpack
 
@@ -228,12 +231,14 @@ class Reader:
     ends what still runs.
     """
 
-    __slots__ = ("_pieces", "pipeline")
+    __slots__ = ("_begun", "_whole", "pipeline")
 
     def __init__(self, pipeline: Pipeline) -> None:
         """Take a pipeline that hands out its output."""
         self.pipeline = pipeline
-        self._pieces = b""
+        # What came and was not read: whole lines, and what follows them in pieces. At the end all is in the first.
+        self._whole = BytesIO()
+        self._begun: list[bytes] = []
 
     def read(self, size: int = -1) -> bytes:
         """Read up to `size` bytes, all when negative; b"" at the end.
@@ -241,39 +246,54 @@ class Reader:
         Raises:
             ExitError, TimeoutExpired, ExitStatusUnknown: at the end, as run(); what read() has read is in it as stdout.
         """
-        pieces = [self._pieces]
-        have = len(self._pieces)
-        self._pieces = b""
+        first = self._whole.read(size)
+        if 0 <= size <= len(first):
+            return first
+        pieces = self._begun
+        pieces.insert(0, first)
+        have = sum(len(piece) for piece in pieces)
         while (size < 0 or have < size) and (piece := self.pipeline.take()) is not None:
             pieces.append(piece)
             have += len(piece)
         data = b"".join(pieces)
-        if size < 0 or (not data and size > 0):
+        self._begun = []
+        if size < 0 or not data:
             self._finish(data)
             return data
-        self._pieces = data[size:]
+        self._hold(data, size)
         return data[:size]
 
     def readline(self) -> bytes:
         r"""Read up to and with the next "\n"; b"" at the end. Raises as read()."""
-        pieces = []
-        piece: bytes | None = self._pieces
-        while piece is not None:
-            end = piece.find(b"\n") + 1
-            if end:
-                pieces.append(piece[:end])
-                self._pieces = piece[end:]
-                return b"".join(pieces)
-            pieces.append(piece)
-            piece = self.pipeline.take()
-        self._pieces = b""
-        line = b"".join(pieces)
-        if not line:
-            self._finish(b"")
+        while not (line := self._whole.readline()):
+            if not self._fill():
+                self._finish(b"")
+                break
         return line
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self.readline, b"")
+        return chain.from_iterable(self._blocks())
+
+    def _blocks(self) -> Iterator[BytesIO]:
+        yield self._whole
+        while self._fill():
+            yield self._whole
+        self._finish(b"")
+
+    def _fill(self) -> bool:
+        """Wait for more whole lines, when there are none; False at the end."""
+        while (piece := self.pipeline.take()) is not None:
+            self._begun.append(piece)
+            if b"\n" in piece:
+                self._hold(b"".join(self._begun), 0)
+                return True
+        data = b"".join(self._begun)
+        self._whole, self._begun = BytesIO(data), []
+        return bool(data)
+
+    def _hold(self, data: bytes, taken: int) -> None:
+        end = max(taken, data.rfind(b"\n") + 1)
+        self._whole, self._begun = BytesIO(data[taken:end]), [data[end:]]
 
     def _finish(self, data: bytes) -> None:
         try:
@@ -332,15 +352,40 @@ def lines(
     newline, encoding, mode, keep_ends = cut
     splitter = LineSplitter(newline, encoding=encoding, errors=mode, keep_ends=keep_ends)
     Request(expression, options, streams=True)
-    return _iterate(expression, options, splitter)
+    return Lines(_batches(expression, options, splitter))
 
 
-def _iterate(expression: Expression, options: AnyMapping[str, Any], splitter: LineSplitter) -> Iterator[Any]:
+class Lines:
+    """The lines of an expression. A loop takes them past this object: a call for each would cost more than the line."""
+
+    __slots__ = ("_batches", "_lines")
+
+    def __init__(self, batches: Generator[Iterator[Any], None, None]) -> None:
+        self._batches = batches
+        self._lines = chain.from_iterable(batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._lines
+
+    def __next__(self) -> Any:
+        return next(self._lines)
+
+    def close(self) -> None:
+        """End every stage at once; no further line is given. Harmless when repeated."""
+        self._batches.close()
+        for _ in self._lines:
+            # Of the piece that was read last.
+            pass
+
+
+def _batches(
+    expression: Expression, options: AnyMapping[str, Any], splitter: LineSplitter
+) -> Generator[Iterator[Any], None, None]:
     pipeline = Pipeline(expression, options, streams=True)
     try:
         while (piece := pipeline.take()) is not None:
-            yield from splitter.feed(piece)
-        yield from splitter.finish()
+            yield splitter.batch(piece, CUT)
+        yield iter(splitter.finish())
         pipeline.wait()
     finally:
         _leave(pipeline)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import pty
 import signal
@@ -12,10 +13,13 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fastproc
 import observe
@@ -161,6 +165,35 @@ def test_reader_reads_by_pieces_lines_and_to_the_end() -> None:
     assert list(CAT.stdin_bytes(b"a\nb").reader()) == [b"a\n", b"b"]
 
 
+class Pieces:
+    """In a Pipeline's place: what it hands out is known."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.take = chain(pieces, repeat(None)).__next__
+
+    def wait(self) -> None:
+        """All has ended well."""
+
+
+@given(
+    pieces=st.lists(st.sampled_from([b"a", b"bcd", b"\n", b"\n\n", b"ab\ncd", b"x\n"])),
+    calls=st.lists(st.sampled_from([0, 1, 2, 5, "line", "for", "for 2"]), max_size=8),
+)
+def test_reader_is_a_file_however_it_is_read(pieces: list[bytes], calls: list[Any]) -> None:
+    """As io.BytesIO has it, for any sequence of calls and whatever comes together."""
+    reader, file = fastproc.pipeline.Reader(Pieces(pieces)), io.BytesIO(b"".join(pieces))  # type: ignore[arg-type]
+    for call in calls:
+        if call == "line":
+            assert reader.readline() == file.readline()
+        elif call == "for":
+            assert next(iter(reader), b"") == next(file, b"")
+        elif call == "for 2":
+            assert list(islice(reader, 2)) == list(islice(file, 2))
+        else:
+            assert reader.read(call) == file.read(call)
+    assert reader.read() == file.read()
+
+
 def test_reader_raises_at_the_end() -> None:
     """duct: the read that finds the end; what a read() to the end has read is in the exception."""
     with (sh("echo x; exit 3") | CAT).reader() as reader:
@@ -223,6 +256,7 @@ def test_lines_left_early_end_every_stage_at_once() -> None:
     pids = observe.children()
     lines.close()
     assert all(gone(pid) for pid in pids)
+    assert list(lines) == []
 
 
 def test_lines_wait_for_a_slow_reader() -> None:

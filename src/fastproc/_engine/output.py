@@ -12,18 +12,23 @@ from time import monotonic
 
 from fastproc._engine.collecting import READ_SIZE
 from fastproc._engine.fds import read_some, widen
-from fastproc._values.capture import PIECE, UNIVERSAL, HeadTail
+from fastproc._native import lines as native
+from fastproc._values.capture import PIECE, HeadTail
+from fastproc._values.lines import UNIVERSAL, Cut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from fastproc._engine.capture import Tap
     from fastproc._engine.fds import OwnedFd
-    from fastproc._values.capture import LineSplitter
+    from fastproc._values.lines import LineSplitter
 
     Item = tuple[float, int, bytes]
+
+CUT: Callable[[Any, Any, bool], Iterator[Any]] = native.Cut or Cut
+"""What cuts a block into lines."""
 
 READ_LARGE = 2 * READ_SIZE
 """Bytes of a read once a pipe was full. Lines made of more at once have left the processor's cache when they are used
@@ -281,6 +286,8 @@ class Lines:
         """Take what is left as bytes; None where it is no longer known which these were."""
         newline, encoding, _, keep_ends, longest, _ = self.key
         if encoding is None and newline != UNIVERSAL and longest is None:
-            rest = b"".join(self.batch if keep_ends else (line + self.end for line in self.batch))
+            cut = getattr(self.batch, "rest", None)
+            whole = keep_ends or self.finished
+            rest = cut() if cut else b"".join(self.batch if whole else (line + self.end for line in self.batch))
             return rest + (b"" if self.finished else b"".join(self.splitter.finish()))
         return b"" if self.finished and not length_hint(self.batch) else None

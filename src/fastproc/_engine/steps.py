@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from time import monotonic
 
+from fastproc._engine.output import CUT
 from fastproc._engine.stream import Pause
 from fastproc._values.capture import Event
 
@@ -48,10 +49,10 @@ def batches(
         if items or (yield from streams.waiting(process, wanted, idle, drain)):
             _, offset, data = items.popleft()
             if lines.follows(offset, len(data)):
-                lines.batch = splitter.batch(data)
+                lines.batch = splitter.batch(data, CUT)
             else:
                 # A limit has dropped what was between: what was begun before is no part of the line after.
-                lines.batch = iter([*splitter.finish(), *splitter.batch(data)])
+                lines.batch = iter([*splitter.finish(), *splitter.batch(data, CUT)])
         else:
             yield from streams.checked(process)
             lines.finished = True

@@ -58,7 +58,7 @@ class Streaming:
             ValueError: the stream is no pipe, is in use as a file, or an argument is not possible.
         """
         from fastproc._engine import steps as engine
-        from fastproc._values.capture import LineSplitter
+        from fastproc._values.lines import LineSplitter
 
         splitter = LineSplitter(
             newline,
@@ -183,7 +183,7 @@ class Streaming:
         drain_timeout: float | EllipsisType | None,
     ) -> Any:
         from fastproc._engine import steps as engine
-        from fastproc._values.capture import UNIVERSAL, LineSplitter
+        from fastproc._values.lines import UNIVERSAL, LineSplitter
 
         if unit not in ("lines", "chunks"):
             raise ValueError(f'unit: must be "lines" or "chunks", not {unit!r}')

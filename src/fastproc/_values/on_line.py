@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastproc._values.capture import LineSplitter
+from fastproc._values.lines import LineSplitter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

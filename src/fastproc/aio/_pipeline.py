@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from fastproc import errors
 from fastproc._engine.killable import SIGKILL
+from fastproc._engine.output import CUT
 from fastproc._engine.pipeline import Run
 from fastproc._engine.reactor import instant
 from fastproc._engine.request import Request, attach, conclude
-from fastproc._values.capture import LineSplitter
+from fastproc._values.lines import LineSplitter
 from fastproc._values.status import KILLED
 from fastproc.aio._hub import Scope, current_hub
 from fastproc.aio._run import end_all
@@ -105,7 +106,7 @@ async def lines(
         while True:
             piece = plumbing.take()
             if piece is not None:
-                for line in splitter.feed(piece):
+                for line in splitter.batch(piece, CUT):
                     yield line
             elif running.run.done:
                 break

@@ -1,0 +1,5 @@
+"""The lines of a block, by C."""
+
+from typing import Any
+
+Cut: Any
