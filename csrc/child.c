@@ -330,6 +330,31 @@ static FP__BARE long step_close_fds(struct fp__context *c)
     return 0;
 }
 
+/* Who is activated knows by its own pid that the descriptors are meant for it (sd_listen_fds(3)), and that pid nobody knows
+ * before: in a PID namespace of its own it is another one than the parent sees. The strings are the caller's and may be those
+ * of other children at the same time; the vector is this child's alone. */
+static FP__BARE long step_listen_pid(struct fp__context *c)
+{
+    static const char name[] = "LISTEN_PID=";
+    char **envp = (char **)c->envp;
+    char *end = c->listen_pid + sizeof c->listen_pid - 1;
+    *end = 0;
+    for (long pid = fp__sys0(SYS_getpid); pid > 0; pid /= 10)
+        *--end = (char)('0' + pid % 10);
+    for (size_t i = sizeof name - 1; i > 0; i--)
+        *--end = name[i - 1];
+    for (; *envp != NULL; envp++) {
+        size_t i = 0;
+        while (name[i] != 0 && (*envp)[i] == name[i])
+            i++;
+        if (name[i] == 0) {
+            *envp = end;
+            return 0;
+        }
+    }
+    return -EINVAL;
+}
+
 /* Cleared by every change of ids (prctl(2)), so after them. The parent may have ended before the call: then no signal will
  * ever come, and this child must not start (HAZARDS G19). */
 static FP__BARE long step_pdeathsig(struct fp__context *c)
@@ -452,6 +477,7 @@ static const struct step steps[] = {
     {FP_STAGE_TIMER_SLACK, FP_ATTR_TIMER_SLACK, step_timer_slack},
     {FP_STAGE_UMASK, FP_ATTR_UMASK, step_umask},
     {FP_STAGE_CLOSE_FDS, 0, step_close_fds},
+    {FP_STAGE_LISTEN_PID, FP_ATTR_LISTEN_PID, step_listen_pid},
     {FP_STAGE_LAUNCHER, FP__ATTR_IDENTITY, fp__step_launcher},
     {FP_STAGE_LAUNCHER, FP__ATTR_IDENTITY, fp__step_launched},
     {FP_STAGE_RLIMITS, 0, step_rlimits},

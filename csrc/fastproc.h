@@ -53,25 +53,26 @@ enum fp_stage {
     FP_STAGE_TIMER_SLACK = 48,
     FP_STAGE_UMASK = 49,
     FP_STAGE_CLOSE_FDS = 50,
-    FP_STAGE_LAUNCHER = 51, /* executing the launcher, where one does the steps from here on */
-    FP_STAGE_RLIMITS = 52,
-    FP_STAGE_SECUREBITS = 53,
-    FP_STAGE_BOUNDING = 54,
-    FP_STAGE_KEYRING = 55, /* a session keyring of its own */
-    FP_STAGE_GROUPS = 56,
-    FP_STAGE_GID = 57,
-    FP_STAGE_UID = 58,
-    FP_STAGE_CAPABILITIES = 59,
-    FP_STAGE_AMBIENT = 60,
-    FP_STAGE_LOCKS = 61,  /* the securebits that would be in the way of the ambient set, and the last capset(2) */
-    FP_STAGE_REGAIN = 62, /* the proof that what was given up cannot be had again */
-    FP_STAGE_PDEATHSIG = 63,
-    FP_STAGE_SUBREAPER = 64,
-    FP_STAGE_NO_NEW_PRIVS = 65,
-    FP_STAGE_LANDLOCK = 66,
-    FP_STAGE_SECCOMP = 67,
-    FP_STAGE_SIGMASK = 68,
-    FP_STAGE_EXEC = 69,
+    FP_STAGE_LISTEN_PID = 51,
+    FP_STAGE_LAUNCHER = 52, /* executing the launcher, where one does the steps from here on */
+    FP_STAGE_RLIMITS = 53,
+    FP_STAGE_SECUREBITS = 54,
+    FP_STAGE_BOUNDING = 55,
+    FP_STAGE_KEYRING = 56, /* a session keyring of its own */
+    FP_STAGE_GROUPS = 57,
+    FP_STAGE_GID = 58,
+    FP_STAGE_UID = 59,
+    FP_STAGE_CAPABILITIES = 60,
+    FP_STAGE_AMBIENT = 61,
+    FP_STAGE_LOCKS = 62,  /* the securebits that would be in the way of the ambient set, and the last capset(2) */
+    FP_STAGE_REGAIN = 63, /* the proof that what was given up cannot be had again */
+    FP_STAGE_PDEATHSIG = 64,
+    FP_STAGE_SUBREAPER = 65,
+    FP_STAGE_NO_NEW_PRIVS = 66,
+    FP_STAGE_LANDLOCK = 67,
+    FP_STAGE_SECCOMP = 68,
+    FP_STAGE_SIGMASK = 69,
+    FP_STAGE_EXEC = 70,
 };
 
 /* How the child was made: best first. */
@@ -101,6 +102,7 @@ enum fp_mechanism {
 #define FP_ATTR_TIMER_SLACK 8192
 #define FP_ATTR_KEEP_FDS 16384
 #define FP_ATTR_SUBREAPER 32768
+#define FP_ATTR_LISTEN_PID 65536 /* the variable LISTEN_PID, which the environment must have, becomes its own pid */
 
 #define FP_RLIMITS_MAX 16
 #define FP_CPU_WORDS 16

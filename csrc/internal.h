@@ -191,7 +191,8 @@ struct fp__context {
     uint32_t npaths;
     uint32_t nmoves;
     char *const *argv;
-    char *const *envp;
+    char *const *envp; /* a vector of this child alone */
+    char listen_pid[24];
     struct fp__move *moves;
     const int32_t *keep; /* sorted numbers that stay open, 0 to 2 among them */
     uint32_t nkeep;

@@ -54,8 +54,8 @@ HARMLESS = {("REPORT_READ", errno.EINTR), ("PIDFD", errno.EPERM), ("PIDFD", errn
 
 STAGES = (
     *("CGROUP", "SIGNALS", "SETSID", "SETPGID", "CTTY", "FOREGROUND", "FDS", "CWD", "RLIMITS", "NICE", "SCHEDULER"),
-    *("AFFINITY", "IONICE", "OOM_SCORE_ADJ", "TIMER_SLACK", "UMASK", "CLOSE_FDS", "PDEATHSIG", "SUBREAPER"),
-    *("NO_NEW_PRIVS", "SIGMASK", "EXEC"),
+    *("AFFINITY", "IONICE", "OOM_SCORE_ADJ", "TIMER_SLACK", "UMASK", "CLOSE_FDS", "LISTEN_PID", "PDEATHSIG"),
+    *("SUBREAPER", "NO_NEW_PRIVS", "SIGMASK", "EXEC"),
 )
 # Those of a child with an identity, made by the launcher or by fork.
 IDENTITY_STAGES = (
@@ -108,6 +108,7 @@ class Sweep:
             "no_new_privs": True,
             "cwd": "/",
             "fds": {9: 2},
+            "listen_fds": [2],
         }
         if stage in ("SETPGID",):
             options["pgid"] = 0

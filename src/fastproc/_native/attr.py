@@ -25,6 +25,7 @@ _FLAGGED = {
     "oom_score_adj": lib.FP_ATTR_OOM_SCORE_ADJ,
     "pdeathsig": lib.FP_ATTR_PDEATHSIG,
     "subreaper": lib.FP_ATTR_SUBREAPER,
+    "listen_pid": lib.FP_ATTR_LISTEN_PID,
     "no_new_privs": lib.FP_ATTR_NO_NEW_PRIVS,
     "timer_slack_ns": lib.FP_ATTR_TIMER_SLACK,
     "keep_fds": lib.FP_ATTR_KEEP_FDS,

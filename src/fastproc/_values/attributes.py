@@ -208,8 +208,8 @@ def attr_spec(values: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the AttrSpec of normalised options, or None when all of them are at their defaults.
 
     It holds only what was asked for, except that "sigdefault" is always there:
-    setsid, foreground, subreaper, no_new_privs, keep_fds: True; pgid, ctty_fd, umask, nice, oom_score_adj, pdeathsig,
-    pipe_size, timer_slack_ns, ionice (class << 13 | level), sched_policy with sched_priority: int; sigmask: bit set, or
+    setsid, foreground, subreaper, no_new_privs, keep_fds, listen_pid: True; pgid, ctty_fd, umask, nice, oom_score_adj,
+    pdeathsig, pipe_size, timer_slack_ns, ionice (class << 13 | level), sched_policy with sched_priority: int; sigmask: bit set, or
     None to keep the caller's; sigdefault, sigignore: bit sets; rlimits: triples (resource, soft, hard); cpus: a tuple
     of 64-bit words.
     """
@@ -233,6 +233,8 @@ def attr_spec(values: Mapping[str, Any]) -> dict[str, Any] | None:
         spec["ctty_fd"] = values["ctty"]
     if "close_fds" in values:
         spec["keep_fds"] = True
+    if "listen_fds" in values:
+        spec["listen_pid"] = True
     if "rlimits" in values:
         spec["rlimits"] = values["rlimits"]
     _add_scheduling(spec, values)

@@ -110,9 +110,21 @@ def own_environment(values: Mapping[str, Any]) -> Environment | None:
         return None
     variables = encoded(values["env"])
     own = Environment(variables)
-    if "env_add" in values or "env_remove" in values:
-        own = own.edited(values.get("env_remove", ()), values.get("env_add", ()))
+    if "env_add" in values or "env_remove" in values or "listen_fds" in values:
+        own = edited_by(own, values)
     return own
+
+
+def edited_by(base: Environment, values: Mapping[str, Any], cleaned: Any = None) -> Environment:
+    """Return an environment with the changes that normalised options ask for."""
+    remove, add = values.get("env_remove", ()), values.get("env_add", ())
+    if "listen_fds" in values:
+        from fastproc._values.listen import VARIABLES, variables
+
+        # Ours, if there are, were meant for us.
+        add = (*(pair for pair in add if pair[0] not in VARIABLES), *variables(values["listen_fds"]))
+        remove = (*remove, *VARIABLES)
+    return base.edited(remove, add, cleaned)
 
 
 def check_strings(words: tuple[str, ...], argv: bytes, env: Environment) -> None:

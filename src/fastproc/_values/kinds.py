@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any, Protocol, TypedDict
 
@@ -77,6 +77,7 @@ class OptionsDict(TypedDict, total=False):
     swap_outputs: bool
     fds: Mapping[int, int | HasFileno]
     pass_fds: Iterable[int | HasFileno]
+    listen_fds: Mapping[str, int | HasFileno | Sequence[int | HasFileno]] | Iterable[int | HasFileno]
     close_fds: bool
     umask: int | None
     setsid: bool | None

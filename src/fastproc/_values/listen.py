@@ -79,10 +79,7 @@ def check_listen_fds(name: str, value: object) -> tuple[tuple[str, object], ...]
 
 
 def variables(pairs: tuple[tuple[str, object], ...]) -> tuple[tuple[str, str], ...]:
-    """Return the variables of a child that is activated; its pid is put in by itself, as nobody knows it before.
-
-    The value is as long as the longest pid can be.
-    """
+    """Return the variables of a child that is activated; it puts in its pid itself, as nobody knows it before."""
     names = ":".join(name for name, _ in pairs)
     return (("LISTEN_PID", ""), ("LISTEN_FDS", str(len(pairs))), ("LISTEN_FDNAMES", names))
 

@@ -32,12 +32,11 @@ DEFAULTS: dict[str, object] = {
     "env_add": (),
     "env_remove": (),
     "argv0": None,
-    "stdin": None,
-    "stdout": None,
-    "stderr": None,
+    **dict.fromkeys(("stdin", "stdout", "stderr")),
     "swap_outputs": False,
     "fds": (),
     "pass_fds": (),
+    "listen_fds": (),
     "close_fds": True,
     "umask": None,
     "setsid": None,
@@ -95,12 +94,13 @@ _ELSEWHERE = {
     **dict.fromkeys(("stdout_limit", "stderr_limit"), "capture"),
     **dict.fromkeys(_OF_IDENTITY, "credentials"),
     "pty": "pty",
+    "listen_fds": "listen",
 }
 
 # Neither large nor holding an open file, nor likely to be a secret: such options may be kept after use.
 _HOLDING = ("stdout_limit", "stderr_limit", "on_line")
 _SHARED_NAMES = frozenset(DEFAULTS).difference(
-    ("env", "env_add", "input", "stdin", "stdout", "stderr", "fds", "pass_fds", *_HOLDING, *COMPOSED),
+    ("env", "env_add", "input", "stdin", "stdout", "stderr", "fds", "pass_fds", "listen_fds", *_HOLDING, *COMPOSED),
 )
 _SHARED_MAX = 64
 
@@ -211,7 +211,7 @@ def check_together(values: Mapping[str, Any]) -> None:
         from fastproc._values.attributes import check_attributes_together
 
         check_attributes_together(values)
-    if "fds" in values or "pass_fds" in values:
+    if "fds" in values or "pass_fds" in values or "listen_fds" in values:
         fd_pairs(values)
 
 
@@ -231,7 +231,7 @@ def _check_captured(values: Mapping[str, Any]) -> None:
 
 
 def fd_pairs(values: Mapping[str, Any]) -> tuple[tuple[int, object], ...]:
-    """Return `fds` and `pass_fds` as pairs (child's number, parent's number or file), sorted by the child's.
+    """Return `fds`, `pass_fds`, `listen_fds` as pairs (child's number, parent's number or file), sorted by the child's.
 
     A file in pass_fds keeps its number, which is asked for here.
 
@@ -245,6 +245,9 @@ def fd_pairs(values: Mapping[str, Any]) -> tuple[tuple[int, object], ...]:
             raise ValueError(f"pass_fds: {number} is a standard stream, use stdin, stdout or stderr")
         if pairs.setdefault(number, number) != number:
             raise ValueError(f"pass_fds: {number} is in fds too")
+    for number, (name, source) in enumerate(values.get("listen_fds", ()), 3):
+        if pairs.setdefault(number, source) is not source:
+            raise ValueError(f"listen_fds: {number}, the place of {name!r}, is in fds or pass_fds too")
     return tuple(sorted(pairs.items(), key=_first))
 
 
@@ -424,9 +427,7 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "env_add": _check_environ,
     "env_remove": _check_env_remove,
     "argv0": lambda name, value: None if value is None else check_text(name, value),
-    "stdin": check_stream,
-    "stdout": check_stream,
-    "stderr": check_stream,
+    **dict.fromkeys(("stdin", "stdout", "stderr"), check_stream),
     "swap_outputs": check_bool,
     "fds": _check_fds,
     "pass_fds": _check_pass_fds,
@@ -435,10 +436,8 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "ok_codes": _check_ok_codes,
     "capture": check_bool,
     "input": check_input,
-    "timeout": check_seconds,
+    **dict.fromkeys(("timeout", "drain_timeout", "idle_timeout"), check_seconds),
     "grace": _check_grace,
-    "drain_timeout": check_seconds,
-    "idle_timeout": check_seconds,
     "on_line": _check_callable,
     "tee": check_bool,
     "sigpipe_ok": check_bool,

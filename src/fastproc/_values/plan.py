@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from os import fsencode
 
-from fastproc._values.environment import DEFAULT_PATH, Environment, check_strings, own_environment, prefixes
+from fastproc._values.environment import DEFAULT_PATH, Environment, check_strings, edited_by, own_environment, prefixes
 from fastproc._values.options import COMPOSED, EXCHANGED, IDENTITY, RUN_LEVEL, fd_pairs
 from fastproc._values.redirect import DEVNULL, INHERIT, MEMFD, PIPE, STDERR, STDOUT, Special, on_terminal, streams
 
@@ -41,7 +41,7 @@ _SPECIAL = {int(PIPE): STDIO_PIPE, int(DEVNULL): STDIO_NULL, int(STDOUT): STDIO_
 STRING_MAX = 131072
 
 
-_ENVIRONMENT = frozenset(("env", "env_add", "env_remove", "clean_env"))
+_ENVIRONMENT = frozenset(("env", "env_add", "env_remove", "clean_env", "listen_fds"))
 
 
 class Settled:
@@ -228,7 +228,7 @@ class Settled:
         if self.same_environment:
             return parent
         values = self._options.values
-        child = parent.edited(values.get("env_remove", ()), values.get("env_add", ()), values.get("clean_env"))
+        child = edited_by(parent, values, values.get("clean_env"))
         self._edited = (parent, child)
         return child
 
