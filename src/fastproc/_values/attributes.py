@@ -209,9 +209,9 @@ def attr_spec(values: Mapping[str, Any]) -> dict[str, Any] | None:
 
     It holds only what was asked for, except that "sigdefault" is always there:
     setsid, foreground, subreaper, no_new_privs, keep_fds, listen_pid: True; pgid, ctty_fd, umask, nice, oom_score_adj,
-    pdeathsig, pipe_size, timer_slack_ns, ionice (class << 13 | level), sched_policy with sched_priority: int; sigmask: bit set, or
-    None to keep the caller's; sigdefault, sigignore: bit sets; rlimits: triples (resource, soft, hard); cpus: a tuple
-    of 64-bit words.
+    pdeathsig, pipe_size, timer_slack_ns, ionice (class << 13 | level), sched_policy with sched_priority: int; sigmask:
+    bit set, or None to keep the caller's; sigdefault, sigignore: bit sets; rlimits: triples (resource, soft, hard);
+    cpus: a tuple of 64-bit words.
     """
     spec: dict[str, Any] = {name: values[name] for name in _SAME if name in values}
     spec.update((name, True) for name in _FLAGS if values.get(name))
