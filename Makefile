@@ -13,7 +13,7 @@ C_CORE := $(filter-out csrc/launcher.c,$(C_SOURCES))
 C_HEADERS := $(wildcard csrc/*.h)
 C_HARNESS := $(wildcard tests/c/*.c)
 C_PYTHON := $(wildcard csrc/python/*.c)
-C_OTHERS := $(C_HARNESS) $(C_PYTHON) $(wildcard tests/programs/*.c benchmarks/*.c)
+C_OTHERS := $(C_HARNESS) $(C_PYTHON) $(wildcard tests/programs/*.c benchmarks/*.c benchmarks/peers/*.c)
 SANITIZE := $(CC) -std=gnu11 -D_GNU_SOURCE -DFP_FAULTS=1 -g -O1 -fno-omit-frame-pointer -Icsrc
 
 # What pyproject.toml asks for: a Python expression over its tables `build` and `project`.
@@ -68,6 +68,9 @@ bench-credentials: $(EXTENSION)  ## what another identity costs; as root
 
 bench-streams: $(EXTENSION)  ## what output costs
 	$(BIN)/python benchmarks/bench_streams.py
+
+bench-peers: $(EXTENSION) $(DEBIAN)  ## fastproc beside everything else that starts programs; writes docs/peers.md
+	$(BIN)/python benchmarks/bench_peers.py
 
 lint: $(TOOLS)  ## ruff and clang-format, checking only
 	$(BIN)/ruff check .
@@ -130,5 +133,5 @@ $(DEBIAN): $(RUNTIME) tests/debian.txt tools/debian.sh
 	tools/debian.sh tests/debian.txt
 	touch $@
 
-.PHONY: help dev build demo test suite packages soak bench bench-spawn bench-streams bench-aio bench-pipeline bench-credentials lint format types c-check asan tsan clean
+.PHONY: help dev build demo test suite packages soak bench bench-spawn bench-streams bench-aio bench-pipeline bench-credentials bench-peers lint format types c-check asan tsan clean
 .DELETE_ON_ERROR:

@@ -147,6 +147,8 @@ static void big(long count)
     long have = 0;
     char *memory = mmap(NULL, (size_t)count + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     need(memory != MAP_FAILED, "mmap");
+    madvise(memory, (size_t)count, MADV_HUGEPAGE);
+    fcntl(out, F_SETPIPE_SZ, 1 << 20);
     for (ssize_t got; (got = read(out, memory + have, (size_t)(count + 1 - have))) > 0;) {
         have += got;
     }
