@@ -565,6 +565,199 @@ int fp_group_get(const char *name, uint32_t gid, char *buffer, size_t size, stru
 /* Real, effective, saved and filesystem ids of the calling thread. */
 void fp_ids_get(uint32_t ret_uids[4], uint32_t ret_gids[4]);
 
+/* What a snapshot can tell of a process, in the terms of proc(5); ps(1) names the namespaces. The comment says where it is
+ * read and in which form (struct fp_column): I int64_t, U uint64_t, D double in seconds, S bytes. Sizes are in bytes. */
+enum fp_field {
+    FP_FIELD_PID = 0, /* the name of the directory; I */
+    /* /proc/PID/stat, in its order */
+    FP_FIELD_COMM = 1,                   /* S */
+    FP_FIELD_STATE = 2,                  /* I: the letter */
+    FP_FIELD_PPID = 3,                   /* I */
+    FP_FIELD_PGRP = 4,                   /* I */
+    FP_FIELD_SESSION = 5,                /* I */
+    FP_FIELD_TTY_NR = 6,                 /* I */
+    FP_FIELD_TPGID = 7,                  /* I */
+    FP_FIELD_FLAGS = 8,                  /* U */
+    FP_FIELD_MINFLT = 9,                 /* U */
+    FP_FIELD_CMINFLT = 10,               /* U */
+    FP_FIELD_MAJFLT = 11,                /* U */
+    FP_FIELD_CMAJFLT = 12,               /* U */
+    FP_FIELD_UTIME = 13,                 /* D */
+    FP_FIELD_STIME = 14,                 /* D */
+    FP_FIELD_CUTIME = 15,                /* D */
+    FP_FIELD_CSTIME = 16,                /* D */
+    FP_FIELD_PRIORITY = 17,              /* I */
+    FP_FIELD_NICE = 18,                  /* I */
+    FP_FIELD_NUM_THREADS = 19,           /* I */
+    FP_FIELD_ITREALVALUE = 20,           /* I */
+    FP_FIELD_STARTTIME = 21,             /* D: since boot */
+    FP_FIELD_VSIZE = 22,                 /* U */
+    FP_FIELD_RSS = 23,                   /* I: bytes; the kernel's quick count, statm's is exact */
+    FP_FIELD_RSSLIM = 24,                /* U */
+    FP_FIELD_STARTCODE = 25,             /* U */
+    FP_FIELD_ENDCODE = 26,               /* U */
+    FP_FIELD_STARTSTACK = 27,            /* U */
+    FP_FIELD_KSTKESP = 28,               /* U */
+    FP_FIELD_KSTKEIP = 29,               /* U */
+    FP_FIELD_SIGNAL = 30,                /* U */
+    FP_FIELD_BLOCKED = 31,               /* U */
+    FP_FIELD_SIGIGNORE = 32,             /* U */
+    FP_FIELD_SIGCATCH = 33,              /* U */
+    FP_FIELD_WCHAN = 34,                 /* U */
+    FP_FIELD_NSWAP = 35,                 /* U */
+    FP_FIELD_CNSWAP = 36,                /* U */
+    FP_FIELD_EXIT_SIGNAL = 37,           /* I */
+    FP_FIELD_PROCESSOR = 38,             /* I */
+    FP_FIELD_RT_PRIORITY = 39,           /* U */
+    FP_FIELD_POLICY = 40,                /* U */
+    FP_FIELD_DELAYACCT_BLKIO_TICKS = 41, /* D */
+    FP_FIELD_GUEST_TIME = 42,            /* D */
+    FP_FIELD_CGUEST_TIME = 43,           /* D */
+    FP_FIELD_START_DATA = 44,            /* U */
+    FP_FIELD_END_DATA = 45,              /* U */
+    FP_FIELD_START_BRK = 46,             /* U */
+    FP_FIELD_ARG_START = 47,             /* U */
+    FP_FIELD_ARG_END = 48,               /* U */
+    FP_FIELD_ENV_START = 49,             /* U */
+    FP_FIELD_ENV_END = 50,               /* U */
+    FP_FIELD_EXIT_CODE = 51,             /* I: as wait(2) has it */
+    FP_FIELD_NAME = 52,                  /* S: comm, or where that was cut off the name in cmdline */
+    /* /proc/PID/statm */
+    FP_FIELD_SIZE = 64,     /* U */
+    FP_FIELD_RESIDENT = 65, /* U */
+    FP_FIELD_SHARED = 66,   /* U */
+    FP_FIELD_TEXT = 67,     /* U */
+    FP_FIELD_LIB = 68,      /* U: 0 since 2.6 */
+    FP_FIELD_DATA = 69,     /* U */
+    FP_FIELD_DT = 70,       /* U: 0 since 2.6 */
+    /* /proc/PID/status */
+    FP_FIELD_UMASK = 80,                       /* I */
+    FP_FIELD_TGID = 81,                        /* I */
+    FP_FIELD_TRACER_PID = 82,                  /* I */
+    FP_FIELD_UID = 83,                         /* I */
+    FP_FIELD_EUID = 84,                        /* I */
+    FP_FIELD_SUID = 85,                        /* I */
+    FP_FIELD_FSUID = 86,                       /* I */
+    FP_FIELD_GID = 87,                         /* I */
+    FP_FIELD_EGID = 88,                        /* I */
+    FP_FIELD_SGID = 89,                        /* I */
+    FP_FIELD_FSGID = 90,                       /* I */
+    FP_FIELD_GROUPS = 91,                      /* S */
+    FP_FIELD_NSPID = 92,                       /* S */
+    FP_FIELD_FDSIZE = 93,                      /* I */
+    FP_FIELD_VM_PEAK = 94,                     /* U */
+    FP_FIELD_VM_SIZE = 95,                     /* U */
+    FP_FIELD_VM_LCK = 96,                      /* U */
+    FP_FIELD_VM_PIN = 97,                      /* U */
+    FP_FIELD_VM_HWM = 98,                      /* U */
+    FP_FIELD_VM_RSS = 99,                      /* U */
+    FP_FIELD_RSS_ANON = 100,                   /* U */
+    FP_FIELD_RSS_FILE = 101,                   /* U */
+    FP_FIELD_RSS_SHMEM = 102,                  /* U */
+    FP_FIELD_VM_DATA = 103,                    /* U */
+    FP_FIELD_VM_STK = 104,                     /* U */
+    FP_FIELD_VM_EXE = 105,                     /* U */
+    FP_FIELD_VM_LIB = 106,                     /* U */
+    FP_FIELD_VM_PTE = 107,                     /* U */
+    FP_FIELD_VM_SWAP = 108,                    /* U */
+    FP_FIELD_SIG_PND = 109,                    /* U */
+    FP_FIELD_SHD_PND = 110,                    /* U */
+    FP_FIELD_SIG_BLK = 111,                    /* U */
+    FP_FIELD_SIG_IGN = 112,                    /* U */
+    FP_FIELD_SIG_CGT = 113,                    /* U */
+    FP_FIELD_CAP_INH = 114,                    /* U */
+    FP_FIELD_CAP_PRM = 115,                    /* U */
+    FP_FIELD_CAP_EFF = 116,                    /* U */
+    FP_FIELD_CAP_BND = 117,                    /* U */
+    FP_FIELD_CAP_AMB = 118,                    /* U */
+    FP_FIELD_NO_NEW_PRIVS = 119,               /* I */
+    FP_FIELD_SECCOMP = 120,                    /* I */
+    FP_FIELD_CPUS_ALLOWED_LIST = 121,          /* S */
+    FP_FIELD_MEMS_ALLOWED_LIST = 122,          /* S */
+    FP_FIELD_VOLUNTARY_CTXT_SWITCHES = 123,    /* U: of the main thread */
+    FP_FIELD_NONVOLUNTARY_CTXT_SWITCHES = 124, /* U: of the main thread */
+    /* /proc/PID/io */
+    FP_FIELD_RCHAR = 140,                 /* U */
+    FP_FIELD_WCHAR = 141,                 /* U */
+    FP_FIELD_SYSCR = 142,                 /* U */
+    FP_FIELD_SYSCW = 143,                 /* U */
+    FP_FIELD_READ_BYTES = 144,            /* U */
+    FP_FIELD_WRITE_BYTES = 145,           /* U */
+    FP_FIELD_CANCELLED_WRITE_BYTES = 146, /* I */
+    /* /proc/PID/smaps_rollup, 4.14 */
+    FP_FIELD_PSS = 150,      /* U */
+    FP_FIELD_USS = 151,      /* U: the sum of all Private_ lines */
+    FP_FIELD_SWAP = 152,     /* U */
+    FP_FIELD_SWAP_PSS = 153, /* U */
+    /* files of one value, links, directories */
+    FP_FIELD_CMDLINE = 160,          /* S */
+    FP_FIELD_ENVIRON = 161,          /* S */
+    FP_FIELD_EXE = 162,              /* S */
+    FP_FIELD_CWD = 163,              /* S */
+    FP_FIELD_ROOT = 164,             /* S */
+    FP_FIELD_CGROUP = 165,           /* S */
+    FP_FIELD_LIMITS = 166,           /* S */
+    FP_FIELD_NUM_FDS = 167,          /* I */
+    FP_FIELD_OOM_SCORE = 168,        /* I */
+    FP_FIELD_OOM_SCORE_ADJ = 169,    /* I */
+    FP_FIELD_LOGINUID = 170,         /* I */
+    FP_FIELD_SESSIONID = 171,        /* I */
+    FP_FIELD_SCHED_RUN_NS = 172,     /* U: /proc/PID/schedstat, of the main thread */
+    FP_FIELD_SCHED_WAIT_NS = 173,    /* U */
+    FP_FIELD_SCHED_TIMESLICES = 174, /* U */
+    FP_FIELD_CGROUPNS = 180,         /* I: the inode, as the others below */
+    FP_FIELD_IPCNS = 181,
+    FP_FIELD_MNTNS = 182,
+    FP_FIELD_NETNS = 183,
+    FP_FIELD_PIDNS = 184,
+    FP_FIELD_TIMENS = 185, /* 5.6 */
+    FP_FIELD_USERNS = 186,
+    FP_FIELD_UTSNS = 187,
+    FP_FIELD_MAX = 188, /* below */
+};
+
+/* Why a cell is empty, when it is not the errno of reading it. */
+#define FP_ABSENT_GONE 1001    /* the process had ended, or there was none */
+#define FP_ABSENT_ZOMBIE 1002  /* it has ended and waits for its parent */
+#define FP_ABSENT_KTHREAD 1003 /* a kernel thread, which has no such thing */
+#define FP_ABSENT_UNTOLD 1004  /* the file is there, and has not this value: another kernel's */
+#define FP_ABSENT_FORMAT 1005  /* the file says something else than proc(5) promises */
+#define FP_ABSENT_HIDDEN 1006  /* it lives, and /proc does not show it: hidepid= */
+
+/* One field of all rows. */
+struct fp_column {
+    void *cells;     /* rows values of 8 bytes; for S rows + 1 offsets into the blob */
+    int16_t *absent; /* 0: there is a value; an errno or FP_ABSENT_ */
+    char *blob;
+    uint64_t size;     /* of the blob */
+    uint64_t capacity; /* of the blob */
+    int32_t field;
+    int32_t kind; /* 'I', 'U', 'D', 'S' */
+};
+/* A table. Rows that were not there when their first file was read are only in it when their pid was asked for. */
+struct fp_snapshot {
+    struct fp_column *columns;
+    int64_t *at_ns;      /* CLOCK_MONOTONIC before each row was read */
+    int64_t boottime_ns; /* CLOCK_BOOTTIME at the beginning: the clock of starttime */
+    uint32_t rows;
+    uint32_t ncolumns;
+};
+
+/* Reads the fields of these processes, or of all that /proc shows (pids NULL), from a proc file system mounted at root. A
+ * file is read only when a field of it is asked for, and stat, which says whether a process is a zombie or the kernel's;
+ * all files of a row are one process's, whatever becomes of its pid. -EMFILE, -ENFILE, -ENOMEM: nothing is returned. When
+ * is_proc, -ENODEV says that root is no proc file system. fp_snapshot_close() gives the memory back. */
+int fp_snapshot_read(const char *root, int is_proc, const int32_t *pids, uint32_t npids, const int32_t *fields,
+                     uint32_t nfields, struct fp_snapshot *ret_snapshot);
+void fp_snapshot_close(struct fp_snapshot *snapshot);
+/* 'I', 'U', 'D', 'S'; 0: there is no such field. */
+int fp_field_kind(int field);
+
+/* The children of a process, with recursive all its descendants, each after its parent, by /proc/PID/task/TID/children of
+ * all threads: no other process is looked at. Returns their number, of which the first max are in ret_pids. -ESRCH: there is
+ * no such process; -EOPNOTSUPP: this kernel has no such files (CONFIG_PROC_CHILDREN). */
+int fp_children(const char *root, int32_t pid, int recursive, int32_t *ret_pids, uint32_t max);
+
 /* Forces a mechanism for all following spawns of the process; FP_MECHANISM_AUTO ends it. */
 int fp_mechanism_force(int mechanism);
 
