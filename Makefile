@@ -50,7 +50,7 @@ packages: $(RUNTIME)  ## run other packages' tests with fastproc.subprocess inst
 soak: $(TOOLS) $(EXTENSION) $(FAULTS) $(DEBIAN)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m soak -s tests/soak
 
-bench: bench-spawn bench-streams bench-aio bench-pipeline bench-credentials  ## measure; writes benchmarks/results
+bench: bench-spawn bench-streams bench-aio bench-pipeline bench-credentials bench-snapshot  ## measure; writes benchmarks/results
 
 bench-spawn: $(EXTENSION)  ## what one run costs
 	$(BIN)/python benchmarks/bench_spawn.py
@@ -65,6 +65,9 @@ bench-pipeline: $(EXTENSION)  ## what pipelines cost
 
 bench-credentials: $(EXTENSION)  ## what another identity costs; as root
 	$(BIN)/python benchmarks/bench_credentials.py
+
+bench-snapshot: $(EXTENSION)  ## what looking at all processes costs
+	$(BIN)/python benchmarks/bench_snapshot.py
 
 bench-streams: $(EXTENSION)  ## what output costs
 	$(BIN)/python benchmarks/bench_streams.py
@@ -133,5 +136,5 @@ $(DEBIAN): $(RUNTIME) tests/debian.txt tools/debian.sh
 	tools/debian.sh tests/debian.txt
 	touch $@
 
-.PHONY: help dev build demo test suite packages soak bench bench-spawn bench-streams bench-aio bench-pipeline bench-credentials bench-peers lint format types c-check asan tsan clean
+.PHONY: help dev build demo test suite packages soak bench bench-spawn bench-streams bench-aio bench-pipeline bench-credentials bench-peers bench-snapshot lint format types c-check asan tsan clean
 .DELETE_ON_ERROR:

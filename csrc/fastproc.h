@@ -643,8 +643,8 @@ enum fp_field {
     FP_FIELD_SGID = 89,                        /* I */
     FP_FIELD_FSGID = 90,                       /* I */
     FP_FIELD_GROUPS = 91,                      /* S */
-    FP_FIELD_NSPID = 92,                       /* S */
-    FP_FIELD_FDSIZE = 93,                      /* I */
+    FP_FIELD_NS_PID = 92,                      /* S */
+    FP_FIELD_FD_SIZE = 93,                     /* I */
     FP_FIELD_VM_PEAK = 94,                     /* U */
     FP_FIELD_VM_SIZE = 95,                     /* U */
     FP_FIELD_VM_LCK = 96,                      /* U */
@@ -660,11 +660,11 @@ enum fp_field {
     FP_FIELD_VM_LIB = 106,                     /* U */
     FP_FIELD_VM_PTE = 107,                     /* U */
     FP_FIELD_VM_SWAP = 108,                    /* U */
-    FP_FIELD_SIG_PND = 109,                    /* U */
-    FP_FIELD_SHD_PND = 110,                    /* U */
-    FP_FIELD_SIG_BLK = 111,                    /* U */
-    FP_FIELD_SIG_IGN = 112,                    /* U */
-    FP_FIELD_SIG_CGT = 113,                    /* U */
+    FP_FIELD_SIGPND = 109,                     /* U */
+    FP_FIELD_SHDPND = 110,                     /* U */
+    FP_FIELD_SIGBLK = 111,                     /* U */
+    FP_FIELD_SIGIGN = 112,                     /* U */
+    FP_FIELD_SIGCGT = 113,                     /* U */
     FP_FIELD_CAP_INH = 114,                    /* U */
     FP_FIELD_CAP_PRM = 115,                    /* U */
     FP_FIELD_CAP_EFF = 116,                    /* U */

@@ -22,6 +22,7 @@ from fastproc.run import run, start
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fastproc import capabilities as capabilities
+    from fastproc import info as info
     from fastproc import privileges as privileges
     from fastproc import systemd as systemd
     from fastproc import users as users
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from fastproc._values.on_line import Logger as Logger
     from fastproc._values.on_line import OnLine as OnLine
     from fastproc._values.pty import Pty as Pty
+    from fastproc._values.snapshot import Snapshot as Snapshot
     from fastproc._values.stages import PipelineResult as PipelineResult
     from fastproc._values.status import Change as Change
     from fastproc._values.tree import Survivor as Survivor
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from fastproc.embedding import Reactor as Reactor
     from fastproc.errors import ExitError as ExitError
     from fastproc.errors import TimeoutExpired as TimeoutExpired
+    from fastproc.info import snapshot as snapshot
     from fastproc.pipeline import Pipeline as Pipeline
     from fastproc.pipeline import map as map
     from fastproc.waiting import as_completed as as_completed
@@ -83,6 +86,7 @@ __all__ = [
     "Pty",
     "Reactor",
     "Result",
+    "Snapshot",
     "SpawnError",
     "Survivor",
     "TimeoutExpired",
@@ -94,11 +98,13 @@ __all__ = [
     "cmd",
     "fd_of",
     "fd_to",
+    "info",
     "install",
     "map",
     "privileges",
     "quote",
     "run",
+    "snapshot",
     "start",
     "subreaper",
     "systemd",
@@ -121,6 +127,8 @@ _LATER = {
     "OnLine": "fastproc._values.on_line",
     "Pty": "fastproc._values.pty",
     "PipelineResult": "fastproc._values.stages",
+    "Snapshot": "fastproc._values.snapshot",
+    "snapshot": "fastproc.info",
     "fd_of": "fastproc._values.combination",
     "fd_to": "fastproc._values.combination",
     "Pipeline": "fastproc.pipeline",
@@ -141,7 +149,7 @@ _LATER = {
     "which": "fastproc._engine.which",
 }
 # Modules that are not imported before they are named.
-_MODULES = ("capabilities", "privileges", "systemd", "users")
+_MODULES = ("capabilities", "info", "privileges", "systemd", "users")
 
 
 def __getattr__(name: str) -> object:

@@ -20,6 +20,7 @@ LAYERS = {
     "fastproc._members": 4,
     "fastproc._cgroup": 4,
     "fastproc.containment": 4,
+    "fastproc.info": 4,
     "fastproc.waiting": 4,
     "fastproc.capabilities": 4,
     "fastproc.users": 4,

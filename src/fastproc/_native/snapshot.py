@@ -10,8 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    Columns = dict[str, "Column"]
-    Read = tuple[dict[str, tuple[str, bytes, bytes, bytes]], bytes, int, int]
+    Column = tuple[str, bytes, bytes, bytes]
+    Read = tuple[dict[str, Column], bytes, int, int]
 
 __all__ = ["ABSENT", "FIELDS", "KINDS", "children", "read"]
 
@@ -49,9 +49,9 @@ def read(root: bytes, is_proc: bool, pids: Sequence[int] | None, fields: Sequenc
         fields: names in FIELDS.
 
     Returns:
-        For each field its kind, its cells (8 bytes each; for S one more, offsets into the blob), for each row why it is
-        absent (int16, 0 for present), and its blob; then for each row the CLOCK_MONOTONIC nanoseconds at which it was read
-        (int64), their number, and the CLOCK_BOOTTIME nanoseconds of the beginning.
+        For each field its kind, its cells (8 bytes each; for S one more, offsets into the blob), for each row why it
+        is absent (int16, 0 for present), and its blob; then for each row the CLOCK_MONOTONIC nanoseconds at which it
+        was read (int64), their number, and the CLOCK_BOOTTIME nanoseconds of the beginning.
 
     Raises:
         OSError: the root cannot be opened; ENODEV: it is no proc file system; no descriptor or memory is left; ENOSYS.
@@ -81,7 +81,8 @@ def children(root: bytes, pid: int, recursive: bool) -> list[int]:
     """Return the pids of a process's children, or of all its descendants, each after its parent.
 
     Raises:
-        OSError: ESRCH: there is no such process; EOPNOTSUPP: a kernel without CONFIG_PROC_CHILDREN; no descriptor is left.
+        OSError: ESRCH: there is no such process; EOPNOTSUPP: a kernel without CONFIG_PROC_CHILDREN; no descriptor
+            is left.
     """
     size = _FIRST
     while True:

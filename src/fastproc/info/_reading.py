@@ -1,0 +1,117 @@
+"""Reading: many processes in one call of the C core, and the children of one without a look at the others."""
+
+from __future__ import annotations
+
+import os
+from errno import ENODEV, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, ESRCH
+
+from fastproc._native import snapshot as _native
+from fastproc._values.fields import DEFAULT, expand
+from fastproc._values.snapshot import Column, Snapshot
+from fastproc.errors import Unsupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+PROC = "/proc"
+
+
+def snapshot(fields: Iterable[str] = DEFAULT, pids: Iterable[int] | None = None, root: Path = PROC) -> Snapshot:
+    """Read many processes at once, in one call of the C core and without the GIL.
+
+    Only the files are read that hold what is asked for: with the default fields one for each process, stat, which takes
+    no lock of the process. All values of a row are one process's, whatever becomes of its pid meanwhile. A value that
+    cannot be had is None, and the record tells why.
+
+    Args:
+        fields: names of `fastproc.info.FIELDS`, which has their units and meanings.
+        pids: these processes, in this order, each with a row whether it is there or not ("gone"); None for all that
+            /proc shows, of which those that end while they are read are left out.
+        root: where a proc file system is mounted, or a folder made like one.
+
+    Raises:
+        TypeError, ValueError: an argument that is none; the message names it.
+        Unsupported: /proc is not mounted, or this is not Linux.
+        OSError: another root cannot be read; no descriptor (EMFILE, ENFILE) or memory is left.
+    """
+    asked, read = expand(fields)
+    numbers = None if pids is None else _checked(pids)
+    where = os.fsencode(root)
+    try:
+        columns, at, _, boottime = _native.read(where, where == b"/proc", numbers, read)
+    except OSError as error:
+        raise _translated(error, where) from None
+    began = _boot(where) if "create_time" in asked else 0.0
+    table = {name: Column(*column) for name, column in columns.items()}
+    return Snapshot(asked, table, at, (boottime / 1e9, began), _native.ABSENT, os.fsdecode(where))
+
+
+def children(pid: int, recursive: bool = False, root: Path = PROC) -> list[int]:
+    """Return the pids of a process's children, in the order of their births; with recursive of all its descendants.
+
+    By /proc/PID/task/TID/children: no other process is looked at, so it costs as much as the family is large. Where the
+    kernel was built without those files (CONFIG_PROC_CHILDREN) all processes are looked at. Zombies are children too. A
+    family that grows meanwhile is not told completely; a pid in the list may be another process's when it is used: see
+    `snapshot(pids=...)`, whose ppid and starttime tell.
+
+    Raises:
+        ProcessLookupError: there is no such process.
+        TypeError, ValueError: pid is none.
+        Unsupported: /proc is not mounted, or this is not Linux.
+        OSError: EMFILE, ENFILE.
+    """
+    (number,) = _checked([pid])
+    where = os.fsencode(root)
+    try:
+        return _native.children(where, number, recursive)
+    except OSError as error:
+        if error.errno == EOPNOTSUPP:
+            return _scanned(number, recursive, root)
+        if error.errno == ESRCH:
+            snapshot(("pid",), (number,), root)  # says so when it is /proc that is missing
+        raise _translated(error, where) from None
+
+
+def _scanned(pid: int, recursive: bool, root: Path) -> list[int]:
+    families: dict[int, list[int]] = {}
+    table = snapshot(("pid", "ppid"), None, root)
+    for one, parent in zip(table.pids, table.values("ppid"), strict=True):
+        families.setdefault(parent, []).append(one)
+    found = list(families.get(pid, ()))
+    if recursive:
+        for one in found:
+            found.extend(families.get(one, ()))
+    return found
+
+
+def _checked(pids: Iterable[int]) -> list[int]:
+    if isinstance(pids, (str, bytes, int)):
+        raise TypeError(f"pids: several numbers are wanted, not {pids!r}")
+    numbers = []
+    for pid in pids:
+        if not isinstance(pid, int) or isinstance(pid, bool):
+            raise TypeError(f"pids: {pid!r} is no pid")
+        if not 0 < pid < 2**31:
+            raise ValueError(f"pids: {pid} is no pid")
+        numbers.append(int(pid))
+    return numbers
+
+
+def _translated(error: OSError, where: bytes) -> Exception:
+    if error.errno == ENOSYS:
+        return Unsupported("processes are read from /proc, which only Linux has")
+    if error.errno in (ENODEV, ENOENT, ENOTDIR) and where == b"/proc":
+        return Unsupported("/proc is not mounted: there is nothing that tells of processes")
+    return error
+
+
+def _boot(where: bytes) -> float:
+    """Return the epoch's second at which the machine was booted, as /proc/stat has it."""
+    with open(os.path.join(where, b"stat"), "rb") as file:
+        for line in file:
+            if line.startswith(b"btime "):
+                return float(line[6:])
+    raise OSError(ENOENT, "no btime", os.path.join(os.fsdecode(where), "stat"))
