@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from fastproc._values.fields import ABOUT as FIELDS
 from fastproc._values.fields import REASONS
+from fastproc._values.forest import Tree
 from fastproc._values.snapshot import Record, Snapshot
-from fastproc.info._reading import children, snapshot
+from fastproc.info._reading import children, snapshot, thread_names, tree
 
-__all__ = ["FIELDS", "REASONS", "Record", "Snapshot", "children", "snapshot"]
+__all__ = ["FIELDS", "REASONS", "Record", "Snapshot", "Tree", "children", "snapshot", "thread_names", "tree"]

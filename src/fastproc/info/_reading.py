@@ -7,6 +7,7 @@ from errno import ENODEV, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, ESRCH
 
 from fastproc._native import snapshot as _native
 from fastproc._values.fields import DEFAULT, expand
+from fastproc._values.forest import Tree
 from fastproc._values.snapshot import Column, Snapshot
 from fastproc.errors import Unsupported
 
@@ -73,6 +74,31 @@ def children(pid: int, recursive: bool = False, root: Path = PROC) -> list[int]:
         if error.errno == ESRCH:
             snapshot(("pid",), (number,), root)  # says so when it is /proc that is missing
         raise _translated(error, where) from None
+
+
+def tree(fields: Iterable[str] = ("pid", "ppid", "comm"), root: Path = PROC) -> Tree:
+    """Return who is whose parent, of all processes: one snapshot of these fields, pid and ppid among them.
+
+    Raises:
+        As `snapshot()`.
+    """
+    return Tree(snapshot(("pid", "ppid", *fields), None, root))
+
+
+def thread_names(pid: int, root: Path = PROC) -> list[str]:
+    """Return the names of a process's threads but its first; none when it has gone.
+
+    Raises:
+        TypeError, ValueError: pid is none.
+        OSError: EMFILE, ENFILE; the threads of this process may not be looked at.
+    """
+    (number,) = _checked([pid])
+    where = os.path.join(os.fsencode(root), b"%d" % number, b"task")
+    try:
+        table = snapshot(("pid", "comm"), None, where)
+    except FileNotFoundError:
+        return []
+    return [one.comm for one in table if one.pid != number and one.comm is not None]
 
 
 def _scanned(pid: int, recursive: bool, root: Path) -> list[int]:
