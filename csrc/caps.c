@@ -466,7 +466,7 @@ int fp_ambient_supported(void)
 
 int fp_dumpable_set(int on)
 {
-    return on == 0 || on == 1 ? prctl_(PR_SET_DUMPABLE, (uint64_t)on, 0) : -EINVAL;
+    return on == 0 || on == 1 ? fp__dumpable_set(on) : -EINVAL;
 }
 
 static int32_t or_absent(int r)
@@ -492,7 +492,7 @@ int fp_credentials_get(struct fp_credentials *ret_credentials)
     got.securebits = or_absent(prctl_(PR_GET_SECUREBITS, 0, 0));
     got.keepcaps = or_absent(prctl_(PR_GET_KEEPCAPS, 0, 0));
     got.no_new_privs = or_absent(prctl_(PR_GET_NO_NEW_PRIVS, 0, 0));
-    got.dumpable = or_absent(prctl_(PR_GET_DUMPABLE, 0, 0));
+    got.dumpable = or_absent(fp__dumpable_get());
     *ret_credentials = got;
     return 0;
 }

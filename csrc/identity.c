@@ -6,6 +6,7 @@
 
 #if FP_LINUX
 
+#define FP__PR_GET_DUMPABLE 3
 #define FP__PR_SET_KEEPCAPS 8
 #define FP__PR_GET_KEEPCAPS 7
 #define FP__PR_GET_SECCOMP 21
@@ -429,6 +430,12 @@ FP__BARE long fp__step_keyring(struct fp__context *c)
 
 /* -- ids: raw calls, for this thread alone and all three of each (HAZARDS G4, A10) */
 
+/* Memory of the parent's is closed to the new user, or this child must end at once: shared.c. */
+static FP__BARE bool is_open(const struct fp__context *c)
+{
+    return c->shares && ask(FP__PR_GET_DUMPABLE, 0, 0) != 0;
+}
+
 static FP__BARE bool has_groups(struct fp__context *c)
 {
     uint32_t some[64];
@@ -463,6 +470,8 @@ FP__BARE long fp__step_gid(struct fp__context *c)
     uint32_t ids[3], want = c->grant->gid;
     if (!(c->grant->flags & FP_ID_GID))
         return 0;
+    if (is_open(c))
+        return -FP__NOT_SO;
     long r = fp__call(SYS_setresgid, want, want, want, 0, 0);
     if (r == 0)
         r = fp__sys3(SYS_getresgid, &ids[0], &ids[1], &ids[2]);
@@ -477,7 +486,11 @@ FP__BARE long fp__step_uid(struct fp__context *c)
     uint32_t ids[3], want = c->grant->uid;
     if (!(c->grant->flags & FP_ID_UID))
         return 0;
+    if (is_open(c))
+        return -FP__NOT_SO;
     long r = fp__call(SYS_setresuid, want, want, want, 0, 0);
+    if (r == 0 && is_open(c))
+        return -FP__NOT_SO;
     if (r == 0)
         r = fp__sys3(SYS_getresuid, &ids[0], &ids[1], &ids[2]);
     if (r < 0)

@@ -211,7 +211,8 @@ struct fp__context {
     int32_t launcher_fd;
     int32_t root_fd;
     int32_t ruleset_fd;
-    bool gated; /* the gate opens by a byte; without one there is no parent any more */
+    bool gated;  /* the gate opens by a byte; without one there is no parent any more */
+    bool shares; /* the ids change in memory of the parent's: shared.c */
     int32_t parent_pid;
     int32_t tty_fd;    /* of FOREGROUND: the parent's number */
     bool parent_waits; /* for the exec */
@@ -375,6 +376,7 @@ struct fp__birth {
     int32_t *keep;
     void *heap;
     struct fp__grant grant;
+    int32_t closed_by; /* the process whose memory is closed for this child: shared.c; or 0 */
     void *launcher_block;
     int ruleset_fd;            /* a copy off the numbers of the moves, or -1 */
     int heard_fd;              /* deferred, with the launcher: what it says is read when the child has ended; else -1 */
@@ -402,6 +404,7 @@ int fp__spawn_deferred(struct fp__birth *birth, const struct fp_features *featur
 /* reported.c: as fp__spawn(), by one mechanism. */
 int fp__spawn_reported(struct fp__birth *birth, int mechanism, const struct fp_features *features,
                        struct fp_child *child);
+bool fp__mechanism_is_forced(int mechanism);
 int fp__spawn_identity(struct fp__birth *birth, int mechanism, const struct fp_features *features,
                        struct fp_child *child);
 bool fp__launcher_lost(int r, struct fp_child *child);
@@ -411,6 +414,13 @@ static inline int fp__fail(struct fp_child *child, int stage, long r)
     child->stage = stage;
     return (int)r;
 }
+
+/* shared.c: before a child changes its ids in our memory; false where it must not. And when it has left it. */
+bool fp__memory_close(struct fp__birth *birth);
+void fp__memory_open(struct fp__birth *birth);
+/* The flag of this process as it is without such children; a new one holds when they have left. */
+int fp__dumpable_get(void);
+int fp__dumpable_set(int on);
 
 /* birth.c */
 

@@ -247,6 +247,11 @@ int fp__mechanism_choose(struct fp_features *ret_features)
     return FP_MECHANISM_FORK_PIPE;
 }
 
+bool fp__mechanism_is_forced(int mechanism)
+{
+    return atomic_load(&forced) == mechanism;
+}
+
 /* After a clone that failed as a missing feature would: asks the probe again, since a filter may have been installed later
  * (HAZARDS K2). True when the mechanism is gone and another is to be chosen. */
 bool fp__mechanism_lost(int mechanism)

@@ -261,8 +261,27 @@ static int spawn_launched(struct fp__birth *s, const struct fp_features *feature
     return (int)r;
 }
 
-/* Never with memory that is shared when the ids change (HAZARDS G20), nor with a thread that vfork holds while the child can be
- * stopped by its new uid: by the launcher, or by fork. */
+/* For a run by somebody who is root: the ids change in our memory, which is closed meanwhile. A child that its new user stops
+ * holds nobody, as a run looks at its deadline all the time. FP_SPAWN_LATE, which is no errno: not this way. */
+static int spawn_sharing(struct fp__birth *s, const struct fp_features *features, struct fp_child *child)
+{
+    int stage = FP_STAGE_NONE;
+    if (!fp__memory_close(s))
+        return FP_SPAWN_LATE;
+    child->mechanism = FP_MECHANISM_CLONE3_VM;
+    s->context.shares = true;
+    long r = prepare_identity(s, false, &stage);
+    if (r < 0)
+        fp__fail(child, stage, r);
+    else
+        r = fp__spawn_deferred(s, features, -1, child);
+    if (!s->pending)
+        fp__memory_open(s);
+    return (int)r;
+}
+
+/* Otherwise never with memory that is shared when the ids change (HAZARDS G20), nor with a thread that vfork holds while the child
+ * can be stopped by its new uid: by the launcher, or by fork. */
 int fp__spawn_identity(struct fp__birth *s, int mechanism, const struct fp_features *features, struct fp_child *child)
 {
     const struct fp_identity *identity = s->order.identity;
@@ -284,9 +303,16 @@ int fp__spawn_identity(struct fp__birth *s, int mechanism, const struct fp_featu
         c->ruleset_fd = s->ruleset_fd = fd;
     }
     bool gated = identity->namespaces & FP__CLONE_NEWUSER;
-    int r = launched && s->order.unheard && !gated && mechanism == FP_MECHANISM_CLONE3_VM
-                ? spawn_launched(s, features, child)
-                : fp__spawn_reported(s, launched ? mechanism : FP_MECHANISM_FORK_PIPE, features, child);
+    bool watched = s->order.unheard && mechanism == FP_MECHANISM_CLONE3_VM;
+    c->shares = false;
+    int r =
+        watched && !fp__mechanism_is_forced(FP_MECHANISM_LAUNCHER) ? spawn_sharing(s, features, child) : FP_SPAWN_LATE;
+    if (r != FP_SPAWN_LATE)
+        ;
+    else if (launched && watched && !gated)
+        r = spawn_launched(s, features, child);
+    else
+        r = fp__spawn_reported(s, launched ? mechanism : FP_MECHANISM_FORK_PIPE, features, child);
     if (!s->pending) {
         free(s->launcher_block);
         s->launcher_block = NULL;

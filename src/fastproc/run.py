@@ -15,7 +15,6 @@ from fastproc._engine import orphans
 from fastproc._engine.resolve import Opened, environment, resolve
 from fastproc._native import (
     BEST_MECHANISMS,
-    DEFAULT_ATTR,
     JOBS_KEPT,
     MECHANISMS,
     SLICE_NS,
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["run", "start"]
 
-_CLONE3_VM = 1
 _FORCED_ENGINE = os.environ.get("FASTPROC_ENGINE", "")
 
 
@@ -120,7 +118,7 @@ def run(
         settled = chosen.settled or settle_options(chosen)
     env = environment()
     env_blob = env.blob
-    if not settled.plain or _FORCED_ENGINE or len(blob) > STRING_MAX or len(env_blob) > STRING_MAX:
+    if not settled.direct or _FORCED_ENGINE or len(blob) > STRING_MAX or len(env_blob) > STRING_MAX:
         return _run_general(command or build(argv, chosen), settled)
     if orphans.pending:
         orphans.reap()
@@ -129,13 +127,13 @@ def run(
         npaths = 1
     else:
         paths, npaths, _ = search(blob[: blob.index(0) + 1], env, env)
+    request = settled.request or _request(settled)
     audit("subprocess.Popen", argv[0], argv, None, None)
     try:
         job = jobs.pop()
     except IndexError:
         job = new_job()
     native, summary, usage, out_buffer, err_buffer, _ = job
-    request = settled.request or _request(settled)
     try:
         r = fp_run(request, paths, npaths, blob, len(argv), env_blob, env.count, SLICE_NS, native)
         result = _new(Result)
@@ -143,7 +141,6 @@ def run(
         streams = settled.streams
         result.stdout = b"" if streams[1] is PIPE else None
         result.stderr = b"" if streams[2] is PIPE else None
-        result.mechanism = "clone3_vm"
         result.mechanism_refused = _NONE_REFUSED
         result._flags = 0
         result._ok_codes = settled.ok_codes
@@ -157,7 +154,13 @@ def run(
     state, returncode, flags, _, broken, pid, mechanism, duration_ns, out_size, err_size, on_heap = unpack(
         summary, SUM_COUNT
     )
-    if returncode or flags or broken or on_heap or state != 1 or mechanism != 1 or settled.ok_codes is not _OK:
+    if mechanism == 1:
+        result.mechanism = "clone3_vm"
+    elif mechanism == _LAUNCHER:
+        result.mechanism = "launcher"
+    else:
+        flags = True
+    if returncode or flags or broken or on_heap or state != 1 or settled.ok_codes is not _OK:
         return _finish(argv, settled, job)
     result.returncode = 0
     result.pid = pid
@@ -174,6 +177,7 @@ def run(
 
 
 _OK = settle_options(NONE).ok_codes
+_LAUNCHER = next(number for number, name in MECHANISMS.items() if name == "launcher")
 _UTF8 = ENCODING == "utf-8"
 _ONLY_CAPTURE = {"capture": True}
 _NONE_REFUSED: dict[str, str] = {}
@@ -189,10 +193,20 @@ def _run_expression(expression: Expression, options: Any) -> Result:
 
 
 def _request(settled: Settled) -> Request:
+    """Return the request of a direct run; it is kept, unless what it says can be something else the next time."""
+    if settled.identity is None:
+        request = settled.request = _make_request(settled, None)
+        return request
+    from fastproc._engine.identity import request_of
+
+    return request_of(settled, lambda identity: _make_request(settled, identity))
+
+
+def _make_request(settled: Settled, identity: Any) -> Request:
+    attr, _ = _native.prepare(settled, (), stays=True)
     times_ns = settled.timeout_ns, settled.grace_ns, settled.drain_ns
     data: bytes = settled.input or b""  # type: ignore[assignment]
-    request = settled.request = _native.make_request(DEFAULT_ATTR, settled.stdio, data, times_ns)  # type: ignore[arg-type]
-    return request
+    return _native.make_request(attr, settled.stdio, data, times_ns, identity=identity)  # type: ignore[arg-type]
 
 
 def _run_general(command: Command, settled: Settled) -> Result:

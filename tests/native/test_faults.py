@@ -402,7 +402,7 @@ def test_each_step_of_the_child_fails_cleanly(mechanism: str, programs: Programs
 
 @pytest.mark.privileged
 @pytest.mark.usefixtures("pid_namespace")
-@pytest.mark.parametrize("way", ["launcher", "fork_pipe"])
+@pytest.mark.parametrize("way", ["clone3_vm", "launcher", "fork_pipe"])
 def test_each_step_of_an_identity_fails_cleanly(way: str, programs: Programs) -> None:
     """N of N, also for a child that is killed in the step, in the launcher or in a copy of this process."""
     found = isolated(identity_stages, way, programs.hostile, faults=True, pid_namespace=True, timeout=120)

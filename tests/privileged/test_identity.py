@@ -44,7 +44,7 @@ FACTORS: dict[str, list[Any]] = {
         ["no_cap_ambient_raise", "keep_caps_locked"],
     ],
     "namespaces": [None, ["uts", "ipc"], ["mount", "net", "cgroup"], ["pid"], ["time"]],
-    "way": ["launcher", "fork_pipe"],
+    "way": ["clone3_vm", "launcher", "fork_pipe"],
 }
 
 
@@ -77,6 +77,11 @@ def pairwise(least: int) -> list[dict[str, Any]]:
 
 def mask(names: list[str] | None) -> int:
     return sum(BITS[name] for name in names or ())
+
+
+def shares(options: dict[str, Any]) -> bool:
+    """Whether a run of root's makes such a change of its child's uid in memory that both have."""
+    return not any(options.get(name) for name in ("root", "securebits", "namespaces", "landlock", "seccomp"))
 
 
 def model(row: dict[str, Any], held: dict[str, Any]) -> dict[str, Any] | str:
@@ -145,7 +150,7 @@ def model(row: dict[str, Any], held: dict[str, Any]) -> dict[str, Any] | str:
         "root": held["folder"] if row["root"] else held["root"],
         "cwd": "/" if row["root"] else held["cwd"],
         "new": sorted(row["namespaces"] or ()),
-        "mechanism": row["way"],
+        "mechanism": "launcher" if row["way"] == "clone3_vm" and not (drops and shares(row)) else row["way"],
         "dumpable": 1,
     }
 
@@ -325,7 +330,7 @@ def parents_table(probe: str, name: str) -> dict[str, Any]:
         # Without effective capabilities a parent can limit nothing.
         "bounding": [None] if name == "real root" else [None, ["net_raw", "kill"], []],
         "no_new_privs": [None, False],
-        "way": ["launcher", "fork_pipe"],
+        "way": ["clone3_vm", "launcher", "fork_pipe"],
     }
     rows = [dict(zip(factors, values, strict=True)) for values in itertools.product(*factors.values())]
     for row in rows:
@@ -385,7 +390,7 @@ def witnessed(way: str) -> list[Any]:
     return [dumped, printed, told.split()[-1], ours, iab]
 
 
-@pytest.mark.parametrize("way", ["launcher", "fork_pipe"])
+@pytest.mark.parametrize("way", ["clone3_vm", "launcher", "fork_pipe"])
 def test_witnesses_agree(way: str) -> None:
     """Setpriv --dump, capsh --print and getpcaps see what was asked for."""
     path = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -497,6 +502,11 @@ CALLS: list[tuple[str, int, str]] = [
 ]
 
 
+# What the launcher is for, beside shared memory.
+NOT_SHARED = ("chroot", "namespaces", "landlock", "seccomp")
+NOT_SHARED_OPTIONS = ("root", "cwd", "namespaces", "time_offsets", "landlock", "seccomp", "oom_score_adj", "securebits")
+
+
 def everything(folder: str) -> dict[str, Any]:
     """Options that make a child pass all identity calls."""
     return {
@@ -521,6 +531,11 @@ def everything(folder: str) -> dict[str, Any]:
     }
 
 
+def calls_of(way: str) -> list[tuple[str, int, str]]:
+    """The calls of all steps, or of those that are done in shared memory."""
+    return [call for call in CALLS if way != "clone3_vm" or (call[2] not in NOT_SHARED and call[1] != 28)]
+
+
 def untrue(folder: str, probe: str, way: str) -> dict[str, Any]:
     import fastproc
     from fastproc import _native
@@ -529,13 +544,18 @@ def untrue(folder: str, probe: str, way: str) -> dict[str, Any]:
     make_root(folder, probe)
     os.mkdir(folder + "/in")
     _native.force(way)
-    healthy = fastproc.run("/probe", capture=True, **everything(folder))
+    options, program = everything(folder), "/probe"
+    if way == "clone3_vm":
+        program = probe
+        for name in NOT_SHARED_OPTIONS:
+            del options[name]
+    healthy = fastproc.run(program, capture=True, **options)
     wrong, count = [], 0
-    for name, first, stage in CALLS:
+    for name, first, stage in calls_of(way):
         for error in (errno.EPERM, errno.EAGAIN, 0):
             lib.fp_fault_call(NR[name], first, error)
             try:
-                got: Any = fastproc.run("/probe", capture=True, **everything(folder)).stdout.decode()[:40]
+                got: Any = fastproc.run(program, capture=True, **options).stdout.decode()[:40]
             except fastproc.SpawnError as caught:
                 got = [caught.errno, caught.stage]
             finally:
@@ -550,12 +570,12 @@ def untrue(folder: str, probe: str, way: str) -> dict[str, Any]:
     return {"count": count, "wrong": wrong, "mechanism": healthy.mechanism}
 
 
-@pytest.mark.parametrize("way", ["launcher", "fork_pipe"])
+@pytest.mark.parametrize("way", ["clone3_vm", "launcher", "fork_pipe"])
 def test_calls_that_fail_or_lie_are_refused(probe_path: str, public: Path, way: str) -> None:
     """Each identity call gives an error, or 0 without having acted: N of N refused before exec, with the stage."""
     found = isolated(untrue, str(public / "root"), probe_path, way, faults=True, pid_namespace=True)
     print(f"{way}: {found['count'] - len(found['wrong'])} of {found['count']}")
-    assert found == {"count": 3 * len(CALLS), "wrong": [], "mechanism": way}
+    assert found == {"count": 3 * len(calls_of(way)), "wrong": [], "mechanism": way}
 
 
 def false_proc() -> None:
@@ -617,7 +637,7 @@ def test_lies_that_the_state_hides_are_refused(way: str) -> None:
 
 
 def test_lies_of_a_tracer_are_refused(probe_path: str, public: Path) -> None:
-    """The same by strace, in the release build's launcher."""
+    """The same by strace, in the release build."""
     if shutil.which("strace") is None:
         pytest.skip("no strace")
     code = f"import fastproc; fastproc.run({probe_path!r}, user=65534, group=65534, groups=[4], capabilities=[])"
@@ -779,21 +799,28 @@ def spied(program: str, way: str, threads: int, seconds: float, bound: float) ->
     assert spy.stdout is not None
     assert spy.stdout.readline() == "ready\n"
     until = time.monotonic() + seconds
-    longest, count, failed = [0.0] * threads, [0] * threads, []
+    longest, count, failed, shared, late = [0.0] * threads, [0] * threads, [], [], []
+    options: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "groups": [], "capabilities": []}
 
     def work(number: int) -> None:
         while time.monotonic() < until:
             begin = time.monotonic()
             try:
+                if way == "clone3_vm":
+                    shared.append(fastproc.run(program, timeout=0.2, grace=0.0, **options).mechanism)
+                    continue
                 # Nobody may read the program, so it is not dumpable after the exec either: every open is a hole.
-                child = fastproc.start(program, user=NOBODY, group=NOBODY, groups=[], capabilities=[])
+                child = fastproc.start(program, **options)
             except fastproc.SpawnError as error:
                 failed.append([error.errno, error.stage])
+            except (fastproc.TimeoutExpired, fastproc.ExitError):
+                late.append(number)  # stopped, or continued after the deadline's signal
             else:
                 child.kill()
                 child.wait()
-            longest[number] = max(longest[number], time.monotonic() - begin)
-            count[number] += 1
+            finally:
+                longest[number] = max(longest[number], time.monotonic() - begin)
+                count[number] += 1
 
     workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
     for worker in workers:
@@ -807,6 +834,8 @@ def spied(program: str, way: str, threads: int, seconds: float, bound: float) ->
         "hung": alive,
         "longest": max(longest),
         "failed": failed,
+        "late": len(late),
+        "other ways": sorted(set(shared) - {way}),
         "opened": int(told[0]),
         "stopped": int(told[1]),
         "same dumpable": credentials.held().dumpable == before,
@@ -822,13 +851,13 @@ def unreadable(programs: Programs, public: Path) -> str:
     return str(target)
 
 
-@pytest.mark.parametrize("way", ["launcher", "fork_pipe"])
+@pytest.mark.parametrize("way", ["clone3_vm", "launcher", "fork_pipe"])
 def test_target_user_neither_reads_nor_holds_the_parent(unreadable: str, way: str) -> None:
     """HAZARDS G18, G20, repro/steal.c: from 16 threads, for two seconds; the soak has a minute."""
     found = isolated(spied, unreadable, way, 16, 2.0, 30.0, pid_namespace=True, timeout=120)
     print(way, found)
     assert (found["opened"], found["hung"], found["same dumpable"]) == (0, 0, True)
-    assert found["failed"] == []
+    assert (found["failed"], found["other ways"]) == ([], [])
     assert found["spawns"] > 0
     assert found["longest"] < 20
 
@@ -895,7 +924,7 @@ def keys_of(way: str) -> list[bool]:
     return found
 
 
-@pytest.mark.parametrize("way", ["launcher", "fork_pipe"])
+@pytest.mark.parametrize("way", ["clone3_vm", "launcher", "fork_pipe"])
 def test_another_user_gets_no_key_of_ours(way: str) -> None:
     """HAZARDS G22: the session keyring is a new one; where a filter refuses keyctl(2) nothing can be read anyway."""
     if not Path("/proc/keys").exists():
@@ -964,9 +993,11 @@ def test_directory_is_found_below_the_root(probe_path: str, public: Path) -> Non
 
 def without_launcher(how: str, folder: str) -> list[Any]:
     import fastproc
+    from fastproc import _native
     from fastproc._native._ffi import lib
 
     options: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "groups": [], "capture": True}
+    _native.force("launcher")
     if how == "missing":
         lib.fp_launcher_set(folder.encode() + b"/none")
     elif how == "no program":
@@ -1019,7 +1050,7 @@ def distrusted(how: str, folder: str) -> list[Any]:
     program = shutil.copy(folder + "/probe", folder + "/program")
     _native.force("fork_pipe")
     fastproc.run(program, **options, capture=True)  # loads what is needed, and does not open it
-    _native.force("auto")
+    _native.force("launcher")
     if how == "another root":
         subprocess.run(["mount", "--mkdir", "-t", "proc", "proc", folder + "/proc"], check=True)
         os.makedirs(folder + str(place.parent))
@@ -1072,10 +1103,12 @@ def copied_while_opening(folder: str) -> list[Any]:
     import threading
 
     import fastproc
+    from fastproc import _native
     from fastproc._native._ffi import lib
 
     options: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "groups": [], "timeout": 5}
     os.mkfifo(folder + "/launcher")
+    _native.force("launcher")
     lib.fp_launcher_set(folder.encode() + b"/launcher")
     worker = threading.Thread(target=lambda: fastproc.run("true", **options), daemon=True)
     worker.start()
@@ -1097,7 +1130,9 @@ def first_use(threads: int) -> list[int]:
     import threading
 
     import fastproc
+    from fastproc import _native
 
+    _native.force("launcher")
     options: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "groups": []}
     start, mechanisms = threading.Barrier(threads), []
 
@@ -1130,7 +1165,7 @@ def many_groups(way: str) -> list[int]:
     return [len(result.stdout.split()), int(result.stdout.split()[-1])]
 
 
-@pytest.mark.parametrize("way", ["launcher", "fork_pipe"])
+@pytest.mark.parametrize("way", ["clone3_vm", "launcher", "fork_pipe"])
 def test_forty_thousand_groups(way: str) -> None:
     assert isolated(many_groups, way, pid_namespace=True) == [40_001, 139_999]
 
@@ -1252,8 +1287,8 @@ def stopped(way: str) -> list[Any]:
     return [*found, sorted(observe.children())]
 
 
-@pytest.mark.parametrize(("way", "run"), [("launcher", "in time"), ("fork_pipe", "ran")])
+@pytest.mark.parametrize(("way", "run"), [("clone3_vm", "in time"), ("launcher", "in time"), ("fork_pipe", "ran")])
 def test_child_that_is_stopped_holds_nobody(way: str, run: str) -> None:
-    """start() sets it going again; a run() by the launcher has its timeout, as it does not wait for the exec."""
+    """start() sets it going again; a run() that does not wait for the exec has its timeout."""
     found = isolated(stopped, way, faults=True, pid_namespace=True)
     assert found == [*[str(NOBODY)] * 5, run, []]

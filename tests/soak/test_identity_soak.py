@@ -36,7 +36,7 @@ def spied(*arguments: Any) -> Any:
     return test_identity.spied(*arguments)
 
 
-@pytest.mark.parametrize("way", ["launcher", "fork_pipe"])
+@pytest.mark.parametrize("way", ["clone3_vm", "launcher", "fork_pipe"])
 def test_target_user_neither_reads_nor_holds_the_parent_for_a_minute(
     programs: Programs, folder: Path, way: str
 ) -> None:

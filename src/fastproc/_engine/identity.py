@@ -12,16 +12,22 @@ import os
 from fastproc._engine.fds import OwnedFd
 from fastproc._native import credentials as _held
 from fastproc._native import identity as _native
+from fastproc._native.users import passwd_ids as _passwd_ids
 from fastproc._values.capabilities import Capabilities, CapabilitySet
 from fastproc._values.credentials import CLOCKS, NAMESPACES, check_after_exec, check_ambient_after_exec, id_inside
 from fastproc._values.identity import Securebits, check_id
+from fastproc._values.users import UnknownUser
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from fastproc._engine.resolve import Opened
+    from fastproc._values.plan import Settled
+
+REQUESTS_MAX = 16
+"""How many requests one set of options keeps, for names that lead to other ids from one time to the next."""
 
 PATH_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC
 
@@ -41,13 +47,54 @@ def resolve_identity(values: Mapping[str, Any], opened: Opened, root_fd: int) ->
     """
     spec: dict[str, Any] = {"root_fd": root_fd}
     _add_ids(spec, values)
+    return _finish(spec, values, opened)
+
+
+def request_of(settled: Settled, make_request: Callable[[Any], object]) -> object:
+    """Return the prepared request of a direct command with an identity: an earlier one, when nothing can be different.
+
+    A user who is not root, with a group, decides alone: what else holds for this process does not matter then. Names
+    are looked up each time, and lead to the request for these ids.
+
+    Args:
+        settled: what the options mean; `direct`, with an `identity`.
+        make_request: from a struct fp_identity to a request.
+
+    Raises:
+        UnknownUser, UnknownGroup, ValueError, OSError: as resolve_identity().
+    """
+    values = settled.identity
+    assert values is not None
+    spec: dict[str, Any] = {}
+    _add_ids(spec, values)
+    if not spec.get("uid") or "gid" not in spec or "namespaces" in values:
+        return make_request(_finish(spec, values, None))
+    key = spec["uid"], spec["gid"], tuple(spec.get("groups", (-1,)))
+    request = settled.requests.get(key)
+    if request is None:
+        request = make_request(_finish(spec, values, None))
+        if not _has_names(values):
+            settled.request = request
+        elif len(settled.requests) < REQUESTS_MAX:
+            settled.requests[key] = request
+    return request
+
+
+def _has_names(values: Mapping[str, Any]) -> bool:
+    groups = values.get("groups", "init")
+    who = values.get("user"), values.get("group"), *(("init",) if isinstance(groups, str) else groups)
+    return any(isinstance(item, str) for item in who) or None in who
+
+
+def _finish(spec: dict[str, Any], values: Mapping[str, Any], opened: Opened | None) -> Any:
     if "securebits" in values:
         spec["securebits"] = values["securebits"]
     _add_sets(spec, values)
     if "namespaces" in values:
         _add_namespaces(spec, values)
     if "landlock" in values:
-        spec["ruleset_fd"], lists_root = _make_ruleset(values["landlock"], opened, root_fd)
+        assert opened is not None
+        spec["ruleset_fd"], lists_root = _make_ruleset(values["landlock"], opened, spec["root_fd"])
         if not lists_root:
             spec["root_hidden"] = True
     if "seccomp" in values:
@@ -58,28 +105,35 @@ def resolve_identity(values: Mapping[str, Any], opened: Opened, root_fd: int) ->
 def _add_ids(spec: dict[str, Any], values: Mapping[str, Any]) -> None:
     if not ("user" in values or "group" in values or "groups" in values):
         return
-    from fastproc import users
-
-    entry = None
+    groups = values.get("groups", "init" if "user" in values else "keep")
     if "user" in values:
-        who = values["user"]
-        entry = users.user(who) if isinstance(who, str) else None
-        spec["uid"] = check_id("user", entry.uid) if entry is not None else who
+        _add_user(spec, values, groups)
     if "group" in values:
         spec["gid"] = _gid("group", values["group"])
-    groups = values.get("groups", "init" if "user" in values else "keep")
-    if entry is None and "user" in values and ("group" not in values or groups == "init"):
-        entry = users.find_user(values["user"])
-        if entry is None:
-            name = "group" if "group" not in values else "groups"
-            raise ValueError(f"{name}: user {values['user']} has no entry in the user database: give {name}=")
-    if "group" not in values and entry is not None:
-        spec["gid"] = check_id("group", entry.gid)
     if groups == "init":
-        assert entry is not None
-        spec["groups"] = _as_listed(set(users.group_list(entry, spec["gid"])), values)
+        from fastproc import users
+
+        spec["groups"] = _as_listed(set(users.group_list(values["user"], spec["gid"])), values)
     elif groups != "keep":
         spec["groups"] = _as_listed({_gid("groups", item) for item in groups}, values)
+
+
+def _add_user(spec: dict[str, Any], values: Mapping[str, Any], groups: object) -> None:
+    who = values["user"]
+    named = isinstance(who, str)
+    if not named:
+        spec["uid"] = who
+        if "group" in values and groups != "init":
+            return
+    ids = _passwd_ids(os.fsencode(who)) if named else _passwd_ids(None, who)
+    if ids is None:
+        if named:
+            raise UnknownUser(who)
+        name = "group" if "group" not in values else "groups"
+        raise ValueError(f"{name}: user {who} has no entry in the user database: give {name}=")
+    spec["uid"] = check_id("user", ids[0]) if named else who
+    if "group" not in values:
+        spec["gid"] = check_id("group", ids[1])
 
 
 def _as_listed(groups: set[int], values: Mapping[str, Any]) -> list[int]:
@@ -118,14 +172,16 @@ def _add_sets(spec: dict[str, Any], values: Mapping[str, Any]) -> None:
     else:
         ambient = values.get("ambient", given)
         sets = Capabilities(given, given, given, CapabilitySet(), ambient)
-    in_new_user = "user" in values.get("namespaces", ())
-    held = _held.held()
-    # A new user namespace begins without securebits, and with all capabilities in the bounding set.
-    bits = spec.get("securebits", 0 if in_new_user else max(held.securebits, 0))
-    noroot = bool(bits & Securebits.NOROOT)
-    if not noroot and 0 in (real, effective):
-        mask = spec.get("bounding", 2**64 - 1 if in_new_user else held.bounding)
-        sets = sets._replace(bounding=CapabilitySet.from_mask(mask))
+    noroot = True  # as good as that for who is not root
+    if 0 in (real, effective):
+        in_new_user = "user" in values.get("namespaces", ())
+        held = _held.held()
+        # A new user namespace begins without securebits, and with all capabilities in the bounding set.
+        bits = spec.get("securebits", 0 if in_new_user else max(held.securebits, 0))
+        noroot = bool(bits & Securebits.NOROOT)
+        if not noroot:
+            mask = spec.get("bounding", 2**64 - 1 if in_new_user else held.bounding)
+            sets = sets._replace(bounding=CapabilitySet.from_mask(mask))
     check_ambient_after_exec(sets.ambient, differ)
     gains = values.get("no_new_privs") is False
     check_after_exec(sets, real == 0 and not noroot, effective == 0 and not noroot, not gains)

@@ -66,6 +66,12 @@ def passwd(name: bytes | None, uid: int = 0) -> Entry | None:
     )
 
 
+def passwd_ids(name: bytes | None, uid: int = 0) -> tuple[int, int] | None:
+    """Return uid and primary gid of a user; None when there is none. Arguments and errors as those of `passwd()`."""
+    entry = ffi.new(_PASSWD)
+    return None if _ask(lib.fp_passwd_get, name, uid, entry) is None else (entry.uid, entry.gid)
+
+
 def group(name: bytes | None, gid: int = 0) -> GroupEntry | None:
     """Return name, password, gid, members of a group; None when there is none.
 

@@ -103,6 +103,9 @@ _SHARED_NAMES = frozenset(DEFAULTS).difference(
     ("env", "env_add", "input", "stdin", "stdout", "stderr", "fds", "pass_fds", "listen_fds", *_HOLDING, *COMPOSED),
 )
 _SHARED_MAX = 64
+# Values that say all by their type and themselves: True, 1 and 1.0 are equal, and not the same to a check.
+_LEAVES = frozenset((str, int, float, bool, type(None)))
+_EMPTY = frozenset((list, tuple, dict, set, frozenset))
 
 
 class Options:
@@ -141,7 +144,23 @@ def normalise(given: Mapping[str, Any]) -> Options:
         return NONE
     if len(given) == 1 and given.get("capture") is True:
         return CAPTURE
-    return make(checked(given))
+    key: list[object] = []
+    for name, value in given.items():
+        kind = type(value)
+        if kind in _EMPTY and not value:
+            value = ()
+        elif kind not in _LEAVES:
+            return make(checked(given))
+        key += name, kind, value
+    known = tuple(key)
+    found = _given.get(known)
+    if found is None:
+        found = make(checked(given))
+        if _SHARED_NAMES.issuperset(given):
+            if len(_given) >= _SHARED_MAX:
+                _given.clear()
+            _given[known] = found
+    return found
 
 
 def make(values: dict[str, Any]) -> Options:
@@ -447,3 +466,4 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
 NONE = Options({})
 CAPTURE = Options({"capture": True})
 _shared: dict[tuple[tuple[str, object], ...], Options] = {}
+_given: dict[tuple[object, ...], Options] = {}

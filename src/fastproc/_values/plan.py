@@ -42,6 +42,7 @@ STRING_MAX = 131072
 
 
 _ENVIRONMENT = frozenset(("env", "env_add", "env_remove", "clean_env", "listen_fds"))
+_OPENED = frozenset(("root", "landlock"))
 
 
 class Settled:
@@ -62,6 +63,7 @@ class Settled:
         composed: it takes more than one spawn, or a Command that is not known yet: it is run as a pipeline.
         relative_to_parent: as the option.
         plain: nothing but streams, checks and times differs from the defaults: a run needs no Plan.
+        direct: the same, but for kernel attributes and an identity for which nothing has to be opened.
         swapped: stdout and stderr are exchanged: what comes from the pipe of one is the other's.
         attr: the AttrSpec, see attributes.attr_spec(); None when all is default.
         check, ok_codes, input: as the options.
@@ -72,7 +74,8 @@ class Settled:
         pty: as the option; on_terminal: which of the streams are this terminal.
         adopting: these with the child as the subreaper of its descendants, made by tree.py.
         native: free for the caller's prepared struct of attr.
-        request: free for the caller's prepared request of a plain run.
+        request: free for the caller's prepared request of a plain or direct run.
+        requests: free for the caller's requests of a direct run by the ids that names led to.
     """
 
     __slots__ = (
@@ -87,6 +90,7 @@ class Settled:
         "composed",
         "cwd",
         "cwd_fd",
+        "direct",
         "drain_ns",
         "environment",
         "exchanged",
@@ -108,6 +112,7 @@ class Settled:
         "pty",
         "relative_to_parent",
         "request",
+        "requests",
         "same_environment",
         "stdio",
         "streams",
@@ -124,6 +129,7 @@ class Settled:
     check: bool
     cwd: str | int | None
     cwd_fd: int
+    direct: bool
     drain_ns: int
     environment: Environment | None
     exchanged: bool
@@ -144,6 +150,7 @@ class Settled:
     plain: bool
     pty: Pty | None
     request: object
+    requests: dict[Any, object]
     same_environment: bool
     stdio: Stdio | None
     streams: tuple[Stream, Stream, Stream]
@@ -158,6 +165,7 @@ class Settled:
         self._edited: tuple[Environment, Environment] | None = None
         self.native = None
         self.request = None
+        self.requests = {}
         self.adopting = None
         self.streams = streams(values)
         self.pty = values.get("pty")
@@ -205,18 +213,21 @@ class Settled:
             or "kill_tree" in values
             or (self.input is not None and type(self.input) is not bytes)
         )
-        self.plain = (
-            not self.needs_io
+        self.direct = (
+            self.stdio is not None
+            and not self.relative_to_parent
             and not self.exchanged
             and not self.composed
             and self.same_environment
-            and self.attr is None
+            and (self.attr is None or "foreground" not in self.attr)
+            and (self.identity is None or _OPENED.isdisjoint(self.identity))
             and self.argv0 is None
             and self.cwd is None
             and self.cgroup is None
-            and not self.fds
+            and self.fds == ()
             and not self.swapped
         )
+        self.plain = self.direct and self.attr is None and self.identity is None
 
     def environment_for(self, parent: Environment) -> Environment:
         """Return the child's environment, made once for each environment of the parent."""

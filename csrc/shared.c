@@ -1,0 +1,164 @@
+/* shared.c: children that change their ids while they share our memory, and what keeps that memory closed meanwhile.
+ *
+ * Whoever has the uid of a process may read its memory, if that memory is "dumpable" (ptrace(2), access mode checking). The flag
+ * belongs to the memory, not to the process (PR_SET_DUMPABLE, prctl(2)). So it is taken away here before such a child is made,
+ * and given back when the last of them has left our memory, by exec or death, under the lock that admits new ones: a child with
+ * another uid and a dumpable memory of ours never meet (HAZARDS G20). The kernel takes the flag away itself at a change of ids,
+ * and leaves it so for good.
+ *
+ * Whoever could be surprised by this is served by the launcher instead: see fp__memory_close(). */
+#include "internal.h"
+
+#if FP_LINUX
+
+#include <pthread.h>
+#include <sys/prctl.h>
+
+enum { UNKNOWN, POSSIBLE, REFUSED };
+
+static _Atomic int possible;
+static _Atomic int32_t locked_by; /* the pid of the process whose thread holds the lock: a forked copy takes it over */
+static int32_t owner;             /* the process whose children are counted */
+static int32_t children;
+static int32_t before; /* the flag when there was none */
+
+static void lock(int32_t self)
+{
+    for (;;) {
+        int32_t holder = 0;
+        if (atomic_compare_exchange_weak_explicit(&locked_by, &holder, self, memory_order_acquire,
+                                                  memory_order_relaxed))
+            return;
+        if (holder != 0 && holder != self &&
+            atomic_compare_exchange_strong_explicit(&locked_by, &holder, self, memory_order_acquire,
+                                                    memory_order_relaxed))
+            return;
+        fp__sys0(SYS_sched_yield);
+    }
+}
+
+static void unlock(void)
+{
+    atomic_store_explicit(&locked_by, 0, memory_order_release);
+}
+
+static long flag(void)
+{
+    return fp__sys5(SYS_prctl, PR_GET_DUMPABLE, 0, 0, 0, 0);
+}
+
+/* Gives the flag back, unless something else has been at it: then there is another who decides about it, and this way is not
+ * gone again. Nor where this process has become somebody else, whose memory the kernel has closed to him. */
+static void give_back(void)
+{
+    if (flag() != 0)
+        atomic_store(&possible, REFUSED);
+    else if (before == 1 && fp__sys0(SYS_geteuid) == 0 && fp__sys0(SYS_getuid) == 0)
+        fp__sys5(SYS_prctl, PR_SET_DUMPABLE, 1, 0, 0, 0);
+}
+
+/* A copy of this process got the flag as it was just then, but its memory is its own. */
+static void begin_anew(int32_t self)
+{
+    if (owner != self && children > 0)
+        give_back();
+    if (owner != self)
+        children = 0;
+    owner = self;
+}
+
+static void after_fork(void)
+{
+    int32_t self = (int32_t)fp__sys0(SYS_getpid);
+    lock(self);
+    begin_anew(self);
+    unlock();
+}
+
+/* What the kernel makes of the flag at a change of ids (proc_sys_fs(5)): 1 would open the memory, and with 2 a core dump of the
+ * child would end all who share its memory before Linux 5.17. */
+static bool kernel_closes(void)
+{
+    char value[2] = {0, 0};
+    long fd = fp__proc_open("/proc/sys/fs/suid_dumpable", O_RDONLY);
+    if (fd < 0)
+        return false;
+    long n = fp__sys3(SYS_read, fd, value, 2);
+    fp__close((int)fd);
+    return n == 2 && value[0] == '0' && value[1] == '\n';
+}
+
+static bool is_possible(void)
+{
+    int known = atomic_load_explicit(&possible, memory_order_acquire);
+    if (known == UNKNOWN) {
+        int next = kernel_closes() && pthread_atfork(NULL, NULL, after_fork) == 0 ? POSSIBLE : REFUSED;
+        if (atomic_compare_exchange_strong(&possible, &known, next))
+            known = next;
+    }
+    return known == POSSIBLE;
+}
+
+#define PLAIN_FLAGS (FP_ID_UID | FP_ID_GID | FP_ID_GROUPS | FP_ID_CAPS | FP_ID_AMBIENT | FP_ID_BOUNDING)
+
+/* Only for root, whom the missing flag costs nothing (of another user all of /proc/self belongs to root meanwhile, proc(5)), and
+ * only for a change to another user that needs nothing else: the uid is what the memory is kept from. */
+bool fp__memory_close(struct fp__birth *s)
+{
+    const struct fp_identity *identity = s->order.identity;
+    int32_t self = (int32_t)fp__sys0(SYS_getpid);
+    bool plain = (identity->flags & ~(uint32_t)PLAIN_FLAGS) == 0 && identity->namespaces == 0 &&
+                 identity->nfilter == 0 && identity->root_fd < 0 && identity->ruleset_fd < 0;
+    if (!plain || !(identity->flags & FP_ID_UID) || identity->uid == 0 ||
+        (s->order.attr->flags & FP_ATTR_OOM_SCORE_ADJ) || fp__sys0(SYS_geteuid) != 0 || fp__sys0(SYS_getuid) != 0 ||
+        !is_possible())
+        return false;
+    lock(self);
+    begin_anew(self);
+    bool closed = children > 0;
+    if (!closed) {
+        before = (int32_t)flag();
+        closed = (before == 0 || before == 1) && fp__sys5(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 && flag() == 0;
+    }
+    children += closed;
+    unlock();
+    s->closed_by = closed ? self : 0;
+    return closed;
+}
+
+void fp__memory_open(struct fp__birth *s)
+{
+    int32_t self = (int32_t)fp__sys0(SYS_getpid);
+    bool ours = s->closed_by == self;
+    s->closed_by = 0;
+    if (!ours) /* in a copy: it has begun anew */
+        return;
+    lock(self);
+    if (owner == self && --children == 0)
+        give_back();
+    unlock();
+}
+
+int fp__dumpable_get(void)
+{
+    int32_t self = (int32_t)fp__sys0(SYS_getpid);
+    lock(self);
+    int r = owner == self && children > 0 ? before : (int)flag();
+    unlock();
+    return r;
+}
+
+int fp__dumpable_set(int on)
+{
+    int r = 0;
+    int32_t self = (int32_t)fp__sys0(SYS_getpid);
+    lock(self);
+    if (owner == self && children > 0)
+        before = on;
+    else
+        r = (int)fp__sys5(SYS_prctl, PR_SET_DUMPABLE, on, 0, 0, 0);
+    unlock();
+    return r;
+}
+
+#endif

@@ -1,0 +1,241 @@
+"""Children of root that change their ids in memory which they share with us: it is closed as long as they have it.
+
+Everything here runs in a PID namespace of its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+import observe
+from conftest import isolated
+from identities import forked
+
+pytestmark = [pytest.mark.privileged, pytest.mark.usefixtures("pid_namespace")]
+
+NOBODY = 65534
+OPTIONS: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "groups": [], "capabilities": []}
+PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4
+
+
+def prctl(option: int, value: int = 0) -> int:
+    return ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def opens(pid: int) -> bool:
+    """Whether somebody with the child's uid may open its memory."""
+
+    def try_it() -> bool:
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        try:
+            os.close(os.open(f"/proc/{pid}/mem", os.O_RDONLY))
+        except PermissionError:
+            return False
+        return True
+
+    return bool(forked(try_it, lambda _: None)[0])
+
+
+def wait_for(look: Callable[[], Any]) -> Any:
+    until = time.monotonic() + 10
+    while not (found := look()):
+        assert time.monotonic() < until
+        time.sleep(0.002)
+    return found
+
+
+def stopped_child() -> int:
+    for pid in observe.children():
+        with open(f"/proc/{pid}/stat") as file:
+            if file.read().rpartition(")")[2].split()[0] in "tT":
+                return pid
+    return 0
+
+
+@contextmanager
+def window(stage: str = "REGAIN") -> Iterator[int]:
+    """A child that stands, stopped, in our memory, at a step behind the change of ids."""
+    import fastproc
+    from fastproc._native._ffi import lib
+
+    fastproc.run("true", **OPTIONS)
+    results: list[Any] = []
+    lib.fp_fault_set(getattr(lib, f"FP_STAGE_{stage}"), -signal.SIGSTOP, 1)
+    worker = threading.Thread(target=lambda: results.append(fastproc.run("true", timeout=30, **OPTIONS)))
+    worker.start()
+    pid = wait_for(stopped_child)
+    lib.fp_fault_set(0, 0, 0)
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        worker.join()
+    assert results[0].mechanism == "clone3_vm"
+
+
+def closed() -> list[Any]:
+    from fastproc._native import credentials
+
+    with window() as pid:
+        with open(f"/proc/{pid}/status") as file:
+            uids = next(line for line in file if line.startswith("Uid:")).split()[1:]
+        # What we say of ourselves is what holds without the child.
+        inside = [uids, prctl(PR_GET_DUMPABLE), credentials.held().dumpable, opens(pid)]
+    return [*inside, prctl(PR_GET_DUMPABLE)]
+
+
+def test_memory_is_closed_while_a_child_has_it() -> None:
+    """HAZARDS G20."""
+    found = isolated(closed, faults=True, pid_namespace=True)
+    assert found == [[str(NOBODY)] * 4, 0, 1, False, 1]
+
+
+def last_one_opens(_: str) -> list[int]:
+    import fastproc
+
+    with window():
+        for _ in range(20):
+            fastproc.run("true", **OPTIONS)
+        inside = prctl(PR_GET_DUMPABLE)
+    return [inside, prctl(PR_GET_DUMPABLE)]
+
+
+def test_only_the_last_child_opens_it() -> None:
+    assert isolated(last_one_opens, "", faults=True, pid_namespace=True) == [0, 1]
+
+
+def own_choice() -> list[int]:
+    """What this process decides about the flag meanwhile holds afterwards, and only then."""
+    from fastproc._native import credentials
+
+    with window():
+        credentials.set_dumpable(False)
+        first = [prctl(PR_GET_DUMPABLE), credentials.held().dumpable]
+    first.append(prctl(PR_GET_DUMPABLE))
+    with window():
+        credentials.set_dumpable(True)
+        second = [prctl(PR_GET_DUMPABLE), credentials.held().dumpable]
+    return [*first, *second, prctl(PR_GET_DUMPABLE)]
+
+
+def test_own_choice_waits_for_the_child() -> None:
+    assert isolated(own_choice, faults=True, pid_namespace=True) == [0, 0, 0, 0, 1, 1]
+
+
+def foreign() -> list[Any]:
+    """Somebody else sets the flag: before the change of ids the child ends, and from then on the launcher is taken."""
+    import fastproc
+    from fastproc._native._ffi import lib
+
+    lib.fp_fault_set(lib.FP_STAGE_GROUPS, -signal.SIGSTOP, 1)
+    told: list[Any] = []
+
+    def run() -> None:
+        try:
+            told.append(fastproc.run("true", timeout=30, **OPTIONS).mechanism)
+        except fastproc.SpawnError as error:
+            told.append([error.errno, error.stage])
+
+    worker = threading.Thread(target=run)
+    worker.start()
+    pid = wait_for(stopped_child)
+    lib.fp_fault_set(0, 0, 0)
+    prctl(PR_SET_DUMPABLE, 1)
+    os.kill(pid, signal.SIGCONT)
+    worker.join()
+    return [*told, fastproc.run("true", **OPTIONS).mechanism, prctl(PR_GET_DUMPABLE)]
+
+
+def test_flag_that_somebody_else_sets() -> None:
+    found = isolated(foreign, faults=True, pid_namespace=True)
+    assert found == [[71, "gid"], "launcher", 1]
+
+
+def copied() -> list[Any]:
+    """A forked copy has memory of its own: it is as dumpable as it was, and may make such children itself."""
+    import fastproc
+
+    def work() -> list[Any]:
+        first = prctl(PR_GET_DUMPABLE)
+        return [first, fastproc.run("true", **OPTIONS).mechanism, prctl(PR_GET_DUMPABLE)]
+
+    with window():
+        copy = forked(work, lambda _: None)[0]
+        ours = prctl(PR_GET_DUMPABLE)
+    return [copy, ours, prctl(PR_GET_DUMPABLE)]
+
+
+def test_copy_of_this_process_is_as_dumpable_as_it_was() -> None:
+    assert isolated(copied, faults=True, pid_namespace=True) == [[1, "clone3_vm", 1], 0, 1]
+
+
+def dropped() -> list[int]:
+    """Who is somebody else when the child leaves keeps his memory closed, as the kernel may have closed it to him."""
+    with window():
+        os.setresuid(1000, 0, 0)
+    return [prctl(PR_GET_DUMPABLE), os.getuid()]
+
+
+def test_who_is_not_root_any_more_gets_no_flag_back() -> None:
+    assert isolated(dropped, faults=True, pid_namespace=True) == [0, 1000]
+
+
+def refused(how: str) -> str:
+    import fastproc
+
+    if how == "sysctl":
+        # What says the kernel's rule is not the kernel.
+        subprocess.run(["mount", "--bind", "/dev/null", "/proc/sys/fs/suid_dumpable"], check=True)
+    options = dict(OPTIONS)
+    if how == "to root":
+        options = {"user": 0, "group": 0, "groups": []}
+    if how == "oom score":
+        options["oom_score_adj"] = 5
+    if how == "saved uid":
+        os.setresuid(1000, 0, 0)
+    return fastproc.run("true", **options).mechanism
+
+
+@pytest.mark.parametrize("how", ["sysctl", "to root", "oom score", "saved uid"])
+def test_launcher_is_taken_instead(how: str) -> None:
+    assert isolated(refused, how, pid_namespace=True) == "launcher"
+
+
+def interrupted(number: int) -> list[Any]:
+    """Children killed at any time, from several threads: the flag is back, nothing is left."""
+    import fastproc
+
+    fastproc.run("true", **OPTIONS)
+    before = observe.fds()
+
+    def work() -> None:
+        for index in range(number):
+            try:
+                fastproc.run("sleep", "9", timeout=0.0002 * (index % 12), grace=0, **OPTIONS)
+            except (fastproc.TimeoutExpired, fastproc.SpawnError):
+                pass
+
+    workers = [threading.Thread(target=work) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    wait_for(lambda: not observe.children())
+    fastproc.run("true")  # sweeps what was left
+    return [prctl(PR_GET_DUMPABLE), observe.fds() == before]
+
+
+def test_children_that_are_killed_at_any_time() -> None:
+    assert isolated(interrupted, 60, pid_namespace=True) == [1, True]
