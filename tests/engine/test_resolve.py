@@ -19,7 +19,8 @@ from conftest import isolated
 from fastproc._engine import resolve as module
 from fastproc._engine.resolve import Opened, environment, resolve
 from fastproc._values.command import cmd
-from fastproc._values.plan import STDIO_INHERIT, STDIO_STDOUT, Plan
+from fastproc._values.plan import Plan
+from fastproc._values.redirect import STDIO_INHERIT, STDIO_STDOUT
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fastproc._values import attributes, plan, status
+from fastproc._values import attributes, redirect, status
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = (ROOT / "csrc" / "fastproc.h").read_text()
@@ -18,13 +18,13 @@ HEADER = (ROOT / "csrc" / "fastproc.h").read_text()
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("FP_STDIO_INHERIT", plan.STDIO_INHERIT),
-        ("FP_STDIO_PIPE", plan.STDIO_PIPE),
-        ("FP_STDIO_NULL", plan.STDIO_NULL),
-        ("FP_STDIO_STDOUT", plan.STDIO_STDOUT),
-        ("FP_STDIO_STDERR", plan.STDIO_STDERR),
-        ("FP_STDIO_PARENT_STDOUT", plan.STDIO_PARENT_STDOUT),
-        ("FP_STDIO_PARENT_STDERR", plan.STDIO_PARENT_STDERR),
+        ("FP_STDIO_INHERIT", redirect.STDIO_INHERIT),
+        ("FP_STDIO_PIPE", redirect.STDIO_PIPE),
+        ("FP_STDIO_NULL", redirect.STDIO_NULL),
+        ("FP_STDIO_STDOUT", redirect.STDIO_STDOUT),
+        ("FP_STDIO_STDERR", redirect.STDIO_STDERR),
+        ("FP_STDIO_PARENT_STDOUT", redirect.STDIO_PARENT_STDOUT),
+        ("FP_STDIO_PARENT_STDERR", redirect.STDIO_PARENT_STDERR),
         ("FP_JOB_TIMED_OUT", status.TIMED_OUT),
         ("FP_JOB_TERMINATED", status.TERMINATED),
         ("FP_JOB_KILLED", status.KILLED),

@@ -14,7 +14,11 @@ from hypothesis import strategies as st
 from fastproc import errors
 from fastproc._values.command import cmd
 from fastproc._values.environment import Environment
-from fastproc._values.plan import (
+from fastproc._values.plan import Plan, lower, settle
+from fastproc._values.redirect import (
+    DEVNULL,
+    PIPE,
+    STDERR,
     STDIO_INHERIT,
     STDIO_NULL,
     STDIO_PARENT_STDERR,
@@ -22,12 +26,10 @@ from fastproc._values.plan import (
     STDIO_PIPE,
     STDIO_STDERR,
     STDIO_STDOUT,
-    Plan,
-    lower,
-    settle,
+    STDOUT,
+    Append,
     stdio_number,
 )
-from fastproc._values.redirect import DEVNULL, PIPE, STDERR, STDOUT, Append
 
 PARENT = Environment({b"PATH": b"/bin:/usr/bin", b"A": b"1"})
 STRING_MAX = 32 * resource.getpagesize()

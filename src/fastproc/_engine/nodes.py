@@ -11,8 +11,7 @@ from fastproc._engine.plumbing import Shared
 from fastproc._engine.resolve import Opened, open_stream, resolve
 from fastproc._values.combination import FD_FIRST, Pipe, Scoped, Sequence, Tee, hooked
 from fastproc._values.command import Command
-from fastproc._values.plan import STDIO_NULL, STDIO_PARENT_STDERR, STDIO_PARENT_STDOUT
-from fastproc._values.redirect import MEMFD, PIPE, STDERR, STDOUT
+from fastproc._values.redirect import MEMFD, PIPE, STDERR, STDIO_NULL, STDIO_PARENT_STDERR, STDIO_PARENT_STDOUT, STDOUT
 from fastproc._values.stages import Outcome, precedence
 
 TYPE_CHECKING = False

@@ -16,16 +16,16 @@ from fastproc._native.members import MEMBERS_MAX, Members, told
 from fastproc._values import stages
 from fastproc._values.command import Command
 from fastproc._values.options import DEFAULTS, checked
-from fastproc._values.plan import (
+from fastproc._values.plan import lower, settle
+from fastproc._values.redirect import (
+    DEVNULL,
+    PIPE,
     STDIO_INHERIT,
     STDIO_NULL,
     STDIO_PARENT_STDERR,
     STDIO_PARENT_STDOUT,
     STDIO_PIPE,
-    lower,
-    settle,
 )
-from fastproc._values.redirect import DEVNULL, PIPE
 from fastproc._values.stages import SIGPIPE, Outcome, PipelineResult, Stage
 from fastproc._values.status import CORE_DUMPED, PIPES_OPEN, TIMED_OUT
 from fastproc._values.tree import held

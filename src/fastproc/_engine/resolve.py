@@ -15,8 +15,8 @@ from time import monotonic, sleep
 from fastproc import errors
 from fastproc._engine.fds import FIRST_FREE_FD, OwnedFd
 from fastproc._values.environment import Environment
-from fastproc._values.plan import lower, settle, stdio_number
-from fastproc._values.redirect import MEMFD, Append
+from fastproc._values.plan import lower, settle
+from fastproc._values.redirect import MEMFD, Append, stdio_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -229,7 +229,7 @@ class Streaming:
     def _patience(
         self, idle: float | EllipsisType | None, drain: float | EllipsisType | None
     ) -> tuple[float | None, float | None]:
-        from fastproc._values.options import check_seconds
+        from fastproc._values.checks import check_seconds
 
         times = self._process().times
         return (

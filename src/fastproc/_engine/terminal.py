@@ -13,7 +13,7 @@ from errno import EINVAL, ENOTTY
 
 from fastproc import errors
 from fastproc._engine.fds import FIRST_FREE_FD, OwnedFd
-from fastproc._values.options import check_int
+from fastproc._values.checks import check_int
 from fastproc._values.pty import SIZE_MAX, LineCount
 
 TYPE_CHECKING = False

@@ -7,7 +7,8 @@ those of its flags in lower case.
 from __future__ import annotations
 
 from fastproc._values import signals
-from fastproc._values.options import IDENTITY, check_bool, check_int, check_place, iterable
+from fastproc._values.checks import check_bool, check_int, iterable
+from fastproc._values.options import IDENTITY, check_place
 from fastproc._values.redirect import check_fd
 
 TYPE_CHECKING = False

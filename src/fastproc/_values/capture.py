@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from itertools import starmap
 
-from fastproc._values.options import check_int
+from fastproc._values.checks import check_int
 from fastproc._values.redirect import MEMFD, check_path
 from fastproc.errors import ProcessError
 

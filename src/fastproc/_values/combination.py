@@ -5,8 +5,8 @@ Pure values. Not here: what the statuses amount to (stages.py), the text (shelll
 
 from __future__ import annotations
 
+from fastproc._values.checks import iterable
 from fastproc._values.expression import Expression
-from fastproc._values.options import iterable
 from fastproc._values.redirect import PIPE
 
 TYPE_CHECKING = False

@@ -63,7 +63,8 @@ def check_listen_fds(name: str, value: object) -> tuple[tuple[str, object], ...]
         TypeError: it is no mapping of names to sockets, and no iterable of sockets.
         ValueError: a name is not possible.
     """
-    from fastproc._values.options import check_source, iterable
+    from fastproc._values.checks import iterable
+    from fastproc._values.options import check_source
 
     if hasattr(value, "items"):
         items: Any = value.items()

@@ -7,6 +7,7 @@ What the kernel gets is made from it by plan.py. The options that set kernel att
 
 from __future__ import annotations
 
+from fastproc._values.checks import check_bool, check_int, check_seconds, iterable
 from fastproc._values.redirect import FD_MAX, PIPE, STDERR, STDOUT, check_fd, check_path, check_stream, check_text
 
 TYPE_CHECKING = False
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from fastproc._values.kinds import HasFileno
     from fastproc._values.plan import Settled
 
-# 68 years. A longer timeout is none at all (HAZARDS D19: it must fit the kernel's and C's nanoseconds).
-SECONDS_MAX = 2.0**31
 
 # Those that change who the child is. Each needs the table of steps, and a decision about no_new_privs.
 _NAMES = "user group groups capabilities ambient bounding securebits root namespaces landlock seccomp"
@@ -282,49 +281,6 @@ def _first(pair: tuple[int, object]) -> int:
     return pair[0]
 
 
-def check_bool(name: str, value: object) -> object:
-    """Return True or False; anything else is a TypeError."""
-    if value is True or value is False:
-        return value
-    raise TypeError(f"{name}: must be True or False, not {value!r}")
-
-
-def check_seconds(name: str, value: object) -> float | None:
-    """Return a time in seconds as float, or None for no limit (also for infinity and more than 68 years).
-
-    Raises:
-        TypeError: it is not a number.
-        ValueError: it is negative or not a number (NaN).
-    """
-    if value is None:
-        return None
-    if isinstance(value, (str, bytes, bool)):
-        raise TypeError(f"{name}: must be a number of seconds or None, not {type(value).__name__}")
-    try:
-        seconds = float(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"{name}: must be a number of seconds or None, not {type(value).__name__}") from None
-    except OverflowError:
-        seconds = SECONDS_MAX if value > 0 else -1.0  # type: ignore[operator]
-    if not seconds >= 0:
-        raise ValueError(f"{name}: {value} is not a time in seconds (0 or more)")
-    return seconds if seconds < SECONDS_MAX else None
-
-
-def check_int(name: str, value: object, low: int, high: int) -> int:
-    """Return an int within limits.
-
-    Raises:
-        TypeError: it is not an int (a bool is none).
-        ValueError: it is outside.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: must be an int, not {type(value).__name__}")
-    if not low <= value <= high:
-        raise ValueError(f"{name}: {value} is not in the range {low} to {high}")
-    return int(value)
-
-
 def _check_grace(name: str, value: object) -> float:
     seconds = check_seconds(name, value)
     if seconds is None:
@@ -339,13 +295,6 @@ def _check_ok_codes(name: str, value: object) -> tuple[int, ...]:
     if not codes:
         raise ValueError(f"{name}: is empty, so no exit status would be accepted")
     return codes
-
-
-def iterable(name: str, value: object) -> Iterable[object]:
-    """Return the value if it can be iterated and is no text; else raise TypeError."""
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
-        raise TypeError(f"{name}: must be an iterable, not {type(value).__name__}")
-    return value
 
 
 def check_input(name: str, value: object) -> object:

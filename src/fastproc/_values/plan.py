@@ -10,7 +10,17 @@ from os import fsencode
 
 from fastproc._values.environment import DEFAULT_PATH, Environment, check_strings, edited_by, own_environment, prefixes
 from fastproc._values.options import COMPOSED, EXCHANGED, IDENTITY, RUN_LEVEL, fd_pairs
-from fastproc._values.redirect import DEVNULL, INHERIT, MEMFD, PIPE, STDERR, STDOUT, Special, on_terminal, streams
+from fastproc._values.redirect import (
+    MEMFD,
+    STDERR,
+    STDIO_INHERIT,
+    STDIO_PARENT_STDERR,
+    STDIO_PARENT_STDOUT,
+    STDOUT,
+    on_terminal,
+    stdio_number,
+    streams,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,16 +36,6 @@ if TYPE_CHECKING:
     Stdio = tuple[int, int, int]
     FdPairs = tuple[tuple[int, int], ...]
 
-# FP_STDIO_* of csrc/fastproc.h, which a test compares.
-STDIO_INHERIT = -1
-STDIO_PIPE = -2
-STDIO_NULL = -3
-STDIO_STDOUT = -4
-STDIO_STDERR = -5
-STDIO_PARENT_STDOUT = -6
-STDIO_PARENT_STDERR = -7
-
-_SPECIAL = {int(PIPE): STDIO_PIPE, int(DEVNULL): STDIO_NULL, int(STDOUT): STDIO_STDOUT, int(STDERR): STDIO_STDERR}
 
 # execve(2): MAX_ARG_STRLEN is 32 pages for one string with its NUL (HAZARDS F7); with larger pages it is more.
 STRING_MAX = 131072
@@ -434,15 +434,6 @@ def _make(
     plan.cwd = settled.cwd_fd if cwd == -1 else cwd
     plan.cgroup = settled.cgroup_fd if cgroup == -1 else cgroup
     return plan
-
-
-def stdio_number(stream: Stream) -> int | None:
-    """Return a normalised stream as FP_STDIO_* or a descriptor number; None when it must be opened or asked for."""
-    if stream is INHERIT:
-        return STDIO_INHERIT
-    if isinstance(stream, int):
-        return _SPECIAL.get(int(stream)) if isinstance(stream, Special) else stream
-    return None
 
 
 def _swapped(stdio: Stdio) -> Stdio:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastproc._values.options import check_bool, check_int
+from fastproc._values.checks import check_bool, check_int
 from fastproc._values.redirect import PIPE
 
 TYPE_CHECKING = False

@@ -172,3 +172,24 @@ def on_terminal(values: Mapping[str, Any]) -> tuple[bool, bool, bool]:
     if "pty" not in values:
         return False, False, False
     return values.get("stdin") is INHERIT, True, values.get("stderr") in (INHERIT, STDOUT)
+
+
+# FP_STDIO_* of csrc/fastproc.h, which a test compares.
+STDIO_INHERIT = -1
+STDIO_PIPE = -2
+STDIO_NULL = -3
+STDIO_STDOUT = -4
+STDIO_STDERR = -5
+STDIO_PARENT_STDOUT = -6
+STDIO_PARENT_STDERR = -7
+
+_NUMBERS = {int(PIPE): STDIO_PIPE, int(DEVNULL): STDIO_NULL, int(STDOUT): STDIO_STDOUT, int(STDERR): STDIO_STDERR}
+
+
+def stdio_number(stream: Stream) -> int | None:
+    """Return a normalised stream as FP_STDIO_* or a descriptor number; None when it must be opened or asked for."""
+    if stream is INHERIT:
+        return STDIO_INHERIT
+    if isinstance(stream, int):
+        return _NUMBERS.get(int(stream)) if isinstance(stream, Special) else stream
+    return None

@@ -16,7 +16,8 @@ from errno import EBADF
 from fastproc._engine.resolve import DIRECTORY_FLAGS, Opened, environment
 from fastproc._values.command import ENCODING, ENCODING_ERRORS
 from fastproc._values.environment import Environment
-from fastproc._values.plan import STDIO_INHERIT, STDIO_NULL, STDIO_PIPE, STDIO_STDOUT, search
+from fastproc._values.plan import search
+from fastproc._values.redirect import STDIO_INHERIT, STDIO_NULL, STDIO_PIPE, STDIO_STDOUT
 from fastproc.errors import ExitStatusUnknown, SpawnError
 
 TYPE_CHECKING = False

@@ -15,7 +15,8 @@ from fastproc._engine.reactor import instant
 from fastproc._engine.resolve import Opened, environment
 from fastproc._native import JOBS_KEPT, SLICE_NS, SUM_COUNT, fp_run, jobs, new_job, unpack
 from fastproc._values.command import ENCODING, ENCODING_ERRORS
-from fastproc._values.plan import STDIO_INHERIT, STDIO_PIPE, search
+from fastproc._values.plan import search
+from fastproc._values.redirect import STDIO_INHERIT, STDIO_PIPE
 from fastproc._values.status import PIPES_OPEN, TIMED_OUT
 from fastproc.errors import ExitStatusUnknown
 from fastproc.subprocess import _order
