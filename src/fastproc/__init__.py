@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastproc import capabilities as capabilities
     from fastproc import info as info
     from fastproc import privileges as privileges
+    from fastproc import syslog as syslog
     from fastproc import systemd as systemd
     from fastproc import users as users
     from fastproc._engine.process import Process as Process
@@ -107,6 +108,7 @@ __all__ = [
     "snapshot",
     "start",
     "subreaper",
+    "syslog",
     "systemd",
     "uninstall",
     "users",
@@ -149,7 +151,7 @@ _LATER = {
     "which": "fastproc._engine.which",
 }
 # Modules that are not imported before they are named.
-_MODULES = ("capabilities", "info", "privileges", "systemd", "users")
+_MODULES = ("capabilities", "info", "privileges", "syslog", "systemd", "users")
 
 
 def __getattr__(name: str) -> object:

@@ -24,6 +24,7 @@ LAYERS = {
     "fastproc.waiting": 4,
     "fastproc.capabilities": 4,
     "fastproc.users": 4,
+    "fastproc.syslog": 4,
     "fastproc.systemd": 4,
     "fastproc.pipeline": 4,
     "fastproc._credentials": 5,

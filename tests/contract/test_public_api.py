@@ -61,6 +61,7 @@ NAMES = {
     "snapshot",
     "start",
     "subreaper",
+    "syslog",
     "systemd",
     "uninstall",
     "users",

@@ -94,6 +94,12 @@ class Tap:
             self._splitter = normal(on_line).splitter()
             self._queues.append(self._unsplit)
 
+    def tell_of(self, child: object) -> None:
+        """Whose lines these are: the handle of the child, which may not be there yet."""
+        of = getattr(self._call, "of", None)
+        if of is not None:
+            self._call = of(child)
+
     def join(self, queue: deque[bytes]) -> None:
         """Put every piece into this queue too."""
         self._queues.append(queue)
@@ -250,7 +256,7 @@ class Capture(Tap):
         return b"".join(self._chunks) if self._kept is None else self._kept.value()
 
 
-def taps(command: Command, settled: Settled, opened: Opened, kind: type[Tap]) -> dict[int, Any]:
+def taps(command: Command, settled: Settled, opened: Opened, kind: type[Tap], child: object) -> dict[int, Any]:
     """Return what is done with the outputs of a command, by the number of the pipe.
 
     Args:
@@ -258,6 +264,7 @@ def taps(command: Command, settled: Settled, opened: Opened, kind: type[Tap]) ->
         settled: its options.
         opened: takes the files that are opened; whoever owns it closes it.
         kind: Capture, or Tap where the output is kept by others.
+        child: its handle.
 
     Raises:
         SpawnError, ValueError: as make_tap().
@@ -268,6 +275,7 @@ def taps(command: Command, settled: Settled, opened: Opened, kind: type[Tap]) ->
         if settled.streams[number] is PIPE:
             tap = make_tap(kind, number, settled, settled.limits[number - 1], opened, known, command.argv)
             if tap is not None:
+                tap.tell_of(child)
                 # Exchanged outputs: what comes from the pipe of one is the other's.
                 found[3 - number if settled.swapped else number] = tap
     return found

@@ -44,7 +44,7 @@ def equip(process: Process, command: Command, settled: Settled) -> None:
     """
     files = Opened()
     # By the names of the handle's streams, where exchanged outputs are exchanged already.
-    found = {(1 if tap.name == "stdout" else 2): tap for tap in taps(command, settled, files, Tap).values()}
+    found = {(1 if tap.name == "stdout" else 2): tap for tap in taps(command, settled, files, Tap, process).values()}
     process.taps = Taps(found, files)
 
 

@@ -100,7 +100,7 @@ def begin(
     if settled.exchanged:
         from fastproc._engine.capture import Capture, taps
 
-        exchange.captures = taps(command, settled, files, Capture)
+        exchange.captures = taps(command, settled, files, Capture, exchange.process)
     return exchange
 
 

@@ -68,6 +68,10 @@ class OnLine:
         """Return what cuts one output."""
         return LineSplitter(**self._cut)
 
+    def of(self, child: Any) -> Callable[[str, Any], object]:
+        """Return what is called for the lines of one child, which has an `argv`, and a `pid` once it is there."""
+        return self.call
+
     def __call__(self, stream: str, line: Any) -> object:
         """Tell one line."""
         return self.call(stream, line)
@@ -88,14 +92,16 @@ class Logger(OnLine):
         errors: what becomes of bytes that are no text, as bytes.decode() has it.
         newline: what ends a line: one character, or "universal".
         longest: characters; a longer line comes in pieces, as several records.
+        prefix: begin every message with the child's name and pid, as in "nginx[4711]: ".
 
-    A record's message is the line, and its attribute `stream` the stream's name.
+    A record's message is the line. Its attribute `stream` is the stream's name, `program` and `pid` are the child's;
+    for a pipeline, whose stderr is that of all its commands, these two are None.
 
     Raises:
         TypeError, ValueError: an argument is not possible; its name comes first.
     """
 
-    __slots__ = ("_levels", "_log")
+    __slots__ = ("_levels", "_log", "_prefix")
 
     def __init__(
         self,
@@ -107,6 +113,7 @@ class Logger(OnLine):
         errors: str = "backslashreplace",
         newline: str | bytes = "universal",
         longest: int | None = 1 << 16,
+        prefix: bool = False,
     ) -> None:
         if isinstance(logger, str):
             from logging import getLogger
@@ -116,16 +123,32 @@ class Logger(OnLine):
             raise TypeError(f"logger: must be a logging.Logger or the name of one, not {type(logger).__name__}")
         self._log: Any = logger.log
         self._levels = {"stdout": _level("stdout", stdout), "stderr": _level("stderr", stderr)}
-        super().__init__(self._tell, text=True, encoding=encoding, errors=errors, newline=newline, longest=longest)
+        if prefix is not True and prefix is not False:
+            raise TypeError(f"prefix: must be True or False, not {prefix!r}")
+        self._prefix = prefix
+        super().__init__(self.of(None), text=True, encoding=encoding, errors=errors, newline=newline, longest=longest)
 
-    def _tell(self, stream: str, line: str) -> None:
+    def of(self, child: Any) -> Callable[[str, Any], object]:
+        """Return what is called for the lines of one child."""
+        return lambda stream, line: self._tell(child, stream, line)
+
+    def _tell(self, child: Any, stream: str, line: str) -> None:
         level = self._levels[stream]
-        if level is not None:
-            self._log(level, "%s", line, extra={"stream": stream})
+        if level is None:
+            return
+        program, pid = (None, None) if child is None else (program_name(child.argv), child.pid)
+        if self._prefix and child is not None:
+            line = f"{program}[{pid}]: {line}"
+        self._log(level, "%s", line, extra={"stream": stream, "program": program, "pid": pid})
 
     def __repr__(self) -> str:
         """Show the logger."""
         return f"Logger({self._log.__self__!r})" if hasattr(self._log, "__self__") else "Logger(...)"
+
+
+def program_name(argv: tuple[str, ...]) -> str:
+    """Return a program's name without its directory."""
+    return argv[0].rpartition("/")[2] or argv[0]
 
 
 def _level(name: str, value: int | str | None) -> int | None:
