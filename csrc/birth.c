@@ -46,7 +46,7 @@ static bool has_left(struct fp__birth *s)
         return false;
     s->pending = false;
     fp__stack_give(&s->stack);
-    if (s->closed_by != 0)
+    if (s->closed_in != 0)
         fp__memory_open(s);
     return true;
 }

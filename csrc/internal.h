@@ -376,7 +376,7 @@ struct fp__birth {
     int32_t *keep;
     void *heap;
     struct fp__grant grant;
-    int32_t closed_by; /* the process whose memory is closed for this child: shared.c; or 0 */
+    int32_t closed_in; /* the memory is closed for this child, since when: shared.c; or 0 */
     void *launcher_block;
     int ruleset_fd;            /* a copy off the numbers of the moves, or -1 */
     int heard_fd;              /* deferred, with the launcher: what it says is read when the child has ended; else -1 */

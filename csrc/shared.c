@@ -19,6 +19,7 @@ enum { UNKNOWN, POSSIBLE, REFUSED };
 static _Atomic int possible;
 static _Atomic int32_t locked_by; /* the pid of the process whose thread holds the lock: a forked copy takes it over */
 static int32_t owner;             /* the process whose children are counted */
+static int32_t epoch = 1; /* another in each copy, which may have the same number in a PID namespace of its own */
 static int32_t children;
 static int32_t before; /* the flag when there was none */
 
@@ -60,18 +61,17 @@ static void give_back(void)
 /* A copy of this process got the flag as it was just then, but its memory is its own. */
 static void begin_anew(int32_t self)
 {
-    if (owner != self && children > 0)
+    if (children > 0)
         give_back();
-    if (owner != self)
-        children = 0;
+    children = 0;
+    epoch++;
     owner = self;
 }
 
+/* In the only thread of the copy: whoever held the lock is not here. */
 static void after_fork(void)
 {
-    int32_t self = (int32_t)fp__sys0(SYS_getpid);
-    lock(self);
-    begin_anew(self);
+    begin_anew((int32_t)fp__sys0(SYS_getpid));
     unlock();
 }
 
@@ -114,29 +114,27 @@ bool fp__memory_close(struct fp__birth *s)
         !is_possible())
         return false;
     lock(self);
-    begin_anew(self);
+    if (owner != self)
+        begin_anew(self);
     bool closed = children > 0;
     if (!closed) {
         before = (int32_t)flag();
         closed = (before == 0 || before == 1) && fp__sys5(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 && flag() == 0;
     }
     children += closed;
+    s->closed_in = closed ? epoch : 0;
     unlock();
-    s->closed_by = closed ? self : 0;
     return closed;
 }
 
 void fp__memory_open(struct fp__birth *s)
 {
     int32_t self = (int32_t)fp__sys0(SYS_getpid);
-    bool ours = s->closed_by == self;
-    s->closed_by = 0;
-    if (!ours) /* in a copy: it has begun anew */
-        return;
     lock(self);
-    if (owner == self && --children == 0)
+    if (owner == self && s->closed_in == epoch && --children == 0) /* a copy of this process has begun anew */
         give_back();
     unlock();
+    s->closed_in = 0;
 }
 
 int fp__dumpable_get(void)

@@ -592,7 +592,7 @@ int fp__spawn(struct fp__birth *s, struct fp_child *child)
     s->nwanted = 0;
     fp__births_sweep();
     s->pending = s->undecided = s->alone = false;
-    s->closed_by = 0;
+    s->closed_in = 0;
     *child = (struct fp_child){.pid = -1, .pidfd = -1, .fd = {-1, -1, -1}};
     if (attr->size != sizeof *attr || order->argc == 0 || order->npaths == 0 || attr->nrlimits > FP_RLIMITS_MAX ||
         attr->ncpu_words > FP_CPU_WORDS)
