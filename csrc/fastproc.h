@@ -758,6 +758,81 @@ int fp_field_kind(int field);
  * no such process; -EOPNOTSUPP: this kernel has no such files (CONFIG_PROC_CHILDREN). */
 int fp_children(const char *root, int32_t pid, int recursive, int32_t *ret_pids, uint32_t max);
 
+/* -- the signals of this process: see csrc/signals.c. Not on other systems than Linux (-ENOSYS). */
+
+/* One signal that came. What the kernel does not tell of this kind of origin is 0 (sigaction(2)). */
+struct fp_signal_record {
+    int32_t signo;
+    int32_t code;
+    int32_t pid;
+    uint32_t uid;
+    int32_t status; /* SIGCHLD */
+    int32_t fd;     /* SIGIO */
+    int32_t overrun;
+    int32_t unused;
+    int64_t value;
+    int64_t band;
+    int64_t time_ns; /* monotonic */
+    int64_t serial;  /* the same for all who are told of it */
+};
+
+#define FP_TAPS_MAX 256
+
+#define FP_TAP_COUNT 1
+#define FP_TAP_PIPE 2    /* a record is written to fd, the end of a pipe that does not block */
+#define FP_TAP_FORWARD 3 /* sent on to the child of the pidfd fd, by a handler: at once, whatever this process does */
+#define FP_TAP_FORCE 4   /* the first asks; a later one of force_mask ends the process */
+struct fp_tap_options {
+    uint64_t mask;       /* bit n-1 is signal n */
+    uint64_t force_mask; /* FP_TAP_FORCE */
+    int64_t patience_ns; /* sooner after the first it is the same press of the key */
+    int32_t status;      /* to end with; -1: by the signal itself */
+    int32_t kind;
+    int32_t fd; /* or -1; the tap keeps a copy */
+    int32_t pid;
+    int32_t group; /* FP_TAP_FORWARD: to the group that the child leads */
+    int32_t quiet; /* earlier handlers are not called */
+};
+struct fp_tap_counts {
+    int64_t seen;
+    int64_t lost; /* FP_TAP_PIPE: the pipe was full */
+    int64_t first_ns;
+};
+
+/* Tells someone of every signal of a set from now on, all others too; the handler that was there is called after them. Returns
+ * a number for it. -ENOSPC: FP_TAPS_MAX are. */
+int64_t fp_tap_add(const struct fp_tap_options *options);
+
+/* Nobody touches its descriptor any more. With the last one the earlier handler of a signal comes back, unless
+ * another was installed over ours. -ENOENT: it was removed, or this is a forked copy. */
+int fp_tap_remove(int64_t id);
+int fp_tap_look(int64_t id, struct fp_tap_counts *ret_counts);
+
+/* How many came, to be looked at without a call; valid until it is removed. NULL: there is none. */
+const int64_t *fp_tap_seen(int64_t id);
+
+/* Puts our handlers back over those that others have installed since, which are called after ours from then on; not those of
+ * the signals in `defaults`, whose handler only does what happens by default. */
+int fp_signal_renew(uint64_t defaults, uint64_t *ret_renewed);
+
+/* In a copy by fork: gives up what it has inherited. */
+int fp_signals_forked(void);
+
+/* For signals that are blocked: a signalfd, and what is done with all that it has: they are told as if they had come. Returns
+ * how many, 0 when there are none. */
+int fp_signalfd(uint64_t mask);
+int fp_signal_pump(int fd);
+
+/* Does what the signal does when nobody handles it: ends this process by it, stops it until it is continued, or nothing. Pid 1
+ * of a namespace cannot be ended by a signal and exits with 128 plus its number. */
+int fp_signal_default(int sig);
+
+/* fp_signal() with a value, as sigqueue(3) sends it; only by a pidfd. -EAGAIN: the receiver's queue is full. */
+int fp_signal_queue(int pidfd, int pid, int sig, int64_t value);
+
+/* The signal that this process gets when the thread that made it ends (prctl(2)); 0 for none. */
+int fp_parent_death(int sig);
+
 /* Forces a mechanism for all following spawns of the process; FP_MECHANISM_AUTO ends it. */
 int fp_mechanism_force(int mechanism);
 

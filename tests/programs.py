@@ -43,6 +43,7 @@ class Programs:
         self.static_exit = self._compile("static_exit", "-static")
         self.types = self._compile("types", "-static")
         self.flood = self._compile("flood")
+        self.queue = self._compile("queue")
         self.bomb = self._compile("bomb")
         self.tracer = self._compile("tracer")
         self.slow_exec = self._compile("slow_exec")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastproc import capabilities as capabilities
     from fastproc import info as info
     from fastproc import privileges as privileges
+    from fastproc import signals as signals
     from fastproc import syslog as syslog
     from fastproc import systemd as systemd
     from fastproc import users as users
@@ -105,6 +106,7 @@ __all__ = [
     "privileges",
     "quote",
     "run",
+    "signals",
     "snapshot",
     "start",
     "subreaper",
@@ -151,7 +153,7 @@ _LATER = {
     "which": "fastproc._engine.which",
 }
 # Modules that are not imported before they are named.
-_MODULES = ("capabilities", "info", "privileges", "syslog", "systemd", "users")
+_MODULES = ("capabilities", "info", "privileges", "signals", "syslog", "systemd", "users")
 
 
 def __getattr__(name: str) -> object:

@@ -35,6 +35,7 @@ LAYERS = {
     "fastproc.subprocess": 5,
     "fastproc.aio": 5,
     "fastproc.embedding": 5,
+    "fastproc.signals": 5,
     "fastproc._commands": 6,
     "fastproc": 6,
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 COMMANDS = {
     "run-module": ("run_module:run_module", "run a module with fastproc.subprocess in subprocess's place"),
+    "init": ("init:init", "run a program as process 1 of a container: reap orphans, pass signals on"),
     "caps": ("identity:caps", "show what processes may do: their capabilities"),
     "id": ("identity:identify", "show who processes are: their users and groups"),
 }

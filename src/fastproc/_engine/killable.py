@@ -132,6 +132,20 @@ class Killable:
         assert code is not None
         return code
 
+    def signal_group(self, sig: int) -> None:
+        """Send a signal to the process group that the child leads (HAZARDS D14, D15). Does nothing when it has ended.
+
+        Raises:
+            ProcessLookupError: it leads no group.
+            PermissionError: nobody in it may be signalled by us.
+            ProcessError: in a forked copy.
+        """
+        self._check_usable()
+        # The lock keeps the leader unreaped, and with it the number of the group its own.
+        with self._lock:
+            if self.final is None:
+                _native.signal_group(self._pidfd.number, self.pid, sig)
+
     def interrupt_group(self) -> None:
         """Send SIGINT to the group that the child leads, as a terminal does to ours; nothing where it leads none (H5).
 

@@ -58,12 +58,13 @@ class Run:
         overflowed: the first output that passed a limit with which the run is stopped.
         plumbing: its pipes.
         first: the first command, for messages.
+        on_started: called with each process that is started from now on.
     """
 
     __slots__ = (
         *("__weakref__", "_ending", "_exited", "_killed", "_leader", "_places", "_reactor", "_root", "_timers"),
-        *("_unstarted", "children", "ended_ns", "error", "expression", "first", "flags", "on_done", "overflowed"),
-        *("plumbing", "settings", "silent", "started_ns", "state", "stopping"),
+        *("_unstarted", "children", "ended_ns", "error", "expression", "first", "flags", "on_done", "on_started"),
+        *("overflowed", "plumbing", "settings", "silent", "started_ns", "state", "stopping"),
     )
 
     def __init__(
@@ -86,6 +87,7 @@ class Run:
         self._leader = 0
         self._reactor = reactor
         self.on_done = on_done
+        self.on_started: list[Callable[[Process], object]] = []
         self.started_ns = monotonic_ns()
         self.ended_ns = 0
         self._exited = False
@@ -240,6 +242,8 @@ class Run:
 
         child.watch = ExitWatch(child.process, self._reactor, ended)
         child.watch.begin()
+        for tell in self.on_started:
+            tell(child.process)
 
     def skipped(self, expression: Expression) -> None:
         """Take note that an expression will not be started."""
@@ -354,12 +358,6 @@ class Run:
         if timer is not None:
             timer.cancel()
 
-    def _close_stdin(self) -> None:
-        self.plumbing.stop_feeding()
-
-    def _arm_drain(self) -> None:
-        self._arm_drain_for(self.settings.drain_timeout)
-
     def _arm_drain_short(self) -> None:
         wanted = self.settings.drain_timeout
         self._arm_drain_for(HELD_BY_OTHERS if wanted is None else min(wanted, HELD_BY_OTHERS))
@@ -442,8 +440,8 @@ _ACTIONS: dict[str, Callable[[Run], None]] = {
     lifecycle.NOTE_TIMED_OUT: Run._note_timed_out,
     lifecycle.ARM_GRACE: Run._arm_grace,
     lifecycle.DISARM_GRACE: Run._disarm_grace,
-    lifecycle.CLOSE_STDIN: Run._close_stdin,
-    lifecycle.ARM_DRAIN: Run._arm_drain,
+    lifecycle.CLOSE_STDIN: lambda run: run.plumbing.stop_feeding(),
+    lifecycle.ARM_DRAIN: lambda run: run._arm_drain_for(run.settings.drain_timeout),
     lifecycle.ARM_DRAIN_SHORT: Run._arm_drain_short,
     lifecycle.CLOSE_OUTPUTS: Run._close_outputs,
     lifecycle.FINISH: Run._finish,

@@ -73,3 +73,55 @@ SIGSTOP = int(_signal.SIGSTOP)
 # would make the kernel discard the statuses of the program's own children.
 CHLD = 1 << (int(_signal.SIGCHLD) - 1)
 PYTHON_IGNORES = 1 << (int(_signal.SIGPIPE) - 1) | 1 << (int(_signal.SIGXFSZ) - 1)
+
+REALTIME_MIN = int(getattr(_signal, "SIGRTMIN", SIGNAL_MAX + 1))
+"""The first one that programs may use; the C library keeps those from 32 to here."""
+
+_LIBRARY_FIRST = 32
+
+_FAULT = "it tells a thread of a fault of its own; where a handler returns, the instruction fails again, for ever"
+
+_FORBIDDEN = {
+    "SIGKILL": "the kernel lets nobody catch it",
+    "SIGSTOP": "the kernel lets nobody catch it",
+    "SIGSEGV": _FAULT,
+    "SIGBUS": _FAULT,
+    "SIGFPE": _FAULT,
+    "SIGILL": _FAULT,
+}
+
+_STOP = ("SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU")
+_IGNORE = ("SIGCHLD", "SIGURG", "SIGWINCH")
+_CORE = ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGQUIT", "SIGSEGV", "SIGSYS", "SIGTRAP", "SIGXCPU", "SIGXFSZ")
+
+
+def catchable(name: str, value: object) -> int:
+    """Return the number of a signal that a program may handle; as number().
+
+    Raises:
+        TypeError, ValueError: as number(); and for one that cannot be handled, with the reason.
+    """
+    found = number(name, value)
+    if _LIBRARY_FIRST <= found < REALTIME_MIN:
+        raise ValueError(
+            f"{name}: signal {found} belongs to the C library, which stops and changes threads by it "
+            f"(signal(7)); real-time signals for programs begin with RTMIN, {REALTIME_MIN}"
+        )
+    reason = _FORBIDDEN.get(label(found))
+    if reason is not None:
+        raise ValueError(f"{name}: {label(found)} cannot be received: {reason}")
+    return found
+
+
+def default_of(value: int) -> str:
+    """Return what a signal does by default (signal(7)): "terminate", "core", "stop", "continue" or "ignore"."""
+    name = label(value)
+    if name == "SIGCONT":
+        return "continue"
+    kinds = {"stop": _STOP, "ignore": _IGNORE, "core": _CORE}
+    return next((kind for kind, names in kinds.items() if name in names), "terminate")
+
+
+def members(mask_bits: int) -> list[int]:
+    """Return the signals of the kernel's bit set, in order."""
+    return [number for number in range(1, SIGNAL_MAX + 1) if mask_bits >> (number - 1) & 1]
