@@ -48,12 +48,11 @@ class Counts(NamedTuple):
         given: by the program.
         delivered: as above.
         dropped: never handed to a receiver: the backlog was full, or the Syslog was closed.
-        uncertain: the receiver had it and ended before it had read everything, so that nobody knows. By TCP those that
-            were acknowledged in the last second of a connection that was reset.
+        uncertain: the receiver had it and ended before it had read everything, so that nobody knows; with `resend` only
+            what was in flight when the Syslog was closed.
         waiting: not sent yet.
         in_flight: sent, and not known to have arrived.
-        resent: sent again, as the connection had ended before they were acknowledged; after a reset these may have
-            arrived twice.
+        resent: sent again, as the receiver had ended before it was known to have read them: these may arrive twice.
         connections: how often the receiver was there anew.
     """
 
@@ -87,6 +86,10 @@ class Syslog:
         backlog: messages that may wait for the receiver. The oldest is dropped for each one too many.
         max_size: bytes of a message; what is longer is cut off. RFC 5424 has every receiver take 480, RFC 5426 asks for
             2048, rsyslog takes 8192.
+        resend: what the receiver may not have read, when it has ended, is sent again, and may arrive twice. By TCP,
+            where a reset tells that something was not read, but not what, these are the messages that were acknowledged
+            within the last second, and all that were not. False: they are counted as uncertain. By UDP nothing tells of
+            a doubt; what a host has refused is sent again in any case.
         bom: whether a message of RFC 5424 says by a byte order mark that it is UTF-8; many receivers show the mark.
 
     Raises:
@@ -107,6 +110,7 @@ class Syslog:
         framing: str | None = None,
         backlog: int = 10_000,
         max_size: int = 8192,
+        resend: bool = True,
         bom: bool = False,
     ) -> None:
         self._facility = values.facility(facility)
@@ -123,6 +127,8 @@ class Syslog:
                 raise TypeError(f"{name}: must be an int, not {type(number).__name__}")
             if number < low:
                 raise ValueError(f"{name}: {number} is less than {low}")
+        if resend is not True and resend is not False:
+            raise TypeError(f"resend: must be True or False, not {resend!r}")
         self._max_size = max_size
         self._bom = bom
         self._host = gethostname() if hostname is None else hostname
@@ -130,7 +136,7 @@ class Syslog:
         self._procid = procid
         self._headers: dict[tuple[str, object], values.Header] = {}
         self._lock = RLock()
-        self._channel = _channel(address, protocol, backlog, self._framing)
+        self._channel = _channel(address, protocol, backlog, resend, self._framing)
 
     def __repr__(self) -> str:
         """Show where the messages go, and what became of them."""
@@ -244,15 +250,15 @@ def _one_of(name: str, value: str | None, known: tuple[str, ...]) -> str:
     return value
 
 
-def _channel(address: Any, protocol: str, backlog: int, framing: str) -> channels.Channel:
+def _channel(address: Any, protocol: str, backlog: int, resend: bool, framing: str) -> channels.Channel:
     if isinstance(address, str):
         if not address or "\0" in address or len(os.fsencode(address)) > 107:
             raise ValueError(f"address: {address!r} cannot be the address of a unix socket (unix(7))")
         found = ((AF_UNIX, "\0" + address[1:] if address[0] == "@" else address),)
         return (
-            channels.UnixDatagrams(found, backlog)
+            channels.UnixDatagrams(found, backlog, resend)
             if protocol == "datagram"
-            else streams.UnixStream(found, backlog, framing)
+            else streams.UnixStream(found, backlog, resend, framing)
         )
     if not isinstance(address, tuple) or len(address) != 2 or not isinstance(address[0], str):
         raise TypeError(f"address: must be a path or (host, port), not {address!r}")
@@ -262,7 +268,7 @@ def _channel(address: Any, protocol: str, backlog: int, framing: str) -> channel
     if not 0 < port < 65536:
         raise ValueError(f"address: {port} is not a port")
     hosts = channels.places(host, port, SOCK_DGRAM if protocol == "udp" else SOCK_STREAM)
-    return channels.Udp(hosts, backlog) if protocol == "udp" else streams.Tcp(hosts, backlog, framing)
+    return channels.Udp(hosts, backlog, resend) if protocol == "udp" else streams.Tcp(hosts, backlog, resend, framing)
 
 
 class Handler(logging.Handler):

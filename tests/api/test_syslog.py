@@ -76,9 +76,10 @@ def test_unix_message_is_what_libc_sends(unix: Receiver) -> None:
         assert log.counts == Counts(1, 1, 0, 0, 0, 0, 0, 1)
 
 
-def test_unix_receiver_is_restarted(unix: Receiver) -> None:
-    """What comes meanwhile waits, in order; the message that it had not read is uncertain, and nothing is lost."""
-    log = Syslog(unix.address)
+@pytest.mark.parametrize("resend", [False, True])
+def test_unix_receiver_is_restarted(unix: Receiver, resend: bool) -> None:
+    """What comes meanwhile waits, in order; the message that it had not read is sent again, or counted as uncertain."""
+    log = Syslog(unix.address, resend=resend)
     log.send("1")
     assert unix.texts(1) == ["1"]
     assert log.flush()
@@ -86,12 +87,12 @@ def test_unix_receiver_is_restarted(unix: Receiver) -> None:
     unix.close()
     log.send("3")
     log.send("4")
-    assert log.counts == Counts(4, 1, 0, 1, 2, 0, 0, 1)
+    assert log.counts == (Counts(4, 1, 0, 0, 3, 0, 1, 1) if resend else Counts(4, 1, 0, 1, 2, 0, 0, 1))
     assert isinstance(log.error, ConnectionRefusedError)
     unix.open()
     assert wait_until(lambda: log.pump() or log.counts.connections == 2)
-    assert unix.texts(2) == ["3", "4"]
-    assert log.close() == Counts(4, 3, 0, 1, 0, 0, 0, 2)
+    assert unix.texts(3 if resend else 2) == ["2", "3", "4"][not resend :]
+    assert log.close() == (Counts(4, 4, 0, 0, 0, 0, 1, 2) if resend else Counts(4, 3, 0, 1, 0, 0, 0, 2))
 
 
 def test_unix_receiver_that_was_never_there(tmp_path: Path) -> None:
@@ -243,10 +244,11 @@ def test_stream_that_ends_in_order_loses_nothing(server: tuple[socket.socket, An
     assert log.close() == Counts(4, 4, 0, 0, 0, 0, 0, 2)
 
 
-def test_stream_that_ends_with_unread_data_says_so(server: tuple[socket.socket, Any, str]) -> None:
-    """A reset: what it had not read is uncertain, and counted as that."""
+@pytest.mark.parametrize("resend", [False, True])
+def test_stream_that_ends_with_unread_data_says_so(server: tuple[socket.socket, Any, str], resend: bool) -> None:
+    """A reset: what it had not read is sent again, or counted as uncertain."""
     listener, address, protocol = server
-    log = Syslog(address, protocol=protocol)
+    log = Syslog(address, protocol=protocol, resend=resend)
     log.send("1")
     with accepted(listener, log) as connection:
         assert connection.recv(999)
@@ -256,12 +258,23 @@ def test_stream_that_ends_with_unread_data_says_so(server: tuple[socket.socket, 
     log.send("3")
     counts = log.counts
     assert sums_up(counts)
-    assert 1 <= counts.uncertain <= 2
-    assert counts.delivered + counts.uncertain == 2
-    assert counts.waiting == 1
+    doubtful = counts.resent if resend else counts.uncertain
+    assert 1 <= doubtful <= 2
+    assert counts.delivered + doubtful == 2
+    assert counts.waiting == 1 + counts.resent
     assert isinstance(log.error, OSError)
-    counts = log.close(0.0)
-    assert (sums_up(counts), counts.dropped) == (True, 1)
+    if resend:
+        wait_until(lambda: log.pump() or log.counts.connections == 2)
+        connection, _ = listener.accept()
+        with connection:
+            wait_until(lambda: log.pump() or not log.counts.waiting)
+            data = connection.recv(9999)
+            assert log.flush()
+        assert re.findall(rb" (\d)(?=\d\d <|\0|$)", data) == [b"1", b"2", b"3"][3 - counts.waiting :]
+    else:
+        final = log.close(0.0)
+        assert (sums_up(final), final.dropped, final.uncertain) == (True, 1, counts.uncertain)
+    log.close()
 
 
 def test_stream_that_is_not_read_holds_nobody(server: tuple[socket.socket, Any, str]) -> None:
@@ -460,6 +473,7 @@ def test_logger_knows_the_childs_name_and_pid(caplog: pytest.LogCaptureFixture) 
         ((), {"protocol": "stream", "framing": "x"}, ValueError, "framing: must be one of"),
         ((), {"backlog": 0}, ValueError, "backlog: 0 is less than 1"),
         ((), {"backlog": 1.5}, TypeError, "backlog: must be an int"),
+        ((), {"resend": 1}, TypeError, "resend: must be True"),
         ((), {"max_size": 10}, ValueError, "max_size: 10 is less than 64"),
     ],
 )

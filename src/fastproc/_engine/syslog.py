@@ -48,6 +48,7 @@ class Channel:
         places: where it may be: families and addresses of the socket module, of which one after the other is tried; for
             the network with numbers, as a name's look-up may take long.
         backlog: messages that may wait; then the oldest is dropped for each new one.
+        resend: whether those that may not have been read, when a receiver has ended, are sent again.
 
     Attributes:
         waiting: messages that the kernel has not taken.
@@ -58,8 +59,9 @@ class Channel:
 
     kind = socket.SOCK_DGRAM
 
-    def __init__(self, places: Places, backlog: int) -> None:
+    def __init__(self, places: Places, backlog: int, resend: bool) -> None:
         self._places = places
+        self._resend = resend
         self.family, self.address = places[0]
         self._tried = 0
         self.backlog = backlog
@@ -182,6 +184,13 @@ class Channel:
         self._size += sum(map(len, messages))
         self.resent += len(messages)
 
+    def _doubt(self, messages: list[bytes], ours: bool) -> None:
+        """Settle messages of which nobody knows whether they were read."""
+        if self._resend and not ours:
+            self._back(messages)
+        else:
+            self.uncertain += len(messages)
+
     def _trim(self) -> None:
         while len(self.waiting) > self.backlog or (self._size > BACKLOG_BYTES and self.waiting):
             self._sent()
@@ -202,7 +211,7 @@ class Channel:
         """In a forked copy: what waits is the parent's, who sends it; the connection is a new one."""
         if self.socket is not None:
             self.socket.close()
-        self.__init__(self._places, self.backlog)  # type: ignore[misc]
+        self.__init__(self._places, self.backlog, self._resend)  # type: ignore[misc]
 
 
 class UnixDatagrams(Channel):
@@ -213,15 +222,15 @@ class UnixDatagrams(Channel):
     is gone, nobody knows.
     """
 
-    def __init__(self, places: Places, backlog: int) -> None:
-        super().__init__(places, backlog)
-        self._unread = 0
+    def __init__(self, places: Places, backlog: int, resend: bool) -> None:
+        super().__init__(places, backlog, resend)
+        self._unread: list[bytes] = []
         self._file: tuple[int, int, int] | None = None
 
     @property
     def flying(self) -> int:
         """Those of which it is not known that they were read."""
-        return self._unread
+        return len(self._unread)
 
     def _connect(self) -> None:
         self._file = _identity(self.address)
@@ -233,9 +242,10 @@ class UnixDatagrams(Channel):
         for _ in range(BATCH):
             if not self.waiting:
                 return
+            message = self.waiting[0]
             empty = self._unread and outq(self.socket) == 0
             try:
-                self.socket.send(self.waiting[0])
+                self.socket.send(message)
             except OSError as error:
                 if error.errno in FULL:
                     return
@@ -245,16 +255,18 @@ class UnixDatagrams(Channel):
                 continue
             if empty:
                 # It still was there, and had read everything before.
-                self.delivered += self._unread
-                self._unread = 0
-            self._unread += 1
+                self._was_read()
+            self._unread.append(message)
             self._sent()
 
     def confirm(self) -> None:
         """Look whether all was read: nothing is left, and then the socket is still that of this file, and open."""
         if self._unread and self.socket is not None and outq(self.socket) == 0 and self._is_there():
-            self.delivered += self._unread
-            self._unread = 0
+            self._was_read()
+
+    def _was_read(self) -> None:
+        self.delivered += len(self._unread)
+        self._unread.clear()
 
     def _is_there(self) -> bool:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
@@ -262,8 +274,8 @@ class UnixDatagrams(Channel):
 
     def _leave(self, ours: bool = False) -> None:
         self.confirm()
-        self.uncertain += self._unread
-        self._unread = 0
+        self._doubt(self._unread, ours)
+        self._unread.clear()
         super()._leave(ours)
 
 
@@ -275,8 +287,8 @@ class Udp(Channel):
     at once.
     """
 
-    def __init__(self, places: Places, backlog: int) -> None:
-        super().__init__(places, backlog)
+    def __init__(self, places: Places, backlog: int, resend: bool) -> None:
+        super().__init__(places, backlog, resend)
         self._recent: deque[bytes] = deque(maxlen=64)
         self._probing = False
 

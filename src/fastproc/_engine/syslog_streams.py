@@ -40,8 +40,8 @@ class Stream(Channel):
 
     kind = socket.SOCK_STREAM
 
-    def __init__(self, places: Places, backlog: int, framing: str) -> None:
-        super().__init__(places, backlog)
+    def __init__(self, places: Places, backlog: int, resend: bool, framing: str) -> None:
+        super().__init__(places, backlog, resend)
         self.framing = framing
         # What the kernel has taken of the first that waits, with its frame.
         self._begun = 0
@@ -57,7 +57,7 @@ class Stream(Channel):
     def _disown(self) -> None:
         if self.socket is not None:
             self.socket.close()
-        self.__init__(self._places, self.backlog, self.framing)  # type: ignore[misc]
+        self.__init__(self._places, self.backlog, self._resend, self.framing)  # type: ignore[misc]
 
     def _connect(self) -> None:
         self._opening = monotonic() + CONNECT_MAX
@@ -179,7 +179,7 @@ class UnixStream(Stream):
 
     def _leave(self, ours: bool = False) -> None:
         self.confirm()
-        self.uncertain += len(self._flight)
+        self._doubt([message for _, message in self._flight], ours)
         self._flight.clear()
         super()._leave(ours)
 
@@ -189,14 +189,13 @@ class Tcp(Stream):
 
     The kernel tells how many bytes were acknowledged, by the receiver's kernel (TCP_INFO). When the receiver closes the
     connection in order it has read these, and nothing else: the rest is sent again. When the connection is reset it had
-    not read all of them: those of the last second are uncertain; and what was not acknowledged is sent again, though it
-    may have arrived.
+    not read all of them: those of the last second, and what was not acknowledged, are in doubt.
     """
 
-    def __init__(self, places: Places, backlog: int, framing: str) -> None:
-        super().__init__(places, backlog, framing)
-        # When how many were acknowledged.
-        self._recent: deque[tuple[float, int]] = deque()
+    def __init__(self, places: Places, backlog: int, resend: bool, framing: str) -> None:
+        super().__init__(places, backlog, resend, framing)
+        # When which ones were acknowledged.
+        self._recent: deque[tuple[float, bytes]] = deque()
         self._base = 0
         self._in_order = False
 
@@ -220,14 +219,10 @@ class Tcp(Stream):
         if not self._flight or self.socket is None:
             return
         acknowledged = _acknowledged(self.socket) - self._base
-        count = 0
-        while self._flight and self._flight[0][0] <= acknowledged:
-            self._flight.popleft()
-            count += 1
         now = monotonic()
-        if count:
-            self.delivered += count
-            self._recent.append((now, count))
+        while self._flight and self._flight[0][0] <= acknowledged:
+            self.delivered += 1
+            self._recent.append((now, self._flight.popleft()[1]))
         while self._recent and self._recent[0][0] < now - DOUBT:
             self._recent.popleft()
 
@@ -239,15 +234,16 @@ class Tcp(Stream):
     def _leave(self, ours: bool = False) -> None:
         if self.socket is not None and self._opening is None:
             self.confirm()
-            if not self._in_order and not ours:
-                doubtful = sum(count for _, count in self._recent)
-                self.delivered -= doubtful
-                self.uncertain += doubtful
-        if ours:
+        rest = [message for _, message in self._flight]
+        if self._in_order:
+            self._back(rest)
+        elif ours:
             # The kernel goes on with them.
-            self.uncertain += len(self._flight)
+            self._doubt(rest, ours)
         else:
-            self._back([message for _, message in self._flight])
+            self.delivered -= len(self._recent)
+            self._doubt([*(message for _, message in self._recent), *rest], ours)
+        self._in_order = False
         self._flight.clear()
         self._recent.clear()
         super()._leave(ours)
