@@ -24,6 +24,8 @@ STALL_NS = 5_000_000
 
 CONFIG = """
 global(workDirectory="{folder}" net.enableDNS="off")
+# What it has read it also writes, before it ends.
+main_queue(queue.timeoutshutdown="20000")
 module(load="imuxsock" SysSock.Use="off")
 input(type="imuxsock" Socket="{folder}/log" RateLimit.Interval="0" CreatePath="off")
 module(load="imudp")
@@ -98,7 +100,7 @@ class Watch:
 
 
 def log_through_restarts(
-    folder: str, protocol: str, rate: int, seconds: float, up: float, down: float
+    folder: str, protocol: str, rate: int, seconds: float, up: float, down: float, resend: bool, backlog: int
 ) -> dict[str, Any]:
     """Log at a rate while rsyslogd is stopped after each `up` seconds and started after `down` more.
 
@@ -107,7 +109,9 @@ def log_through_restarts(
     server = Rsyslogd(Path(folder))
     server.start()
     server.wait_until_there()
-    log = Syslog(server.address(protocol), protocol=protocol, app_name="soak", facility="local1", backlog=100_000)
+    log = Syslog(
+        server.address(protocol), protocol=protocol, app_name="soak", facility="local1", resend=resend, backlog=backlog
+    )
     logger = logging.Logger("soak")
     logger.addHandler(Handler(log))
     watch = Watch()

@@ -47,9 +47,9 @@ class Counts(NamedTuple):
     Attributes:
         given: by the program.
         delivered: as above.
-        dropped: never handed to a receiver: the backlog was full, or the Syslog was closed.
-        uncertain: the receiver had it and ended before it had read everything, so that nobody knows; with `resend` only
-            what was in flight when the Syslog was closed.
+        dropped: certainly never handed to a receiver: the backlog was full, or the Syslog was closed.
+        uncertain: the receiver had it and ended before it had read everything, so that nobody knows. With `resend` only
+            what there was no room or time to send again.
         waiting: not sent yet.
         in_flight: sent, and not known to have arrived.
         resent: sent again, as the receiver had ended before it was known to have read them: these may arrive twice.

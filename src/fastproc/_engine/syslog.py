@@ -41,6 +41,12 @@ IPV6_RECVERR = 25
 FULL = (EAGAIN, ENOBUFS)
 
 
+class Doubtful(bytes):
+    """A message that is sent again, and may have arrived."""
+
+    __slots__ = ()
+
+
 class Channel:
     """The messages on their way to one receiver.
 
@@ -131,9 +137,8 @@ class Channel:
         if os.getpid() != self._owner:
             self._disown()
         self._leave(True)
-        self.dropped += len(self.waiting)
-        self.waiting.clear()
-        self._size = 0
+        while self.waiting:
+            self._give_up(0)
 
     def _connect(self) -> None:
         self.socket = socket.socket(self.family, self.kind | socket.SOCK_NONBLOCK)
@@ -187,13 +192,22 @@ class Channel:
     def _doubt(self, messages: list[bytes], ours: bool) -> None:
         """Settle messages of which nobody knows whether they were read."""
         if self._resend and not ours:
-            self._back(messages)
+            self._back([*map(Doubtful, messages)])
         else:
             self.uncertain += len(messages)
 
     def _trim(self) -> None:
         while len(self.waiting) > self.backlog or (self._size > BACKLOG_BYTES and self.waiting):
-            self._sent()
+            self._give_up(0)
+
+    def _give_up(self, index: int) -> None:
+        """Drop a message that waits."""
+        message = self.waiting[index]
+        del self.waiting[index]
+        self._size -= len(message)
+        if message.__class__ is Doubtful:
+            self.uncertain += 1
+        else:
             self.dropped += 1
 
     def _shorten(self) -> bool:

@@ -131,9 +131,7 @@ class Stream(Channel):
         while self._begun and (len(self.waiting) > max(1, self.backlog) or self._size > BACKLOG_BYTES):
             if len(self.waiting) < 2:
                 return
-            self._size -= len(self.waiting[1])
-            del self.waiting[1]
-            self.dropped += 1
+            self._give_up(1)
         if not self._begun:
             super()._trim()
 
