@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from fastproc.errors import ExitError as ExitError
     from fastproc.errors import TimeoutExpired as TimeoutExpired
     from fastproc.info import snapshot as snapshot
+    from fastproc.mapping import map as map
     from fastproc.pipeline import Pipeline as Pipeline
-    from fastproc.pipeline import map as map
     from fastproc.waiting import as_completed as as_completed
     from fastproc.waiting import wait_all as wait_all
     from fastproc.waiting import wait_any as wait_any
@@ -136,7 +136,7 @@ _LATER = {
     "fd_of": "fastproc._values.combination",
     "fd_to": "fastproc._values.combination",
     "Pipeline": "fastproc.pipeline",
-    "map": "fastproc.pipeline",
+    "map": "fastproc.mapping",
     "install": "fastproc._install",
     "uninstall": "fastproc._install",
     "ExitError": "fastproc.errors",

@@ -1,4 +1,4 @@
-"""Running expressions of commands: to their end, as a Pipeline that is waited for, line by line, many at a time.
+"""Running expressions of commands: to their end, as a Pipeline that is waited for, line by line.
 
 All of it drives the engine's Run by a reactor. Not here: what an expression means (values), the pipes (engine).
 """
@@ -12,7 +12,6 @@ from os import environ
 
 from fastproc import errors
 from fastproc._engine.killable import SIGKILL
-from fastproc._engine.mapping import Mapping
 from fastproc._engine.output import CUT
 from fastproc._engine.pipeline import Run
 from fastproc._engine.plain import run_plain
@@ -20,22 +19,20 @@ from fastproc._engine.reactor import Reactor, borrowed, instant
 from fastproc._engine.request import Request, break_off, conclude, tell_group
 from fastproc._values.combination import Pipe
 from fastproc._values.lines import LineSplitter
-from fastproc._values.options import checked
 from fastproc._values.status import KILLED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from collections.abc import Mapping as AnyMapping
-    from typing import Any, Unpack
+    from typing import Any
 
     from fastproc._values.expression import Expression
-    from fastproc._values.kinds import OptionsDict
     from fastproc._values.stages import PipelineResult
 
 _FORCED_ENGINE = environ.get("FASTPROC_ENGINE", "")
 
-__all__ = ["Pipeline", "Reader", "lines", "map", "reader", "run", "start"]
+__all__ = ["Pipeline", "Reader", "lines", "reader", "run", "start"]
 
 
 def run(expression: Expression, options: AnyMapping[str, Any]) -> PipelineResult:
@@ -389,36 +386,3 @@ def _batches(
         pipeline.wait()
     finally:
         _leave(pipeline)
-
-
-def map(
-    function: Callable[[Any], Expression],
-    items: Iterable[Any],
-    *,
-    workers: int | None = None,
-    ordered: bool = True,
-    **options: Unpack[OptionsDict],
-) -> Iterator[PipelineResult]:
-    """Run an expression for each item, several at a time, and give the results.
-
-    >>> [result.text() for result in map(lambda word: cmd("printf", word), "ab", capture=True)]
-    ['a', 'b']
-
-    Args:
-        function: makes the command or the expression of an item.
-        items: taken one by one as there is room.
-        workers: how many run at the same time; as many as there are CPUs when None.
-        ordered: give the results in the order of the items; else as they end.
-        options: as of `run()`, for each.
-
-    Raises:
-        ExitError, SpawnError, TimeoutExpired: of an item, when its turn comes; all that still run are ended.
-        ValueError: workers is not a positive number.
-    """
-    from os import cpu_count
-
-    count = cpu_count() or 1 if workers is None else workers
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ValueError(f"workers: must be a positive number, not {workers!r}")
-    checked(options)
-    return Mapping(function, iter(items), count, ordered, options).results()

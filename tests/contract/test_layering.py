@@ -36,6 +36,7 @@ LAYERS = {
     "fastproc.aio": 5,
     "fastproc.embedding": 5,
     "fastproc.signals": 5,
+    "fastproc.mapping": 5,
     "fastproc._commands": 6,
     "fastproc": 6,
 }
@@ -57,7 +58,7 @@ ONLY = {
     "subprocess": {"fastproc._subprocess_errors", "fastproc.subprocess", "fastproc._install"},
     "cffi": set(),
     "select": {"fastproc._engine"},
-    "time": {"fastproc._engine", "fastproc.run", "fastproc.aio._run", "fastproc.aio._fifo"},
+    "time": {"fastproc._engine", "fastproc.run", "fastproc.aio._run", "fastproc.aio._fifo", "fastproc.mapping"},
     "asyncio": {"fastproc.aio"},
     "trio": {"fastproc.aio"},
     "psutil": set(),

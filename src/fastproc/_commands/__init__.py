@@ -6,6 +6,7 @@ One more is a line in COMMANDS and a module beside this one; what it prints with
 from __future__ import annotations
 
 COMMANDS = {
+    "map": ("map:map_", "run a command for each item, as xargs and GNU parallel do it"),
     "run-module": ("run_module:run_module", "run a module with fastproc.subprocess in subprocess's place"),
     "init": ("init:init", "run a program as process 1 of a container: reap orphans, pass signals on"),
     "caps": ("identity:caps", "show what processes may do: their capabilities"),

@@ -1,0 +1,220 @@
+r"""Records of tasks in a file: as bytes, and what a file with such says is done.
+
+Two forms. A job log is GNU parallel's: a header, and a line of nine columns with tabs between for each task that has
+ended. A results file has a JSON object on each line, with what the task wrote. In both a line is one task, written at
+once; a last line without its end was being written when the writer was killed, and is none.
+
+>>> record = Record(7, "printf 'a\tb'", 1700000000.0, 0.25, 3)
+>>> TSV.decode(TSV.encode(record)) == record
+True
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+STARTED = None
+"""In the place of the status: a task that was started, and not yet ended when this was written."""
+
+
+class Record:
+    """What is kept of one task.
+
+    Attributes:
+        seq: its number, from 1.
+        command: the line that it is known by; a slot in it is left as {%}.
+        start: when it began, seconds since the epoch.
+        runtime: seconds.
+        status: its exit code, 0 to 255, or minus the signal that ended it; None: it was started.
+        stdout, stderr: what it wrote, or None.
+    """
+
+    __slots__ = ("command", "runtime", "seq", "start", "status", "stderr", "stdout")
+
+    def __init__(
+        self,
+        seq: int,
+        command: str,
+        start: float,
+        runtime: float = 0.0,
+        status: int | None = STARTED,
+        stdout: bytes | None = None,
+        stderr: bytes | None = None,
+    ) -> None:
+        self.seq = seq
+        self.command = command
+        self.start = start
+        self.runtime = runtime
+        self.status = status
+        self.stdout = stdout
+        self.stderr = stderr
+
+    def _key(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self.__slots__)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare all fields."""
+        return self._key() == other._key() if isinstance(other, Record) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        """Show every field by name."""
+        return f"Record({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
+
+
+_ESCAPES = (("\\", "\\\\"), ("\n", "\\n"), ("\t", "\\t"), ("\r", "\\r"))
+
+
+def _escaped(text: str) -> str:
+    for char, shown in _ESCAPES:
+        text = text.replace(char, shown)
+    return text
+
+
+def _unescaped(text: str) -> str:
+    if "\\" not in text:
+        return text
+    plain = {"n": "\n", "t": "\t", "r": "\r"}
+    pieces = text.split("\\")
+    found = [pieces[0]]
+    rest = iter(pieces[1:])
+    for piece in rest:
+        # An empty piece is a backslash that was doubled; what comes behind the second one is as it stands.
+        found.append("\\" + next(rest, "") if not piece else plain.get(piece[0], "\\" + piece[0]) + piece[1:])
+    return "".join(found)
+
+
+class TSV:
+    r"""The form of GNU parallel's --joblog.
+
+    Tabs, ends of lines and backslashes in a command are written as \t, \n, \r and \\. Receive is the bytes captured.
+    """
+
+    HEADER = b"Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n"
+
+    @staticmethod
+    def encode(record: Record) -> bytes:
+        """Return the line of a record."""
+        status = record.status
+        got = len(record.stdout or b"") + len(record.stderr or b"")
+        ended = "-\t-" if status is None else f"0\t{-status}" if status < 0 else f"{status}\t0"
+        times = f"{record.start:.3f}\t{record.runtime:10.3f}"
+        line = f"{record.seq}\t:\t{times}\t0\t{got}\t{ended}\t{_escaped(record.command)}\n"
+        return line.encode("utf-8", "surrogateescape")
+
+    @staticmethod
+    def decode(line: bytes) -> Record | None:
+        """Return the record of a line; None for one that is none."""
+        columns = line.decode("utf-8", "surrogateescape").removesuffix("\n").split("\t", 8)
+        try:
+            seq, _, start, runtime, _, _, code, signal, command = columns
+            status = None if code == signal == "-" else -int(signal) if int(signal) else int(code)
+            return Record(int(seq), _unescaped(command), float(start), float(runtime), status)
+        except ValueError:
+            return None
+
+
+class JSONLines:
+    """An object on each line: seq, command, start, runtime, and of a task that has ended status, stdout and stderr.
+
+    Bytes of outputs that are not UTF-8 are lone surrogates, as Python's "surrogateescape" has it.
+    """
+
+    HEADER = b""
+
+    @staticmethod
+    def encode(record: Record) -> bytes:
+        """Return the line of a record."""
+        from json import dumps
+
+        values: dict[str, Any] = {"seq": record.seq, "command": record.command, "start": round(record.start, 6)}
+        if record.status is not None:
+            values |= {"runtime": round(record.runtime, 6), "status": record.status}
+            values |= {name: _text(getattr(record, name)) for name in ("stdout", "stderr")}
+        return dumps(values).encode() + b"\n"
+
+    @staticmethod
+    def decode(line: bytes) -> Record | None:
+        """Return the record of a line; None for one that is none."""
+        from json import loads
+
+        try:
+            values = loads(line)
+            fields = values["seq"], values["command"], values["start"], values.get("runtime", 0.0)
+            if [type(field) for field in fields[:2]] != [int, str]:
+                return None
+            return Record(*fields, values.get("status"), _bytes(values.get("stdout")), _bytes(values.get("stderr")))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+
+def _text(data: bytes | memoryview | None) -> str | None:
+    return None if data is None else bytes(data).decode("utf-8", "surrogateescape")
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else text.encode("utf-8", "surrogateescape")
+
+
+class Book:
+    """What a file says: which tasks are done, and under which numbers.
+
+    A task is known by its command; that equal ones come twice is allowed: each number of one is a task of its own. So
+    the items may come in another order than before, and there may be more of them.
+
+    Attributes:
+        broken: lines that are no records.
+    """
+
+    def __init__(self) -> None:
+        self.broken = 0
+        self._tasks: dict[str, dict[int, int | None]] = {}
+        self._taken: dict[str, int] = {}
+        self._used: set[int] = set()
+        self._highest = 0
+
+    def read(self, lines: Iterable[bytes], form: type[TSV] | type[JSONLines]) -> None:
+        """Take in the lines of a file."""
+        for line in lines:
+            if line == form.HEADER:
+                continue
+            record = form.decode(line) if line.endswith(b"\n") else None
+            if record is None:
+                self.broken += 1
+                continue
+            numbers = self._tasks.setdefault(record.command, {})
+            # A start that comes behind an end is that of another try, which is in doubt.
+            numbers[record.seq] = record.status
+            self._use(record.seq)
+
+    def _use(self, seq: int) -> None:
+        self._used.add(seq)
+        self._highest = max(self._highest, seq)
+
+    def place(self, command: str, position: int) -> tuple[int, str, int | None]:
+        """Return what is known of the next task with a command: its number, what it is, and its status.
+
+        Args:
+            command: the line that it is known by.
+            position: its place among the items, from 1: the number of one that is not known, where it is free.
+
+        Returns:
+            The number; "new", "ended" or "doubt" (it was started, and whether it did its work is not known); the
+            status of one that ended.
+        """
+        numbers = self._tasks.get(command)
+        if numbers is not None:
+            order = self._taken.get(command, 0)
+            if order < len(numbers):
+                self._taken[command] = order + 1
+                seq = list(numbers)[order]
+                status = numbers[seq]
+                return seq, "doubt" if status is None else "ended", status
+        seq = position if position not in self._used else self._highest + 1
+        self._use(seq)
+        return seq, "new", None

@@ -1,0 +1,371 @@
+"""One map on its way: tasks from items, to who runs them, and back in order; the log and the summary of them.
+
+Invariant: a task is in one place: running, waiting for another try, ended, or ready to be given.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from time import time
+
+from fastproc._engine.reactor import instant
+from fastproc.mapping._tasks import Task, status_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from types import TracebackType
+    from typing import Any
+
+    from fastproc._values.expression import Expression
+    from fastproc._values.halt import Halt
+    from fastproc._values.status import Result
+    from fastproc.mapping._log import LogFile
+    from fastproc.mapping._output import Printer
+    from fastproc.mapping._runner import Runner
+    from fastproc.mapping._tasks import Work
+
+BACKLOG = 4
+"""Results that may wait to be taken, for each worker, while an earlier item is still running."""
+
+
+def now() -> float:
+    """The monotonic instant."""
+    found = instant("", 0.0)
+    assert found is not None
+    return found
+
+
+class Summary:
+    """How far a map is.
+
+    Attributes:
+        total: how many items there are, or None while that is not known.
+        skipped: how many the log had already.
+        doubt: the lines of tasks that were started before and whose end is not known; they are not run again with
+            `doubt="skip"`, and are counted in skipped.
+        started, succeeded, failed: how many were. A task that is tried again is started once.
+        retried: how many further tries there were.
+        halted: whether `halt` has ended it before its time.
+    """
+
+    def __init__(self, total: int | None) -> None:
+        self.total = total
+        self.skipped = 0
+        self.doubt: list[str] = []
+        self.started = 0
+        self.succeeded = 0
+        self.failed = 0
+        self.retried = 0
+        self.halted = False
+        self._began = now()
+        self._ended: float | None = None
+
+    @property
+    def finished(self) -> int:
+        """How many are done, those of an earlier run among them."""
+        return self.skipped + self.succeeded + self.failed
+
+    @property
+    def duration(self) -> float:
+        """Seconds since it began, or that it took."""
+        return (self._ended or now()) - self._began
+
+    @property
+    def rate(self) -> float:
+        """Tasks that have ended in a second."""
+        duration = self.duration
+        return (self.succeeded + self.failed) / duration if duration > 0 else 0.0
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds that it will still take at this rate; None where that cannot be known."""
+        rate = self.rate
+        return None if self.total is None or not rate else max(0, self.total - self.finished) / rate
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        words = [f"{self.succeeded} succeeded", f"{self.failed} failed"]
+        words += [f"{self.skipped} skipped"] if self.skipped else []
+        words += [f"{len(self.doubt)} in doubt"] if self.doubt else []
+        words += [f"{self.retried} retried"] if self.retried else []
+        words += ["halted"] if self.halted else []
+        return f"{', '.join(words)} in {self.duration:.2f} s, {self.rate:.1f}/s"
+
+
+class Mapped:
+    """The results of a map, one after the other; see map().
+
+    Dropping it, closing it, or leaving its `with` block ends the tasks that run.
+
+    Attributes:
+        summary: how far it is.
+        skips_doubt: whether tasks whose end is not known are left out.
+        on_begin: called with each expression before it is run, or None.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        items: Iterable[Any],
+        runner: Runner,
+        *,
+        workers: int,
+        ordered: bool,
+        options: dict[str, Any],
+        log: LogFile | None = None,
+        failed_again: bool = False,
+        skip_doubt: bool = False,
+        tries: int = 1,
+        halt: Halt | None = None,
+        delay: float = 0.0,
+        printer: Printer | None = None,
+        progress: Any = None,
+    ) -> None:
+        """Take what map() has checked."""
+        self.summary = Summary(len(items) if hasattr(items, "__len__") else None)  # type: ignore[arg-type]
+        self._work = work
+        self._items = iter(items)
+        self._runner = runner
+        self._workers = workers
+        self._ordered = ordered
+        self._options = options
+        self._log = log
+        self._failed_again = failed_again
+        self.skips_doubt = skip_doubt
+        self._tries = tries
+        self._halt = halt
+        self._delay = delay
+        self._printer = printer
+        self._progress = progress
+        self.on_begin: Callable[[Expression], object] | None = None
+        self._slots = list(range(workers, 0, -1))
+        self._active: dict[int, Task] = {}
+        self._again: deque[Task] = deque()
+        self._ended: dict[int, Task | None] = {}
+        self._ready: deque[Task] = deque()
+        self._position = 0
+        self._front = 1
+        self._start_at = 0.0
+        self._exhausted = False
+        self._killed = False
+        self._steps = self._run()
+
+    def __iter__(self) -> Iterator[Result]:
+        return self
+
+    def __next__(self) -> Result:
+        """Give the next result.
+
+        Raises:
+            ExitError, SpawnError, TimeoutExpired: of its task; all others are ended.
+        """
+        task = self.next_task()
+        if task.error is not None:
+            self.close()
+            raise task.error
+        result: Result = task.result
+        return result
+
+    def next_task(self) -> Task:
+        """Give the next task that has ended, whatever became of it.
+
+        Raises:
+            StopIteration: there is none.
+        """
+        return next(self._steps)
+
+    def close(self) -> None:
+        """End what runs, and wait for it. Harmless when repeated."""
+        self._steps.close()
+        self._finish()
+
+    def __enter__(self) -> Mapped:
+        return self
+
+    def __exit__(self, _type: type | None, _error: BaseException | None, _traceback: TracebackType | None) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # A generator that was never begun has nothing that would be left; its files and threads are given back here.
+        steps = getattr(self, "_steps", None)
+        if steps is not None:
+            self.close()
+
+    # -- the loop
+
+    def _run(self) -> Generator[Task]:
+        try:
+            while True:
+                self._fill()
+                task = self._pick()
+                if task is not None:
+                    yield task
+                elif not self._active and not self._again and (self._exhausted or self.summary.halted):
+                    return
+                else:
+                    self._runner.turn(self._patience())
+        finally:
+            self._finish()
+
+    def _finish(self) -> None:
+        if self.summary._ended is not None:
+            return
+        self.summary._ended = now()
+        try:
+            self._runner.close()
+        finally:
+            if self._log is not None:
+                self._log.close()
+            if self._printer is not None:
+                self._printer.finish()
+            if self._progress is not None:
+                self._progress.close(self.summary)
+
+    def _patience(self) -> float | None:
+        """Seconds after which there is something to do by itself."""
+        if self._room() and not (self._exhausted and not self._again) and self._start_at:
+            return max(0.0, self._start_at - now())
+        return None
+
+    def _room(self) -> bool:
+        waiting = self._position - self._front + 1 - len(self._active) if self._ordered else len(self._ready)
+        return len(self._active) < self._workers and waiting < self._workers * BACKLOG
+
+    def _fill(self) -> None:
+        while self._room() and not self.summary.halted:
+            if self._start_at and now() < self._start_at:
+                return
+            task = self._again.popleft() if self._again else self._take()
+            if task is None:
+                return
+            self._begin(task)
+            if self._delay:
+                self._start_at = now() + self._delay
+
+    def _take(self) -> Task | None:
+        """Take items until there is a task to run."""
+        while not self._exhausted:
+            try:
+                item = next(self._items)
+            except StopIteration:
+                self._exhausted = True
+                self.summary.total = self._position
+                break
+            self._position += 1
+            task = self._work.task(self._position, item)
+            if self._log is None or self._is_wanted(task, self._log):
+                return task
+            self.summary.skipped += 1
+            if self._printer is not None:
+                self._printer.skip(task.number)
+            if self._ordered:
+                self._ended[task.number] = None
+                self._advance()
+        return None
+
+    def _is_wanted(self, task: Task, log: LogFile) -> bool:
+        """Whether the log does not say that it is done."""
+        expression = None if task.texts is not None else self._work.expression(task)
+        task.line = self._work.line(task, expression, self._work.fed(task))
+        task.seq, state, status = log.book.place(task.line, task.number)
+        if state == "doubt":
+            self.summary.doubt.append(task.line)
+            return not self.skips_doubt
+        return state == "new" or (self._failed_again and status != 0)
+
+    def _begin(self, task: Task) -> None:
+        task.slot = self._slots.pop()
+        task.began = time()
+        task.tries += 1
+        expression = self._work.expression(task)
+        options = self._options
+        if self.on_begin is not None:
+            self.on_begin(expression)
+        fed = self._work.fed(task)
+        if fed is not None:
+            options = {**options, "input": fed}
+        if self._printer is not None:
+            options = {**options, **self._printer.options(task)}
+        if task.tries == 1:
+            self.summary.started += 1
+        if self.skips_doubt and self._log is not None:
+            self._record(task, None)
+        self._active[task.number] = task
+
+        def deliver(result: Result | None, error: BaseException | None) -> None:
+            self._on_end(task, result, error)
+
+        self._runner.start(expression, options, deliver)
+
+    def _record(self, task: Task, status: int | None) -> None:
+        from fastproc._values.joblog import Record
+
+        assert self._log is not None
+        result = task.result
+        runtime = result.duration if result is not None else 0.0
+        out, err = (result.stdout, result.stderr) if result is not None else (None, None)
+        self._log.write(Record(task.seq, task.line, task.began, runtime, status, out, err))
+
+    def _on_end(self, task: Task, result: Result | None, error: BaseException | None) -> None:
+        del self._active[task.number]
+        self._slots.append(task.slot)
+        task.result, task.error = result, error
+        summary = self.summary
+        failed = error is not None or not (result is not None and result.ok)
+        if failed and task.tries < self._tries and not summary.halted:
+            summary.retried += 1
+            if self._printer is not None:
+                self._printer.forget(task)
+            self._again.append(task)
+            return
+        if self._killed:
+            # It did not end by itself, so nothing is known of it.
+            self._give(task)
+            return
+        if failed:
+            summary.failed += 1
+        else:
+            summary.succeeded += 1
+        # Before anybody hears of it: who was told that it is done finds it done after a crash, too.
+        if self._log is not None:
+            self._record(task, status_of(result, error))
+        self._give(task)
+        if self._progress is not None:
+            self._progress.update(summary)
+        if self._halt is not None and self._halt.reached(summary.failed, summary.succeeded, summary.total):
+            summary.halted = True
+            if self._halt.now and not self._killed:
+                self._killed = True
+                self._runner.kill()
+
+    def _give(self, task: Task) -> None:
+        if self._ordered:
+            self._ended[task.number] = task
+            self._advance()
+        else:
+            self._ready.append(task)
+
+    def _advance(self) -> None:
+        while self._front in self._ended:
+            task = self._ended.pop(self._front)
+            self._front += 1
+            if task is not None:
+                self._ready.append(task)
+
+    def _pick(self) -> Task | None:
+        while True:
+            if self._ready:
+                task = self._ready.popleft()
+            elif self.summary.halted and not self._active and self._ended:
+                # Those behind one that was never run.
+                number = min(self._ended)
+                found = self._ended.pop(number)
+                if found is None:
+                    continue
+                task = found
+            else:
+                return None
+            if self._printer is not None:
+                self._printer.ended(task, task.result)
+            return task

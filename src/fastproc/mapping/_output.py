@@ -1,0 +1,122 @@
+"""What the tasks of a map write, on its own outputs: in groups, line by line, or as it comes; with tags; in order.
+
+Invariant: a line of a task is never cut by another task's, except when ungrouped. Every byte is printed as it came: a
+last line that has no end gets none.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+MODES = ("group", "line", "ungroup")
+
+
+def write_all(stream: str, data: bytes | memoryview) -> None:
+    """Write to our own stdout or stderr, behind what Python has written there.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more.
+    """
+    target = sys.stdout if stream == "stdout" else sys.stderr
+    target.flush()
+    raw = getattr(target, "buffer", None)
+    if raw is None:
+        # Somebody's replacement, such as a notebook's or io.StringIO.
+        target.write(bytes(data).decode("utf-8", "replace"))
+        return
+    raw.write(data)
+    raw.flush()
+
+
+class Printer:
+    """Prints for a map.
+
+    Args:
+        mode: "group": all of a task when it has ended; "line": its lines as they come; "ungroup": its outputs are ours.
+        ordered: whether tasks are printed in their order; by line, only the first that runs is printed at once.
+        tag: makes of a task what stands before each of its lines.
+        write: called with the stream's name and bytes.
+    """
+
+    def __init__(
+        self,
+        mode: str,
+        ordered: bool,
+        tag: Callable[[Any], str] | None,
+        write: Callable[[str, bytes], object] = write_all,
+    ) -> None:
+        self.mode = mode
+        self._ordered = ordered
+        self._tag = tag
+        self._write = write
+        self._front = 1
+        self._waiting: dict[int, list[tuple[str, bytes]]] = {}
+        self._ended: set[int] = set()
+
+    def options(self, task: Any) -> dict[str, Any]:
+        """Return the options that a task is run with, so that its output comes here."""
+        if self.mode == "ungroup":
+            return {"capture": False}
+        if self.mode == "group":
+            return {"capture": True}
+        from fastproc._values.on_line import OnLine
+
+        def told(stream: str, line: bytes) -> None:
+            self._line(task, stream, line)
+
+        return {"capture": True, "on_line": OnLine(told, keep_ends=True, longest=None)}
+
+    def _tagged(self, task: Any, data: bytes) -> bytes:
+        if self._tag is None or not data:
+            return data
+        tag = self._tag(task).encode("utf-8", "surrogateescape") + b"\t"
+        return b"".join(tag + line for line in data.splitlines(keepends=True))
+
+    def _line(self, task: Any, stream: str, line: bytes) -> None:
+        line = self._tagged(task, line)
+        if self._ordered and task.number != self._front:
+            self._waiting.setdefault(task.number, []).append((stream, line))
+        else:
+            self._write(stream, line)
+
+    def forget(self, task: Any) -> None:
+        """A try of a task has failed, and another one follows: what waits of it is dropped."""
+        self._waiting.pop(task.number, None)
+
+    def ended(self, task: Any, result: Any) -> None:
+        """A task has ended: print its group; or go on to the next one in order."""
+        if self.mode == "group":
+            for stream in ("stdout", "stderr"):
+                data = getattr(result, stream, None)
+                if data:
+                    self._write(stream, self._tagged(task, bytes(data)))
+        elif self.mode == "line" and self._ordered:
+            self._ended.add(task.number)
+            self._advance()
+
+    def skip(self, number: int) -> None:
+        """A task is not run; those behind it do not wait for it."""
+        if self.mode == "line" and self._ordered:
+            self._ended.add(number)
+            self._advance()
+
+    def _advance(self) -> None:
+        while self._front in self._ended:
+            self._ended.discard(self._front)
+            self._flush(self._front)
+            self._front += 1
+            self._flush(self._front)
+
+    def _flush(self, number: int) -> None:
+        for stream, line in self._waiting.pop(number, ()):
+            self._write(stream, line)
+
+    def finish(self) -> None:
+        """Print what still waits, of tasks that come after one that never ended."""
+        for number in sorted(self._waiting):
+            self._flush(number)

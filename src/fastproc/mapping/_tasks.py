@@ -1,0 +1,149 @@
+"""The tasks of a map: from an item to the expression that is run, the line that it is known by, and its record."""
+
+from __future__ import annotations
+
+from fastproc import errors
+from fastproc._values.command import Command, build, cmd
+from fastproc._values.expression import Expression
+from fastproc._values.quoting import join
+from fastproc._values.template import Template, item_texts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+def status_of(result: object, error: BaseException | None) -> int:
+    """Return the status of a task, a signal as minus its number: 127 and 126 where no program was started."""
+    code = getattr(result, "returncode", None)
+    if code is not None:
+        return int(code)
+    return 127 if isinstance(error, errors.SpawnError) and isinstance(error, FileNotFoundError) else 126
+
+
+_LINE = 2000
+"""Characters of an item in a tag."""
+
+
+class Task:
+    """One item on its way.
+
+    Attributes:
+        number: its place among the items, from 1.
+        seq: its number in the log.
+        item: as it was given; texts: what a template puts into its places.
+        line: what it is known by; only made where there is a log, or it is printed.
+        slot: from 1, while it runs.
+        tries: how often it was started.
+        began: when, in seconds since the epoch.
+        result, error: what became of it.
+    """
+
+    __slots__ = ("began", "error", "item", "line", "number", "result", "seq", "slot", "texts", "tries")
+
+    def __init__(self, number: int, item: Any, texts: tuple[str, ...] | None) -> None:
+        self.number = self.seq = number
+        self.item = item
+        self.texts = texts
+        self.line = ""
+        self.slot = 0
+        self.tries = 0
+        self.began = 0.0
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    @property
+    def shell_status(self) -> int:
+        """Its status as a shell's `$?` has it."""
+        status = status_of(self.result, self.error)
+        return status if status >= 0 else 128 - status
+
+    @property
+    def tag(self) -> str:
+        """The item, in one line."""
+        if self.texts is not None:
+            return " ".join(self.texts).replace("\n", " ")[:_LINE]
+        return str(self.item).replace("\n", " ")[:_LINE]
+
+
+class Work:
+    """What a map makes of items: a template, or a function.
+
+    Args:
+        work: a Template, the text of one, a Command whose arguments may have places, or a function that returns an
+            expression.
+        feed: makes of an item what its task reads from stdin; None.
+
+    Raises:
+        TypeError, ValueError: work is none of these.
+    """
+
+    def __init__(self, work: Any, feed: Callable[[Any], Any] | None) -> None:
+        self._feed = feed
+        self._template: Template | None = None
+        self._base: Command | None = None
+        append = feed is None
+        if isinstance(work, str):
+            self._template = Template.parse(work, append=append)
+        elif isinstance(work, Template):
+            self._template = work
+        elif isinstance(work, Command):
+            self._template = Template(work.argv, append=append)
+            self._base = work
+        elif not callable(work):
+            raise TypeError(
+                f"work: must be a template, a Command or a function that returns one, not {type(work).__name__}"
+            )
+        self._function = work
+        if self._template is not None and not any(self._template.words[0]):
+            raise ValueError("template: the name of the program is empty")
+
+    def task(self, number: int, item: Any) -> Task:
+        """Return the task of an item.
+
+        Raises:
+            TypeError: a template cannot take the item.
+        """
+        # A template that has no place for items takes everything.
+        template = self._template
+        return Task(number, item, item_texts(item) if template is not None and template.takes_items else None)
+
+    @property
+    def takes_slot(self) -> bool:
+        """Whether the slot must be known before a task is begun."""
+        return self._template is not None and self._template.takes_slot
+
+    def expression(self, task: Task) -> Expression:
+        """Return what is run.
+
+        Raises:
+            TypeError: the function returned something else.
+        """
+        if self._template is None:
+            made = self._function(task.item)
+            if not isinstance(made, Expression):
+                raise TypeError(f"function: must return a command or another expression, not {type(made).__name__}")
+            return made
+        words = self._template.render(task.texts or (), task.number, task.slot)
+        return cmd(*words) if self._base is None else build(tuple(words), self._base._options)
+
+    def fed(self, task: Task) -> Any:
+        """Return what its stdin is, or None where that is not the map's."""
+        return None if self._feed is None else self._feed(task.item)
+
+    def line(self, task: Task, expression: Expression | None, fed: Any) -> str:
+        """Return the line that a task is known by, which is the same in every run."""
+        text = self.shown(task, "{%}") if self._template is not None else str(expression)
+        if isinstance(fed, (bytes, bytearray, memoryview)):
+            from hashlib import blake2b
+
+            text += f" # input {blake2b(fed, digest_size=8).hexdigest()}"
+        return text
+
+    def shown(self, task: Task, slot: int | str) -> str:
+        """Return what is run, as a line."""
+        if self._template is None:
+            return str(self.expression(task))
+        words = self._template.render(task.texts or (), task.number, slot)
+        return words[2] if self._template.shell else join(words)

@@ -1,0 +1,429 @@
+"""`python -m fastproc map` beside xargs and GNU parallel: a table of what each does with the same input.
+
+A row is run by all that have a line in it. Without `differs` all print the same and end with the same status; else the
+difference is named there, for each program, and stands in docs/map.md.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from conftest import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = (sys.executable, "-m", "fastproc", "map")
+FAIL = ("sh", "-c", "echo $0; exit 4")
+FAILS = ("echo {}; exit 4; :",)
+
+
+class Row(NamedTuple):
+    name: str
+    stdin: str
+    ours: tuple[str, ...]
+    xargs: tuple[str, ...] | None
+    parallel: tuple[str, ...] | None
+    differs: dict[str, tuple[str, int]] = {}  # noqa: RUF012 - never changed
+    why: str = ""
+
+
+def row(
+    name: str, stdin: str, ours: Any, xargs: Any, parallel: Any, why: str = "", /, **differs: tuple[str, int]
+) -> Row:
+    words = [line.split() if isinstance(line, str) else line for line in (ours, xargs, parallel)]
+    return Row(name, stdin, *(None if line is None else tuple(line) for line in words), differs, why)  # type: ignore[arg-type]
+
+
+SAME = "the same"
+TABLE = [
+    # What an item is.
+    row("an item is a line", "a\nb c\n", "-k echo X{}", r"-d\n -I{} echo X{}", "-k echo X{}"),
+    row("an empty line is an item", "a\n\nb\n", "-k echo X{}", r"-d\n -I{} echo X{}", "-k echo X{}"),
+    row("the last line needs no end", "a\nb", "-k echo X{}", r"-d\n -I{} echo X{}", "-k echo X{}"),
+    row("blanks in an item stay", " a  b \n", "printf [%s] {}", r"-d\n -I{} printf [%s] {}", "printf [%s] {}"),
+    row("quotes in an item stay", "a'b\"c\n", "echo {}", r"-d\n -I{} echo {}", "echo {}"),
+    row("an item is not expanded", "a;b $(echo x) *\n", "echo {}", r"-d\n -I{} echo {}", "echo {}"),
+    row("bytes that are no text", "\udcff\n", "printf %s", "-n1 printf %s", "printf %s"),
+    row("an item that begins with -", "-n\n", "printf [%s]", "-n1 printf [%s]", "printf [%s]"),
+    row("-0", "a\nb\0c\0", "-k -0 printf [%s]", "-0 -n1 printf [%s]", "-k -0 printf [%s]"),
+    row("-d ,", "a,b,c", "-k -d, echo", "-d, -n1 echo", "-k -d , echo"),
+    row("-d , leaves the end of the line", "a,b\n", "-k -d, echo", "-d, -n1 echo", "-k -d , echo"),
+    row(r"-d \t", "a\tb\t", r"-k -d \t echo", r"-d \t -n1 echo", r"-k -d \t echo"),
+    row(
+        r"-d \x78",
+        "axb",
+        r"-k -d \x78 echo",
+        r"-d \x78 -n1 echo",
+        r"-k -d \x78 echo",
+        "GNU parallel 20221122 does not know hexadecimal delimiters",
+        parallel=("axb\n", 0),
+    ),
+    row(
+        "quotes and blanks between items",
+        "'a b' c\n",
+        "-n1 echo",
+        "-n1 echo",
+        "-n1 echo",
+        "xargs splits at blanks and reads quotes, unless -d or -0 is given",
+        xargs=("a b\nc\n", 0),
+    ),
+    row(
+        "-L counts lines",
+        "a b\nc\n",
+        "-L1 printf [%s]",
+        "-L1 printf [%s]",
+        "-L1 printf [%s]",
+        "xargs -L splits each line at blanks",
+        xargs=("[a][b][c]", 0),
+    ),
+    row("-L 2", "a\nb\nc\n", "-k -L2 echo", "-L2 echo", "-k -L2 echo"),
+    row("-a", "", ["-k", "-a", "{f1}", "echo"], ["-a", "{f1}", "-n1", "echo"], ["-k", "-a", "{f1}", "echo"]),
+    row(
+        "no items",
+        "",
+        "echo x",
+        "echo x",
+        "echo x",
+        "xargs runs the command once without items, unless -r is given",
+        xargs=("x\n", 0),
+    ),
+    row("no items, -r", "", "-r echo x", "-r echo x", "-r echo x"),
+    # Where it goes.
+    row("without a place it comes last", "a\nb\n", "-k echo pre", "-n1 echo pre", "-k echo pre"),
+    row("-n 2", "a\nb\nc\n", "-k -n2 echo", "-n2 echo", "-k -n2 echo"),
+    row("-n 2 by number", "a\nb\nc\n", "-k -n2 echo {2}-{1}", None, "-k -N2 echo {2}-{1}"),
+    row("-n 2 in a word", "a\nb\nc\n", "-k -n2 echo x{}y", None, "-k -n2 echo x{}y"),
+    row("-X takes all", "a\nb\nc\n", "-X echo", "echo", "-j1 -X echo"),
+    row("-I%", "a\n", "-I% echo %-% {}", "-I% echo %-% {}", "-I% echo %-% {}"),
+    row("-I takes one at a time", "a\nb\n", "-k -I{} echo {}", "-I{} echo {}", "-k -I{} echo {}"),
+    row(
+        "{.} {/} {//} {/.}",
+        "d.e/b.c.d\n.h\nd/\n",
+        "-k printf [%s] {.} {/} {//} {/.}",
+        None,
+        "-k printf [%s] {.} {/} {//} {/.}",
+    ),
+    row("{#} {%}", "", "-j1 echo {#} {%} ::: a b", None, "-j1 echo {#} {%} ::: a b"),
+    row("{-1}, and a number too high", "", "echo {-1} {1} [{3}] ::: a ::: b", None, "echo {-1} {1} [{3}] ::: a ::: b"),
+    row("{1/.} {2//}", "", "echo {1/.} {2//} ::: a/b.c ::: d/e", None, "echo {1/.} {2//} ::: a/b.c ::: d/e"),
+    # Several sources.
+    row(":::", "", "-k echo ::: a b", None, "-k echo ::: a b"),
+    row("::: :::", "", "-k echo {1}{2} ::: a b ::: x y", None, "-k echo {1}{2} ::: a b ::: x y"),
+    row("{} of several sources", "", "-k echo {} ::: a b ::: x y", None, "-k echo {} ::: a b ::: x y"),
+    row(
+        ":::+", "", "-k echo {1}{2}{3} ::: a b c :::+ x y ::: 1 2", None, "-k echo {1}{2}{3} ::: a b c :::+ x y ::: 1 2"
+    ),
+    row("--link", "", "-k --link echo {1}{2} ::: a b c ::: x y", None, "-k --link echo {1}{2} ::: a b c ::: x y"),
+    row("::::", "", "-k echo {1}{2} :::: {f1} {f2}", None, "-k echo {1}{2} :::: {f1} {f2}"),
+    row("::::+", "", "-k echo {1}{2} :::: {f1} ::::+ {f2}", None, "-k echo {1}{2} :::: {f1} ::::+ {f2}"),
+    row(":::: -", "p\nq\n", "-k echo {1}{2} :::: - ::: 1 2", None, "-k echo {1}{2} :::: - ::: 1 2"),
+    row("-a twice", "", "-k -a {f1} -a {f2} echo {1}{2}", None, "-k -a {f1} -a {f2} echo {1}{2}"),
+    row("-a and :::", "", "-k -a {f1} echo {1}{2} ::: x y", None, "-k -a {f1} echo {1}{2} ::: x y"),
+    row("-C", "a,b\nc,d\n", "-k -C , echo {2}{1}", None, "-k -C , echo {2}{1}"),
+    # The command.
+    row("one word is a line", "a b\n", ["printf '<%s>' {} z"], None, ["printf '<%s>' {} z"]),
+    row("--shell", "a b;c\n", ["--shell", "printf '<%s>' {} | tr a-z A-Z"], None, ["printf '<%s>' {} | tr a-z A-Z"]),
+    row(
+        "a shell's characters in the command",
+        "a\n",
+        ["echo", "{}", ";", "echo", "x"],
+        ["-I{}", "echo", "{}", ";", "echo", "x"],
+        ["echo", "{}", ";", "echo", "x"],
+        "GNU parallel gives every command to a shell; ours with --shell",
+        parallel=("a\nx\n", 0),
+    ),
+    row("no command: items are the commands", "", "-k ::: true", None, "-k ::: true"),
+    row(
+        "no command, xargs",
+        "echo a\necho 'b c'\n",
+        "-k",
+        "",
+        "-k",
+        "xargs without a command echoes",
+        xargs=("echo a echo b c\n", 0),
+    ),
+    row(
+        "stdin of a task is empty",
+        "x\ny\n",
+        ["-j1", "sh", "-c", "cat; echo [$0]"],
+        ["-n1", "sh", "-c", "cat; echo [$0]"],
+        ["-j1", "cat; echo [{}]"],
+    ),
+    row("--dry-run", "a b\nc;d\n", "-k --dry-run echo {} x", None, "-k --dry-run echo {} x"),
+    # What is printed.
+    row(
+        "-k", "3\n1\n2\n", ["-k", "-j3", "sh", "-c", "sleep 0.$0; echo $0"], None, ["-k", "-j3", "sleep 0.{}; echo {}"]
+    ),
+    row(
+        "as they end",
+        "3\n1\n",
+        ["-j2", "sh", "-c", "sleep 0.$0; echo $0"],
+        ["-P2", "-n1", "sh", "-c", "sleep 0.$0; echo $0"],
+        ["-j2", "sleep 0.{}; echo {}"],
+    ),
+    row(
+        "--tag", "a\nb\n", ["-k", "--tag", "sh", "-c", r"printf '1\n2\n'"], None, ["-k", "--tag", r"printf '1\n2\n'; :"]
+    ),
+    row("--tag without an end", "a\n", "--tag printf x", None, "--tag printf x"),
+    row("--line-buffer", "a\n", "--line-buffer printf x%s", None, "--line-buffer printf x%s"),
+    row("--group without an end", "a\nb\n", "-k printf %s", None, "-k printf %s"),
+    row("-u", "a\n", "-u echo", "-n1 echo", "-u echo"),
+    # The status.
+    row("all succeed", "a\n", "true", "true", "true"),
+    row(
+        "three fail",
+        "a\nb\nc\n",
+        "false",
+        "-n1 false",
+        "false",
+        "xargs ends with 123, ours as GNU parallel with the number that failed",
+        xargs=("", 123),
+    ),
+    row(
+        "more than 100 fail",
+        "x\n" * 102,
+        "false",
+        "-n1 false",
+        "false",
+        "xargs ends with 123, ours as GNU parallel with 101",
+        xargs=("", 123),
+    ),
+    row(
+        "killed by a signal",
+        "a\n",
+        ["sh", "-c", "kill -9 $$"],
+        ["-n1", "sh", "-c", "kill -9 $$"],
+        ["kill -9 $$; :"],
+        "xargs ends with 125 and goes no further",
+        xargs=("", 125),
+    ),
+    row(
+        "status 255",
+        "a\nb\n",
+        ["-P1", "sh", "-c", "echo $0; exit 255"],
+        ["-n1", "sh", "-c", "echo $0; exit 255"],
+        ["-j1", "echo {}; exit 255; :"],
+        "xargs ends with 124 and goes no further",
+        xargs=("a\n", 124),
+    ),
+    row(
+        "no such program",
+        "a\n",
+        "no-such-program",
+        "no-such-program",
+        "no-such-program",
+        "xargs ends with 127 and goes no further",
+        xargs=("", 127),
+    ),
+    # Its course.
+    row(
+        "--halt soon,fail=1",
+        "1\n2\n3\n",
+        ["-j1", "--halt", "soon,fail=1", *FAIL],
+        None,
+        ["-j1", "--halt", "soon,fail=1", *FAILS],
+    ),
+    row(
+        "--halt soon,fail=2",
+        "1\n2\n3\n",
+        ["-j1", "--halt", "soon,fail=2", *FAIL],
+        None,
+        ["-j1", "--halt", "soon,fail=2", *FAILS],
+    ),
+    row(
+        "--halt soon,fail=50%",
+        "1\n2\n3\n4\n5\n6\n",
+        ["-j1", "--halt", "soon,fail=50%", *FAIL],
+        None,
+        ["-j1", "--halt", "soon,fail=50%", *FAILS],
+    ),
+    row(
+        "--halt now,fail=1",
+        "1\n2\n",
+        [
+            "-j2",
+            "--halt",
+            "now,fail=1",
+            "sh",
+            "-c",
+            "if [ $0 = 1 ]; then sleep 0.2; exit 5; else sleep 30; echo late; fi",
+        ],
+        None,
+        ["-j2", "--halt", "now,fail=1", "if [ {} = 1 ]; then sleep 0.2; exit 5; else sleep 30; echo late; fi"],
+    ),
+    row(
+        "--halt now,success=1",
+        "1\n2\n3\n",
+        ["-j1", "--halt", "now,success=1", "sh", "-c", "echo $0; [ $0 -gt 1 ]"],
+        None,
+        ["-j1", "--halt", "now,success=1", "echo {}; [ {} -gt 1 ]"],
+    ),
+    row(
+        "--halt soon,done=2",
+        "1\n2\n3\n",
+        "-j1 --halt soon,done=2 echo",
+        None,
+        "-j1 --halt soon,done=2 echo",
+        "GNU parallel 20221122 ends with 101 although none failed",
+        parallel=("1\n2\n", 101),
+    ),
+    row(
+        "--retries 3",
+        "a\n",
+        ["--retries", "3", "sh", "-c", "echo t; exit 1"],
+        None,
+        ["--retries", "3", "echo t; exit 1; :"],
+    ),
+    row(
+        "--timeout",
+        "a\n",
+        ["--timeout", "0.5", "sh", "-c", "exec sleep 30"],
+        None,
+        ["--timeout", "0.5", "exec sleep 30; : {}"],
+    ),
+    row("-P 0", "a\nb\n", "-k -P0 echo", "-P1 -n1 echo", "-k -P0 echo"),
+]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("items")
+    (folder / "f1").write_text("1\n2\n")
+    (folder / "f2").write_text("a\nb\nc\n")
+    (folder / "home").mkdir()
+    return {"{f1}": str(folder / "f1"), "{f2}": str(folder / "f2"), "home": str(folder / "home")}
+
+
+def ran(line: tuple[str, ...], stdin: str, files: dict[str, str]) -> tuple[str, int]:
+    """What a program prints and how it ends."""
+    words = [files.get(word, word) for word in line]
+    env = {**os.environ, "HOME": files["home"]}
+    data = stdin.encode("utf-8", "surrogateescape")
+    done = subprocess.run(words, input=data, capture_output=True, check=False, env=env, timeout=60)
+    return done.stdout.decode("utf-8", "surrogateescape"), done.returncode
+
+
+@pytest.mark.parametrize("one", TABLE, ids=lambda one: one.name)
+def test_behaves_as_the_others(one: Row, files: dict[str, str]) -> None:
+    """Every program of the row is run; a difference is one that is named."""
+    expected = ran((*OURS, *one.ours), one.stdin, files)
+    for name, line in (("xargs", one.xargs), ("parallel", one.parallel)):
+        if line is None:
+            continue
+        if shutil.which(name) is None:
+            pytest.skip(f"no {name} here")
+        command = (name, *(["--will-cite"] if name == "parallel" else []), *line)
+        assert (name, ran(command, one.stdin, files)) == (name, one.differs.get(name, expected))
+
+
+def test_differences_are_documented() -> None:
+    """docs/map.md has a row for every row here, and names every difference."""
+    page = (ROOT / "docs" / "map.md").read_text()
+    missing = [one.name for one in TABLE if one.name not in page or one.why not in page]
+    assert missing == []
+
+
+# -- what the others do not have, or cannot be compared
+
+
+def ours(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*OURS, *arguments], input=stdin, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--nonsense"], "--nonsense: no such option"),
+        (["-n", "0", "true"], "--max-args: must be a number from 1 on"),
+        (["-P", "x", "true"], "-P: must be a number"),
+        (["--joblog"], "--joblog: needs a value"),
+        (["--resume=yes", "true"], "--resume: takes no value"),
+        (["--timeout", "soon", "true"], "--timeout: must be seconds"),
+        (["-d", "ab", "true"], "-d: must be one character"),
+        (["true", ":::+", "a"], ":::+: there is no source before it"),
+        (["--resume", "true"], "resume, doubt, durable: are about"),
+        (["echo | cat"], "template: '|' is for a shell"),
+        (["--shell", "echo '{}'"], "leave the quotes away"),
+    ],
+)
+def test_wrong_command_line_is_told(arguments: list[str], message: str) -> None:
+    done = ours(*arguments, stdin="a\n")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
+def test_no_file_is_told() -> None:
+    done = ours("echo", "::::", "/no/such/file")
+    assert (done.returncode, done.stdout) == (255, "")
+    assert "/no/such/file" in done.stderr
+
+
+def test_help_names_every_option() -> None:
+    done = ours("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(word in done.stdout for word in ("--resume-failed", "-P, -j, --jobs", ":::+", "--at-most-once"))
+
+
+def test_joblog_resume_summary(tmp_path: Path) -> None:
+    log = str(tmp_path / "log")
+    first = ours("-k", "--joblog", log, "--summary", "sh", "-c", "test $0 != b", ":::", "a", "b")
+    assert first.returncode == 1
+    assert first.stderr.startswith("1 succeeded, 1 failed in ")
+    again = ours(
+        "--joblog", log, "--resume-failed", "--summary", "-t", "sh", "-c", "test $0 != b", ":::", "a", "b", "c"
+    )
+    assert again.returncode == 1
+    assert sorted(again.stderr.splitlines())[1:] == ["sh -c 'test $0 != b' b", "sh -c 'test $0 != b' c"]
+
+
+def test_log_of_gnu_parallel_is_read(tmp_path: Path) -> None:
+    """The tasks that it has run are not run again; and the other way round."""
+    if shutil.which("parallel") is None:
+        pytest.skip("no parallel here")
+    log = str(tmp_path / "log")
+    parallel = ["parallel", "--will-cite", "--joblog", log, "--resume", "-k", "echo"]
+    subprocess.run([*parallel, ":::", "a", "b"], check=True, capture_output=True)
+    assert ours("--joblog", log, "--resume", "-k", "echo", ":::", "a", "b", "c").stdout == "c\n"
+    done = subprocess.run([*parallel, ":::", "a", "b", "c", "d"], check=True, capture_output=True)
+    assert done.stdout == b"d\n"
+
+
+def test_reader_that_leaves_ends_the_tasks() -> None:
+    """As `| head -1`."""
+    line = f"{sys.executable} -m fastproc map -j2 sh -c 'echo $0; sleep 0.01' ::: $(seq 1000) | head -n 1"
+    done = subprocess.run(["bash", "-c", line + "; echo ${PIPESTATUS[0]}"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1:] == ["141"]
+
+
+def test_ctrl_c_ends_the_tasks() -> None:
+    """The status is the shell's for SIGINT, and no task is left."""
+    line = [*OURS, "-j2", "-u", "sh", "-c", "echo $$; exec sleep 100", ":::", "a", "b"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pids = [int(process.stdout.readline()) for _ in range(2)]
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+        assert wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))
+
+
+def test_start_up_is_light() -> None:
+    """Neither argparse nor what needs it, nor the parts that are not used."""
+    code = (
+        "import sys; from fastproc.__main__ import main; sys.argv = ['x', 'map', 'true', ':::', 'a']; main(); "
+        "print([n for n in ('argparse', 'subprocess', 're', 'json', 'asyncio', 'logging') if n in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"]},
+    )
+    assert done.stdout == "[]\n"
