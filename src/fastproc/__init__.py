@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastproc import capabilities as capabilities
     from fastproc import info as info
     from fastproc import privileges as privileges
+    from fastproc import procfs as procfs
     from fastproc import signals as signals
     from fastproc import syslog as syslog
     from fastproc import systemd as systemd
@@ -104,6 +105,7 @@ __all__ = [
     "install",
     "map",
     "privileges",
+    "procfs",
     "quote",
     "run",
     "signals",
@@ -153,7 +155,7 @@ _LATER = {
     "which": "fastproc._engine.which",
 }
 # Modules that are not imported before they are named.
-_MODULES = ("capabilities", "info", "privileges", "signals", "syslog", "systemd", "users")
+_MODULES = ("capabilities", "info", "privileges", "procfs", "signals", "syslog", "systemd", "users")
 
 
 def __getattr__(name: str) -> object:

@@ -27,6 +27,7 @@ LAYERS = {
     "fastproc.syslog": 4,
     "fastproc.systemd": 4,
     "fastproc.pipeline": 4,
+    "fastproc.procfs": 4,
     "fastproc._credentials": 5,
     "fastproc._switching": 5,
     "fastproc._dropping": 5,

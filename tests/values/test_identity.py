@@ -31,7 +31,7 @@ Seccomp:\t2
 
 def test_status_is_read() -> None:
     found = Identity.from_status(STATUS)
-    assert (found.pid, found.name) == (71, "a b)\\n c")
+    assert (found.pid, found.name) == (71, "a b)\n c")
     assert found.uids == Ids(1000, 1001, 1002, 1003)
     assert found.gids == Ids(5, 6, 7, 8)
     assert found.groups == (4, 27, 100)

@@ -72,6 +72,11 @@ def check_pid(name: str, value: object) -> int:
     return value
 
 
+def status_name(word: bytes) -> bytes:
+    r"""Undo the escapes of a name in /proc/PID/status, \n and \\ and no others (proc_task_name in fs/proc/array.c)."""
+    return b"\\".join(part.replace(b"\\n", b"\n") for part in word.split(b"\\\\"))
+
+
 class Securebits(IntFlag):
     """The securebits flags of a thread (capabilities(7)). Each has a lock, which cannot be taken back.
 
@@ -158,7 +163,7 @@ class Identity:
             number = int(fields.get(b"Seccomp", b"0"))
             return cls(
                 int(fields[b"Pid"]),
-                fields[b"Name"].decode("utf-8", "surrogateescape"),
+                status_name(fields[b"Name"]).decode("utf-8", "surrogateescape"),
                 uids,
                 gids,
                 tuple(sorted(map(int, fields.get(b"Groups", b"").split()))),

@@ -1,0 +1,224 @@
+"""/proc/PID/fdinfo/FD and /proc/locks: descriptors and file locks. Pure."""
+
+from __future__ import annotations
+
+from fastproc._values.absent import Absent, since
+from fastproc.procfs._record import Record
+from fastproc.procfs._text import BAD, blame, hexa, lines_of, number, octal, require, rows, signed, text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+class Lock(Record):
+    """One line of /proc/locks (proc_locks(5)), or of a descriptor's own.
+
+    Attributes:
+        id: its number in the list; those that wait have the number of what they wait for.
+        blocked: whether it waits.
+        kind: "POSIX", "FLOCK", "OFDLCK", "LEASE", "DELEG", ...; mode: "ADVISORY", "MANDATORY", "ACTIVE", "BREAKING",
+            ...
+        access: "READ", "WRITE", "UNLCK", ...
+        pid: its owner's; -1 for a lock of an open file description.
+        device: (major, minor), None where no file is known; inode: of the file.
+        start: first byte; end: last byte, None for the end of the file.
+    """
+
+    id: int
+    blocked: bool
+    kind: str
+    mode: str
+    access: str
+    pid: int
+    device: tuple[int, int] | None
+    inode: int
+    start: int
+    end: int | None
+
+
+def _lock(line: bytes) -> Lock:
+    count, *words = line.split()
+    if count[-1:] != b":":
+        raise ValueError("no number before it")
+    blocked = words[:1] == [b"->"]
+    kind, mode, access, pid, where, start, end = words[blocked:]
+    place, _, inode = where.rpartition(b":")
+    if place == b"<none>":
+        device = None
+    else:
+        major, minor = place.split(b":")
+        device = hexa(major), hexa(minor)
+    last = None if end == b"EOF" else number(end)
+    owner = signed(pid)
+    return Lock(
+        number(count[:-1]),
+        blocked,
+        text(kind),
+        text(mode),
+        text(access),
+        owner,
+        device,
+        number(inode),
+        number(start),
+        last,
+    )
+
+
+def parse_locks(data: bytes) -> tuple[Lock, ...]:
+    """Read /proc/locks.
+
+    Raises:
+        ParseError: it is no such text.
+    """
+    return rows(data, "locks", _lock)
+
+
+class EpollTarget(Record):
+    """One descriptor that an epoll watches.
+
+    Attributes:
+        fd: its number when it was added; events: bit set of EPOLL constants; data: what epoll_wait(2) returns with
+            it.
+        pos, inode, device: of the file behind it, absent before 4.13; device is the kernel's dev_t.
+    """
+
+    fd: int
+    events: int
+    data: int
+    pos: int | Absent = since("4.13")
+    inode: int | Absent = since("4.13")
+    device: int | Absent = since("4.13")
+
+
+class InotifyMark(Record):
+    """One watch of an inotify descriptor.
+
+    Attributes:
+        wd: its number; inode, device: what it watches; mask: bit set of IN_ constants; ignored_mask: the same.
+    """
+
+    wd: int
+    inode: int
+    device: int
+    mask: int
+    ignored_mask: int
+
+
+class FdInfo(Record):
+    """What /proc/PID/fdinfo/FD tells (proc_pid_fdinfo(5)). What only some kinds of files have is None for others.
+
+    Attributes:
+        pos: file position in bytes; flags: of open(2), with O_CLOEXEC; mnt_id: the mount, as in mountinfo.
+        inode: of the file (5.14).
+        pid, ns_pid: of a pidfd: -1 where it has ended and was waited for, 0 where it is in a PID namespace not seen
+            from here.
+        eventfd_count: of an eventfd; sigmask: of a signalfd, bit 0 is signal 1.
+        clock_id, ticks, settime_flags: of a timerfd; value, interval: (seconds, nanoseconds) to its next end, and
+            after that.
+        epoll, inotify: what it watches; locks: file locks of this descriptor.
+        others: other lines as they are: fanotify, io_uring, drm, dma-buf, ...
+    """
+
+    pos: int
+    flags: int
+    mnt_id: int
+    inode: int | Absent = since("5.14")
+    pid: int | None = None
+    ns_pid: tuple[int, ...] | None = None
+    eventfd_count: int | None = None
+    sigmask: int | None = None
+    clock_id: int | None = None
+    ticks: int | None = None
+    settime_flags: int | None = None
+    value: tuple[int, int] | None = None
+    interval: tuple[int, int] | None = None
+    epoll: tuple[EpollTarget, ...] = ()
+    inotify: tuple[InotifyMark, ...] = ()
+    locks: tuple[Lock, ...] = ()
+    others: tuple[str, ...] = ()
+
+
+def _pair(word: bytes) -> tuple[int, int]:
+    if word[:1] + word[-1:] != b"()":
+        raise ValueError(f"{word[:40]!r} is no pair")
+    first, second = word[1:-1].split(b",")
+    return number(first.strip()), number(second.strip())
+
+
+def _ns_pids(word: bytes) -> tuple[int, ...]:
+    return tuple(map(signed, word.split()))
+
+
+_TABLE: dict[bytes, tuple[str, Callable[[bytes], Any]]] = {
+    b"pos": ("pos", signed),
+    b"flags": ("flags", octal),
+    b"mnt_id": ("mnt_id", signed),
+    b"ino": ("inode", number),
+    b"Pid": ("pid", signed),
+    b"NSpid": ("ns_pid", _ns_pids),
+    b"eventfd-count": ("eventfd_count", hexa),
+    b"sigmask": ("sigmask", hexa),
+    b"clockid": ("clock_id", number),
+    b"ticks": ("ticks", number),
+    b"settime flags": ("settime_flags", octal),
+    b"it_value": ("value", _pair),
+    b"it_interval": ("interval", _pair),
+}
+
+
+def _pairs(line: bytes) -> dict[bytes, bytes]:
+    """Read "tfd:  5 events:  19 data:  5": keys that end with a colon, values with or without blanks before them."""
+    found: dict[bytes, bytes] = {}
+    parts = line.replace(b":", b": ").split()
+    for key, value in zip(parts[::2], parts[1::2], strict=True):
+        if key[-1:] != b":":
+            raise ValueError(f"{key[:40]!r} is no key")
+        found[key[:-1]] = value
+    return found
+
+
+def _epoll(line: bytes) -> EpollTarget:
+    pairs = _pairs(line)
+    first = number(pairs[b"tfd"]), hexa(pairs[b"events"]), hexa(pairs[b"data"])
+    if b"ino" not in pairs:
+        return EpollTarget(*first)
+    return EpollTarget(*first, signed(pairs[b"pos"]), hexa(pairs[b"ino"]), hexa(pairs[b"sdev"]))
+
+
+def _inotify(line: bytes) -> InotifyMark:
+    pairs = _pairs(line.split(b" fhandle-bytes")[0].removeprefix(b"inotify"))
+    values = (hexa(pairs[key]) for key in (b"wd", b"ino", b"sdev", b"mask", b"ignored_mask"))
+    return InotifyMark(*values)
+
+
+def parse_fdinfo(data: bytes) -> FdInfo:
+    """Read /proc/PID/fdinfo/FD.
+
+    Raises:
+        ParseError: it is no such text.
+    """
+    values: dict[str, Any] = {}
+    epoll: list[EpollTarget] = []
+    inotify: list[InotifyMark] = []
+    locks: list[Lock] = []
+    others: list[str] = []
+    for count, line in lines_of(data):
+        key, colon, value = line.partition(b":")
+        try:
+            if key in _TABLE and colon:
+                name, convert = _TABLE[key]
+                values[name] = convert(value.strip())
+            elif key == b"lock":
+                locks.append(_lock(value))
+            elif key == b"tfd":
+                epoll.append(_epoll(line))
+            elif key == b"inotify wd":
+                inotify.append(_inotify(line))
+            else:
+                others.append(text(line))
+        except BAD as error:
+            raise blame("fdinfo", count, error, line) from None
+    require(values, "fdinfo", "pos", "flags", "mnt_id")
+    return FdInfo(**values, epoll=tuple(epoll), inotify=tuple(inotify), locks=tuple(locks), others=tuple(others))

@@ -1,0 +1,335 @@
+"""/proc/stat, meminfo, loadavg, uptime, vmstat, pressure: the whole machine. Pure."""
+
+from __future__ import annotations
+
+from fastproc._values.absent import NOT_IN_KERNEL, Absent, since
+from fastproc.procfs._record import Record
+from fastproc.procfs._text import (
+    BAD,
+    ParseError,
+    blame,
+    keyed,
+    kib,
+    lines_of,
+    number,
+    only,
+    real,
+    require,
+    rows,
+    signed,
+    text,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+class CpuTimes(Record):
+    """What CPUs have done since the boot, in clock ticks (sysconf(_SC_CLK_TCK), mostly hundredths of a second).
+
+    Attributes:
+        user: in user mode, with guest; nice: the same of processes with a nice value, with guest_nice; system: in
+            the kernel.
+        idle: nothing; iowait: nothing, with a disk being waited for (unreliable, proc_stat(5)).
+        irq, softirq: interrupts; steal: taken by the hypervisor; guest, guest_nice: in virtual CPUs.
+    """
+
+    user: int
+    nice: int
+    system: int
+    idle: int
+    iowait: int
+    irq: int
+    softirq: int
+    steal: int
+    guest: int
+    guest_nice: int
+
+    @property
+    def total(self) -> int:
+        """All ticks, each counted once."""
+        return self.user + self.nice + self.system + self.idle + self.iowait + self.irq + self.softirq + self.steal
+
+
+class KernelStat(Record):
+    """What /proc/stat tells (proc_stat(5)).
+
+    Attributes:
+        cpu: all CPUs together; cpus: each one that is online, by its number.
+        interrupts: how many there were; by_interrupt: of each number.
+        context_switches: how many; boot_time: seconds since 1970; forks: processes and threads made.
+        running: threads ready to run; blocked: waiting for a disk.
+        softirqs: how many; by_softirq: of each kind, in the order of /proc/softirqs.
+        others: lines that are not known here, by their key.
+    """
+
+    cpu: CpuTimes
+    cpus: dict[int, CpuTimes]
+    interrupts: int
+    by_interrupt: tuple[int, ...]
+    context_switches: int
+    boot_time: int
+    forks: int
+    running: int
+    blocked: int
+    softirqs: int
+    by_softirq: tuple[int, ...]
+    others: dict[str, str]
+
+
+def _cpu_times(rest: bytes) -> CpuTimes:
+    words = rest.split()
+    if len(words) < 10:
+        raise ValueError(f"{len(words)} numbers and not 10")
+    # A signed number can stand there: counters of idle and iowait were seen to go back.
+    return CpuTimes(*map(signed, words[:10]))
+
+
+_ONE = {
+    b"ctxt": "context_switches",
+    b"btime": "boot_time",
+    b"processes": "forks",
+    b"procs_running": "running",
+    b"procs_blocked": "blocked",
+}
+
+
+def parse_kernel_stat(data: bytes) -> KernelStat:
+    """Read /proc/stat.
+
+    Raises:
+        ParseError: it is no such text.
+    """
+    values: dict[str, Any] = {"cpus": {}, "others": {}}
+    for count, line in lines_of(data):
+        key, _, rest = line.partition(b" ")
+        try:
+            if key == b"cpu":
+                values["cpu"] = _cpu_times(rest)
+            elif key.startswith(b"cpu"):
+                values["cpus"][number(key[3:])] = _cpu_times(rest)
+            elif key in (b"intr", b"softirq"):
+                total, *each = map(number, rest.split())
+                values["interrupts" if key == b"intr" else "softirqs"] = total
+                values["by_interrupt" if key == b"intr" else "by_softirq"] = tuple(each)
+            elif key in _ONE:
+                values[_ONE[key]] = number(rest.strip())
+            else:
+                values["others"][text(key)] = text(rest)
+        except BAD as error:
+            raise blame("stat", count, error, line) from None
+    require(values, "stat", *KernelStat._fields)
+    return KernelStat(**values)
+
+
+class Meminfo(Record):
+    """What /proc/meminfo tells (proc_meminfo(5)). Bytes, but the four counts of huge pages.
+
+    Attributes:
+        mem_total, mem_free, mem_available: main memory; available is what could be had without swapping.
+        buffers, cached: of block devices and files; swap_cached: in memory and swapped out.
+        active, inactive, active_anon, inactive_anon, active_file, inactive_file: used lately or not.
+        unevictable, mlocked: cannot be taken away.
+        swap_total, swap_free: swap space; zswap, zswapped: compressed, and what it holds (5.19).
+        dirty, writeback: to be written, being written.
+        anon_pages, mapped, shmem: of no file, mapped files, shared memory and tmpfs.
+        kreclaimable: that the kernel would give back (4.20); slab, sreclaimable, sunreclaim: its small objects.
+        kernel_stack, page_tables, sec_page_tables (6.1), percpu (4.21): the kernel's own.
+        commit_limit, committed_as: overcommitment; vmalloc_total, vmalloc_used, vmalloc_chunk: its address space.
+        anon_huge_pages, shmem_huge_pages, shmem_pmd_mapped, file_huge_pages, file_pmd_mapped (5.4): in large pages.
+        huge_pages_total, huge_pages_free, huge_pages_rsvd, huge_pages_surp: pages of hugetlbfs of the default size.
+        hugepagesize: of one of them; hugetlb: of all sizes (4.16).
+        others: sizes that are not known here, by their key, as text.
+    """
+
+    mem_total: int
+    mem_free: int
+    buffers: int
+    cached: int
+    others: dict[str, str]
+    mem_available: int | Absent = Absent(NOT_IN_KERNEL)
+    swap_cached: int | Absent = Absent(NOT_IN_KERNEL, "built without swap")
+    active: int | Absent = Absent(NOT_IN_KERNEL)
+    inactive: int | Absent = Absent(NOT_IN_KERNEL)
+    active_anon: int | Absent = Absent(NOT_IN_KERNEL)
+    inactive_anon: int | Absent = Absent(NOT_IN_KERNEL)
+    active_file: int | Absent = Absent(NOT_IN_KERNEL)
+    inactive_file: int | Absent = Absent(NOT_IN_KERNEL)
+    unevictable: int | Absent = Absent(NOT_IN_KERNEL)
+    mlocked: int | Absent = Absent(NOT_IN_KERNEL)
+    swap_total: int | Absent = Absent(NOT_IN_KERNEL)
+    swap_free: int | Absent = Absent(NOT_IN_KERNEL)
+    zswap: int | Absent = since("5.19")
+    zswapped: int | Absent = since("5.19")
+    dirty: int | Absent = Absent(NOT_IN_KERNEL)
+    writeback: int | Absent = Absent(NOT_IN_KERNEL)
+    anon_pages: int | Absent = Absent(NOT_IN_KERNEL)
+    mapped: int | Absent = Absent(NOT_IN_KERNEL)
+    shmem: int | Absent = Absent(NOT_IN_KERNEL)
+    kreclaimable: int | Absent = since("4.20")
+    slab: int | Absent = Absent(NOT_IN_KERNEL)
+    sreclaimable: int | Absent = Absent(NOT_IN_KERNEL)
+    sunreclaim: int | Absent = Absent(NOT_IN_KERNEL)
+    kernel_stack: int | Absent = Absent(NOT_IN_KERNEL)
+    page_tables: int | Absent = Absent(NOT_IN_KERNEL)
+    sec_page_tables: int | Absent = since("6.1")
+    percpu: int | Absent = since("4.21")
+    commit_limit: int | Absent = Absent(NOT_IN_KERNEL)
+    committed_as: int | Absent = Absent(NOT_IN_KERNEL)
+    vmalloc_total: int | Absent = Absent(NOT_IN_KERNEL)
+    vmalloc_used: int | Absent = Absent(NOT_IN_KERNEL)
+    vmalloc_chunk: int | Absent = Absent(NOT_IN_KERNEL)
+    anon_huge_pages: int | Absent = Absent(NOT_IN_KERNEL, "built without transparent large pages")
+    shmem_huge_pages: int | Absent = Absent(NOT_IN_KERNEL, "built without transparent large pages")
+    shmem_pmd_mapped: int | Absent = Absent(NOT_IN_KERNEL, "built without transparent large pages")
+    file_huge_pages: int | Absent = since("5.4")
+    file_pmd_mapped: int | Absent = since("5.4")
+    huge_pages_total: int | Absent = Absent(NOT_IN_KERNEL, "built without hugetlbfs")
+    huge_pages_free: int | Absent = Absent(NOT_IN_KERNEL, "built without hugetlbfs")
+    huge_pages_rsvd: int | Absent = Absent(NOT_IN_KERNEL, "built without hugetlbfs")
+    huge_pages_surp: int | Absent = Absent(NOT_IN_KERNEL, "built without hugetlbfs")
+    hugepagesize: int | Absent = Absent(NOT_IN_KERNEL, "built without hugetlbfs")
+    hugetlb: int | Absent = Absent(NOT_IN_KERNEL, "built without hugetlbfs")
+
+
+# The keys of the kernel that are not the field with its underscores and parentheses taken out.
+_KEYS = {"".join(name.split("_")): name for name in Meminfo._fields if name != "others"}
+
+
+def _meminfo_key(key: bytes) -> str | None:
+    return _KEYS.get(key.decode("ascii", "replace").lower().replace("_", "").replace("(", "").replace(")", ""))
+
+
+def parse_meminfo(data: bytes) -> Meminfo:
+    """Read /proc/meminfo.
+
+    Raises:
+        ParseError: it is no such text.
+    """
+    lines = lines_of(data)
+    table: dict[bytes, tuple[str, Callable[[bytes], object]]] = {}
+    for _, line in lines:
+        key = line.partition(b":")[0]
+        name = _meminfo_key(key)
+        if name is not None:
+            table[key] = name, number if name.startswith("huge_pages_") else kib
+    values, others = keyed(lines, "meminfo", table)
+    require(values, "meminfo", "mem_total", "mem_free", "buffers", "cached")
+    return Meminfo(**values, others=others)
+
+
+class Loadavg(Record):
+    """What /proc/loadavg tells (proc_loadavg(5)).
+
+    Attributes:
+        one, five, fifteen: mean number of threads that run or wait for a disk, over so many minutes.
+        running, threads: now ready to run, and there at all; last_pid: the number given last in this PID namespace.
+    """
+
+    one: float
+    five: float
+    fifteen: float
+    running: int
+    threads: int
+    last_pid: int
+
+
+def parse_loadavg(data: bytes) -> Loadavg:
+    """Read /proc/loadavg.
+
+    Raises:
+        ParseError: it is no such text.
+    """
+
+    def convert(line: bytes) -> Loadavg:
+        one, five, fifteen, threads, last = line.split()
+        running, there = threads.split(b"/")
+        return Loadavg(real(one), real(five), real(fifteen), number(running), number(there), number(last))
+
+    return only(data, "loadavg", convert)
+
+
+class Uptime(Record):
+    """What /proc/uptime tells, in seconds.
+
+    Attributes:
+        up: since the boot, with time suspended; idle: that all CPUs together had nothing to do.
+    """
+
+    up: float
+    idle: float
+
+
+def parse_uptime(data: bytes) -> Uptime:
+    """Read /proc/uptime.
+
+    Raises:
+        ParseError: it is no such text.
+    """
+
+    def convert(line: bytes) -> Uptime:
+        up, idle = line.split()
+        return Uptime(real(up), real(idle))
+
+    return only(data, "uptime", convert)
+
+
+def parse_vmstat(data: bytes) -> dict[str, int]:
+    """Read /proc/vmstat, or another file of lines "name number": counts of pages and events, by the kernel's names.
+
+    Raises:
+        ParseError: it is no such text.
+    """
+
+    def convert(line: bytes) -> tuple[str, int]:
+        name, value = line.split()
+        return text(name), signed(value)
+
+    return dict(rows(data, "vmstat", convert))
+
+
+class Stall(Record):
+    """One line of a file of pressure stall information.
+
+    Attributes:
+        avg10, avg60, avg300: percent of the time over so many seconds; total_us: microseconds since the boot.
+    """
+
+    avg10: float
+    avg60: float
+    avg300: float
+    total_us: int
+
+
+class Pressure(Record):
+    """How much time was lost waiting for a resource (/proc/pressure, Linux 4.20; a cgroup's *.pressure).
+
+    Attributes:
+        some: at least one task waited; absent for irq. full: all waited; absent for cpu before 5.13.
+    """
+
+    some: Stall | Absent
+    full: Stall | Absent
+
+
+def _stall(line: bytes) -> tuple[str, Stall]:
+    kind, *words = line.split()
+    if kind not in (b"some", b"full"):
+        raise ValueError(f"{kind[:40]!r} is neither some nor full")
+    pairs = dict(word.split(b"=", 1) for word in words if b"=" in word)
+    avg10, avg60, avg300 = (real(pairs[key]) for key in (b"avg10", b"avg60", b"avg300"))
+    return kind.decode(), Stall(avg10, avg60, avg300, number(pairs[b"total"]))
+
+
+def parse_pressure(data: bytes) -> Pressure:
+    """Read /proc/pressure/cpu, memory, io or irq.
+
+    Raises:
+        ParseError: it is no such text.
+    """
+    found = dict(rows(data, "pressure", _stall))
+    if not found:
+        raise ParseError("pressure", 1, "neither some nor full")
+    return Pressure(found.get("some", Absent(NOT_IN_KERNEL, "irq has none")), found.get("full", since("5.13")))

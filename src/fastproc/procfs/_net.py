@@ -1,0 +1,197 @@
+"""/proc/PID/net: routes, interfaces and counters of one network namespace. Pure."""
+
+from __future__ import annotations
+
+import sys
+
+from fastproc.procfs._record import Record
+from fastproc.procfs._sockets import ip_address
+from fastproc.procfs._text import BAD, ParseError, blame, hexa, lines_of, number, rows, signed, text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+
+class Route(Record):
+    """One line of net/route: a route of IPv4's main table.
+
+    Attributes:
+        interface; destination, gateway, mask: addresses; flags: bit set, 1 up, 2 gateway, 4 host.
+        references, use: unused; metric: lower is better; mtu, window, irtt: 0 for the default.
+    """
+
+    interface: str
+    destination: str
+    gateway: str
+    flags: int
+    references: int
+    use: int
+    metric: int
+    mask: str
+    mtu: int
+    window: int
+    irtt: int
+
+
+def parse_route(data: bytes, byteorder: Literal["little", "big"] = sys.byteorder) -> tuple[Route, ...]:
+    """Read net/route.
+
+    Raises:
+        ParseError: it is no such table.
+    """
+
+    def convert(line: bytes) -> Route:
+        name, to, via, flags, references, use, metric, mask, mtu, window, irtt = line.split()
+        target, gateway, bits = (ip_address(word, byteorder) for word in (to, via, mask))
+        counts = signed(references), signed(use), signed(metric)
+        sizes = number(mtu), number(window), number(irtt)
+        return Route(text(name), target, gateway, hexa(flags), *counts, bits, *sizes)
+
+    return rows(data, "net/route", convert, skip=1)
+
+
+class Interface(Record):
+    """One line of net/dev: what passed through an interface since it was made.
+
+    Attributes:
+        name: of the interface.
+        rx_bytes, rx_packets, rx_errors, rx_dropped, rx_fifo, rx_frame, rx_compressed, rx_multicast: received.
+        tx_bytes, tx_packets, tx_errors, tx_dropped, tx_fifo, tx_collisions, tx_carrier, tx_compressed: sent.
+    """
+
+    name: str
+    rx_bytes: int
+    rx_packets: int
+    rx_errors: int
+    rx_dropped: int
+    rx_fifo: int
+    rx_frame: int
+    rx_compressed: int
+    rx_multicast: int
+    tx_bytes: int
+    tx_packets: int
+    tx_errors: int
+    tx_dropped: int
+    tx_fifo: int
+    tx_collisions: int
+    tx_carrier: int
+    tx_compressed: int
+
+
+def parse_dev(data: bytes) -> tuple[Interface, ...]:
+    """Read net/dev.
+
+    Raises:
+        ParseError: it is no such table.
+    """
+
+    def convert(line: bytes) -> Interface:
+        # There may be no blank after the colon, and an alias of old times has one itself (eth0:1).
+        name, _, counts = line.rpartition(b":")
+        values = tuple(map(number, counts.split()))
+        if len(values) != 16:
+            raise ValueError(f"{len(values)} numbers and not 16")
+        return Interface(text(name.strip()), *values)
+
+    return rows(data, "net/dev", convert, skip=2)
+
+
+class Neighbour(Record):
+    """One line of net/arp.
+
+    Attributes:
+        ip: its address; hardware_type: 1 for Ethernet; flags: 2 complete, 4 permanent; mac: "00:..." where unknown;
+        mask: "*"; interface: where it is.
+    """
+
+    ip: str
+    hardware_type: int
+    flags: int
+    mac: str
+    mask: str
+    interface: str
+
+
+def parse_arp(data: bytes) -> tuple[Neighbour, ...]:
+    """Read net/arp.
+
+    Raises:
+        ParseError: it is no such table.
+    """
+
+    def convert(line: bytes) -> Neighbour:
+        ip, kind, flags, mac, mask, name = line.split()
+        return Neighbour(text(ip), hexa(kind[2:]), hexa(flags[2:]), text(mac), text(mask), text(name))
+
+    return rows(data, "net/arp", convert, skip=1)
+
+
+class Interface6(Record):
+    """One line of net/if_inet6: an IPv6 address of an interface.
+
+    Attributes:
+        ip: the address; index: of the interface; prefix: its bits; scope, flags: as the kernel has them; name: of
+            the interface.
+    """
+
+    ip: str
+    index: int
+    prefix: int
+    scope: int
+    flags: int
+    name: str
+
+
+def parse_if_inet6(data: bytes) -> tuple[Interface6, ...]:
+    """Read net/if_inet6.
+
+    Raises:
+        ParseError: it is no such table.
+    """
+
+    def convert(line: bytes) -> Interface6:
+        ip, index, prefix, scope, flags, name = line.split()
+        # Unlike the tables of sockets, byte after byte.
+        return Interface6(ip_address(ip, "big"), hexa(index), hexa(prefix), hexa(scope), hexa(flags), text(name))
+
+    return rows(data, "net/if_inet6", convert)
+
+
+def parse_counters(data: bytes) -> dict[str, dict[str, int]]:
+    """Read net/snmp or net/netstat: counters by protocol and name, as found["Tcp"]["RetransSegs"].
+
+    Raises:
+        ParseError: it is no such text.
+    """
+    found: dict[str, dict[str, int]] = {}
+    lines = lines_of(data)
+    for (count, names), (below, values) in zip(lines[::2], lines[1::2], strict=False):
+        (head, *keys), (again, *numbers) = names.split(), values.split()
+        if head != again or len(keys) != len(numbers) or head[-1:] != b":":
+            raise ParseError("net/snmp", below, f"it does not belong to line {count}", values)
+        try:
+            found[text(head[:-1])] = dict(zip(map(text, keys), map(signed, numbers), strict=True))
+        except BAD as error:
+            raise blame("net/snmp", below, error, values) from None
+    if len(lines) % 2:
+        raise ParseError("net/snmp", lines[-1][0], "names without values", lines[-1][1])
+    return found
+
+
+def parse_sockstat(data: bytes) -> dict[str, dict[str, int]]:
+    """Read net/sockstat or sockstat6: as found["TCP"]["inuse"]; "mem" counts pages.
+
+    Raises:
+        ParseError: it is no such text.
+    """
+
+    def convert(line: bytes) -> tuple[str, dict[str, int]]:
+        head, colon, rest = line.partition(b":")
+        if not colon:
+            raise ValueError("no colon")
+        words = rest.split()
+        pairs = zip(words[::2], words[1::2], strict=True)
+        return text(head), {text(key): signed(value) for key, value in pairs}
+
+    return dict(rows(data, "net/sockstat", convert))

@@ -1,0 +1,229 @@
+"""Directories of /proc, held open and read by openat; what an error means.
+
+Invariant: everything about one process is read through the one directory that was opened for it. The kernel ties that
+directory to the process and not to its number, so a process that has the number later is never read (HAZARDS D1).
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EACCES, EMFILE, ENFILE, ENODEV, ENOENT, ENOMEM, ENOSYS, ENOTDIR, EOPNOTSUPP, EPERM, ESRCH
+
+from fastproc import _native
+from fastproc._engine.fds import OwnedFd
+from fastproc._values.absent import DENIED, DISABLED, ERROR, NO_PROCFS, NOT_IN_KERNEL, Absent
+from fastproc.procfs._text import ProcfsError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+OURS = (EMFILE, ENFILE, ENOMEM)
+"""Our own shortage, which says nothing about what was asked for (HAZARDS K2): always raised."""
+MISSING = (ENOENT, ESRCH, ENOTDIR)
+
+
+class NoProcfs(ProcfsError, FileNotFoundError):
+    """There is no procfs at the root: /proc is not mounted here (HAZARDS K5)."""
+
+
+class ProcessGone(ProcfsError, ProcessLookupError):
+    """The process has ended and was waited for, or there was none with that number.
+
+    Attributes:
+        pid: its number.
+    """
+
+    def __init__(self, pid: int) -> None:
+        """Take the number."""
+        super().__init__(f"there is no process {pid} (any more)")
+        self.pid = pid
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.pid,)
+
+
+class ProcessHidden(ProcfsError, PermissionError):
+    """The process is there, and this /proc does not show it: it is mounted with hidepid, or for another PID namespace.
+
+    Attributes:
+        pid: its number.
+    """
+
+    def __init__(self, pid: int) -> None:
+        """Take the number."""
+        super().__init__(f"process {pid} is there, but /proc does not show it to this user (hidepid, proc(5))")
+        self.pid = pid
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.pid,)
+
+
+class Folder:
+    """A directory that is held open.
+
+    Args:
+        path: of it.
+        inside: another one that the path is relative to.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, path: str, inside: Folder | None = None) -> None:
+        self._fd = OwnedFd()
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        if inside is None:
+            self._fd.fill(os.open, path, flags)
+        else:
+            self._fd.adopt(os.open(path, flags, dir_fd=inside.fileno()))
+        self._fd.lift()
+
+    def fileno(self) -> int:
+        """The descriptor.
+
+        Raises:
+            ValueError: it is closed.
+        """
+        return self._fd.fileno()
+
+    def close(self) -> None:
+        """Close it."""
+        self._fd.close()
+
+    def read(self, name: str) -> bytes:
+        """Return all of a file.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        fd = self.fileno()
+        with open(name, "rb", buffering=0, opener=lambda path, flags: os.open(path, flags, dir_fd=fd)) as file:
+            return file.readall()
+
+    def link(self, name: str) -> bytes:
+        """Return where a link points to.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return os.readlink(os.fsencode(name), dir_fd=self.fileno())
+
+    def names(self, name: str = "") -> list[str]:
+        """Return the names in it, or in a directory inside of it.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        if not name:
+            return os.listdir(self.fileno())
+        with OwnedFd(os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fileno())) as inner:
+            return os.listdir(inner.fileno())
+
+
+def open_process(pid: int, root: str) -> Folder:
+    """Open a process's directory.
+
+    Raises:
+        ProcessGone: there is none with that number.
+        ProcessHidden: there is, and it is not shown to this user.
+        NoProcfs: there is nothing at the root.
+        OSError: EMFILE, ENFILE, ENOMEM.
+    """
+    try:
+        return Folder(f"{root}/{pid}")
+    except OSError as error:
+        if error.errno in OURS:
+            raise
+        if error.errno in (EPERM, EACCES):
+            raise ProcessHidden(pid) from None
+        if not is_there(root):
+            raise NoProcfs(ENOENT, "there is no procfs (is it mounted?)", root) from None
+        if error.errno not in MISSING:
+            raise
+    if is_our_proc(root) and exists(pid):
+        raise ProcessHidden(pid)
+    raise ProcessGone(pid)
+
+
+def is_there(root: str) -> bool:
+    """Return whether anything is at the root: an unmounted /proc is an empty directory."""
+    try:
+        with os.scandir(root) as found:
+            return next(found, None) is not None
+    except OSError as error:
+        if error.errno in OURS:
+            raise
+        return False
+
+
+def is_our_proc(root: str) -> bool:
+    """Return whether the numbers below the root are those that system calls of this process take."""
+    try:
+        return os.path.samefile(root, "/proc") and os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        return False
+
+
+def exists(pid: int) -> bool:
+    """Return whether a process has the number, whoever may see it: pidfd_open(2) asks for no permission."""
+    fd = OwnedFd()
+    try:
+        fd.fill(_native.open_pid, pid)
+    except OSError as error:
+        if error.errno in OURS:
+            raise
+        return False
+    fd.close()
+    return True
+
+
+def reason_of(error: OSError, name: str) -> Absent | None:
+    """Return why a file cannot be read, or None where the error only says that it is not there.
+
+    Raises:
+        OSError: it is about our own lack of descriptors or memory.
+    """
+    if error.errno in OURS:
+        raise error
+    if error.errno in MISSING:
+        return None
+    detail = f"{name}: {error.strerror or error}"
+    if error.errno in (EPERM, EACCES):
+        return Absent(DENIED, detail)
+    if error.errno in (EOPNOTSUPP, ENODEV, ENOSYS):
+        return Absent(DISABLED, detail)
+    return Absent(ERROR, detail)
+
+
+class Files:
+    """Files below a directory that is opened anew each time: those of the whole machine.
+
+    Args:
+        root: where procfs is mounted, or a folder with saved files.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def get(self, name: str, parse: Callable[[bytes], T]) -> T | Absent:
+        """Return what a file means, or why it is absent.
+
+        Raises:
+            ParseError: it has not the form that the kernel gives it.
+            OSError: EMFILE, ENFILE, ENOMEM.
+        """
+        try:
+            with open(f"{self.root}/{name}", "rb", buffering=0) as file:
+                data = file.readall()
+        except OSError as error:
+            reason = reason_of(error, name)
+            if reason is not None:
+                return reason
+            if not is_there(self.root):
+                return Absent(NO_PROCFS, self.root)
+            return Absent(NOT_IN_KERNEL, name)
+        return parse(data)
