@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastproc._values.absent import Absent, since
 from fastproc.procfs._record import Record
-from fastproc.procfs._text import BAD, ParseError, blame, hex0x, lines_of, number, rows, signed, text
+from fastproc.procfs._text import BAD, ParseError, blame, hex0x, lines_of, number, raw, real, rows, signed, text
 
 SECTOR = 512
 """Bytes of a sector in diskstats, whatever the device has."""
@@ -124,16 +124,13 @@ class Cpuinfo(Record):
 
 def _cpu(fields: dict[str, str]) -> Cpu:
     def integer(key: str) -> int | None:
-        return number(fields[key].encode("utf-8", "surrogateescape")) if key in fields else None
+        return number(raw(fields[key])) if key in fields else None
 
     mhz = fields.get("cpu MHz")
-    try:
-        megahertz = None if mhz is None else float(mhz)
-    except ValueError:
-        raise ValueError(f"{mhz!r} is no frequency") from None
+    megahertz = None if mhz is None else real(raw(mhz))
     flags = fields.get("flags", fields.get("Features", fields.get("isa", "")))
     model = fields.get("model name", fields.get("uarch", fields.get("cpu model", "")))
-    count = number(fields["processor"].encode("utf-8", "surrogateescape"))
+    count = number(raw(fields["processor"]))
     return Cpu(count, model, megahertz, integer("physical id"), integer("core id"), tuple(flags.split()), fields)
 
 

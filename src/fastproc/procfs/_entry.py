@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastproc._values.absent import ENDING, GONE, KERNEL_THREAD, NOT_IN_KERNEL, ZOMBIE, Absent
+from fastproc._values.absent import ENDING, ERROR, GONE, KERNEL_THREAD, NOT_IN_KERNEL, ZOMBIE, Absent
 from fastproc.procfs._fdinfo import FdInfo, parse_fdinfo
 from fastproc.procfs._memory import (
     Mapping,
@@ -235,9 +235,9 @@ class Entry:
 
     NAMES: tuple[str, ...] = (
         "stat", "status", "statm", "comm", "cmdline", "environ", "exe", "cwd", "root", "io", "limits", "maps", "smaps",
-        "smaps_rollup", "numa_maps", "fds", "cgroup", "namespaces", "mountinfo", "mounts", "auxv", "oom_score",
-        "oom_score_adj", "schedstat", "wchan", "syscall", "loginuid", "sessionid", "uid_map", "gid_map", "projid_map",
-        "setgroups", "personality", "cpuset", "label",
+        "smaps_rollup", "numa_maps", "fd_numbers", "fds", "cgroup", "namespaces", "mountinfo", "mounts", "auxv",
+        "oom_score", "oom_score_adj", "schedstat", "wchan", "syscall", "loginuid", "sessionid", "uid_map", "gid_map",
+        "projid_map", "setgroups", "personality", "cpuset", "label",
     )  # fmt: skip
     """The methods without arguments, for `read_all`."""
 
@@ -306,14 +306,21 @@ class Entry:
         """Return on which memory nodes its pages are."""
         return self.get("numa_maps", parse_numa_maps)
 
-    def fds(self) -> tuple[Fd, ...] | Absent:
-        """Return its descriptors, ascending; those that it closes meanwhile are left out."""
+    def fd_numbers(self) -> tuple[int, ...] | Absent:
+        """Return the numbers of its descriptors, ascending; they may be known where what they are may not."""
         names = self._names("fd")
         if isinstance(names, Absent):
             return names
+        return tuple(sorted(int(name) for name in names if name.isdecimal()))
+
+    def fds(self) -> tuple[Fd, ...] | Absent:
+        """Return its descriptors, ascending; those that it closes meanwhile are left out."""
+        numbers = self.fd_numbers()
+        if isinstance(numbers, Absent):
+            return numbers
         found = []
         closed = False
-        for fd in sorted(int(name) for name in names if name.isdecimal()):
+        for fd in numbers:
             try:
                 found.append(Fd(fd, parse_target(self._folder.link(f"fd/{fd}"))))
             except OSError as error:
@@ -414,4 +421,8 @@ class Entry:
 
     def label(self) -> str | Absent:
         """Return its label of SELinux, AppArmor or Smack; absent where there is no such module."""
-        return self.get("attr/current", parse_line)
+        found = self.get("attr/current", parse_line)
+        # EINVAL: the file is there in every kernel, and no module answers.
+        if isinstance(found, Absent) and found.reason == ERROR:
+            return Absent(NOT_IN_KERNEL, f"no security module has labels: {found.detail}")
+        return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastproc._values.absent import Absent, since
 from fastproc.procfs._record import Record
-from fastproc.procfs._text import BAD, blame, hexa, lines_of, number, octal, require, rows, signed, text
+from fastproc.procfs._text import BAD, blame, hexa, lines_of, number, octal, require, rows, signed, text, yes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ class FdInfo(Record):
         inode: of the file (5.14).
         pid, ns_pid: of a pidfd: -1 where it has ended and was waited for, 0 where it is in a PID namespace not seen
             from here.
-        eventfd_count: of an eventfd; sigmask: of a signalfd, bit 0 is signal 1.
+        eventfd_count, eventfd_id (5.2), eventfd_semaphore (6.5): of an eventfd.
+        sigmask: of a signalfd, bit 0 is signal 1.
         clock_id, ticks, settime_flags: of a timerfd; value, interval: (seconds, nanoseconds) to its next end, and
             after that.
         epoll, inotify: what it watches; locks: file locks of this descriptor.
@@ -128,6 +129,8 @@ class FdInfo(Record):
     pid: int | None = None
     ns_pid: tuple[int, ...] | None = None
     eventfd_count: int | None = None
+    eventfd_id: int | None = None
+    eventfd_semaphore: bool | None = None
     sigmask: int | None = None
     clock_id: int | None = None
     ticks: int | None = None
@@ -159,6 +162,8 @@ _TABLE: dict[bytes, tuple[str, Callable[[bytes], Any]]] = {
     b"Pid": ("pid", signed),
     b"NSpid": ("ns_pid", _ns_pids),
     b"eventfd-count": ("eventfd_count", hexa),
+    b"eventfd-id": ("eventfd_id", number),
+    b"eventfd-semaphore": ("eventfd_semaphore", yes),
     b"sigmask": ("sigmask", hexa),
     b"clockid": ("clock_id", number),
     b"ticks": ("ticks", number),
