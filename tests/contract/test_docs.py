@@ -26,3 +26,27 @@ def test_named_tests_exist(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
     missing = [name for name in re.findall(r"\btest_\w+\b(?!\.py)", text) if f"def {name}(" not in TESTS]
     assert missing == []
+
+
+def test_every_record_of_procfs_is_listed() -> None:
+    """docs/procfs.md has each public name, each field of each record and each method, and no other record."""
+    from fastproc import procfs
+
+    text = (ROOT / "docs" / "procfs.md").read_text("utf-8")
+    records = {
+        name: kind
+        for name, kind in vars(procfs).items()
+        if isinstance(kind, type) and issubclass(kind, procfs.Record) and kind is not procfs.Record
+    }
+    parts = {part.split("\n", 1)[0]: part for part in text.split("\n### ")[1:]}
+    missing = [
+        f"{name}.{field}" for name, kind in records.items() for field in kind._fields if f"`{field}`" not in parts[name]
+    ]
+    missing += [name for name in procfs.__all__ if name not in text]
+    for kind in (procfs.Process, procfs.Task, procfs.Net, procfs.Host):
+        for owner in kind.__mro__[:-1]:
+            public = (name for name, value in vars(owner).items() if callable(value) and name[0] != "_")
+            missing += [
+                f"{kind.__name__}.{name}" for name in public if f"`{name}(" not in text and f".{name}(" not in text
+            ]
+    assert missing == []

@@ -133,6 +133,21 @@ def test_what_only_some_may_use(path: Path) -> None:
     assert wrong == []
 
 
+# What of fastproc.procfs reads; the rest parses bytes.
+READERS = {"fastproc.procfs" + name for name in ("", "._process", "._entry", "._nets", "._system", "._reading")}
+PURE = {"fastproc.errors", "fastproc._values", "fastproc.procfs", "__future__", "re", "sys", "socket", "typing"}
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "fastproc" / "procfs").glob("*.py")), ids=module_name)
+def test_parsers_of_procfs_touch_nothing(path: Path) -> None:
+    """They import no `os`, no engine, no door to C, and none of the modules that read: they serve for saved files."""
+    found = set(imports(ast.parse(path.read_text("utf-8"))))
+    if module_name(path) not in READERS:
+        assert found & READERS == set()
+        foreign = {name for name in found if not any(name == one or name.startswith(one + ".") for one in PURE)}
+        assert foreign == set()
+
+
 def test_only_the_door_names_the_binding() -> None:
     """`_ffi` and `_lines` are imported by fastproc._native and nobody else."""
     texts = {module_name(path): path.read_text("utf-8") for path in FILES}

@@ -16,7 +16,7 @@ class Disk(Record):
     Attributes:
         major, minor, name: which device.
         reads, writes: completed; reads_merged, writes_merged: joined with another before.
-        sectors_read, sectors_written; read_ms, write_ms: milliseconds that all of them took, summed.
+        sectors_read, sectors_written: of 512 bytes; read_ms, write_ms: milliseconds that all of them took, summed.
         in_flight: now; io_ms: with at least one in flight; weighted_ms: summed over those in flight.
         discards, discards_merged, sectors_discarded, discard_ms: the same for discards (4.18).
         flushes, flush_ms: the same for flushes (5.5).

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from os import getpid
+
 from fastproc._values.absent import ENDING, ERROR, GONE, KERNEL_THREAD, NOT_IN_KERNEL, ZOMBIE, Absent
 from fastproc.procfs._fdinfo import FdInfo, parse_fdinfo
 from fastproc.procfs._memory import (
@@ -16,7 +18,7 @@ from fastproc.procfs._memory import (
 )
 from fastproc.procfs._mounts import Mount, MountInfo, parse_mountinfo, parse_mounts
 from fastproc.procfs._nets import Net
-from fastproc.procfs._reading import MISSING, Folder, ProcessGone, reason_of
+from fastproc.procfs._reading import Folder, ProcessGone, reason_of
 from fastproc.procfs._record import Record
 from fastproc.procfs._stat import (
     Io,
@@ -168,13 +170,25 @@ class Entry:
         except OSError as error:
             if reason_of(error, "stat") is not None:
                 return None
-        # The directory of a process that has gone cannot be listed either; a saved folder can.
-        try:
-            self._folder.names()
-        except OSError as error:
-            if error.errno in MISSING:
-                raise ProcessGone(self.pid) from None
+        self._listed()
         return None
+
+    def _listed(self) -> list[str]:
+        """The names in its directory.
+
+        Raises:
+            ProcessGone: there are none. The directory of a process that has gone cannot be opened again (ESRCH), or is
+                empty: getdents(2) gives ENOENT there, which the C library takes for its end. A saved folder has some.
+        """
+        try:
+            names = self._folder.names()
+        except OSError as error:
+            if reason_of(error, ".") is not None:
+                return []
+            names = []
+        if not names:
+            raise ProcessGone(self.pid)
+        return names
 
     def _without_memory(self, name: str) -> Absent | None:
         """Why it has no memory; None where it has some, or nobody knows."""
@@ -199,12 +213,7 @@ class Entry:
             return reason
         state = self._without_memory(name)
         # The kernel lists in a directory what it has, whether there is something behind it for this process or not.
-        try:
-            known = name.split("/")[0] in self._folder.names()
-        except OSError as again:
-            if again.errno in MISSING:
-                raise ProcessGone(self.pid) from None
-            known = True
+        known = name.split("/")[0] in self._listed()
         return state if state is not None and known else Absent(NOT_IN_KERNEL, name)
 
     def read_all(self, names: Iterable[str] | None = None) -> dict[str, object]:
@@ -311,7 +320,16 @@ class Entry:
         names = self._names("fd")
         if isinstance(names, Absent):
             return names
-        return tuple(sorted(int(name) for name in names if name.isdecimal()))
+        numbers = sorted(int(name) for name in names if name.isdecimal())
+        # Two of our own were there for the listing.
+        return tuple(fd for fd in numbers if self.pid != getpid() or self._is_fd(fd))
+
+    def _is_fd(self, fd: int) -> bool:
+        try:
+            self._folder.link(f"fd/{fd}")
+        except OSError as error:
+            return reason_of(error, "fd") is not None
+        return True
 
     def fds(self) -> tuple[Fd, ...] | Absent:
         """Return its descriptors, ascending; those that it closes meanwhile are left out."""

@@ -307,7 +307,7 @@ class Pressure(Record):
     """How much time was lost waiting for a resource (/proc/pressure, Linux 4.20; a cgroup's *.pressure).
 
     Attributes:
-        some: at least one task waited; absent for irq. full: all waited; absent for cpu before 5.13.
+        some: at least one task waited; absent for irq; full: all waited; absent for cpu before 5.13.
     """
 
     some: Stall | Absent

@@ -112,14 +112,14 @@ class Folder:
         """
         return os.readlink(os.fsencode(name), dir_fd=self.fileno())
 
-    def names(self, name: str = "") -> list[str]:
+    def names(self, name: str = ".") -> list[str]:
         """Return the names in it, or in a directory inside of it.
+
+        It is opened anew, as another thread that lists the same descriptor would move our place in it.
 
         Raises:
             OSError: it cannot be read.
         """
-        if not name:
-            return os.listdir(self.fileno())
         with OwnedFd(os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fileno())) as inner:
             return os.listdir(inner.fileno())
 

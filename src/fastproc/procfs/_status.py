@@ -54,7 +54,8 @@ class Status(Record):
             ignored, caught; bit 0 is signal 1.
         capabilities: the five sets; no_new_privs: whether execve can give it no privileges (4.10).
         seccomp: 0 none, 1 strict, 2 filter; seccomp_filters: how many (5.9).
-        speculation_store_bypass: the state of that mitigation (4.17); speculation_indirect_branch (5.16).
+        speculation_store_bypass: the state of that mitigation (4.17).
+        speculation_indirect_branch: the same of that one (5.16).
         cpus_allowed, mems_allowed: CPUs and memory nodes that it may use.
         voluntary_ctxt_switches, nonvoluntary_ctxt_switches: of this thread.
         others: lines that are not known here, by their key.
