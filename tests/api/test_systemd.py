@@ -381,3 +381,32 @@ def test_booted_is_what_libsystemd_says() -> None:
     except OSError:
         pytest.skip("no libsystemd")
     assert systemd.booted() is (library.sd_booted() > 0)
+
+
+def test_journal_socket_speaks_the_journals_protocol(tmp_path: Path) -> None:
+    """The header of systemd-journald's stdout stream, then whatever the child writes."""
+    path = str(tmp_path / "stdout")
+    with socket.socket(socket.AF_UNIX) as journal:
+        journal.bind(path)
+        journal.listen()
+        with systemd.journal_socket("prog", "err", unit="x.service", path=path) as stream:
+            fastproc.run("sh", "-c", "echo out; echo '<2>worse' >&2", stdout=stream, stderr=fastproc.STDOUT)
+        connection, _ = journal.accept()
+        with connection, connection.makefile("rb") as lines:
+            assert lines.read() == b"prog\nx.service\n3\n1\n0\n0\n0\nout\n<2>worse\n"
+    with pytest.raises(ConnectionRefusedError):
+        systemd.journal_socket("prog", path=path)
+    with pytest.raises(ValueError, match="identifier: must be one line"):
+        systemd.journal_socket("a\nb")
+    with pytest.raises(ValueError, match="severity: 'loud'"):
+        systemd.journal_socket("a", "loud")
+
+
+def test_journal_socket_does_not_wait_longer_than_told(tmp_path: Path) -> None:
+    """A journal whose queue of connections is full."""
+    path = str(tmp_path / "stdout")
+    with socket.socket(socket.AF_UNIX) as journal:
+        journal.bind(path)
+        journal.listen(0)
+        with systemd.journal_socket("a", path=path), pytest.raises(TimeoutError, match="was not taken"):
+            systemd.journal_socket("a", path=path, timeout=0.02)

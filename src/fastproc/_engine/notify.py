@@ -5,11 +5,12 @@ Invariant: no call waits longer than it was told, and none leaves a descriptor.
 
 from __future__ import annotations
 
+import os
 import socket
 from array import array
-from errno import ETIMEDOUT
+from errno import EAGAIN, ETIMEDOUT
 from select import POLLIN, POLLOUT, poll
-from time import CLOCK_MONOTONIC, clock_gettime_ns, monotonic
+from time import CLOCK_MONOTONIC, clock_gettime_ns, monotonic, sleep
 
 from fastproc._engine.fds import make_pipe
 from fastproc._engine.reactor import LONGEST_WAIT, instant
@@ -84,6 +85,37 @@ def barrier(address: bytes, timeout: float | None) -> None:
         theirs.close()
         # Nobody writes: readable means that the last copy of the other end is closed.
         _wait(ours.number, POLLIN, deadline, "barrier: the service manager has not read all messages")
+
+
+def seconds_left(deadline: float | None) -> float | None:
+    """Seconds until an instant, 0.0 when it is past; None where there is none."""
+    return None if deadline is None else max(0.0, deadline - monotonic())
+
+
+def connect_stream(path: str, header: bytes, timeout: float | None) -> socket.socket:
+    """Return a stream socket that was connected and has sent a header; it blocks, and nothing is read from it.
+
+    Raises:
+        TimeoutError: the other side did not take the connection.
+        OSError: connect(2), send(2).
+    """
+    deadline = instant("timeout", timeout)
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        # A full queue of connections gives EAGAIN, and nothing tells when there is room (connect(2)).
+        while (error := stream.connect_ex(path)) == EAGAIN:
+            if deadline is not None and monotonic() >= deadline:
+                raise TimeoutError(ETIMEDOUT, f"{path}: the connection was not taken before the deadline")
+            sleep(0.005)
+        if error:
+            raise OSError(error, os.strerror(error), path)
+        stream.sendall(header)
+        stream.shutdown(socket.SHUT_RD)
+        stream.setblocking(True)
+    except BaseException:
+        stream.close()
+        raise
+    return stream
 
 
 class Watchdog:

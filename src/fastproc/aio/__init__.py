@@ -19,6 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fastproc.aio._pipeline import Pipeline as Pipeline
     from fastproc.aio._pipeline import lines as lines
+    from fastproc.aio._systemd import wait_ready as wait_ready
+    from fastproc.aio._systemd import watchdog as watchdog
     from fastproc.aio._transport import create_subprocess_exec as create_subprocess_exec
     from fastproc.aio._transport import create_subprocess_shell as create_subprocess_shell
     from fastproc.aio._transport import subprocess_exec as subprocess_exec
@@ -39,6 +41,8 @@ __all__ = [
     "wait",
     "wait_all",
     "wait_any",
+    "wait_ready",
+    "watchdog",
 ]
 
 # What only users of asyncio need costs the import of asyncio and of subprocess; pipelines have modules of their own.
@@ -49,6 +53,8 @@ _LATER = {
     "subprocess_shell": "fastproc.aio._transport",
     "Pipeline": "fastproc.aio._pipeline",
     "lines": "fastproc.aio._pipeline",
+    "wait_ready": "fastproc.aio._systemd",
+    "watchdog": "fastproc.aio._systemd",
 }
 
 

@@ -1,12 +1,4 @@
-"""systemd's protocols, without libsystemd: readiness, status and the watchdog (sd_notify(3)), and socket activation.
-
-For a service, which tells its manager about itself; and for who starts services: `NotifyServer` waits until one is
-ready, the option `listen_fds` passes it sockets. All of it also works with other managers that speak these protocols.
-
->>> from fastproc import systemd
->>> systemd.notify(ready=True, status="listening")  # outside of a service: nobody to tell
-False
-"""
+"""What a service tells its manager and is given by it: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3)."""
 
 from __future__ import annotations
 
@@ -25,18 +17,6 @@ if TYPE_CHECKING:
 
     from fastproc._engine.reactor import Reactor
     from fastproc._values.kinds import HasFileno
-
-__all__ = [
-    "PassedFd",
-    "barrier",
-    "booted",
-    "foreground_reason",
-    "journal_stream",
-    "listen_fds",
-    "notify",
-    "watchdog",
-    "watchdog_usec",
-]
 
 _STATE_TIMEOUT = 5.0
 _VARIABLE = "NOTIFY_SOCKET"
@@ -331,53 +311,3 @@ def listen_fds(unset_environment: bool = True) -> list[PassedFd]:
         if unset_environment:
             for variable in listen_values.VARIABLES:
                 os.environ.pop(variable, None)
-
-
-# -- where this process runs
-
-
-def booted() -> bool:
-    """Whether systemd is the system's init (sd_booted(3))."""
-    try:
-        return os.lstat("/run/systemd/system").st_mode & 0o170000 == 0o040000
-    except OSError:
-        return False
-
-
-def journal_stream(fd: int = 2) -> bool:
-    """Whether a descriptor is connected to the journal: JOURNAL_STREAM names its device and inode (systemd.exec(5)).
-
-    The variable alone says nothing: shells and their children inherit it, with other streams.
-    """
-    device, colon, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
-    if not colon:
-        return False
-    try:
-        status = os.fstat(fd)
-    except OSError:
-        return False
-    return (str(status.st_dev), str(status.st_ino)) == (device, inode)
-
-
-def foreground_reason() -> str | None:
-    """Say why a daemon that is started here must stay in the foreground; None when nothing speaks for it.
-
-    A supervisor watches the process that it has started, and takes its end for the service's (HAZARDS H12).
-
-    Returns:
-        "notify": a manager waits for messages (NOTIFY_SOCKET).
-        "systemd": systemd has executed this very process (SYSTEMD_EXEC_PID).
-        "listen": sockets were passed to this process (LISTEN_PID).
-        "journal": standard output or error is the journal (JOURNAL_STREAM matches the stream).
-        "pid 1": it is the first process of a container.
-    """
-    pid = str(os.getpid())
-    if os.environ.get(_VARIABLE):
-        return "notify"
-    if os.environ.get("SYSTEMD_EXEC_PID") == pid:
-        return "systemd"
-    if os.environ.get("LISTEN_PID") == pid:
-        return "listen"
-    if journal_stream(1) or journal_stream(2):
-        return "journal"
-    return "pid 1" if pid == "1" else None
