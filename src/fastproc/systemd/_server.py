@@ -107,8 +107,9 @@ class StoredFd:
 class NotifyServer:
     """Starts a service with NOTIFY_SOCKET, and hears it.
 
-    Messages are taken by wait_ready(), wait(), receive() and pump(), and by nobody else. A message counts only when the kernel says that the service has sent it; others are counted in `refused`. Its state
-    is in the attributes, as of the messages taken by now.
+    Messages are taken by wait_ready(), wait(), receive() and pump(), and by nobody else. A message counts only when the
+    kernel says that the service has sent it; others are counted in `refused`. The service's state is in the attributes,
+    as of the messages taken by now.
 
     Args:
         access: "main": only the main process may speak (NotifyAccess=main). "all": its descendants too, such as
