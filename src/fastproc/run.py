@@ -28,7 +28,7 @@ from fastproc._values.command import ENCODING, Command, build, cmd
 from fastproc._values.expression import Expression
 from fastproc._values.options import CAPTURE, NONE, normalise
 from fastproc._values.plan import STRING_MAX, lower, search, settle, settle_options
-from fastproc._values.redirect import MEMFD, PIPE
+from fastproc._values.redirect import PIPE
 from fastproc._values.status import CORE_DUMPED, PIPES_OPEN, TIMED_OUT, Result
 
 TYPE_CHECKING = False
@@ -349,6 +349,7 @@ def start(
     goes by, `idle_timeout` and `drain_timeout` what `lines()`, `chunks()`, `events()` and `result()` go by, unless they
     are told otherwise. A stream that is PIPE, or captured, is a file of the Process. With limits, `on_line` or `tee` it
     is none: everything that is read of it, by whichever method, is told, copied and counted, and `wait()` reads too.
+    One that is MEMFD is a file in memory, which `result()` has at the end.
 
     Raises:
         SpawnError: the program could not be started.
@@ -365,6 +366,7 @@ def start(
     check_start(settled)
     started = new_handle(command, settled)
     with Opened() as opened:
+        started.memory = opened.memory  # type: ignore[assignment]
         started.spawn(resolve(command, opened))
     return started
 
@@ -405,5 +407,3 @@ def check_start(settled: Settled) -> None:
         raise ValueError("timeout: start() has nobody who would keep it; use process.wait(timeout=...), or run()")
     if settled.ok_codes != _OK:
         raise ValueError("ok_codes: start() does not check the status; look at what wait() returns, or use run()")
-    if MEMFD in settled.streams:
-        raise ValueError("stdout, stderr: MEMFD is read at the end of a run(); start() can have PIPE")

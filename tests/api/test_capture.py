@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 from pathlib import Path
 from time import monotonic
@@ -9,8 +10,21 @@ from typing import Any
 
 import pytest
 
+import fastproc
 from conftest import isolated
-from fastproc import MEMFD, PIPE, STDOUT, CaptureLimit, ExitError, OutputTooLarge, Result, TimeoutExpired, run, start
+from fastproc import (
+    MEMFD,
+    PIPE,
+    STDOUT,
+    CaptureLimit,
+    ExitError,
+    OutputTooLarge,
+    Result,
+    TimeoutExpired,
+    aio,
+    run,
+    start,
+)
 
 SEQ = b"".join(b"%d\n" % number for number in range(1, 100_001))
 
@@ -119,12 +133,43 @@ def test_failed_run_shows_the_end_of_a_memory_file() -> None:
         sh("echo problem >&2; exit 3", stderr=MEMFD)
 
 
-def test_memory_file_is_for_whole_runs() -> None:
-    """Not for stdin, and not for a Process."""
+def test_memory_file_is_for_outputs() -> None:
+    """Not for stdin."""
     with pytest.raises(ValueError, match=r"^stdin: MEMFD"):
         run("cat", stdin=MEMFD)
-    with pytest.raises(ValueError, match=r"^stdout, stderr: MEMFD"):
-        start("cat", stdout=MEMFD)
+
+
+def test_memory_file_of_a_started_child() -> None:
+    """result() has it, each time; a pipe beside it is read as ever, and what nobody asked for is closed."""
+    script = "seq 100000; echo e >&2; read x; echo $x"
+    with start("sh", "-c", script, stdin=PIPE, stdout=MEMFD, stderr=PIPE) as process:
+        assert process.stdout is None
+        with pytest.raises(ValueError, match="stdout"):
+            process.lines()
+        assert next(process.lines("stderr")) == b"e"
+        result = process.result(input=[b"y\n"])
+        assert result.stdout == SEQ + b"y\n"
+        assert isinstance(result.stdout, memoryview)
+        assert process.result().stdout == result.stdout
+        assert result.stderr == b""
+    assert result.stdout is not None
+    assert result.stdout[:2] == b"1\n"
+    with start("echo", "x", stdout=MEMFD, stderr=STDOUT) as process:
+        assert process.wait() == 0
+    with pytest.raises(fastproc.SpawnError):
+        start("/no/such/program", stdout=MEMFD)
+    with pytest.raises(fastproc.SpawnError):
+        start("true", stdout=MEMFD, stderr="/no/such/folder/file")
+
+
+def test_memory_file_of_a_child_in_an_event_loop() -> None:
+    """As in blocking code."""
+
+    async def main() -> fastproc.Result:
+        async with aio.start("seq", "100000", stdout=MEMFD) as process:
+            return await process.result()
+
+    assert asyncio.run(main()).stdout == SEQ
 
 
 def test_lines_are_told_as_they_come() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from time import monotonic_ns
 
 from fastproc import _native, errors
-from fastproc._engine.capture import Tap, taps
+from fastproc._engine.capture import Tap, taps, view
 from fastproc._engine.resolve import Opened
 from fastproc._values.capture import OutputTooLarge
 from fastproc._values.status import CORE_DUMPED, Result
@@ -60,6 +60,11 @@ def conclude(process: Process, streams: Streams) -> Result:
     assert final is not None
     kept = [streams.outputs.get(name) for name in ("stdout", "stderr")]
     out, err = (None if output is None else output.take() for output in kept)
+    for stream, memory in process.memory.items():
+        if not isinstance(memory, memoryview):
+            process.memory[stream] = view(memory)
+    # Documented at Result: the type is that of everything else that is captured.
+    out, err = process.memory.get(1, out), process.memory.get(2, err)  # type: ignore[assignment]
     if final.state == _native.WAIT_UNKNOWN:
         raise errors.ExitStatusUnknown(process.pid, process.argv, out, err)
     ended_ns = process.ended_ns or monotonic_ns()

@@ -54,6 +54,8 @@ class Process(Readable, Killable, Changing):
         started_ns, ended_ns: monotonic nanoseconds at which the handle was made and the end was seen.
         settled: what start() was asked for; None for a handle that others have made.
         taps: what is done with everything that is read; None for nothing.
+        memory: the files in memory that outputs are, by 1 for stdout and 2 for stderr; views of them once result() has
+            given them.
         times: `grace`, `idle_timeout`, `drain_timeout` as start() was given them, for stop() and the iterations.
     """
 
@@ -76,6 +78,7 @@ class Process(Readable, Killable, Changing):
         "ended_ns",
         "final",
         "late",
+        "memory",
         "pid",
         "settled",
         "started_ns",
@@ -90,6 +93,7 @@ class Process(Readable, Killable, Changing):
         self.ended_ns = 0
         self.settled: Settled | None = None
         self.taps: Taps | None = None
+        self.memory: dict[int, OwnedFd | memoryview] = {}
         self.times: tuple[float, float | None, float | None] = DEFAULT_TIMES
         self._adopted = False
         self._detached = False

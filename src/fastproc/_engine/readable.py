@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from io import BufferedReader, BufferedWriter
     from typing import Any
 
-    from fastproc._engine.fds import PipeEnds
+    from fastproc._engine.fds import OwnedFd, PipeEnds
     from fastproc._engine.keeping import Taps
     from fastproc._engine.process import Process
     from fastproc._engine.stream import Pause, Streams
@@ -43,6 +43,7 @@ class Readable(Streaming):
         _ends: PipeEnds
         _files: dict[int, BufferedReader | BufferedWriter]
         _streams: Streams | None
+        memory: dict[int, OwnedFd | memoryview]
         taps: Taps | None
         times: tuple[float, float | None, float | None]
 
@@ -94,6 +95,9 @@ class Readable(Streaming):
         self._ends.close()
         if self.taps is not None:
             self.taps.files.close()
+        for memory in self.memory.values():
+            if not isinstance(memory, memoryview):
+                memory.close()
         for file in list(self._files.values()):
             try:
                 # Closing writes what is still buffered, and a grandchild may hold the pipe and read nothing.
@@ -196,8 +200,9 @@ class Readable(Streaming):
     def result(self, *, input: bytes | Iterable[bytes] | None = None, timeout: float | None = None) -> Result:
         """Feed stdin, read the outputs to their ends, wait for the end of the child, and return its Result.
 
-        Its outputs are what nobody has taken before, within the limits that start() was given. The status is not
-        checked: see `Result.check()`. With no input stdin is closed, unless it is being fed already.
+        Its outputs are what nobody has taken before, within the limits that start() was given; a MEMFD is all that was
+        written to it, as a memoryview, each time. The status is not checked: see `Result.check()`. With no input stdin
+        is closed, unless it is being fed already.
 
         Args:
             input: what stdin, which must be PIPE, is fed; it is closed afterwards.

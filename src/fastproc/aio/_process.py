@@ -72,6 +72,7 @@ class Starting:
         hub = current_hub()
         child = new_handle(self._command, settle(self._command))
         with Opened() as opened:
+            child.memory = opened.memory  # type: ignore[assignment]
             await spawn(hub, child, self._command, opened, None)
         return Process(child, hub)
 
