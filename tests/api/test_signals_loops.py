@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,10 +21,21 @@ USR1, USR2, INT = signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT
 RT = int(signal.SIGRTMIN) + 1
 
 
+async def beats(loop: str, over: Callable[[], bool]) -> tuple[int, float]:
+    """Sleep for a millisecond again and again; how often, and the longest time from one to the next."""
+    count, gap, last = 0, 0.0, time.monotonic()
+    while not over():
+        await sleep(loop, 0.001)
+        now = time.monotonic()
+        count, gap, last = count + 1, max(gap, now - last), now
+    return count, gap
+
+
 def storm(sender: str, seconds: float, loop: str) -> dict[str, Any]:
     """Three senders at 1 kHz beside a loop's own handlers: numbered, acknowledged, and free."""
     count = int(seconds * 1000)
-    found: dict[str, Any] = {"values": [], "other": 0, "acked": 0, "own": 0, "free": 0, "beats": 0, "gap": 0.0}
+    found: dict[str, Any] = {"values": [], "other": 0, "acked": 0, "own": 0, "free": 0, "beats": 0}
+    found.update(gap=0.0, quiet_gap=0.0)
     order = (str(RT), str(count), "1000", "free"), (str(int(USR1)), str(count), "1000", "ack")
     order += ((str(int(USR2)), str(count), "1000", "free"),)
 
@@ -60,15 +72,12 @@ def storm(sender: str, seconds: float, loop: str) -> dict[str, Any]:
                         break
 
             async def beat() -> None:
-                last = time.monotonic()
-                while not done:
-                    await sleep(loop, 0.001)
-                    now = time.monotonic()
-                    found["gap"] = max(found["gap"], now - last)
-                    found["beats"] += 1
-                    last = now
+                found["beats"], found["gap"] = await beats(loop, lambda: done)
 
             await together(loop, receive, receive_too, beat)
+            if seconds > 1.0:
+                until = time.monotonic() + seconds
+                _, found["quiet_gap"] = await beats(loop, lambda: time.monotonic() > until)
             for child in senders:
                 child.communicate()
             found["free"] += len(all_of.pending())

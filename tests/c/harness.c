@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #endif
 #include "fastproc.h"
+#include "signals.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -563,6 +564,8 @@ int main(int argc, char **argv)
 #endif
         printf("%s: %d threads, %d rounds each, %d faults so far\n", names[m], THREADS, rounds, faults);
     }
+    if (only < 0)
+        check_signals(rounds * 20);
     MUST(count_fds() == before);
     MUST(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
     puts("ok");

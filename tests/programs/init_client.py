@@ -57,6 +57,30 @@ def orphans(number: str) -> None:
     say({"orphans": len(ended), "adopted": ended.count(b"x"), "zombies": left})
 
 
+def both(number: str, times: str) -> None:
+    """Orphans that end one after another, while the init is sent numbered real-time signals, which come to us."""
+    real_time = signal.SIGRTMIN + 5
+    signal.pthread_sigmask(signal.SIG_BLOCK, [real_time])
+    pidfd = os.pidfd_open(os.getppid())
+    came, left = 0, int(number)
+    for sent in range(int(times)):
+        if left > 0:
+            pid = os.fork()
+            if pid == 0:
+                os.fork()
+                os._exit(0)
+            os.waitpid(pid, 0)
+            left -= 1
+        signal.pidfd_send_signal(pidfd, real_time)
+        if sent % 50 == 49:
+            while came <= sent and signal.sigtimedwait([real_time], 10.0) is not None:
+                came += 1
+    until = time.monotonic() + 30
+    while (zombie := zombies()) and time.monotonic() < until:
+        time.sleep(0.01)
+    say({"orphans": int(number) - left, "zombies": zombie, "signals": came})
+
+
 def signals() -> None:
     """Send every signal to the init, and say which of them came here, and how often."""
     target = os.getppid()
