@@ -28,11 +28,13 @@ struct tap {
     _Atomic int64_t lost;
     _Atomic int64_t first_ns; /* FP_TAP_FORCE: when it was asked, or 0 */
     struct fp_tap_options options;
-    int32_t generation;
-    bool taken;
+    _Atomic int64_t id; /* of who has it; FREE when nobody has. Each number is given once. */
 };
 
+#define FREE 0
+
 static struct tap taps[FP_TAPS_MAX];
+static int64_t given;
 static _Atomic int32_t taps_end; /* one after the last that was ever taken */
 static _Atomic int32_t owner;  /* the process that all this belongs to: a forked copy is another one (HAZARDS I2, I3) */
 static _Atomic int32_t holder; /* the process whose thread changes the table; a stale one is a copy's */
@@ -43,6 +45,11 @@ static _Atomic uint64_t quiet;                 /* signals whose earlier handler 
 static uint64_t quiet_by_host;
 static struct sigaction before[SIGNALS + 1];
 static uint64_t installed;
+
+static bool is_taken(struct tap *tap)
+{
+    return atomic_load(&tap->id) != FREE;
+}
 
 static int32_t self(void)
 {
@@ -263,7 +270,7 @@ static int settle(void)
     for (int i = 0; i < taps_end; i++) {
         uint64_t mask = atomic_load(&taps[i].mask);
         wanted |= mask;
-        if (taps[i].taken && taps[i].options.quiet)
+        if (is_taken(&taps[i]) && taps[i].options.quiet)
             silent |= mask;
     }
     atomic_store(&quiet, silent);
@@ -293,7 +300,7 @@ static void close_fd(struct tap *tap)
     if (tap->options.fd >= 0)
         fp__close(tap->options.fd);
     tap->options.fd = -1;
-    tap->taken = false;
+    atomic_store(&tap->id, FREE);
 }
 
 /* What a forked copy has inherited: its handlers are put back, its descriptors closed; the numbers are the copy's own. */
@@ -302,7 +309,7 @@ static void forget(void)
     for (int i = 0; i < taps_end; i++) {
         atomic_store(&taps[i].mask, 0);
         atomic_store(&taps[i].users, 0); /* of threads that the copy does not have */
-        if (taps[i].taken)
+        if (is_taken(&taps[i]))
             close_fd(&taps[i]);
     }
     settle();
@@ -325,11 +332,10 @@ int fp_signals_forked(void)
 
 static struct tap *find(int64_t id)
 {
-    int64_t place = id % FP_TAPS_MAX;
-    if (id < 0)
+    if (id <= 0)
         return NULL;
-    struct tap *tap = &taps[place];
-    return tap->taken && tap->generation == id / FP_TAPS_MAX && atomic_load(&owner) == self() ? tap : NULL;
+    struct tap *tap = &taps[id % FP_TAPS_MAX];
+    return atomic_load(&tap->id) == id && atomic_load(&owner) == self() ? tap : NULL;
 }
 
 int64_t fp_tap_add(const struct fp_tap_options *options)
@@ -341,7 +347,7 @@ int64_t fp_tap_add(const struct fp_tap_options *options)
     if (atomic_load(&owner) != self())
         forget();
     int place = 0;
-    while (place < FP_TAPS_MAX && taps[place].taken)
+    while (place < FP_TAPS_MAX && is_taken(&taps[place]))
         place++;
     if (place == FP_TAPS_MAX) {
         unlock(mask);
@@ -350,20 +356,19 @@ int64_t fp_tap_add(const struct fp_tap_options *options)
     struct tap *tap = &taps[place];
     tap->options = *options;
     if (options->fd >= 0) {
-        tap->options.fd = (int)fp__sys3(SYS_fcntl, options->fd, F_DUPFD_CLOEXEC, 3);
-        if (tap->options.fd < 0) {
+        r = tap->options.fd = (int)fp__sys3(SYS_fcntl, options->fd, F_DUPFD_CLOEXEC, 3);
+        if (r < 0) {
             unlock(mask);
-            return tap->options.fd;
+            return r;
         }
     }
-    tap->generation = (tap->generation + 1) & 0x7fffffff;
-    tap->taken = true;
+    int64_t id = ++given * FP_TAPS_MAX + place;
+    atomic_store(&tap->id, id);
     atomic_store(&tap->seen, 0);
     atomic_store(&tap->lost, 0);
     atomic_store(&tap->first_ns, 0);
     if (place >= taps_end)
         atomic_store(&taps_end, place + 1);
-    int64_t id = (int64_t)tap->generation * FP_TAPS_MAX + place;
     atomic_store(&tap->mask, options->mask);
     r = settle();
     if (r < 0) {
