@@ -5,16 +5,19 @@ What is sent by number is sent in PID namespaces of its own; the other tests rai
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import resource
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from typing import Any
 
 import pytest
 
+import fastproc
 from conftest import isolated, wait_until
 from fastproc import signals
 from programs import Programs
@@ -251,6 +254,48 @@ def test_receiver_without_descriptors_leaves_nothing(pid_namespace: None) -> Non
     found = isolated(out_of_descriptors, pid_namespace=True)
     assert set(found) <= {"Too many open files", "none"}
     assert found[0] == "Too many open files"
+
+
+def test_other_libraries_handlers_in_c_are_called_too(pid_namespace: None) -> None:
+    """Those of faulthandler, which Python's signal module does not know."""
+    assert isolated(beside_faulthandler, pid_namespace=True) == [True, "SIGUSR1"]
+
+
+def beside_faulthandler() -> list[Any]:
+    with tempfile.TemporaryFile() as file:
+        faulthandler.register(USR1, file=file)
+        with signals.Signals("USR1") as received:
+            signal.raise_signal(USR1)
+            file.seek(0)
+            return [b"most recent call first" in file.read(), received.get(5.0).name]
+
+
+def test_interrupted_wait_loses_nothing() -> None:
+    """A handler of Python's that raises ends the wait; what comes afterwards is there."""
+
+    def handler(_number: int, _frame: object) -> None:
+        raise OverflowError("now")
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        with signals.Signals("USR1") as received:
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            with pytest.raises(OverflowError, match="now"):
+                received.get(30.0)
+            signal.raise_signal(USR1)
+            assert received.get(5.0).name == "SIGUSR1"
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_runs_work_while_ends_of_children_are_received(engine: str) -> None:
+    """A handler for SIGCHLD is in the way of no wait, and takes no status."""
+    with signals.Signals("CHLD"), signals.Flag("CHLD"):
+        for code in (0, 3):
+            result = fastproc.run("sh", "-c", f"echo x; exit {code}", capture=True, check=False)
+            assert (result.returncode, result.stdout) == (code, b"x\n")
+        with fastproc.start("sh", "-c", "exit 4") as child:
+            assert child.wait(20) == 4
 
 
 # -- origin

@@ -307,3 +307,84 @@ def test_forwarding_to_a_child_a_pipeline_a_group(pid_namespace: None, tmp_path:
         "group": -TERM,
         "inner": True,
     }
+
+
+TERMINAL = """
+import signal, sys, time
+import fastproc
+from fastproc import signals
+
+COUNT = (
+    "import signal, time; seen = []; signal.signal(signal.SIGINT, lambda *_: seen.append(1));"
+    "print('child', flush=True); end = time.monotonic() + 0.6;"
+    "exec('while time.monotonic() < end: time.sleep(0.05)'); print('interrupts', len(seen), flush=True)"
+)
+pgid = {} if sys.argv[1] == "ours" else {"pgid": 0}
+child = fastproc.start(sys.executable, "-c", COUNT, **pgid)
+with child, signals.forward(child, "INT"):
+    child.wait()
+"""
+
+
+@pytest.mark.parametrize("group", ["ours", "own"])
+def test_ctrl_c_is_forwarded_to_whom_the_terminal_does_not_send_it(group: str) -> None:
+    """A child in our group has it from the terminal, one in its own gets it passed on: once each."""
+    command = fastproc.cmd(sys.executable, "-c", TERMINAL, group)
+    with command.start(pty=True, setsid=True) as process:
+        process.expect(b"child", timeout=30)
+        process.send_key("intr")
+        process.expect(b"interrupts 1", timeout=30)
+        assert process.wait(30) == 0
+
+
+@pytest.mark.parametrize("target", [None, 1, os, "x"])
+def test_only_children_of_ours_are_targets(target: Any) -> None:
+    """A number is none: it could be anybody's."""
+    with pytest.raises(TypeError, match="target: must be a Process or Pipeline"):
+        signals.forward(target, "TERM")
+    with pytest.raises(TypeError, match="target: must be a Process or Pipeline"):
+        signals.queue(target, "USR1", 1)
+
+
+def test_forwarding_and_values_refuse_bad_input() -> None:
+    """By name, and nothing is installed."""
+    with fastproc.start("sleep", "60") as child:
+        for bad, kind in ((1.5, TypeError), (True, TypeError), (1 << 63, ValueError), (-(1 << 63) - 1, ValueError)):
+            with pytest.raises(kind, match="value: "):
+                signals.queue(child, "USR1", bad)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="group: the child leads no process group"):
+            signals.forward(child, "TERM", group=True)
+        with pytest.raises(ValueError, match="signals: SIGKILL cannot"):
+            signals.forward(child, "KILL")
+    with (fastproc.cmd("true") | fastproc.cmd("true")).start() as pipeline:
+        with pytest.raises(ValueError, match="group: only for one child"):
+            signals.forward(pipeline, "TERM", group=True)
+        with pytest.raises(TypeError, match="a value is sent to one Process"):
+            signals.queue(pipeline, "USR1", 1)
+    with signals.forward(child, "TERM") as forwarding:
+        signal.raise_signal(TERM)
+        assert forwarding.count == 1
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_forwarding_to_what_a_loop_has_started(loop: str) -> None:
+    """A process and a pipeline of fastproc.aio."""
+    need(loop)
+    from fastproc import aio
+
+    async def main() -> list[Any]:
+        found: list[Any] = []
+        async with aio.start("sh", "-c", TRAP.format("USR1"), stdout=fastproc.PIPE) as child:
+            assert await child.readline() == b"ready\n"
+            with signals.forward(child, "USR1"):
+                signal.raise_signal(USR1)
+                found.append(await child.wait())
+        pair = fastproc.cmd("sleep", "60") | fastproc.cmd("sleep", "61")
+        async with aio.start(pair, check=False) as pipeline:
+            with signals.forward(pipeline, "TERM"):
+                signal.raise_signal(TERM)
+                result = await pipeline.wait()
+            found.append([stage.returncode for stage in result.stages])
+        return found
+
+    assert run_in(loop, main) == [5, [-TERM, -TERM]]

@@ -89,7 +89,8 @@ def forward(target: Target, *signals: int | str, group: bool = False, chain: boo
 
     The handler in the C core does it, through pidfds, at once: also while this program waits in C code. Who has ended
     gets nothing, and a stranger with its old number does not either. Values of sigqueue(3) are kept. What a terminal
-    sends to its foreground group is not passed on to a child in our group, which has it already.
+    sends to its foreground group is not passed on to a child in our group, which has it already. What is blocked in
+    all threads is passed on when a receiver is asked for it.
 
     >>> import fastproc, signal
     >>> from fastproc.signals import forward
