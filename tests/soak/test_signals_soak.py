@@ -38,7 +38,8 @@ def test_ten_seconds_at_1_khz_beside_a_loop(pid_namespace: None, programs: Progr
     print(
         f"{loop}: {count} numbered real-time signals: in order and once {found['values']}, by a second receiver "
         f"{found['other']}; {count} acknowledged standard ones: received {found['acked']}, by the loop's own handler "
-        f"{found['own']}; {count} free standard ones: received {found['free']} of {found['heard']} that the kernel gave us; "
+        f"{found['own']}; {count} free standard ones: received {found['free']} of "
+        f"{found['heard']} that the kernel gave us; "
         f"heartbeats of 1 ms: {found['beats']}, longest pause {found['gap'] * 1e3:.1f} ms "
         f"(without signals {found['quiet_gap'] * 1e3:.1f} ms); left over or lost {found['left']}"
     )
