@@ -15,4 +15,47 @@ from fastproc._values.forest import Tree
 from fastproc._values.snapshot import Record, Snapshot
 from fastproc.info._reading import children, snapshot, thread_names, tree
 
-__all__ = ["FIELDS", "REASONS", "Record", "Snapshot", "Tree", "children", "snapshot", "thread_names", "tree"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fastproc.info._cgroups import CgroupUse as CgroupUse
+    from fastproc.info._cgroups import cgroup_use as cgroup_use
+    from fastproc.info._system import CpuUse as CpuUse
+    from fastproc.info._system import Disk as Disk
+    from fastproc.info._system import DiskIo as DiskIo
+    from fastproc.info._system import Network as Network
+    from fastproc.info._system import System as System
+
+__all__ = [
+    "FIELDS",
+    "REASONS",
+    "CgroupUse",
+    "CpuUse",
+    "Disk",
+    "DiskIo",
+    "Network",
+    "Record",
+    "Snapshot",
+    "System",
+    "Tree",
+    "cgroup_use",
+    "children",
+    "snapshot",
+    "thread_names",
+    "tree",
+]
+
+# psutil is not imported before it is needed.
+_LATER = {
+    "CgroupUse": "_cgroups",
+    "cgroup_use": "_cgroups",
+    **dict.fromkeys(("CpuUse", "Disk", "DiskIo", "Network", "System"), "_system"),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    return value

@@ -1,0 +1,349 @@
+"""`System`: the machine and its processes, looked at again and again, with what changed between two looks.
+
+What is not a process comes from psutil, which is imported here and not before.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import NamedTuple
+
+import psutil
+
+from fastproc._engine.reactor import instant
+from fastproc._values.fields import DEFAULT
+from fastproc.info._cgroups import CgroupUse, cgroup_use
+from fastproc.info._reading import snapshot
+from fastproc.procfs import parse_pressure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from fastproc._values.snapshot import Snapshot
+    from fastproc.procfs import Pressure
+
+KINDS = ("processes", "cpu", "disks", "networks")
+"""What `System.refresh()` can read again."""
+
+
+class CpuUse(NamedTuple):
+    """How a CPU, or all of them, spent the time between two looks: per cent of it.
+
+    `busy` is all but idle and iowait, as psutil has it; user has guest in it, and nice guest_nice.
+    """
+
+    busy: float
+    user: float
+    nice: float
+    system: float
+    idle: float
+    iowait: float
+    irq: float
+    softirq: float
+    steal: float
+
+
+class Disk(NamedTuple):
+    """A mounted file system: sizes in bytes; None where it cannot be asked."""
+
+    device: str
+    mountpoint: str
+    fstype: str
+    options: str
+    total: int | None
+    used: int | None
+    free: int | None
+
+
+class DiskIo(NamedTuple):
+    """What a disk has done since the boot, and by the second since the look before; None at the first one."""
+
+    read_bytes: int
+    write_bytes: int
+    read_count: int
+    write_count: int
+    read_bytes_per_s: float | None
+    write_bytes_per_s: float | None
+    reads_per_s: float | None
+    writes_per_s: float | None
+
+
+class Network(NamedTuple):
+    """A network interface: counters since the boot, by the second since the look before, and its state.
+
+    Attributes:
+        addresses: psutil's: family, address, netmask, broadcast, ptp.
+        up: whether it is; speed: Mbit/s, 0 for unknown; mtu: bytes.
+    """
+
+    bytes_sent: int
+    bytes_received: int
+    packets_sent: int
+    packets_received: int
+    errors: int
+    dropped: int
+    sent_per_s: float | None
+    received_per_s: float | None
+    addresses: tuple[Any, ...]
+    up: bool | None
+    speed: int | None
+    mtu: int | None
+
+
+class System:
+    """The machine and its processes.
+
+    Nothing is read before the first `refresh()`, which reads what has to be compared with an earlier look. All else is
+    asked for when it is named: `memory`, `pressure`, `users` and so on are always those of now.
+
+    Attributes:
+        processes: the last snapshot; from the second look on with cpu_percent and the rates of each counter.
+        cpu, cpus: use of all CPUs together, and of each; None before the second look.
+    """
+
+    def __init__(self, fields: Iterable[str] = DEFAULT, root: str = "/proc") -> None:
+        """Choose what is read of each process, and where; pid, starttime, utime and stime are always read.
+
+        Raises:
+            TypeError, ValueError: there is no such field (at the first refresh).
+        """
+        self._fields = tuple(dict.fromkeys((*fields, "pid", "starttime", "utime", "stime")))
+        self._root = root
+        self._raw: Snapshot | None = None
+        self._processes: Snapshot | None = None
+        self._times: list[Any] = []
+        self.cpu: CpuUse | None = None
+        self.cpus: list[CpuUse] | None = None
+        self._disks: tuple[float, dict[str, Any]] = (0.0, {})
+        self._disk_io: dict[str, DiskIo] = {}
+        self._nets: tuple[float, dict[str, Any]] = (0.0, {})
+        self._networks: dict[str, Network] = {}
+
+    def refresh(self, *kinds: str) -> System:
+        """Look again; return this System.
+
+        Args:
+            kinds: of "processes", "cpu", "disks", "networks", those to be read; all when none is named.
+
+        Raises:
+            ValueError: there is no such kind.
+            Unsupported, OSError: as `snapshot()`.
+        """
+        unknown = [kind for kind in kinds if kind not in KINDS]
+        if unknown:
+            raise ValueError(f"kinds: {unknown[0]!r} is none of {', '.join(KINDS)}")
+        for kind in kinds or KINDS:
+            getattr(self, f"_refresh_{kind}")()
+        return self
+
+    @property
+    def processes(self) -> Snapshot:
+        """The last snapshot, with rates from the second one on.
+
+        Raises:
+            RuntimeError: there was no refresh() of processes yet.
+        """
+        if self._processes is None:
+            raise RuntimeError("refresh() reads the processes; it was not called yet")
+        return self._processes
+
+    def _refresh_processes(self) -> None:
+        earlier, self._raw = self._raw, snapshot(self._fields, None, self._root)
+        self._processes = self._raw if earlier is None else self._raw.rates(earlier)
+
+    def _refresh_cpu(self) -> None:
+        earlier, self._times = self._times, psutil.cpu_times(percpu=True)
+        if not earlier:
+            return
+        # A CPU that was switched on or off meanwhile changes what stands in which place.
+        if len(earlier) == len(self._times):
+            self.cpus = [_use([then], [now]) for then, now in zip(earlier, self._times, strict=True)]
+            self.cpu = _use(earlier, self._times)
+
+    def _refresh_disks(self) -> None:
+        then, before = self._disks
+        now, counters = _now(), psutil.disk_io_counters(perdisk=True, nowrap=True)
+        self._disks = (now, counters)
+        self._disk_io = {}
+        for name, one in counters.items():
+            names = ("read_bytes", "write_bytes", "read_count", "write_count")
+            totals = [getattr(one, field) for field in names]
+            self._disk_io[name] = DiskIo(*totals, *_per_second(before.get(name), one, names, now - then))
+
+    def _refresh_networks(self) -> None:
+        then, before = self._nets
+        now, counters = _now(), psutil.net_io_counters(pernic=True, nowrap=True)
+        self._nets = (now, counters)
+        addresses, states = psutil.net_if_addrs(), psutil.net_if_stats()
+        self._networks = {}
+        for name, one in counters.items():
+            sent, received = _per_second(before.get(name), one, ("bytes_sent", "bytes_recv"), now - then)
+            state = states.get(name)
+            self._networks[name] = Network(
+                one.bytes_sent,
+                one.bytes_recv,
+                one.packets_sent,
+                one.packets_recv,
+                one.errin + one.errout,
+                one.dropin + one.dropout,
+                sent,
+                received,
+                tuple(addresses.get(name, ())),
+                state.isup if state else None,
+                state.speed if state else None,
+                state.mtu if state else None,
+            )
+
+    @property
+    def disk_io(self) -> dict[str, DiskIo]:
+        """By the name of the device, such as "sda1"; empty before the first look."""
+        return self._disk_io
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        """By the name of the interface; empty before the first look."""
+        return self._networks
+
+    # -- of now
+
+    @property
+    def memory(self) -> Any:
+        """psutil.virtual_memory(): total, available, used, free, buffers, cached, shared, ... in bytes; percent."""
+        return psutil.virtual_memory()
+
+    @property
+    def swap(self) -> Any:
+        """psutil.swap_memory(): total, used, free in bytes, percent, sin and sout since the boot."""
+        return psutil.swap_memory()
+
+    @property
+    def load(self) -> tuple[float, float, float]:
+        """Runnable and uninterruptible tasks, averages over 1, 5 and 15 minutes."""
+        return os.getloadavg()
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since the boot, those asleep too."""
+        with open(os.path.join(self._root, "uptime"), "rb") as file:
+            return float(file.read().split()[0])
+
+    @property
+    def boot_time(self) -> float:
+        """When it was booted, seconds since 1970."""
+        return psutil.boot_time()
+
+    @property
+    def users(self) -> list[Any]:
+        """psutil.users(): who is logged in, where and since when."""
+        return psutil.users()
+
+    @property
+    def pressure(self) -> dict[str, Pressure]:
+        """How much time was lost waiting for "cpu", "memory", "io" (and "irq"); empty before Linux 4.20 or without PSI."""
+        found = {}
+        for name in ("cpu", "memory", "io", "irq"):
+            try:
+                with open(os.path.join(self._root, "pressure", name), "rb") as file:
+                    found[name] = parse_pressure(file.read())
+            except OSError:
+                continue
+        return found
+
+    def cgroup(self, pid: int | None = None) -> CgroupUse:
+        """Limits and use of the cgroups of a process; of this one by default.
+
+        Raises:
+            ProcessLookupError: there is no such process.
+        """
+        return cgroup_use(pid, self._root)
+
+    @property
+    def disks(self) -> list[Disk]:
+        """The mounted file systems that lie on devices."""
+        found = []
+        for part in psutil.disk_partitions():
+            try:
+                use = psutil.disk_usage(part.mountpoint)
+                sizes: tuple[int | None, ...] = (use.total, use.used, use.free)
+            except OSError:
+                sizes = (None, None, None)
+            found.append(Disk(part.device, part.mountpoint, part.fstype, part.opts, *sizes))
+        return found
+
+    @property
+    def temperatures(self) -> dict[str, list[Any]]:
+        """psutil.sensors_temperatures(): degrees Celsius by chip; empty where there are no sensors."""
+        return psutil.sensors_temperatures() if hasattr(psutil, "sensors_temperatures") else {}
+
+    @property
+    def fans(self) -> dict[str, list[Any]]:
+        """psutil.sensors_fans(): turns by the minute by chip."""
+        return psutil.sensors_fans() if hasattr(psutil, "sensors_fans") else {}
+
+    @property
+    def battery(self) -> Any:
+        """psutil.sensors_battery(): percent, secsleft, power_plugged; None where there is none."""
+        return psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
+
+    @property
+    def cpu_count(self) -> int:
+        """CPUs that the kernel runs."""
+        return psutil.cpu_count() or 1
+
+    @property
+    def core_count(self) -> int | None:
+        """Cores, without hyperthreads; None where the kernel does not tell."""
+        return psutil.cpu_count(logical=False)
+
+    @property
+    def cpu_frequency(self) -> list[Any]:
+        """psutil.cpu_freq(percpu=True): current, min and max MHz of each CPU; empty where it is not told."""
+        return psutil.cpu_freq(percpu=True) or []
+
+    @property
+    def hostname(self) -> str:
+        """The name of the machine, or of this UTS namespace."""
+        return os.uname().nodename
+
+    @property
+    def kernel(self) -> str:
+        """The kernel's release, such as "6.18.44"."""
+        return os.uname().release
+
+    @property
+    def distribution(self) -> dict[str, str]:
+        """os-release(5): ID, NAME, VERSION_ID and so on; empty where there is none."""
+        try:
+            return platform.freedesktop_os_release()
+        except OSError:
+            return {}
+
+
+def _now() -> float:
+    return instant("now", 0.0) or 0.0
+
+
+def _per_second(before: Any, now: Any, names: tuple[str, ...], elapsed: float) -> list[float | None]:
+    if before is None or elapsed <= 0:
+        return [None] * len(names)
+    return [max(getattr(now, name) - getattr(before, name), 0) / elapsed for name in names]
+
+
+def _use(earlier: list[Any], later: list[Any]) -> CpuUse:
+    """Per cent of the time between, of several CPUs together. Old kernels and other systems have fewer names."""
+
+    def spent(name: str) -> float:
+        pairs = zip(earlier, later, strict=True)
+        # iowait may go back (proc_stat(5)).
+        return sum(max(getattr(now, name, 0.0) - getattr(then, name, 0.0), 0.0) for then, now in pairs)
+
+    parts = [spent(name) for name in CpuUse._fields[1:]]
+    total = sum(parts)
+    if total <= 0:
+        return CpuUse(*[0.0] * len(CpuUse._fields))
+    shares = [part / total * 100 for part in parts]
+    idle = CpuUse._fields.index("idle") - 1
+    return CpuUse(100 - shares[idle] - shares[idle + 1], *shares)
