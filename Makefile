@@ -68,6 +68,7 @@ bench-credentials: $(EXTENSION)  ## what another identity costs; as root
 
 bench-snapshot: $(EXTENSION)  ## what looking at all processes costs
 	$(BIN)/python benchmarks/bench_snapshot.py
+	$(BIN)/python benchmarks/bench_monitor.py
 
 bench-streams: $(EXTENSION)  ## what output costs
 	$(BIN)/python benchmarks/bench_streams.py

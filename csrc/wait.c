@@ -80,6 +80,12 @@ static bool recover(int pidfd, struct fp_status *status)
     return false;
 }
 
+int fp_pidfd_status(int pidfd, struct fp_status *ret_status)
+{
+    memset(ret_status, 0, sizeof *ret_status);
+    return pidfd >= 0 && recover(pidfd, ret_status);
+}
+
 int fp_wait(int pidfd, int pid, int options, struct fp_status *ret_status)
 {
     if (pidfd < 0 && pid <= 1)
@@ -232,6 +238,13 @@ int fp_subreaper(int on)
 }
 
 #else /* other POSIX systems */
+
+int fp_pidfd_status(int pidfd, struct fp_status *ret_status)
+{
+    (void)pidfd;
+    memset(ret_status, 0, sizeof *ret_status);
+    return 0;
+}
 
 int fp_wait(int pidfd, int pid, int options, struct fp_status *ret_status)
 {

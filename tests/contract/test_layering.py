@@ -21,6 +21,7 @@ LAYERS = {
     "fastproc._cgroup": 4,
     "fastproc.containment": 4,
     "fastproc.info": 4,
+    "fastproc.monitor": 6,
     "fastproc.waiting": 4,
     "fastproc.capabilities": 4,
     "fastproc.users": 4,
@@ -62,7 +63,7 @@ ONLY = {
     "time": {"fastproc._engine", "fastproc.run", "fastproc.aio._run", "fastproc.aio._fifo", "fastproc.mapping"},
     "asyncio": {"fastproc.aio"},
     "trio": {"fastproc.aio"},
-    "psutil": set(),
+    "psutil": {"fastproc.info._system"},
     # They report an unreadable database as an unknown user.
     "pwd": {"fastproc.users"},
     "grp": {"fastproc.users"},

@@ -1,4 +1,4 @@
-"""Many processes' files in one call, and the children of one: the typed door to csrc/snapshot.c and children.c."""
+"""Processes that are not ours: the typed door to csrc/snapshot.c, children.c, and what a pidfd tells (wait.c)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     Column = tuple[str, bytes, bytes, bytes]
     Read = tuple[dict[str, Column], bytes, int, int]
 
-__all__ = ["ABSENT", "FIELDS", "KINDS", "children", "read"]
+__all__ = ["ABSENT", "FIELDS", "KINDS", "children", "exit_status", "read"]
 
 _SNAPSHOT = ffi.typeof("struct fp_snapshot *")
+_STATUS = ffi.typeof("struct fp_status *")
 _PIDS = ffi.typeof("int32_t[]")
 _PREFIX = "FP_FIELD_"
 
@@ -93,3 +94,12 @@ def children(root: bytes, pid: int, recursive: bool) -> list[int]:
         if r <= size:
             return list(pids[0:r])
         size = min(2 * r, _PLACES)
+
+
+def exit_status(pidfd: int) -> int | None:
+    """Return the exit code, or minus the signal, of a process that was reaped; None: the kernel does not tell (6.15).
+
+    Takes nobody's status: a zombie stays for its parent.
+    """
+    status = ffi.new(_STATUS)
+    return int(status.returncode) if lib.fp_pidfd_status(pidfd, status) == 1 else None

@@ -1,7 +1,7 @@
 """What a process's cgroups allow it, and how much of it is used: of version 2, of version 1, or of both at once.
 
-A limit holds for all cgroups below the one that sets it, so the least of all on the way to the root is what counts. In a
-container the way ends where its own view does; what its host set above that cannot be seen.
+A limit holds for all cgroups below the one that sets it, so the least of all on the way to the root is what counts. In
+a container the way ends where its own view does; what its host set above that cannot be seen.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fastproc.procfs import parse_cgroup, parse_mountinfo, parse_pressure
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     from fastproc.procfs import Pressure
 
@@ -85,6 +85,18 @@ def cgroup_use(pid: int | None = None, root: str = "/proc") -> CgroupUse:
     if "" in folders:
         found = found._replace(**_version_2(folders[""]))
     return found._replace(**_version_1(folders))
+
+
+def pressure(root: str = "/proc") -> dict[str, Pressure]:
+    """Return what /proc/pressure tells, as `System.pressure`."""
+    found = {}
+    for name in ("cpu", "memory", "io", "irq"):
+        try:
+            with open(os.path.join(root, "pressure", name), "rb") as file:
+                found[name] = parse_pressure(file.read())
+        except OSError:
+            continue
+    return found
 
 
 class _Folder:
@@ -176,7 +188,7 @@ def _io(text: str | None) -> tuple[int, int] | None:
     return read, written
 
 
-def _version_2(folder: _Folder) -> dict[str, object]:
+def _version_2(folder: _Folder) -> dict[str, Any]:
     cpu, events = folder.words("cpu.stat"), folder.words("memory.events")
     pressure = {}
     for name in ("cpu", "memory", "io"):
@@ -203,8 +215,8 @@ def _version_2(folder: _Folder) -> dict[str, object]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _version_1(folders: dict[str, _Folder]) -> dict[str, object]:
-    found: dict[str, object] = {}
+def _version_1(folders: dict[str, _Folder]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     memory = folders.get("memory")
     if memory is not None:
         limit, both = memory.least("memory.limit_in_bytes"), memory.least("memory.memsw.limit_in_bytes")

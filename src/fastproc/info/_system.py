@@ -13,9 +13,8 @@ import psutil
 
 from fastproc._engine.reactor import instant
 from fastproc._values.fields import DEFAULT
-from fastproc.info._cgroups import CgroupUse, cgroup_use
+from fastproc.info._cgroups import CgroupUse, cgroup_use, pressure
 from fastproc.info._reading import snapshot
-from fastproc.procfs import parse_pressure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -242,15 +241,8 @@ class System:
 
     @property
     def pressure(self) -> dict[str, Pressure]:
-        """How much time was lost waiting for "cpu", "memory", "io" (and "irq"); empty before Linux 4.20 or without PSI."""
-        found = {}
-        for name in ("cpu", "memory", "io", "irq"):
-            try:
-                with open(os.path.join(self._root, "pressure", name), "rb") as file:
-                    found[name] = parse_pressure(file.read())
-            except OSError:
-                continue
-        return found
+        """How much time was lost waiting for "cpu", "memory", "io" (and "irq"); empty where the kernel has no PSI."""
+        return pressure(self._root)
 
     def cgroup(self, pid: int | None = None) -> CgroupUse:
         """Limits and use of the cgroups of a process; of this one by default.

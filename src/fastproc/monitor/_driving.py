@@ -1,0 +1,155 @@
+"""How a monitor is driven: by iteration, by callbacks, in an event loop, or in a loop of the caller's own."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from fastproc._engine.reactor import READ, Reactor, instant
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from fastproc._engine.reactor import Timer
+    from fastproc._values.monitoring import ProcessAlert
+
+
+class Driven:
+    """Alerts on a reactor of their own, to callbacks and to whoever iterates."""
+
+    def __init__(self, callback: Callable[[ProcessAlert], object] | None) -> None:
+        """Tell the callback, if there is one."""
+        self._callbacks = [] if callback is None else [callback]
+        self._reactor = Reactor()
+        self._alerts: deque[ProcessAlert] = deque()
+        self._readers = 0
+        self._closed = False
+
+    def add_callback(self, callback: Callable[[ProcessAlert], object]) -> None:
+        """Call it with each alert from now on."""
+        self._callbacks.append(callback)
+
+    def _check(self) -> None:
+        if self._closed:
+            raise RuntimeError("the monitor is closed")
+        if self._reactor.inert:
+            raise RuntimeError("the monitor belongs to the process that this one is a fork of")
+
+    def _tell(self, alert: ProcessAlert) -> None:
+        if self._readers or not self._callbacks:
+            self._alerts.append(alert)
+        for callback in self._callbacks:
+            callback(alert)
+
+    def fileno(self) -> int:
+        """The descriptor that is readable when something has happened, for a loop of the caller's own.
+
+        Raises:
+            OSError: EMFILE, ENFILE.
+        """
+        return self._reactor.fileno()
+
+    def timeout(self) -> float | None:
+        """Seconds until the next look; None without rules."""
+        return self._reactor.timeout()
+
+    def run_once(self, timeout: float | None = None) -> None:
+        """Wait until something happens, at most so long, and tell of it.
+
+        Raises:
+            RuntimeError: nothing is watched, and there is no timeout.
+        """
+        self._check()
+        self._reactor.run_once(timeout)
+
+    def run(self, timeout: float | None = None) -> None:
+        """Tell the callbacks what happens, until nothing is watched any more or the time is over.
+
+        Raises:
+            BaseException: what a callback raises.
+        """
+        for _ in self._alerts_until(timeout, keep=False):
+            pass
+
+    def next(self, timeout: float | None = None) -> ProcessAlert | None:
+        """Wait for an alert; None when the time is over, or nothing is watched any more."""
+        for alert in self._alerts_until(timeout, keep=True):
+            return alert
+        return None
+
+    def __iter__(self) -> Iterator[ProcessAlert]:
+        """Alerts as they come, until nothing is watched any more."""
+        return self._alerts_until(None, keep=True)
+
+    def _busy(self) -> bool:
+        raise NotImplementedError
+
+    def _alerts_until(self, timeout: float | None, keep: bool) -> Iterator[ProcessAlert]:
+        self._check()
+        deadline = instant("timeout", timeout)
+        self._readers += keep
+        try:
+            while True:
+                while self._alerts:
+                    yield self._alerts.popleft()
+                if not self._busy():
+                    return
+                left = None if deadline is None else deadline - now_()
+                if left is not None and left <= 0:
+                    return
+                self.run_once(left)
+        finally:
+            self._readers -= keep
+
+    async def __aiter__(self) -> AsyncIterator[ProcessAlert]:
+        """Alerts as they come, in the event loop that runs: one registered descriptor for all that is watched."""
+        from fastproc.aio._hub import Scope, current_hub
+
+        hub = current_hub()
+        timer: Timer | None = None
+        event = hub.event()
+        failures: list[BaseException] = []
+
+        def fail(error: BaseException) -> None:
+            failures.append(error)
+            event.set()
+
+        def pump(_ready: int = 0) -> None:
+            self.run_once(0.0)
+            if self._alerts or not self._busy():
+                event.set()
+            arm()
+
+        def arm() -> None:
+            nonlocal timer
+            if timer is not None:
+                timer.cancel()
+            left = self.timeout()
+            timer = None if left is None else scope.call_after(left, pump)
+
+        scope = Scope(hub.reactor, fail)
+        number = self.fileno()
+        self._readers += 1
+        scope.watch(number, READ, pump)
+        try:
+            arm()
+            while True:
+                while self._alerts:
+                    yield self._alerts.popleft()
+                if not self._busy():
+                    return
+                event = hub.event()
+                arm()
+                await event.wait()
+                if failures:
+                    raise failures.pop()
+        finally:
+            self._readers -= 1
+            if timer is not None:
+                timer.cancel()
+            scope.unwatch(number)
+
+
+def now_() -> float:
+    """Return this instant of the monotonic clock."""
+    return instant("now", 0.0) or 0.0

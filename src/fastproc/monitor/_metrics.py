@@ -1,0 +1,68 @@
+"""What the metrics of rules are in the columns of a snapshot, and in the pressure files of cgroups."""
+
+from __future__ import annotations
+
+from fastproc._values.monitoring import METRICS
+from fastproc.info._cgroups import cgroup_use
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fastproc._values.snapshot import Record, Snapshot
+    from fastproc.procfs import Pressure
+
+PRESSURES = ("cpu_pressure", "memory_pressure", "io_pressure")
+"""Those that the machine has too."""
+
+_FIELDS: dict[str, tuple[str, ...]] = {
+    "rss": ("rss",),
+    "fds": ("num_fds",),
+    "threads": ("num_threads",),
+    "age": ("age",),
+    "zombie": ("state",),
+    "cpu": ("cpu_percent",),
+    "read": ("read_bytes_per_s",),
+    "write": ("write_bytes_per_s",),
+    "io": ("read_bytes_per_s", "write_bytes_per_s"),
+}
+"""The columns whose sum a metric is."""
+
+
+def values(metric: str, table: Snapshot) -> list[float | None]:
+    """A metric of all rows; None where it is absent, and everywhere where it needs a second look."""
+    names = _FIELDS[metric]
+    if any(name not in table.fields for name in names):
+        return [None] * len(table)
+    columns = [table.values(name) for name in names]
+    if metric == "zombie":
+        return [None if state is None else float(state == "Z") for state in columns[0]]
+    if len(columns) == 1:
+        return columns[0]
+    return [None if None in parts else sum(parts) for parts in zip(*columns, strict=True)]
+
+
+def of_cgroup(metric: str, pid: int) -> float | None:
+    try:
+        return stalled(cgroup_use(pid).pressure, metric)
+    except OSError:
+        return None
+
+
+def why_absent(metric: str, record: Record) -> str | None:
+    """Why a metric is absent, or None where it is not for long: it ends, or is looked at for the first time."""
+    if metric in PRESSURES:
+        return None if record.why("starttime") else "its cgroup does not tell it (PSI, cgroup v2)"
+    for name in METRICS[metric][1]:
+        why = record.why(name)
+        if why is not None and why != "gone":
+            return why
+    return None
+
+
+def stalled(found: dict[str, Pressure], metric: str) -> float | None:
+    one = found.get(metric.removesuffix("_pressure"))
+    return getattr(one.some, "avg10", None) if one is not None else None
+
+
+def are_rated(metrics: set[str]) -> bool:
+    """Return whether one of the metrics is made of two looks."""
+    return not metrics.isdisjoint(("cpu", "io", "read", "write"))

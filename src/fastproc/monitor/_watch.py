@@ -1,0 +1,117 @@
+"""One watched process: who it is, which pidfd tells of its end, and how it ended."""
+
+from __future__ import annotations
+
+from errno import EINVAL, ENOSYS, EPERM
+
+from fastproc._members import Member
+from fastproc._native import snapshot as _native
+from fastproc._values.monitoring import Level, Rule
+from fastproc.info._reading import snapshot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fastproc._values.snapshot import Record
+
+IDENTITY = ("pid", "comm", "name", "state", "starttime", "uid", "cmdline")
+
+class Watch:
+    """One watched process, or the machine.
+
+    Attributes:
+        pid: its number; 0 for the machine. name: its name when the watch began.
+        alive: whether it has not ended.
+        by: "pidfd", or "polling" where the kernel has none (before 5.3) or a sandbox refuses them.
+        rules: its thresholds.
+    """
+
+    __slots__ = ("_levels", "_like", "_member", "_restart", "_starttime", "_unknown", "alive", "by", "name", "pid")
+
+    def __init__(self, pid: int, rules: Iterable[Rule], restart: bool) -> None:
+        """Only `Monitor.watch()` makes one."""
+        self.pid = pid
+        self.name = ""
+        self.alive = True
+        self.by = "pidfd"
+        self._restart = restart
+        self._levels = [Level(rule) for rule in rules]
+        self._unknown: set[str] = set()
+        self._member: Member | None = None
+        self._starttime: float | None = None
+        self._like: tuple[object, ...] = ()
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Its thresholds."""
+        return tuple(level.rule for level in self._levels)
+
+    @property
+    def raised(self) -> tuple[Rule, ...]:
+        """Those whose alert is raised now."""
+        return tuple(level.rule for level in self._levels if level.raised)
+
+    def _metrics(self) -> set[str]:
+        return {level.rule.metric for level in self._levels}
+
+    def _needs_looks(self) -> bool:
+        """Whether the timer has to look at it."""
+        if not self.alive:
+            return self._restart or any(level.rule.metric == "zombie" for level in self._levels)
+        return bool(self._levels) or self.by == "polling"
+
+    def __repr__(self) -> str:
+        return f"<Watch of {self.pid} ({self.name}), {'alive' if self.alive else 'ended'}, by {self.by}>"
+
+    def _identify(self) -> None:
+        """Open its pidfd, read who it is, and make sure that it was that one (HAZARDS D1).
+
+        Raises:
+            As `Monitor.watch()`.
+        """
+        try:
+            self._member = Member(self.pid)
+        except OSError as error:
+            if error.errno == EINVAL and self.pid != 1:
+                raise ValueError(f"pid: {self.pid} is the number of no process") from None
+            if error.errno not in (ENOSYS, EPERM, EINVAL):
+                raise
+            self.by = "polling"
+        try:
+            (record,) = snapshot(IDENTITY, [self.pid])
+            if record.why("comm") == "gone" or (self._member is not None and not self._member.is_there()):
+                raise ProcessLookupError(3, f"there is no process {self.pid}")
+        except BaseException:
+            self._close()
+            raise
+        self.name = record.name or "?"
+        self._starttime = record.starttime
+        self._like = likeness(record)
+
+    def _close(self) -> None:
+        """Give its pidfd back, which nothing waits for any more."""
+        if self._member is not None:
+            self._member.close()
+            self._member = None
+
+    def _status(self) -> int | None:
+        """How it ended, as far as the kernel tells us: by the zombie, or by the pidfd once that was reaped."""
+        # Whoever may not trace it sees 0 as its exit code (proc(5)), and may not look at its exe either.
+        (record,) = snapshot(("state", "exit_code", "starttime", "exe"), [self.pid])
+        if record.starttime is not None and record.starttime == self._starttime and record.state in "ZX":
+            if record.why("exe") != "zombie" or record.exit_code is None:
+                return None
+            code: int = record.exit_code
+            return -(code & 0x7F) if code & 0x7F else code >> 8
+        return _native.exit_status(self._member.number) if self._member is not None else None
+
+
+def likeness(record: Record) -> tuple[object, ...]:
+    """Return what a process and the one that takes its place have alike."""
+    return record.comm, record.uid, tuple(record.cmdline or ())
+
+
+
+
+
