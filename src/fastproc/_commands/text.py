@@ -30,13 +30,61 @@ def table(rows: Iterable[Sequence[str]]) -> str:
     )
 
 
+def clip(text: str, width: int) -> str:
+    """Return a text that takes at most so many columns of a terminal; characters of East Asia take two.
+
+    >>> clip("abcdef", 3), clip("日本語", 5)
+    ('abc', '日本')
+    """
+    if text.isascii():
+        return text[:width]
+    from unicodedata import combining, east_asian_width
+
+    used = 0
+    for at, char in enumerate(text):
+        used += 0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1
+        if used > width:
+            return text[:at]
+    return text
+
+
+def size(value: float) -> str:
+    """Return bytes in at most five places.
+
+    >>> size(999), size(1536), size(10 * 2**20), size(3 * 2**40)
+    ('999', '1.5K', '10.0M', '3.0T')
+    """
+    if value < 999.5:
+        return f"{value:.0f}"
+    for unit in "KMGTPE":
+        value /= 1024
+        if value < 999.5:
+            return f"{value:.1f}{unit}" if value < 99.95 else f"{value:.0f}{unit}"
+    return "huge"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people read a time that has passed.
+
+    >>> duration(5.25), duration(65), duration(3_700), duration(200_000)
+    ('0:05.25', '1:05.00', '1:01:40', '2d07:33')
+    """
+    whole = int(seconds)
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02}.{int(seconds * 100) % 100:02}"
+    if whole < 86_400:
+        return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+    days = whole // 86_400
+    return f"{days}d{whole // 3600 % 24:02}:{whole // 60 % 60:02}" if days < 100 else f"{days}d"
+
+
 def as_json(value: object) -> str:
     """Return a value as JSON with one key on each line."""
     return json.dumps(value, indent=2)
 
 
-def write(make: Callable[[], str]) -> None:
-    """Print a text, to a terminal, a file or a pipe whose reader may have gone (`| head`)."""
+def write(make: Callable[[], str]) -> bool:
+    """Print a text, to a terminal, a file or a pipe; return False when its reader has gone (`| head`)."""
     text = make()
     try:
         sys.stdout.write(text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding) + "\n")
@@ -44,3 +92,5 @@ def write(make: Callable[[], str]) -> None:
     except BrokenPipeError:
         # The interpreter flushes once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
