@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fastproc import capabilities as capabilities
     from fastproc import info as info
+    from fastproc import monitor as monitor
     from fastproc import privileges as privileges
     from fastproc import procfs as procfs
     from fastproc import signals as signals
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from fastproc._values.combination import fd_to as fd_to
     from fastproc._values.expect import EndOfOutput as EndOfOutput
     from fastproc._values.expect import Expected as Expected
+    from fastproc._values.monitoring import ProcessAlert as ProcessAlert
     from fastproc._values.on_line import Logger as Logger
     from fastproc._values.on_line import OnLine as OnLine
     from fastproc._values.pty import Pty as Pty
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from fastproc.embedding import Reactor as Reactor
     from fastproc.errors import ExitError as ExitError
     from fastproc.errors import TimeoutExpired as TimeoutExpired
+    from fastproc.info import System as System
     from fastproc.info import snapshot as snapshot
     from fastproc.mapping import map as map
     from fastproc.pipeline import Pipeline as Pipeline
@@ -85,6 +88,7 @@ __all__ = [
     "Pipeline",
     "PipelineResult",
     "Process",
+    "ProcessAlert",
     "ProcessError",
     "Pty",
     "Reactor",
@@ -92,6 +96,7 @@ __all__ = [
     "Snapshot",
     "SpawnError",
     "Survivor",
+    "System",
     "TimeoutExpired",
     "TreeEnd",
     "Unsupported",
@@ -104,6 +109,7 @@ __all__ = [
     "info",
     "install",
     "map",
+    "monitor",
     "privileges",
     "procfs",
     "quote",
@@ -133,7 +139,9 @@ _LATER = {
     "OnLine": "fastproc._values.on_line",
     "Pty": "fastproc._values.pty",
     "PipelineResult": "fastproc._values.stages",
+    "ProcessAlert": "fastproc._values.monitoring",
     "Snapshot": "fastproc._values.snapshot",
+    "System": "fastproc.info",
     "snapshot": "fastproc.info",
     "fd_of": "fastproc._values.combination",
     "fd_to": "fastproc._values.combination",
@@ -155,7 +163,7 @@ _LATER = {
     "which": "fastproc._engine.which",
 }
 # Modules that are not imported before they are named.
-_MODULES = ("capabilities", "info", "privileges", "procfs", "signals", "syslog", "systemd", "users")
+_MODULES = ("capabilities", "info", "monitor", "privileges", "procfs", "signals", "syslog", "systemd", "users")
 
 
 def __getattr__(name: str) -> object:

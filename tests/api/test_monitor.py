@@ -261,7 +261,6 @@ def test_iteration_ends_when_nothing_is_watched() -> None:
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio", "reactor"])
-
 def test_asynchronous_iteration(loop: str) -> None:
     """Ends and thresholds in an event loop, which has one descriptor of it."""
     if loop not in ("reactor", "asyncio"):

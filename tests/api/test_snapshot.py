@@ -178,7 +178,7 @@ def _differing(pid: int, compared: set[str]) -> dict[str, Any]:
             continue  # psutil has an empty value for what we say is absent
         if name == "create_time":
             ours, value = round(ours, 2), round(value, 2)
-        if name == "exe":
+        if name in ("exe", "cwd") and ours is not None:
             ours = ours.removesuffix(" (deleted)")  # which psutil cuts off
         if ours != value:
             differ[name] = (mine["name"], ours, value)

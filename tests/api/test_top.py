@@ -16,12 +16,12 @@ from typing import Any
 
 import psutil
 import pytest
-from fastproc._commands.top import HELP, View, bar
 
 import fastproc
 from conftest import wait_until
 from fastproc import Pty
 from fastproc._commands.text import clip, duration, size
+from fastproc._commands.top import HELP, View, bar
 from fastproc.info import System
 
 PROGRAM = [sys.executable, "-m", "fastproc"]
@@ -169,7 +169,7 @@ def test_top_that_is_ended_otherwise_gives_the_terminal_back(end: Any, status: i
     with top_on(Pty(24, 80), "-d", "30", "-p") as shell:
         shell.expect(b"COMMAND", 20)
         if end == "ctrl-c":
-            shell.send_key("ctrl-c")
+            shell.send_key("intr")
         else:
             (child,) = psutil.Process(shell.pid).children()
             child.send_signal(end)

@@ -259,9 +259,7 @@ def _batch(system: System, view: View, number: int) -> int:
         waiting.close()
 
 
-def _interactive(
-    system: System, view: View, number: int, render: Callable[[System, View, int, int], list[str]]
-) -> int:
+def _interactive(system: System, view: View, number: int, render: Callable[[System, View, int, int], list[str]]) -> int:
     from fastproc._commands.screen import Screen
     from fastproc._engine.reactor import instant
 

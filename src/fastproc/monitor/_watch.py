@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 IDENTITY = ("pid", "comm", "name", "state", "starttime", "uid", "cmdline")
 
+
 class Watch:
     """One watched process, or the machine.
 
@@ -110,8 +111,3 @@ class Watch:
 def likeness(record: Record) -> tuple[object, ...]:
     """Return what a process and the one that takes its place have alike."""
     return record.comm, record.uid, tuple(record.cmdline or ())
-
-
-
-
-
