@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errno import ENOENT
 from os import getpid
 
 from fastproc._values.absent import ENDING, ERROR, GONE, KERNEL_THREAD, NOT_IN_KERNEL, ZOMBIE, Absent
@@ -18,7 +19,7 @@ from fastproc.procfs._memory import (
 )
 from fastproc.procfs._mounts import Mount, MountInfo, parse_mountinfo, parse_mounts
 from fastproc.procfs._nets import Net
-from fastproc.procfs._reading import Folder, ProcessGone, reason_of
+from fastproc.procfs._reading import Folder, ProcessGone, ProcessHidden, reason_of
 from fastproc.procfs._record import Record
 from fastproc.procfs._stat import (
     Io,
@@ -91,8 +92,9 @@ class Entry:
     """One directory of a process or a thread, held open; its files.
 
     Each method reads its file anew and returns what it means, or an Absent with the reason. All raise ProcessGone when
-    the process has gone, ParseError for a file that has not the form that the kernel gives it, ValueError after
-    `close()`, and OSError for our own lack of descriptors or memory (EMFILE, ENFILE, ENOMEM).
+    the process has gone, ProcessHidden when this user has changed and may not see it now (hidepid), ParseError for a
+    file that has not the form that the kernel gives it, ValueError after `close()`, and OSError for our own lack of
+    descriptors or memory (EMFILE, ENFILE, ENOMEM).
     """
 
     def __init__(self, pid: int, folder: Folder) -> None:
@@ -177,6 +179,7 @@ class Entry:
         """The names in its directory.
 
         Raises:
+            ProcessHidden: this user may not see them any more.
             ProcessGone: there are none. The directory of a process that has gone cannot be opened again (ESRCH), or is
                 empty: getdents(2) gives ENOENT there, which the C library takes for its end. A saved folder has some.
         """
@@ -185,6 +188,9 @@ class Entry:
         except OSError as error:
             if reason_of(error, ".") is not None:
                 return []
+            # proc_pid_permission() in fs/proc/base.c: ESRCH for one that has gone, ENOENT for one that is hidden.
+            if error.errno == ENOENT and self._folder.is_linked():
+                raise ProcessHidden(self.pid) from None
             names = []
         if not names:
             raise ProcessGone(self.pid)
@@ -209,6 +215,10 @@ class Entry:
             OSError: our own shortage.
         """
         reason = reason_of(error, name)
+        if reason is not None and reason.reason == ERROR:
+            # Such as EINVAL, which mounts_open_common() in fs/proc_namespace.c has for who is in no namespace any more.
+            state = self._without_memory(name)
+            return reason if state is None else state
         if reason is not None:
             return reason
         state = self._without_memory(name)

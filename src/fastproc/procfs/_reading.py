@@ -94,6 +94,14 @@ class Folder:
         """Close it."""
         self._fd.close()
 
+    def is_linked(self) -> bool:
+        """Return whether the directory still has a name: those of procfs always have one."""
+        try:
+            return os.fstat(self.fileno()).st_nlink > 0
+        except FileNotFoundError:
+            # pid_getattr() in fs/proc/base.c, for a hidden one.
+            return True
+
     def read(self, name: str) -> bytes:
         """Return all of a file.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastproc._values.absent import Absent
+from fastproc._values.capabilities import CapabilitySet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,6 +80,10 @@ def plain(value: object) -> object:
         return value.to_dict()
     if isinstance(value, Absent):
         return {"absent": str(value)}
+    if isinstance(value, CapabilitySet):
+        return list(value.names)
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        value = value._asdict()
     if isinstance(value, dict):
         return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, (tuple, list, frozenset)):
