@@ -25,6 +25,7 @@ from programs import Programs
 REASONS_OF_A_LIVE_ONE = {"denied", "kernel thread", "zombie", "ending", "not in this kernel", "disabled"}
 
 
+@pytest.mark.slow
 def test_every_file_of_every_process_and_thread_is_read() -> None:
     """No file of this kernel is refused by its parser, and nothing is absent without one of the known reasons."""
     read = 0
@@ -414,6 +415,7 @@ def test_lack_of_descriptors_is_raised_and_no_reason() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.slow
 def test_process_that_ends_while_it_is_read() -> None:
     """Values, absences with a reason, or ProcessGone: nothing else, wherever the end comes."""
     seen: dict[str, int] = {}

@@ -312,6 +312,7 @@ FIELDS: dict[str, tuple[Callable[[Process], Any], Callable[[psutil.Process], Any
 }
 
 
+@pytest.mark.slow
 def test_every_process_agrees_with_psutil() -> None:
     """Each field of each process; the numbers of both are printed."""
     wrong: list[str] = []
