@@ -431,14 +431,13 @@ static int count_numbers(struct work *work, const char *name)
 static int put_fds(struct work *work)
 {
     struct stat status;
+    int n = count_numbers(work, "fd");
     int saved = errno;
-    int n = 0;
-    /* Since 6.2 the size of the directory is their number; before, 0. */
-    if (work->is_proc && fstatat(work->directory, "fd", &status, 0) == 0)
+    /* Since 6.2 the size of the directory is their number, for everybody. One that is being opened is counted too (a FIFO
+     * that waits for its other side), so it is asked for only where the directory may not be listed. */
+    if ((n == -EACCES || n == -EPERM) && fstatat(work->directory, "fd", &status, 0) == 0 && status.st_size > 0)
         n = (int)status.st_size;
     errno = saved;
-    if (n == 0)
-        n = count_numbers(work, "fd");
     if (is_ours(n))
         return n;
     if (n < 0) {

@@ -94,7 +94,7 @@ def test_default_fields_need_one_file() -> None:
         (("pid", "utime", "rss", "comm"), {"stat"}),
         (("pid", "resident"), {"stat", "statm"}),
         (("rchar", "uid"), {"stat", "status", "io"}),
-        (("exe", "num_fds"), {"stat"}),
+        (("exe", "num_fds"), {"stat", "fd"}),
     ],
 )
 def test_nothing_is_opened_that_no_field_needs(fields: tuple[str, ...], files: set[str]) -> None:
@@ -416,6 +416,15 @@ def test_ordinary_user_sees_what_everybody_sees() -> None:
     }
     assert found["absent"] == dict.fromkeys(("exe", "environ", "rchar", "pss", "cwd", "pidns"), "EACCES")
     assert found["all"] > 1
+
+
+def test_descriptor_that_is_being_opened_is_not_counted(tmp_path: Path) -> None:
+    """The size of the fd directory has it: a FIFO whose other side nobody has."""
+    os.mkfifo(tmp_path / "fifo")
+    with subprocess.Popen(["sh", "-c", "read x <$1", "sh", str(tmp_path / "fifo")]) as child:
+        wait_until(lambda: Path(f"/proc/{child.pid}/wchan").read_text() == "wait_for_partner", 10)
+        assert snapshot(("num_fds",), [child.pid])[0].num_fds == len(os.listdir(f"/proc/{child.pid}/fd"))
+        child.kill()
 
 
 def _hidden(option: str) -> Any:

@@ -165,7 +165,7 @@ cwd                   |              | working directory
 root                  |              | root directory
 cgroup                | dict         | controllers (of v1) or "" (of v2), and the path of the cgroup
 limits                |              | the text of /proc/PID/limits
-num_fds               |              | open descriptors
+num_fds               |              | open descriptors; another user's since Linux 6.2, those being opened with them
 oom_score             |              | how likely the kernel kills it when memory ends
 oom_score_adj         |              | -1000 to 1000, added to that
 loginuid              |              | who logged in; 4294967295 for nobody
