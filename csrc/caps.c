@@ -422,6 +422,14 @@ static void lock(pid_t pid)
     }
 }
 
+/* Of /proc, while a chroot hides it or has another. */
+static _Atomic int proc_fd = -1;
+
+void fp_proc_set(int fd)
+{
+    atomic_store(&proc_fd, fd);
+}
+
 int fp_credentials_set(const struct fp_cred_op *ops, uint32_t nops, int64_t timeout_ns,
                        struct fp_cred_report *ret_report)
 {
@@ -429,7 +437,9 @@ int fp_credentials_set(const struct fp_cred_op *ops, uint32_t nops, int64_t time
     struct scan s = {.pid = (pid_t)fp__sys0(SYS_getpid), .self = (int32_t)fp__sys0(SYS_gettid)};
     struct statfs fs;
     uint64_t all = ~0ULL, mask;
-    s.tasks = (int)fp__sys4(SYS_openat, AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    int proc = atomic_load(&proc_fd);
+    const char *path = proc < 0 ? "/proc/self/task" : "self/task";
+    s.tasks = (int)fp__sys4(SYS_openat, proc < 0 ? AT_FDCWD : proc, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     int r = s.tasks < 0 || fp__sys2(SYS_fstatfs, s.tasks, &fs) < 0 || fs.f_type != PROC_MAGIC ? -EXDEV : 0;
     if (r == 0) {
         lock(s.pid); /* who waits here can still be summoned */
@@ -520,6 +530,11 @@ int fp_dumpable_set(int on)
 {
     (void)on;
     return -ENOSYS;
+}
+
+void fp_proc_set(int fd)
+{
+    (void)fd;
 }
 
 int fp_credentials_set(const struct fp_cred_op *ops, uint32_t nops, int64_t timeout_ns,

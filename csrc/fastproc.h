@@ -534,6 +534,10 @@ struct fp_cred_report {
     int32_t state;   /* of a thread that could not be reached, the letter in /proc/PID/stat, or 0 */
 };
 
+/* Where fp_credentials_set() finds /proc: a descriptor, which stays the caller's, for a process in a root without one; -1 for
+ * the path. */
+void fp_proc_set(int fd);
+
 /* Makes the changes in every thread of the process: all are brought to a halt in a signal handler first (33, which no thread
  * can block through libc), then each change is made by the calling thread, and, when the kernel took it, by all others.
  * Until all threads stand still nothing is changed: -ETIMEDOUT with report.op -1 says that a thread did not come within

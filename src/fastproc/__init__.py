@@ -22,6 +22,7 @@ from fastproc.run import run, start
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fastproc import capabilities as capabilities
+    from fastproc import daemon as daemon
     from fastproc import info as info
     from fastproc import monitor as monitor
     from fastproc import privileges as privileges
@@ -104,6 +105,7 @@ __all__ = [
     "as_completed",
     "capabilities",
     "cmd",
+    "daemon",
     "fd_of",
     "fd_to",
     "info",
@@ -163,7 +165,7 @@ _LATER = {
     "which": "fastproc._engine.which",
 }
 # Modules that are not imported before they are named.
-_MODULES = ("capabilities", "info", "monitor", "privileges", "procfs", "signals", "syslog", "systemd", "users")
+_MODULES = ("capabilities", "daemon", "info", "monitor", "privileges", "procfs", "signals", "syslog", "systemd", "users")
 
 
 def __getattr__(name: str) -> object:

@@ -11,6 +11,8 @@ import errno
 import os
 from _thread import RLock
 
+from fastproc import capabilities
+from fastproc._engine.fds import OwnedFd
 from fastproc._native import credentials as _native
 from fastproc._values.capabilities import Capabilities, CapabilitySet
 from fastproc._values.identity import Identity, Securebits, check_pid
@@ -130,7 +132,7 @@ def threads(pid: int | None = None) -> dict[int, Identity]:
     """
     folder = f"/proc/{'self' if pid is None else check_pid('pid', pid)}/task"
     try:
-        names = os.listdir(folder)
+        names = _tasks(folder)
     except FileNotFoundError:
         if not os.path.exists("/proc/self/task"):
             raise
@@ -138,13 +140,43 @@ def threads(pid: int | None = None) -> dict[int, Identity]:
     found: dict[int, Identity] = {}
     for name in names:
         try:
-            with open(f"{folder}/{name}/status", "rb") as file:
+            with capabilities.open_proc(f"{folder}/{name}/status") as file:
                 found[int(name)] = Identity.from_status(file.read())
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has ended meanwhile
     if not found:
         raise ProcessLookupError(errno.ESRCH, "no such process", folder)
     return found
+
+
+def _tasks(folder: str) -> list[str]:
+    if capabilities.proc_fd < 0:
+        return os.listdir(folder)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    with OwnedFd(os.open(folder.removeprefix("/proc/"), flags, dir_fd=capabilities.proc_fd)) as fd:
+        return os.listdir(fd.number)
+
+
+class proc_at:
+    """For the time of a `with` block /proc is at a descriptor: where a chroot has none, or one not to be believed.
+
+    Args:
+        fd: of /proc, closed at the end; with no number, nothing changes.
+    """
+
+    def __init__(self, fd: OwnedFd) -> None:
+        self._fd = fd
+
+    def __enter__(self) -> None:
+        self._set(self._fd.number)
+
+    def __exit__(self, *_exc: object) -> None:
+        self._set(-1)
+        self._fd.close()
+
+    def _set(self, number: int) -> None:
+        capabilities.proc_fd = number
+        _native.set_proc(number)
 
 
 def rights(identity: Identity) -> tuple[object, ...]:

@@ -86,7 +86,7 @@ class Member:
 class Facts:
     """What proc_pid_stat(5) tells of one process."""
 
-    __slots__ = ("ended", "name", "pgrp", "pid", "ppid", "session", "state")
+    __slots__ = ("ended", "name", "pgrp", "pid", "ppid", "session", "start", "state")
 
     def __init__(self, pid: int, line: bytes) -> None:
         # The name stands in parentheses, and may have some itself.
@@ -98,6 +98,8 @@ class Facts:
         self.ppid, self.pgrp, self.session = int(fields[1]), int(fields[2]), int(fields[3])
         # A leader that has ended while other threads of it run is shown as a zombie too (HAZARDS D10).
         self.ended = self.state in "ZXx" and int(fields[17]) <= 1
+        # Clock ticks since the boot.
+        self.start = int(fields[19])
 
 
 def is_about_one(error: OSError) -> bool:

@@ -18,6 +18,8 @@ from fastproc._values.identity import Identity, check_pid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from io import BufferedReader
+
     from fastproc._values.capabilities import CapabilityLike
 
     Place = str | bytes | os.PathLike[str] | os.PathLike[bytes] | int
@@ -111,11 +113,22 @@ def has_cap(capability: CapabilityLike, pid: int | None = None) -> bool:
     return Capability.find(capability) in of_process(pid).effective
 
 
+proc_fd = -1
+"""A descriptor of /proc, for the time in which this process is in another root; see `_credentials.proc_at()`."""
+
+
+def open_proc(path: str) -> BufferedReader:
+    """Open a file below /proc for reading."""
+    if proc_fd < 0:
+        return open(path, "rb")
+    return open(path.removeprefix("/proc/"), "rb", opener=lambda name, flags: os.open(name, flags, dir_fd=proc_fd))
+
+
 def read_identity(pid: int | None = None) -> Identity:
     """Return what /proc/PID/status tells about ids, groups and capabilities; see `fastproc.privileges.identity`."""
     path = "/proc/thread-self/status" if pid is None else f"/proc/{check_pid('pid', pid)}/status"
     try:
-        with open(path, "rb") as file:
+        with open_proc(path) as file:
             data = file.read()
     except FileNotFoundError:
         if not os.path.exists("/proc/self/status"):

@@ -39,6 +39,7 @@ LAYERS = {
     "fastproc.embedding": 5,
     "fastproc.signals": 5,
     "fastproc.mapping": 5,
+    "fastproc.daemon": 6,
     "fastproc._commands": 6,
     "fastproc": 6,
 }

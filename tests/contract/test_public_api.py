@@ -52,6 +52,7 @@ NAMES = {
     "as_completed",
     "capabilities",
     "cmd",
+    "daemon",
     "fd_of",
     "fd_to",
     "info",
@@ -135,6 +136,7 @@ def test_import_starts_nothing() -> None:
     heavy = {"subprocess", "asyncio", "psutil", "logging", "http", "typing", "dataclasses", "inspect", "re", "shlex"}
     heavy |= {
         "fastproc.capabilities",
+        "fastproc.daemon",
         "fastproc.info",
         "fastproc.monitor",
         "fastproc.privileges",

@@ -13,6 +13,7 @@ COMMANDS = {
     "tree": ("processes:show_tree", "show processes as a tree, as pstree does"),
     "top": ("top:top", "show the busiest processes, again and again"),
     "caps": ("identity:caps", "show what processes may do: their capabilities"),
+    "daemon": ("daemon:daemon", "run any program as a daemon, and find, end and reload it by its pid file"),
     "id": ("identity:identify", "show who processes are: their users and groups"),
 }
 """Name: where it is below this package, and one line about it."""

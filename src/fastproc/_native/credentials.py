@@ -122,3 +122,8 @@ def set_dumpable(on: bool) -> None:
     r = lib.fp_dumpable_set(on)
     if r < 0:
         raise OSError(-r, os.strerror(-r))
+
+
+def set_proc(fd: int) -> None:
+    """Say by which descriptor changes of all threads find /proc; -1 for its path. It stays the caller's."""
+    lib.fp_proc_set(fd)

@@ -1,0 +1,322 @@
+"""How a daemon's launcher learns whether it started: a watcher between them, two channels, one wait.
+
+The daemon tells its steps, its readiness or its error by a pipe. The watcher, which is its parent until it is ready,
+tells its pid, and how it ended if it does, as only a parent knows that; and kills it when the launcher is gone before.
+Not here: what the daemon does meanwhile. Invariant: when `wait` raises, nothing of the daemon is left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+from fastproc import _native
+from fastproc._engine.fds import OwnedFd, make_pipe
+from fastproc._engine.reactor import READ, Reactor, borrowed
+from fastproc._values.signals import SIGKILL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+SIGTERM = 15
+GRACE = 1.0
+"""Seconds that a daemon which is not ready in time gets to end by itself."""
+END_PATIENCE = 5.0
+"""Seconds that a daemon which has told its error gets to end."""
+
+_RELEASE = b"r"
+
+
+class Failed(Exception):
+    """The daemon is not there: what it told, and how it ended.
+
+    Attributes:
+        error: what it told of its error, or None.
+        step: the last step that it began.
+        exit_code: how it ended, negative for a signal; None when that is not known.
+        pid: its number; 0 when it was not made.
+        late: whether it said nothing until the deadline.
+    """
+
+    def __init__(self, wait: _Wait, late: bool) -> None:
+        super().__init__(wait.step)
+        self.error: dict[str, Any] | None = wait.error
+        self.step: str = wait.step
+        self.exit_code: int | None = wait.exit_code
+        self.pid: int = wait.pid
+        self.late = late
+
+
+class Handshake:
+    """Both channels, before the forks. Each process closes what is not its own."""
+
+    __slots__ = ("_here", "_said", "_say", "_there")
+
+    def __init__(self) -> None:
+        self._said, self._say = make_pipe()
+        here, there = socket.socketpair()
+        self._here, self._there = OwnedFd(here.detach()), OwnedFd(there.detach())
+        self._here.lift()
+        self._there.lift()
+
+    def close(self) -> None:
+        """Close all."""
+        for end in (self._said, self._say, self._here, self._there):
+            end.close()
+
+    def voice(self) -> Voice:
+        """The daemon's end; the others are closed."""
+        for end in (self._said, self._here, self._there):
+            end.close()
+        return Voice(self._say)
+
+    def watch(self, pid: int) -> None:
+        """Be the watcher of a child, until the launcher lets go of it. All signals must be blocked; end by _exit(2)."""
+        for end in (self._said, self._say, self._here):
+            end.close()
+        pidfd = OwnedFd(_native.open_pid(pid))
+        _tell(self._there.number, {"pid": pid})
+        events: list[str] = []
+        with borrowed() as reactor:
+            reactor.watch(self._there.number, READ, lambda _: events.append(_launcher_says(self._there.number)))
+            reactor.watch(pidfd.number, READ, lambda _: events.append("ended"))
+            while not events:
+                reactor.run_once()
+            if events[0] == "ended":
+                reactor.unwatch(pidfd.number)
+                # Left in the process table until the launcher has heard of it, so that its number stays its own.
+                ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+                assert ended is not None
+                code = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+                _tell(self._there.number, {"exit": code})
+                while len(events) < 2:
+                    reactor.run_once()
+                os.waitpid(pid, 0)
+            elif events[0] == "gone":
+                _native.signal(pidfd.number, pid, SIGKILL)
+                os.waitpid(pid, 0)
+
+    def wait(self, watcher: int, timeout: float | None, begin: Callable[[], object]) -> int:
+        """Be the launcher: return the daemon's pid when it is ready.
+
+        Args:
+            watcher: the child that watches it; reaped when this returns.
+            timeout: seconds; None for no limit.
+            begin: called first; lets signals in, of which one may raise.
+
+        Raises:
+            Failed: it will not be ready.
+            BaseException: what interrupts the wait; the daemon was killed.
+        """
+        self._say.close()
+        self._there.close()
+        wait = _Wait()
+        try:
+            begin()
+            with borrowed() as reactor:
+                try:
+                    self._listen(wait, reactor, timeout)
+                finally:
+                    for end in (self._said, self._here):
+                        reactor.unwatch(end.number)
+        finally:
+            wait.pidfd.close()
+            if wait.ready:
+                try:
+                    os.write(self._here.number, _RELEASE)
+                except OSError:
+                    pass  # it has ended already
+            self.close()
+            try:
+                os.waitpid(watcher, 0)
+            except ChildProcessError:
+                pass  # SIGCHLD is ignored here, or somebody waits for any child
+        return wait.told or wait.pid
+
+    def _listen(self, wait: _Wait, reactor: Reactor, timeout: float | None) -> None:
+        os.set_blocking(self._said.number, False)
+        said, here = _Lines(self._said.number, wait.hear), _Lines(self._here.number, wait.hear, wait.gone)
+        reactor.watch(self._said.number, READ, said)
+        reactor.watch(self._here.number, READ, here)
+        late: list[int] = []
+        timer = None if timeout is None else reactor.call_after(timeout, lambda: late.append(1))
+        try:
+            while not wait.ready and wait.error is None and not wait.over and not late:
+                _step(reactor, said, here)
+            if not wait.ready and wait.error is None and wait.over:
+                # Its last words may be in the pipe still; of which a child of its may hold the other end.
+                while said.read():
+                    pass
+        except BaseException:
+            self._end(wait, reactor, said, here, SIGKILL)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if wait.ready:
+            return
+        self._end(wait, reactor, said, here, SIGTERM if late else 0)
+        raise Failed(wait, bool(late) and wait.error is None)
+
+    def _end(self, wait: _Wait, reactor: Reactor, said: _Lines, here: _Lines, sig: int) -> None:
+        """See to it that the daemon ends, and hear how."""
+        for signal, patience in ((sig, GRACE if sig else END_PATIENCE), (SIGKILL, END_PATIENCE)):
+            if wait.over:
+                return
+            wait.send(signal)
+            over: list[int] = []
+            timer = reactor.call_after(patience, lambda over=over: over.append(1))  # type: ignore[misc]
+            while not wait.over and not over:
+                _step(reactor, said, here)
+            timer.cancel()
+
+
+def _step(reactor: Reactor, *channels: _Lines) -> None:
+    reactor.run_once()
+    for one in channels:
+        if one.ended:
+            reactor.unwatch(one.fd)
+
+
+def _launcher_says(fd: int) -> str:
+    try:
+        return "released" if os.read(fd, 1) == _RELEASE else "gone"
+    except OSError:
+        return "gone"
+
+
+class _Wait:
+    """What the launcher has heard."""
+
+    __slots__ = ("error", "exit_code", "over", "pid", "pidfd", "ready", "step", "told")
+
+    def __init__(self) -> None:
+        self.ready = False
+        self.error: dict[str, Any] | None = None
+        self.step = "fork"
+        self.pid = 0
+        # The one to be known as the daemon, where that is a child of it.
+        self.told = 0
+        self.pidfd = OwnedFd()
+        self.exit_code: int | None = None
+        self.over = False
+
+    def gone(self) -> None:
+        # The watcher was killed by somebody: then nobody can tell how the daemon ended.
+        self.over = True
+
+    def hear(self, message: dict[str, Any]) -> None:
+        if "pid" in message:
+            # The watcher has not reaped it, so the number is its own.
+            self.pid = message["pid"]
+            self.pidfd.fill(_native.open_pid, self.pid)
+        elif "exit" in message:
+            if self.exit_code is None:
+                self.exit_code = message["exit"]
+            self.over = True
+        elif "step" in message:
+            self.step = message["step"]
+        elif "error" in message:
+            self.error = message["error"]
+            self.exit_code = message["error"].pop("exit_code")
+        elif "ready" in message:
+            self.told = message["ready"]
+            self.ready = True
+
+    def send(self, sig: int) -> None:
+        if sig and self.pidfd.number >= 0:
+            try:
+                _native.signal(self.pidfd.number, self.pid, sig)
+            except OSError:
+                pass  # it has ended, or may not be killed by us any more
+
+
+class _Lines:
+    """One channel: JSON, a line for each message.
+
+    Args:
+        fd: its descriptor.
+        hear: called with each message.
+        gone: called at its end.
+    """
+
+    __slots__ = ("_gone", "_hear", "_rest", "ended", "fd")
+
+    def __init__(
+        self, fd: int, hear: Callable[[dict[str, Any]], None], gone: Callable[[], None] = lambda: None
+    ) -> None:
+        self.fd = fd
+        self.ended = False
+        self._hear = hear
+        self._gone = gone
+        self._rest = b""
+
+    def __call__(self, _events: int) -> None:
+        self.read()
+
+    def read(self) -> bool:
+        """Read once; return whether there was anything."""
+        try:
+            data = os.read(self.fd, 65536)
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self.ended = True
+            self._gone()
+            return False
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._hear(json.loads(line))
+        return True
+
+
+class Voice:
+    """The daemon's end of the channel.
+
+    Attributes:
+        ended: whether it has said its last word: that it is ready, or what failed.
+    """
+
+    __slots__ = ("_fd", "ended")
+
+    def __init__(self, fd: OwnedFd) -> None:
+        self._fd = fd
+        self.ended = False
+
+    @property
+    def number(self) -> int:
+        """The descriptor, or -1."""
+        return self._fd.number
+
+    def step(self, name: str) -> None:
+        """Say which step begins."""
+        _tell(self._fd.number, {"step": name})
+
+    def ready(self, pid: int = 0) -> None:
+        """Say that the daemon is ready; another process than this one, where a pid is given."""
+        self._last({"ready": pid})
+
+    def failed(self, step: str, kind: str, text: str, traceback: str, exit_code: int | None = None) -> None:
+        """Say that it will not be; with how the program ended, where that is another process than this one."""
+        error = {"step": step, "kind": kind, "text": text, "traceback": traceback, "exit_code": exit_code}
+        self._last({"error": error})
+
+    def _last(self, message: dict[str, Any]) -> None:
+        if not self.ended:
+            self.ended = True
+            _tell(self._fd.number, message)
+            self._fd.close()
+
+
+def _tell(fd: int, message: dict[str, Any]) -> None:
+    data = memoryview(json.dumps(message).encode() + b"\n")
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    except OSError:
+        pass  # nobody listens any more

@@ -1,0 +1,56 @@
+"""Closing what a daemon has inherited, in an interpreter whose objects still believe in it."""
+
+from __future__ import annotations
+
+import _socket
+import gc
+import io
+import os
+import sys
+
+from fastproc._engine.fds import OwnedFd
+from fastproc._engine.reactor import Reactor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def close_all_but(keep: Iterable[int]) -> None:
+    """Close every descriptor but the standard streams and those to keep.
+
+    Files, sockets and epolls of this interpreter that lose theirs are told so, and lose what they had buffered: it is
+    the launcher's to write (HAZARDS H14), and a number that is closed twice would be a stranger's by then (HAZARDS
+    C12). What lies in libraries, such as a database connection, cannot be told: it is to be opened afterwards, or kept.
+    """
+    kept = {0, 1, 2, *keep}
+    selector = getattr(sys.modules.get("selectors"), "BaseSelector", Reactor)
+    for thing in gc.get_objects():
+        try:
+            _let_go(thing, kept, selector)
+        except (OSError, ValueError, ReferenceError):
+            continue  # it has none any more
+    open_ones = sorted({int(name) for name in os.listdir("/proc/self/fd")} - kept)
+    for number in open_ones:
+        try:
+            os.close(number)
+        except OSError:
+            pass  # that of the listing itself
+
+
+def _let_go(thing: object, kept: set[int], selector: type) -> None:
+    kind = type(thing)
+    if issubclass(kind, OwnedFd):
+        if thing.number not in kept:  # type: ignore[attr-defined]
+            # The number is closed with the rest.
+            thing.detach()  # type: ignore[attr-defined]
+    elif issubclass(kind, io.FileIO):
+        # closefd=False: it borrows the number from somebody.
+        if thing.fileno() not in kept and thing.closefd:  # type: ignore[attr-defined]
+            thing.close()  # type: ignore[attr-defined]
+    elif issubclass(kind, _socket.socket):
+        if thing.fileno() not in kept:  # type: ignore[attr-defined]
+            _socket.socket.detach(thing)  # type: ignore[arg-type]
+    elif issubclass(kind, (Reactor, selector)):
+        # Its epoll is the launcher's too (HAZARDS I2).
+        thing.close()  # type: ignore[attr-defined]

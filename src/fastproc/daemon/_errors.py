@@ -1,0 +1,77 @@
+"""What goes wrong with daemons and pid files."""
+
+from __future__ import annotations
+
+from fastproc.errors import ProcessError
+
+
+class DaemonError(ProcessError):
+    """A daemon did not start; nothing of it is left.
+
+    Attributes:
+        step: where it failed, such as "pid file", "chroot", "user", "privileged action"; "ready" for the daemon's own
+            code before it said that it is ready; "exec" for a program that cannot be executed.
+        kind: the name of the exception that the daemon raised; "" when it ended without one, or said nothing in time.
+        text: its text.
+        traceback: its traceback as text, or "".
+        exit_code: what the daemon ended with, negative for a signal; None when that is not known.
+        pid: its pid, which is not in use any more; 0 when it was not made.
+    """
+
+    def __init__(
+        self, step: str, kind: str, text: str, traceback: str = "", exit_code: int | None = None, pid: int = 0
+    ) -> None:
+        """Keep the facts."""
+        super().__init__(step, kind, text, traceback, exit_code, pid)
+        self.step = step
+        self.kind = kind
+        self.text = text
+        self.traceback = traceback
+        self.exit_code = exit_code
+        self.pid = pid
+
+    def __str__(self) -> str:
+        """The step, the error, how the daemon ended, and its traceback."""
+        reason = f"{self.kind}: {self.text}" if self.kind else self.text
+        line = f"the daemon did not start: step {self.step!r}: {reason}"
+        if self.exit_code is not None:
+            how = f"signal {-self.exit_code}" if self.exit_code < 0 else f"exit status {self.exit_code}"
+            line += f" ({how})"
+        return f"{line}\n{self.traceback.rstrip()}" if self.traceback else line
+
+
+class PidFileError(ProcessError):
+    """A pid file, or its place, is not what it must be; nothing was changed or signalled.
+
+    Attributes:
+        path: the file.
+        reason: what is wrong.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        """Keep both."""
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Both."""
+        return f"pid file {self.path}: {self.reason}"
+
+
+class AlreadyRunning(PidFileError):
+    """Another process holds the lock of the pid file.
+
+    Attributes:
+        pid: the daemon that it is; 0 when the file does not say yet.
+    """
+
+    def __init__(self, path: str, reason: str, pid: int = 0) -> None:
+        """Keep the facts."""
+        super().__init__(path, reason)
+        self.args = (path, reason, pid)
+        self.pid = pid
+
+
+class UnsafeFork(ProcessError, RuntimeError):
+    """This process cannot be forked safely; the text says why, and what to use instead. Nothing was forked."""

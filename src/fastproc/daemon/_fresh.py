@@ -1,0 +1,191 @@
+"""Daemons of a fresh interpreter: for launchers that cannot be forked, and for programs that are not Python's.
+
+The launcher runs an interpreter of its own kind to its end; that one forks the daemon, as it has one thread, and says
+what came of it. Order, answer and options go through one file in memory.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+
+from fastproc._engine.fds import OwnedFd
+from fastproc._values.checks import check_seconds
+from fastproc._values.redirect import check_text
+from fastproc.daemon._errors import DaemonError
+from fastproc.daemon._options import Looked
+from fastproc.daemon._streams import NAMES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from fastproc._values.command import Command
+    from fastproc._values.kinds import Text
+    from fastproc.daemon._daemon import Outcome
+    from fastproc.daemon._options import Settings
+
+BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from fastproc.daemon import _fresh; _fresh.main()"
+PATIENCE = 30.0
+"""Seconds beyond the start's own deadline after which the interpreter itself counts as hung."""
+
+
+def check_ready(ready: object) -> str | float:
+    """Return how the readiness of a program is known.
+
+    Raises:
+        TypeError, ValueError: it is none of "exec", "notify" and seconds.
+    """
+    if isinstance(ready, str):
+        if ready not in ("exec", "notify"):
+            raise ValueError(f"ready: {ready!r} is neither 'exec' nor 'notify' nor a number of seconds")
+        return ready
+    seconds = check_seconds("ready", ready)
+    if seconds is None:
+        raise ValueError("ready: must be 'exec', 'notify' or a number of seconds")
+    return seconds
+
+
+def command_of(settings: Settings, argv: tuple[Text, ...], options: dict[str, Any]) -> Command:
+    """Return the command of a keeper, with what the daemon's options say about the program.
+
+    Raises:
+        TypeError, ValueError: an argument or option is not possible.
+    """
+    from fastproc import cmd
+
+    if not argv:
+        raise TypeError("argv: no program is given")
+    taken = {"user", "group", "groups", "capabilities", "ambient", "root", "cwd", "umask", "rlimits", "clean_env"}
+    taken |= {*NAMES, "pass_fds", "die_with_parent", "setsid", "no_new_privs", "capture", "timeout"}
+    for name in sorted(taken.intersection(options)):
+        raise TypeError(f"{name}: is decided by the options of the Daemon")
+    target = Looked(settings).target
+    found: dict[str, Any] = {"cwd": settings.working_directory, "die_with_parent": True, **options}
+    if settings.keep_fds:
+        found["pass_fds"] = settings.keep_fds
+    if settings.chroot is not None:
+        found["root"] = settings.chroot
+    for name, value in zip(("user", "group"), target[:2], strict=True):
+        if value is not None:
+            found[name] = value
+    if settings.drops:
+        found["groups"] = "keep" if target.groups is None else list(target.groups)
+        found["capabilities"] = found["ambient"] = settings.capabilities or ()
+        found["no_new_privs"] = settings.no_new_privs
+    if settings.drops or settings.chroot is not None:
+        # It stays in the keeper's session, which has no terminal and does not get one.
+        found["setsid"] = False
+    return cmd([check_text("argv", item) for item in argv], **found)
+
+
+def spawn(settings: Settings, argv: tuple[Text, ...], ready: str | float, options: dict[str, Any]) -> int:
+    """As `Daemon.spawn()`."""
+    return _start(settings, ("spawn", command_of(settings, argv, options), check_ready(ready)))
+
+
+def call(settings: Settings, function: Callable[..., Any], args: tuple[Any, ...]) -> int:
+    """As `Daemon.call()`."""
+    if not callable(function):
+        raise TypeError(f"function: must be callable, not {type(function).__name__}")
+    if getattr(function, "__module__", None) == "__main__":
+        raise ValueError("function: it is in __main__, which the fresh interpreter does not have: put it in a module")
+    Looked(settings)
+    return _start(settings, ("call", function, args))
+
+
+def _start(settings: Settings, order: tuple[Any, ...]) -> int:
+    from fastproc import run
+    from fastproc.errors import Unsupported
+
+    if settings.foreground:
+        raise ValueError("foreground: spawn() and call() make another process; use execute()")
+    if not sys.executable:
+        raise Unsupported("this interpreter does not know its own program (sys.executable)")
+    try:
+        data = pickle.dumps((settings, order))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ValueError(f"function, options: cannot be pickled: {error}") from error
+    keep = [*settings.keep_fds, *(one for one in (getattr(settings, name) for name in NAMES) if type(one) is int)]
+    timeout = None if settings.start_timeout is None else settings.start_timeout + PATIENCE
+    import json
+
+    with OwnedFd(os.memfd_create("fastproc-daemon", os.MFD_CLOEXEC)) as fd:
+        fd.lift()
+        _write(fd.number, data)
+        path = [os.path.abspath(entry) for entry in sys.path if isinstance(entry, str)]
+        result = run(
+            [sys.executable, "-P", "-c", BOOT, str(fd.number), json.dumps(path)],
+            pass_fds=sorted({fd.number, *(one for one in keep if one > 2)}),
+            timeout=timeout,
+            check=False,
+        )
+        try:
+            answer = pickle.loads(_read(fd.number))
+        except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError) as error:
+            text = f"the fresh interpreter said nothing: {error}"
+            raise DaemonError("fork", "", text, "", result.returncode) from None
+    if not isinstance(answer, int):
+        raise answer
+    return answer
+
+
+def _write(fd: int, data: bytes) -> None:
+    os.ftruncate(fd, 0)
+    view, at = memoryview(data), 0
+    while at < len(data):
+        at += os.pwrite(fd, view[at:], at)
+
+
+def _read(fd: int) -> bytes:
+    pieces: list[bytes] = []
+    at = 0
+    while piece := os.pread(fd, 1 << 20, at):
+        pieces.append(piece)
+        at += len(piece)
+    return b"".join(pieces)
+
+
+def main() -> None:
+    """Be the fresh interpreter."""
+    from fastproc.daemon._daemon import Daemon
+
+    answer: int | BaseException
+    fd = OwnedFd(int(sys.argv[1]))
+    sys.argv = ["fastproc-daemon"]
+    try:
+        settings, order = pickle.loads(_read(fd.number))
+        _write(fd.number, b"")
+        os.set_inheritable(fd.number, False)
+        for one in settings.keep_fds:
+            os.set_inheritable(one, False)
+        settings.foreground = False
+        daemon = Daemon()
+        daemon.settings = settings
+        outcome = daemon._execute(keeps=order[0] == "spawn")
+        answer = outcome.pid
+        if outcome.is_child:
+            # The file was closed with the rest.
+            sys.exit(_be(outcome, settings, order))
+    except Exception as error:
+        answer = error if _can_travel(error) else DaemonError("fork", type(error).__name__, str(error))
+    _write(fd.number, pickle.dumps(answer))
+
+
+def _be(outcome: Outcome, settings: Settings, order: tuple[Any, ...]) -> Any:
+    """Be the daemon."""
+    if order[0] == "call":
+        return order[1](outcome, *order[2])
+    from fastproc.daemon._keeper import keep
+
+    return keep(outcome, settings, order[1], order[2])
+
+
+def _can_travel(error: Exception) -> bool:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return False
+    return True

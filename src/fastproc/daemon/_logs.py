@@ -1,0 +1,123 @@
+"""The process that takes a daemon's output to syslog, line by line: one that lives as long as somebody writes.
+
+It is no thread of the daemon and not its child: what a crashing daemon says last is read too, and a daemon that forks
+or waits for any child meets nobody.
+"""
+
+from __future__ import annotations
+
+import os
+
+from fastproc._engine.fds import OwnedFd, make_pipe
+from fastproc._engine.inherited import close_all_but
+from fastproc._engine.reactor import READ, borrowed
+from fastproc.daemon._streams import NAMES, PRIORITIES, open_null
+from fastproc.errors import Unsupported
+from fastproc.syslog import Syslog
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fastproc.daemon._options import Looked, Settings
+
+SIZE = 1 << 16
+CLOSE_TIMEOUT = 5.0
+"""Seconds for the last lines, where the syslog daemon is away."""
+LINE_MAX = 8192
+"""Bytes of one message; a longer line is several."""
+
+
+class Logs:
+    """The pipes to it, for the streams that go to syslog; none otherwise."""
+
+    def __init__(self, settings: Settings, looked: Looked) -> None:
+        self._settings = settings
+        self._looked = looked
+        self._read: dict[int, OwnedFd] = {}
+        self._write: dict[int, OwnedFd] = {}
+        for index, name in enumerate(NAMES):
+            if getattr(settings, name) == "syslog":
+                self._read[index], self._write[index] = make_pipe()
+
+    def daemons_ends(self) -> dict[int, OwnedFd]:
+        """The write ends; the others are closed. For the daemon."""
+        for fd in self._read.values():
+            fd.close()
+        return self._write
+
+    def forward(self, daemon: int) -> None:
+        """Fork the process, in the watcher; the pipes are its and the daemon's then."""
+        if self._read and os.fork() == 0:
+            try:
+                self._be(daemon)
+            finally:
+                os._exit(0)
+        for fd in (*self._read.values(), *self._write.values()):
+            fd.close()
+
+    def forward_apart(self) -> None:
+        """Fork it twice, in the foreground, so that it is no child of the daemon.
+
+        Raises:
+            Unsupported: this process has other threads.
+        """
+        if not self._read:
+            return
+        if len(os.listdir("/proc/self/task")) > 1:
+            raise Unsupported("stdout, stderr: 'syslog' in the foreground needs a process without other threads")
+        daemon = os.getpid()
+        between = os.fork()
+        if between == 0:
+            try:
+                os.setsid()
+                if os.fork() == 0:
+                    self._be(daemon)
+            finally:
+                os._exit(0)
+        os.waitpid(between, 0)
+
+    def _be(self, daemon: int) -> None:
+        """Read until nobody writes any more. All signals of the watcher are blocked."""
+        for fd in self._write.values():
+            fd.close()
+        with open_null() as null:
+            for index in range(3):
+                os.dup2(null.number, index)
+        close_all_but([fd.number for fd in self._read.values()])
+        os.chdir("/")
+        sender = Syslog(facility="daemon", app_name=self._settings.ident, procid=daemon)
+        self._drop()
+        forward_lines(self._read, sender)
+
+    def _drop(self) -> None:
+        from fastproc.privileges import drop_privileges
+        from fastproc.users import FakeUsers
+
+        uid, gid, groups = self._looked.target
+        if self._settings.drops:
+            kept = "keep" if groups is None else groups
+            drop_privileges(uid, group=gid, groups=kept, users=FakeUsers())
+
+
+def forward_lines(sources: dict[int, OwnedFd], sender: Syslog) -> None:
+    """Send each line of some pipes with its stream's priority, until all have ended."""
+    rest = dict.fromkeys(sources, b"")
+    left = set(sources)
+    with borrowed() as reactor:
+
+        def read(index: int) -> None:
+            data = os.read(sources[index].number, SIZE)
+            *lines, rest[index] = (rest[index] + data).split(b"\n")
+            if not data or len(rest[index]) > LINE_MAX:
+                lines, rest[index] = [*lines, rest[index]], b""
+            for line in lines:
+                for at in range(0, len(line), LINE_MAX):
+                    sender.send(line[at : at + LINE_MAX].decode("utf-8", "backslashreplace"), PRIORITIES[index])
+            if not data:
+                reactor.unwatch(sources[index].number)
+                left.discard(index)
+
+        for index, fd in sources.items():
+            reactor.watch(fd.number, READ, lambda _, index=index: read(index))  # type: ignore[misc]
+        while left:
+            reactor.run_once()
+    sender.close(CLOSE_TIMEOUT)

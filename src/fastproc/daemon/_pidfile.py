@@ -1,0 +1,388 @@
+"""Everybody else's half of a pid file: who runs there, and telling it something.
+
+Invariant: nothing is signalled but a process that holds the lock of the file, or is the child of one that does for it,
+and that began when the file says; by a pidfd that was opened before this was looked at (HAZARDS D1, H9).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from fastproc._engine.fds import OwnedFd
+from fastproc._engine.reactor import READ, Reactor, borrowed
+from fastproc._members import Member, facts_of
+from fastproc._values import signals
+from fastproc._values.checks import check_seconds
+from fastproc._values.pidfile import Recorded
+from fastproc._values.redirect import check_path
+from fastproc.capabilities import read_identity
+from fastproc.daemon import _lock
+from fastproc.daemon._errors import PidFileError
+from fastproc.daemon._place import trusted_owners
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Literal
+
+    State = Literal["running", "starting", "stopped", "stale", "unverified"]
+
+HANDOVER = 5.0
+"""Seconds for the lock of a daemon that has ended to be free."""
+
+
+class Status:
+    """What a pid file tells, checked.
+
+    Attributes:
+        state: "running"; "starting": its lock is held and it names nobody yet; "stopped": there is no file, or an empty
+            one; "stale": it names somebody, and nobody holds its lock; "unverified": its lock is held, and not by whom
+            it names.
+        pid: the daemon, while it runs; the number that stands there, if it is stale or unverified; or 0.
+        reason: of "unverified", why.
+    """
+
+    __slots__ = ("pid", "reason", "state")
+
+    def __init__(self, state: State, pid: int = 0, reason: str = "") -> None:
+        self.state = state
+        self.pid = pid
+        self.reason = reason
+
+    @property
+    def running(self) -> bool:
+        """Whether the daemon runs."""
+        return self.state == "running"
+
+    def __repr__(self) -> str:
+        """Show what is known."""
+        return f"Status({self.state!r}, {self.pid}{f', {self.reason!r}' if self.reason else ''})"
+
+    def __eq__(self, other: object) -> bool:
+        """Compare all."""
+        if not isinstance(other, Status):
+            return NotImplemented
+        return (self.state, self.pid, self.reason) == (other.state, other.pid, other.reason)
+
+    def __hash__(self) -> int:
+        """Hash state and number."""
+        return hash((self.state, self.pid))
+
+
+class Stopped:
+    """How a daemon was stopped.
+
+    Attributes:
+        pid: who it was.
+        killed: whether it had to be killed, as it did not end within the grace.
+    """
+
+    __slots__ = ("killed", "pid")
+
+    def __init__(self, pid: int, killed: bool) -> None:
+        self.pid = pid
+        self.killed = killed
+
+    def __repr__(self) -> str:
+        """Show both."""
+        return f"Stopped(pid={self.pid}, killed={self.killed})"
+
+
+class PidFile:
+    """A pid file, and the daemon behind it.
+
+    Args:
+        path: the file; a relative one is taken from the current directory now.
+        owner: the uid that may own the file beside root and this process's user: that of the daemon, where it was
+            given to it. Such a file can only name processes of this very user.
+    """
+
+    __slots__ = ("_owner", "path")
+
+    def __init__(self, path: str | bytes | os.PathLike[str], *, owner: int | None = None) -> None:
+        """Take the path; nothing is opened."""
+        self.path = os.path.abspath(check_path("pid_file", path))
+        _lock.check_path(self.path)
+        self._owner = owner
+
+    def __repr__(self) -> str:
+        """Show the path."""
+        return f"PidFile({self.path!r})"
+
+    # -- looking
+
+    def status(self) -> Status:
+        """Say whether the daemon runs. Nothing is changed, and nobody is signalled.
+
+        Raises:
+            PidFileError: the file is not what it must be, or lies where others can change it, or is no pid file.
+            OSError: it cannot be opened.
+        """
+        with _Look(self) as look:
+            return look.status
+
+    # -- telling
+
+    def signal(self, sig: int | str) -> int:
+        """Send a signal to the daemon, and return its pid.
+
+        Raises:
+            PidFileError: it does not run, or whether it does cannot be proven; nothing was signalled.
+            PermissionError: it may not be signalled.
+        """
+        number = signals.number("sig", sig)
+        with _Look(self) as look:
+            if not look.status.running:
+                raise PidFileError(self.path, look.status.reason or f"no daemon is running ({look.status.state})")
+            look.send(number)
+            return look.status.pid
+
+    def reload(self) -> int:
+        """Send SIGHUP, and return the daemon's pid. Raises as `signal`."""
+        return self.signal("HUP")
+
+    def stop(self, grace: float | None = 10.0, sig: int | str = "TERM") -> Stopped | None:
+        """End the daemon: a signal, and SIGKILL when it has not ended in time. Returns when it and its lock are gone.
+
+        An abandoned file is removed, where that is allowed.
+
+        Args:
+            grace: seconds until SIGKILL; None: never.
+            sig: the first signal.
+
+        Returns:
+            who it was and whether it had to be killed; None when none was running.
+
+        Raises:
+            PidFileError: the lock is held, and by whom cannot be proven; nothing was signalled.
+            PermissionError: it may not be signalled.
+        """
+        seconds = check_seconds("grace", grace)
+        number = signals.number("sig", sig)
+        with _Look(self) as look:
+            if look.status.state in ("starting", "unverified"):
+                raise PidFileError(self.path, look.status.reason or "a daemon is starting")
+            stopped = self._end(look, seconds, number) if look.status.running else None
+        self._tidy()
+        return stopped
+
+    def _end(self, look: _Look, grace: float | None, sig: int) -> Stopped:
+        look.send(sig)
+        killed = not look.has_ended(grace)
+        if killed:
+            look.send(signals.SIGKILL)
+            look.has_ended(None)
+        look.keeper_has_ended(HANDOVER)
+        return Stopped(look.status.pid, killed)
+
+    def _tidy(self) -> None:
+        """Remove a file that nobody holds. Raises nothing."""
+        try:
+            folder, fd = _lock.open_checked(self.path, os.O_RDONLY, self._owners())
+        except (OSError, PidFileError):
+            return
+        folder.close()
+        try:
+            fcntl.flock(fd.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            fd.close()  # a successor
+            return
+        _lock.Lock(self.path, fd, OwnedFd()).remove()
+
+    def _owners(self) -> frozenset[int]:
+        return trusted_owners() | (frozenset() if self._owner is None else frozenset((self._owner,)))
+
+
+class _Look:
+    """One look at a pid file: the status, and the process pinned by its pidfd for as long as the block lasts."""
+
+    def __init__(self, place: PidFile) -> None:
+        self._place = place
+        self._member: Member | None = None
+        self._keeper: Member | None = None
+        self.status = Status("stopped")
+
+    def __enter__(self) -> _Look:
+        try:
+            self.status = self._examine()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for member in (self._member, self._keeper):
+            if member is not None:
+                member.close()
+
+    def _examine(self) -> Status:
+        place = self._place
+        try:
+            folder, fd = _lock.open_checked(place.path, os.O_RDONLY, place._owners())
+        except (FileNotFoundError, NotADirectoryError):
+            return Status("stopped")
+        with folder, fd:
+            held = _is_held(fd.number)
+            if not held:
+                try:
+                    recorded = _lock.read(place.path, fd.number)
+                except PidFileError:
+                    return Status("stale")
+                return Status("stopped") if recorded is None else Status("stale", recorded.pid)
+            recorded = _lock.read(place.path, fd.number)
+            if recorded is None:
+                return Status("starting")
+            reason = self._prove(recorded, os.fstat(fd.number))
+        return Status("unverified", recorded.pid, reason) if reason else Status("running", recorded.pid)
+
+    def _prove(self, recorded: Recorded, status: os.stat_result) -> str:
+        """Pin the process and return why it is not the daemon, or ""."""
+        if recorded.start < 0 or not recorded.boot:
+            return "it does not say when its process began, so whether it is the same cannot be known"
+        if recorded.boot != boot_id():
+            return "it is from before the last boot"
+        if recorded.pid == os.getpid():
+            return "it names this very process"
+        try:
+            member = self._member = Member(recorded.pid)
+            keeper = member
+            if recorded.keeper:
+                keeper = self._keeper = Member(recorded.keeper)
+        except ProcessLookupError:
+            return f"process {recorded.pid} has ended, and somebody else, a child of its perhaps, holds the lock"
+        # All evidence is read while the pidfds hold the numbers; is_there() at the end proves that they still do.
+        if _began(recorded.pid) != recorded.start:
+            return f"process {recorded.pid} is another one: it began at another time"
+        if recorded.keeper:
+            if _began(recorded.keeper) != recorded.keeper_start:
+                return f"its keeper, process {recorded.keeper}, is another one: it began at another time"
+            facts = facts_of(recorded.pid)
+            if facts is None or facts.ppid != recorded.keeper:
+                return f"process {recorded.pid} is no child of its keeper, process {recorded.keeper}"
+        if not holds_lock(keeper.pid, status):
+            return f"process {keeper.pid} does not hold the lock"
+        if status.st_uid not in trusted_owners():
+            # HAZARDS H9: who can write the file must be one who could signal the process himself.
+            for pid in {member.pid, keeper.pid}:
+                if {*read_identity(pid).uids} != {status.st_uid}:
+                    return f"it belongs to user {status.st_uid}, and process {pid} runs as another one"
+        if not member.is_there() or not keeper.is_there():
+            return f"process {recorded.pid} has just ended"
+        return ""
+
+    # -- the process, which is the daemon
+
+    def send(self, sig: int) -> None:
+        """Send a signal.
+
+        Raises:
+            PermissionError: pidfd_send_signal(2).
+        """
+        assert self._member is not None
+        self._member.refused = False
+        self._member.send(sig)
+        if self._member.refused:
+            raise PermissionError(1, f"process {self._member.pid} may not be signalled: it runs as another user")
+
+    def has_ended(self, timeout: float | None) -> bool:
+        """Wait for its end; return whether it came in time."""
+        assert self._member is not None
+        return wait_for_end(self._member.number, timeout)
+
+    def keeper_has_ended(self, timeout: float) -> bool:
+        """Wait for the end of the one who holds the lock for it."""
+        return self._keeper is None or wait_for_end(self._keeper.number, timeout)
+
+
+def wait_for_end(pidfd: int, timeout: float | None) -> bool:
+    """Wait until a process, not only a child, has ended; return whether it did in time."""
+    ended: list[int] = []
+    with borrowed() as reactor:
+        reactor.watch(pidfd, READ, ended.append)
+        try:
+            _until(reactor, ended, timeout)
+        finally:
+            reactor.unwatch(pidfd)
+    return bool(ended)
+
+
+def _until(reactor: Reactor, done: list[int], timeout: float | None) -> None:
+    over: list[int] = []
+    timer = None if timeout is None else reactor.call_after(timeout, lambda: over.append(1))
+    try:
+        while not done and not over:
+            reactor.run_once()
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+def _is_held(fd: int) -> bool:
+    """Whether somebody holds the lock. Takes it shared for a moment, which a starter waits out (PATIENCE)."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
+
+
+def holds_lock(pid: int, status: os.stat_result) -> bool:
+    """Whether a process has a file open by a descriptor that holds its flock(2).
+
+    The kernel shows that in /proc/PID/fdinfo. Where another user's may not be seen, /proc/locks has to do: it names the
+    process that has taken the lock.
+    """
+    try:
+        names = os.listdir(f"/proc/{pid}/fd")
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        return _took_lock(pid, status)
+    for name in names:
+        try:
+            found = os.stat(f"/proc/{pid}/fd/{name}")
+            if not _lock.same_file(found, status):
+                continue
+            with open(f"/proc/{pid}/fdinfo/{name}", encoding="ascii", errors="replace") as file:
+                if any(line.startswith("lock:") and "FLOCK" in line for line in file):
+                    return True
+        except FileNotFoundError:
+            continue
+    return False
+
+
+def _took_lock(pid: int, status: os.stat_result) -> bool:
+    with open("/proc/locks", encoding="ascii", errors="replace") as file:
+        for line in file:
+            words = line.split()
+            # Devices are shown otherwise than stat(2) has them where file systems lie on each other.
+            if words[1:2] == ["FLOCK"] and words[4] == str(pid) and words[5].endswith(f":{status.st_ino}"):
+                return True
+    return False
+
+
+def _began(pid: int) -> int:
+    facts = facts_of(pid)
+    return -2 if facts is None or facts.ended else facts.start
+
+
+def boot_id() -> str:
+    """Which boot this is."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def began(pid: int) -> int:
+    """When a process began, in clock ticks since the boot.
+
+    Raises:
+        ProcessLookupError: there is none.
+    """
+    facts = facts_of(pid)
+    if facts is None:
+        raise ProcessLookupError(3, "no such process")
+    return facts.start

@@ -1,0 +1,106 @@
+"""How a keeper knows that its program is ready: by living for a while, or by its own message (sd_notify(3))."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+
+from fastproc._engine.reactor import READ, borrowed
+from fastproc._values import notify
+from fastproc.daemon._errors import DaemonError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fastproc._engine.process import Process
+
+_CREDENTIALS = struct.Struct("iII")
+"""struct ucred of unix(7)."""
+
+
+class Server:
+    """A socket for a program's messages, in the abstract namespace: no chroot and no user is kept from it.
+
+    Anybody could send to it. Whom the kernel names as the sender decides: only root, this process's user and the
+    program's are listened to.
+
+    Args:
+        uid: the program's user.
+
+    Attributes:
+        address: for NOTIFY_SOCKET.
+    """
+
+    def __init__(self, uid: int) -> None:
+        self._uids = {0, os.geteuid(), uid}
+        self.address = f"@fastproc-daemon-{os.urandom(16).hex()}"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._socket.bind(b"\0" + self.address[1:].encode())
+
+    def fileno(self) -> int:
+        """Readable when there is a message."""
+        return self._socket.fileno()
+
+    def receive(self) -> dict[str, str]:
+        """Return the assignments of one message; none where it is not to be believed."""
+        room = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(4 * notify.FDS_MAX)
+        data, extras, flags, _ = self._socket.recvmsg(notify.MESSAGE_MAX, room)
+        uid = -1
+        for level, kind, content in extras:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+                uid = _CREDENTIALS.unpack(content)[1]
+            elif level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                # Closed, and so is the wait of a sender's barrier.
+                for at in range(0, len(content) - len(content) % 4, 4):
+                    socket.close(int.from_bytes(content[at : at + 4], "little"))
+        if uid not in self._uids or flags & socket.MSG_TRUNC:
+            return {}
+        return notify.read(data)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+def await_ready(process: Process, ready: str | float, server: Server | None) -> str | None:
+    """Return when a program is ready, with the status line that it gave.
+
+    Raises:
+        DaemonError: it ended first; with its exit code, and a text.
+    """
+    if ready == "exec" and process.poll() is None:
+        return None
+    happened: list[str] = []
+    status: list[str | None] = [None]
+    with borrowed() as reactor:
+
+        def message(_events: int) -> None:
+            assert server is not None
+            said = server.receive()
+            status[0] = said.get("STATUS", status[0])
+            if said.get("READY") == "1":
+                happened.append("ready")
+
+        number = process.hold()
+        timer = None
+        try:
+            reactor.watch(number, READ, lambda _: happened.append("ended"))
+            if server is not None:
+                reactor.watch(server.fileno(), READ, message)
+            elif isinstance(ready, float):
+                timer = reactor.call_after(ready, lambda: happened.append("ready"))
+            while not happened:
+                reactor.run_once()
+        finally:
+            reactor.unwatch(number)
+            if server is not None:
+                reactor.unwatch(server.fileno())
+            if timer is not None:
+                timer.cancel()
+            process.release()
+    if "ready" in happened:
+        return status[0]
+    code = process.wait()
+    said = f", having said: {status[0]}" if status[0] else ""
+    raise DaemonError("ready", "", f"the program ended before it was ready{said}", "", code)

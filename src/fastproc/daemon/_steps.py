@@ -1,0 +1,300 @@
+"""What a daemon does to itself before its own code runs: a table of steps, each with a name that errors tell.
+
+The order is the kernel's and that of safety: the lock before the log is emptied; every path before the chroot; names
+were looked up before the fork (HAZARDS G8); what needs privileges before they go; who the daemon is, written before it
+is another user (HAZARDS H9, 1.0).
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import resource
+import signal
+import socket
+import traceback
+
+from fastproc import systemd
+from fastproc._engine.fds import OwnedFd
+from fastproc._engine.inherited import close_all_but
+from fastproc._values.credentials import clean
+from fastproc._values.pidfile import Recorded
+from fastproc.daemon._lock import Lock, acquire
+from fastproc.daemon._pidfile import began, boot_id
+from fastproc.daemon._streams import NAMES, Streams, chosen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastproc._engine.handshake import Voice
+    from fastproc.daemon._options import Looked, Settings
+
+LOADED = linecache, traceback
+"""What the message of an error needs, and must not be looked for in a new root or as another user."""
+
+SUPERVISED = (
+    *("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS"),
+    *("LISTEN_FDNAMES", "JOURNAL_STREAM", "INVOCATION_ID", "SYSTEMD_EXEC_PID", "MAINPID", "MANAGERPID"),
+)
+"""Variables by which a service manager speaks to the process that it has started."""
+
+UNTOUCHED = (signal.SIGKILL, signal.SIGSTOP)
+PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+class Steps:
+    """One daemon's way, in the process that it is.
+
+    Args:
+        settings: its options.
+        looked: its users and groups.
+        voice: its end of the handshake; None in the foreground.
+        pipes: the write ends for syslog.
+        keeps: leaves the root, the user and what stands in the pid file to the program that it will start.
+        speaks: whether a service manager that waits for the launcher waits for this process.
+
+    Attributes:
+        name: the step at which it is.
+        value: what the privileged action returned.
+        lock: of the pid file.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        looked: Looked,
+        voice: Voice | None,
+        pipes: dict[int, OwnedFd],
+        keeps: bool,
+        speaks: bool,
+    ) -> None:
+        self.settings = settings
+        self.looked = looked
+        self.voice = voice
+        self.keeps = keeps
+        self.speaks = speaks
+        self.name = "fork"
+        self.value: object = None
+        self.lock: Lock | None = None
+        self._recorded: Recorded | None = None
+        self._manager: socket.socket | None = None
+        self._root = OwnedFd()
+        self._proc = OwnedFd()
+        self._pipes = pipes
+        self._streams = Streams(settings.ident, looked.target, pipes)
+
+    @property
+    def foreground(self) -> bool:
+        """Whether nothing was forked."""
+        return self.voice is None
+
+    def run(self) -> None:
+        """Do all.
+
+        Raises:
+            Exception: what the step `name` raised.
+        """
+        for name, is_wanted, step in TABLE:
+            if is_wanted(self):
+                self.begin(name)
+                step(self)
+        self._streams.close()
+        self.begin("ready")
+
+    def begin(self, name: str) -> None:
+        """Say that a step begins."""
+        self.name = name
+        if self.voice is not None:
+            self.voice.step(name)
+
+    def tell_manager(self, status: str | None, mainpid: int = 0) -> None:
+        """Tell a service manager that the daemon is ready, if one waits for it.
+
+        Args:
+            status: a line for it.
+            mainpid: the main process, where that is another one.
+        """
+        if not self.speaks:
+            return
+        if not self.foreground:
+            mainpid = mainpid or os.getpid()
+        if self._manager is None:
+            systemd.notify(ready=True, status=status, mainpid=mainpid or None)
+            return
+        lines = ["READY=1", *([f"STATUS={status}"] if status else []), *([f"MAINPID={mainpid}"] if mainpid else [])]
+        self._manager.send("\n".join(lines).encode())
+
+    # -- the steps
+
+    def _signals(self) -> None:
+        # The launcher's wakeup descriptor is the launcher's loop's (HAZARDS I3).
+        signal.set_wakeup_fd(-1)
+        for number in signal.valid_signals():
+            # nohup(1) and shells hand down signals that are ignored (HAZARDS A3); Python's own handlers stay.
+            if number not in (*UNTOUCHED, *PYTHON_IGNORES) and signal.getsignal(number) is signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
+        # Those that came before are delivered now.
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+    def _descriptors(self) -> None:
+        given = [getattr(self.settings, name) for name in NAMES]
+        keep = [*self.settings.keep_fds, *(fd.number for fd in self._pipes.values())]
+        keep += [one for one in given if isinstance(one, int) and one > 2]
+        if self.voice is not None:
+            keep.append(self.voice.number)
+        for fd in self.settings.keep_fds:
+            try:
+                os.fstat(fd)
+            except OSError:
+                raise OSError(9, f"keep_fds: descriptor {fd} is not open") from None
+        close_all_but(keep)
+
+    def _umask(self) -> None:
+        os.umask(self.settings.umask)
+
+    def _environment(self) -> None:
+        names = self.settings.clean_env
+        if not self.speaks:
+            for name in SUPERVISED:
+                os.environ.pop(name, None)  # what a manager has told the launcher is not for this process
+        if names is None:
+            return
+        kept = clean(dict(os.environb), names)
+        for name in SUPERVISED:
+            value = os.environb.get(name.encode())
+            if value is not None:
+                kept[name.encode()] = value
+        os.environb.clear()
+        os.environb.update(kept)
+
+    def _limits(self) -> None:
+        if not self.settings.core:
+            _set_limit(resource.RLIMIT_CORE, 0, 0)
+        for number, soft, hard in self.settings.rlimits:
+            _set_limit(number, soft, hard)
+
+    def _pid_file(self) -> None:
+        self.lock = acquire(self.settings.pid_file, self.looked.owners)
+
+    def _stream(self, index: int) -> None:
+        self._streams.place(index, chosen(self.settings, self.foreground)[index])
+
+    def _open_root(self) -> None:
+        # Before the action and the drop, so that it is known to be there; entered by this descriptor.
+        self._root.adopt(os.open(self.settings.chroot, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        self._root.lift()
+
+    def _pid_file_owner(self) -> None:
+        assert self.lock is not None
+        assert self.looked.owner is not None
+        self.lock.chown(*self.looked.owner)
+
+    def _action(self) -> None:
+        self.value = self.settings.privileged_action()
+
+    def _chroot(self) -> None:
+        if self.settings.drops:
+            _prepare_drop()
+            # In the new root there may be no /proc, in which the drop is read back.
+            self._proc.adopt(os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        address = os.environ.get("NOTIFY_SOCKET", "")
+        if self.speaks and address.startswith("/"):
+            self._manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._manager.connect(address)
+        os.fchdir(self._root.number)
+        os.chroot(".")
+        # HAZARDS G25: the old directory would be the way out.
+        os.chdir("/")
+        self._root.close()
+
+    def _directory(self) -> None:
+        os.chdir(self.settings.working_directory)
+
+    def _write_pid(self) -> None:
+        assert self.lock is not None
+        assert self._recorded is not None
+        self.lock.write(self._recorded)
+
+    def _who(self) -> None:
+        # Read while there is a /proc.
+        self._recorded = Recorded(os.getpid(), began(os.getpid()), boot_id())
+
+    def _drop(self) -> None:
+        from fastproc import _credentials
+        from fastproc.privileges import drop_privileges
+        from fastproc.users import FakeUsers
+
+        uid, gid, groups = self.looked.target
+        with _credentials.proc_at(self._proc):
+            # FakeUsers: everything is a number by now, and in a new root no database is to be believed (HAZARDS G8).
+            drop_privileges(
+                uid,
+                group=gid,
+                groups="keep" if groups is None else groups,
+                keep=self.settings.capabilities or (),
+                no_new_privs=self.settings.no_new_privs,
+                users=FakeUsers(),
+            )
+
+
+def _prepare_drop() -> None:
+    """Load and read what the drop needs of the old root."""
+    from importlib import import_module
+
+    for name in ("privileges", "users"):
+        import_module(f"fastproc.{name}")
+    from fastproc.capabilities import cap_last_cap
+
+    cap_last_cap()
+
+
+def _set_limit(number: int, soft: int, hard: int) -> None:
+    unlimited = 2**64 - 1
+    values = (
+        resource.RLIM_INFINITY if soft == unlimited else soft,
+        resource.RLIM_INFINITY if hard == unlimited else hard,
+    )
+    if resource.getrlimit(number) != values:
+        try:
+            resource.setrlimit(number, values)
+        except (ValueError, OSError) as error:
+            raise PermissionError(1, f"rlimits: resource {number}: {values}: {error}") from None
+
+
+def _always(steps: Steps) -> bool:
+    return True
+
+
+def _detached(steps: Steps) -> bool:
+    return not steps.foreground
+
+
+def _has(name: str) -> Callable[[Steps], bool]:
+    return lambda steps: getattr(steps.settings, name) not in (None, ())
+
+
+def _itself(is_wanted: Callable[[Steps], bool]) -> Callable[[Steps], bool]:
+    return lambda steps: not steps.keeps and is_wanted(steps)
+
+
+TABLE: tuple[tuple[str, Callable[[Steps], bool], Callable[[Steps], None]], ...] = (
+    ("signals", _detached, Steps._signals),
+    ("descriptors", _detached, Steps._descriptors),
+    ("umask", _always, Steps._umask),
+    ("environment", _always, Steps._environment),
+    ("rlimits", lambda steps: bool(steps.settings.rlimits) or not steps.settings.core, Steps._limits),
+    ("pid file", _has("pid_file"), Steps._pid_file),
+    ("stdin", _always, lambda steps: steps._stream(0)),
+    ("stdout", _always, lambda steps: steps._stream(1)),
+    ("stderr", _always, lambda steps: steps._stream(2)),
+    ("chroot", _itself(_has("chroot")), Steps._open_root),
+    ("pid file owner", _has("chown_pid_file"), Steps._pid_file_owner),
+    ("pid file", _itself(_has("pid_file")), Steps._who),
+    ("privileged action", _has("privileged_action"), Steps._action),
+    ("chroot", _itself(_has("chroot")), Steps._chroot),
+    ("working directory", _itself(_always), Steps._directory),
+    ("pid file", _itself(_has("pid_file")), Steps._write_pid),
+    ("user", _itself(lambda steps: steps.settings.drops), Steps._drop),
+)
+"""Name, when, what."""
