@@ -5,8 +5,11 @@ Everything here is for a PID namespace of its own (`isolated(..., pid_namespace=
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -22,7 +25,14 @@ def folder(mode: int = 0o755) -> Path:
     base.mkdir(mode=0o755, exist_ok=True)
     place = Path(tempfile.mkdtemp(dir=base))
     place.chmod(mode)
+    atexit.register(_remove, place, os.getpid())
     return place
+
+
+def _remove(place: Path, owner: int) -> None:
+    # Not in the daemons that were forked.
+    if os.getpid() == owner:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def stat_of(pid: int) -> dict[str, int]:
@@ -92,3 +102,82 @@ def limit_of(pid: int, name: str) -> list[str]:
     """Soft and hard limit, from /proc/PID/limits."""
     lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
     return next(line for line in lines if line.startswith(name))[len(name) :].split()[:2]
+
+
+def starters(rounds: int) -> dict[str, Any]:
+    """Two launchers at once, each round: one daemon, and one refusal that names it."""
+    from fastproc.daemon import Daemon, DaemonError
+
+    path = folder() / "x.pid"
+    wrong: list[Any] = []
+    refused = 0
+    for number in range(rounds):
+        told, tell = os.pipe()
+        gate, opened = os.pipe()
+        launchers = []
+        for _ in range(2):
+            launcher = os.fork()
+            if launcher == 0:
+                os.close(opened)
+                os.read(gate, 1)
+                try:
+                    outcome = Daemon(pid_file=path).execute()
+                    if outcome.is_child:
+                        outcome.ready()
+                        while True:
+                            signal.pause()
+                    os.write(tell, struct.pack("ii", 1, outcome.pid))
+                except DaemonError as error:
+                    right = error.step == "pid file" and error.kind == "AlreadyRunning"
+                    os.write(tell, struct.pack("ii", 0 if right else -1, int(error.text.split()[-3] or 0)))
+                finally:
+                    os._exit(0)
+            launchers.append(launcher)
+        os.close(gate)
+        os.close(opened)
+        for launcher in launchers:
+            os.waitpid(launcher, 0)
+        os.close(tell)
+        said = sorted(struct.unpack("ii", os.read(told, 8)) for _ in range(2))
+        os.close(told)
+        one = Daemon(pid_file=path)
+        status = one.status()
+        if [code for code, _ in said] != [0, 1] or {pid for _, pid in said} != {status.pid} or not status.running:
+            wrong.append([number, said, repr(status)])
+        refused += said[0][0] == 0
+        # Every other one is killed, so that the next two find a stale file, and the others stop in order.
+        if number % 2:
+            kill(status.pid)
+        elif one.stop() is None:
+            wrong.append([number, "not stopped"])
+    return {"wrong": wrong, "refused": refused, "left": nobody_left()}
+
+
+SUCCESSORS = """
+import sys
+from fastproc.daemon._lock import acquire
+from fastproc.daemon import AlreadyRunning
+held = 0
+for _ in range(int(sys.argv[2])):
+    try:
+        lock = acquire(sys.argv[1])
+    except AlreadyRunning:
+        continue
+    with open(sys.argv[1] + ".inside", "x"):
+        held += 1
+    import os
+    os.unlink(sys.argv[1] + ".inside")
+    lock.remove()
+print(held)
+"""
+
+
+def successors(times: int) -> list[Any]:
+    """Two processes take, remove and leave one pid file in turn; each round only one may be inside."""
+    path = folder() / "x.pid"
+    both = [
+        subprocess.Popen([sys.executable, "-c", SUCCESSORS, path, str(times)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [one.communicate()[0] for one in both]
+    return [[one.returncode for one in both], [int(text) > 0 for text in said], os.listdir(path.parent)]

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 SIGTERM = 15
 GRACE = 1.0
 """Seconds that a daemon which is not ready in time gets to end by itself."""
+CLOSE_PATIENCE = 0.2
+"""Seconds that a daemon which is ready gets to close its end."""
 END_PATIENCE = 5.0
 """Seconds that a daemon which has told its error gets to end."""
 
@@ -157,9 +159,21 @@ class Handshake:
             if timer is not None:
                 timer.cancel()
         if wait.ready:
+            self._until_closed(reactor, said, here)
             return
         self._end(wait, reactor, said, here, SIGTERM if late else 0)
         raise Failed(wait, bool(late) and wait.error is None)
+
+    def _until_closed(self, reactor: Reactor, said: _Lines, here: _Lines) -> None:
+        """Let the daemon close its end, so that it has no descriptor of ours when it counts as started.
+
+        A child that it has forked may hold a copy; that is not waited for.
+        """
+        over: list[int] = []
+        timer = reactor.call_after(CLOSE_PATIENCE, lambda: over.append(1))
+        while not said.ended and not over:
+            _step(reactor, said, here)
+        timer.cancel()
 
     def _end(self, wait: _Wait, reactor: Reactor, said: _Lines, here: _Lines, sig: int) -> None:
         """See to it that the daemon ends, and hear how."""

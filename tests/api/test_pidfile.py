@@ -1,0 +1,534 @@
+"""Pid files under attack: each is refused, or what it says is right; nobody else is ever signalled."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import daemons
+from conftest import isolated, wait_until
+
+pytestmark = [pytest.mark.privileged, pytest.mark.usefixtures("pid_namespace")]
+
+
+def a_daemon(path: Path, **options: Any) -> Any:
+    """Start one that waits for signals."""
+    from fastproc.daemon import Daemon
+
+    one = Daemon(pid_file=path, **options)
+    outcome = one.execute()
+    if outcome.is_child:
+        outcome.ready()
+        while True:
+            signal.pause()
+    return one, outcome.pid
+
+
+def victim() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(["sleep", "1000"])
+
+
+def facts(pid: int) -> tuple[int, str]:
+    """When a process began, and which boot this is; read without fastproc."""
+    text = Path(f"/proc/{pid}/stat").read_text()
+    return int(text[text.rindex(")") + 2 :].split()[19]), Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def content(pid: int, start: int | None = None) -> str:
+    began, boot = facts(pid)
+    return f"{pid}\nstart={began if start is None else start} boot={boot}\n"
+
+
+def tried(path: Path, **given: Any) -> list[str]:
+    """What a starter, and each way to find or signal the daemon, says of a file."""
+    from fastproc.daemon import Daemon, DaemonError, PidFile, PidFileError
+
+    said = []
+    for name in ("start", "status", "signal", "stop"):
+        try:
+            if name == "start":
+                outcome = Daemon(pid_file=path, **given).execute()
+                if outcome.is_child:
+                    outcome.ready()
+                    signal.pause()
+                said.append("started")
+                continue
+            file = PidFile(path)
+            said.append(repr(file.signal("USR1") if name == "signal" else getattr(file, name)()))
+        except DaemonError as error:
+            said.append(f"{error.step}: {error.kind}: {error.text}")
+        except (PidFileError, OSError) as error:
+            said.append(f"{type(error).__name__}: {error}")
+    return [one.replace(str(path.parent), "PLACE") for one in said]
+
+
+# -- what lies there, before a daemon starts
+
+
+def lies(kind: str) -> dict[str, Any]:
+    place, other = daemons.folder(), daemons.folder()
+    path, target = place / "x.pid", other / "precious"
+    target.write_text("keep me")
+    prey = victim()
+    if kind == "symlink":
+        path.symlink_to(target)
+    elif kind == "dangling symlink":
+        target.unlink()
+        path.symlink_to(target)
+    elif kind == "hard link":
+        os.link(target, path)
+    elif kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "socket":
+        import socket
+
+        socket.socket(socket.AF_UNIX).bind(str(path))
+    elif kind == "device":
+        os.mknod(path, 0o600 | 0o020000, os.makedev(1, 3))
+    elif kind == "foreign owner":
+        path.write_text(content(prey.pid))
+        os.chown(path, 1000, 1000)
+    elif kind == "world-writable file":
+        path.write_text(content(prey.pid))
+        path.chmod(0o666)
+    elif kind == "world-writable directory":
+        place.chmod(0o777)
+    elif kind == "sticky directory":
+        place.chmod(0o1777)
+    elif kind == "group-writable directory":
+        place.chmod(0o775)
+    elif kind == "foreign directory":
+        os.chown(place, 1000, 1000)
+    elif kind == "symlink on the way":
+        place.chmod(0o1777)
+        (place / "way").symlink_to(other)
+        os.lchown(place / "way", 1000, 1000)
+        path = place / "way" / "x.pid"
+    begin = time.monotonic()
+    said = tried(path)
+    hung = time.monotonic() - begin > 10.0
+    alive = prey.poll() is None
+    prey.kill()
+    prey.wait()
+    precious = target.read_text() if target.exists() else None
+    return {
+        "said": [one.replace(str(place), "PLACE") for one in said],
+        "hung": hung,
+        "victim lives": alive,
+        "precious": [precious, sorted(os.listdir(other))],
+        "left": daemons.nobody_left(),
+    }
+
+
+LIES = {
+    "symlink": "it is a symbolic link",
+    "dangling symlink": "it is a symbolic link",
+    "hard link": "it has 2 names (hard links)",
+    "FIFO": "it is a FIFO",
+    "directory": "it is a directory",
+    "socket": "it is a socket",
+    "device": "it is a device",
+    "foreign owner": "it belongs to user 1000",
+    "world-writable file": "it can be written by others (mode 0666)",
+    "world-writable directory": "the directory PLACE can be written by others (mode 0777)",
+    "sticky directory": "the directory PLACE can be written by others (mode 1777)",
+    "group-writable directory": "the directory PLACE can be written by others (mode 0775)",
+    "foreign directory": "the directory PLACE belongs to user 1000",
+    "symlink on the way": "PLACE can be written by others, and way in it is a symbolic link",
+}
+
+
+@pytest.mark.parametrize("kind", LIES)
+def test_pid_file_that_is_something_else_is_refused_by_all(kind: str) -> None:
+    """No start, no status, no signal; no hang; nothing behind it is touched."""
+    found = isolated(lies, kind, pid_namespace=True)
+    for one in found.pop("said"):
+        assert LIES[kind] in one
+        assert one.startswith(("pid file: PidFileError: ", "PidFileError: "))
+    precious = [None, []] if kind == "dangling symlink" else ["keep me", ["precious"]]
+    assert found == {"hung": False, "victim lives": True, "precious": precious, "left": []}
+
+
+# -- what stands there, while nobody holds the lock
+
+
+def abandoned(kind: str) -> dict[str, Any]:
+    path = daemons.folder() / "x.pid"
+    prey = victim()
+    text = {
+        "1": "1\n",
+        "0": "0\n",
+        "-1": "-1\n",
+        "a victim": content(prey.pid),
+        "a victim's number alone": f"{prey.pid}\n",
+        "nothing": "",
+        "no number": "hello\n",
+        "much": "7" * 5000,
+        "a digit of another script": "\u0663\n",
+    }[kind]
+    path.write_text(text)
+    from fastproc.daemon import PidFile
+
+    file = PidFile(path)
+    states = [file.status().state]
+    try:
+        file.signal("USR1")
+    except Exception as error:
+        states.append(type(error).__name__)
+    states.append(repr(file.stop()))
+    states.append(str(path.exists()))
+    path.write_text(text)
+    # The lock decides: a new daemon takes it over.
+    one, pid = a_daemon(path)
+    states += [one.status().state, str(one.status().pid == pid), str(one.stop().pid == pid)]
+    alive = prey.poll() is None
+    prey.kill()
+    prey.wait()
+    return {"states": states, "victim lives": alive, "left": daemons.nobody_left()}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "1",
+        "0",
+        "-1",
+        "a victim",
+        "a victim's number alone",
+        "nothing",
+        "no number",
+        "much",
+        "a digit of another script",
+    ],
+)
+def test_pid_file_that_nobody_locks_is_stale_whatever_it_says(kind: str) -> None:
+    """Nobody is signalled, the file goes, and a new daemon is not kept from starting."""
+    state = "stopped" if kind == "nothing" else "stale"
+    expected = [state, "PidFileError", "None", "False", "running", "True", "True"]
+    assert isolated(abandoned, kind, pid_namespace=True) == {"states": expected, "victim lives": True, "left": []}
+
+
+# -- what stands there, while the lock is held
+
+
+def forged(kind: str) -> dict[str, Any]:
+    """A daemon runs; its file is written over, by root's mistake or by one who could; then it is told to stop."""
+    from fastproc.daemon import PidFile, PidFileError
+
+    path = daemons.folder() / "x.pid"
+    one, pid = a_daemon(path)
+    prey = victim()
+    honest = path.read_text()
+    path.write_text(
+        {
+            "1": "1\n",
+            "1 and its start": content(1),
+            "a victim": content(prey.pid),
+            "a victim's number alone": f"{prey.pid}\n",
+            "the daemon's number alone": f"{pid}\n",
+            "the daemon and another start": content(pid, 1),
+            "another boot": content(pid).replace("boot=", "boot=0"),
+            "a number of nobody": "31999\nstart=5 boot=" + facts(pid)[1] + "\n",
+            "oneself": content(os.getpid()),
+            "a victim with the daemon as its keeper": content(prey.pid).rstrip("\n")
+            + f" keeper={pid} keeper-start={facts(pid)[0]}\n",
+            "nothing": "",
+        }[kind]
+    )
+    said = []
+    for call in ("stop", "reload"):
+        try:
+            said.append(repr(getattr(PidFile(path), call)()))
+        except PidFileError as error:
+            said.append(error.reason)
+    alive = [prey.poll() is None, os.path.exists(f"/proc/{pid}")]
+    path.write_text(honest)
+    stopped = one.stop()
+    prey.kill()
+    prey.wait()
+    return {"said": said, "alive": alive, "then": stopped.pid == pid, "left": daemons.nobody_left()}
+
+
+FORGED = {
+    "1": "it names process 1, which is never a daemon's",
+    "1 and its start": "it names process 1, which is never a daemon's",
+    "a victim": "does not hold the lock",
+    "a victim's number alone": "it does not say when its process began",
+    "the daemon's number alone": "it does not say when its process began",
+    "the daemon and another start": "is another one: it began at another time",
+    "another boot": "it is from before the last boot",
+    "a number of nobody": "process 31999 has ended, and somebody else, a child of its perhaps, holds the lock",
+    "oneself": "it names this very process",
+    "a victim with the daemon as its keeper": "is no child of its keeper",
+    "nothing": "starting",
+}
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_pid_file_that_names_another_than_the_holder_of_its_lock_signals_nobody(kind: str) -> None:
+    """HAZARDS H9: neither 1 nor a victim, neither by a number nor by a true start time."""
+    found = isolated(forged, kind, pid_namespace=True)
+    assert [FORGED[kind] in one for one in found.pop("said")] == [True, True]
+    assert found == {"alive": [True, True], "then": True, "left": []}
+
+
+# -- a file that belongs to the daemon's user
+
+
+def owned(kind: str) -> list[Any]:
+    from fastproc.daemon import Daemon, PidFile, PidFileError
+
+    path = daemons.folder() / "x.pid"
+    one = Daemon(pid_file=path, user="nobody", chown_pid_file=True)
+    outcome = one.execute()
+    if outcome.is_child:
+        outcome.ready()
+        signal.pause()
+    found: list[Any] = [path.stat().st_uid]
+    if kind == "honest":
+        try:
+            PidFile(path).stop()
+        except PidFileError as error:
+            found.append(error.reason)
+        return [*found, one.status().pid == outcome.pid, one.stop().pid == outcome.pid, daemons.nobody_left()]
+    # The user's own process takes the lock, and names one of root's that it has made hold it, too.
+    one.stop()
+    path.touch()
+    os.chown(path, 65534, 65534)
+    holder = os.open(path, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    os.set_inheritable(holder, True)
+    prey = subprocess.Popen(["sleep", "1000"], pass_fds=[holder])
+    path.write_text(content(prey.pid))
+    try:
+        found.append(repr(one.stop()))
+    except PidFileError as error:
+        found.append(error.reason.replace(f"process {prey.pid} ", "process PREY "))
+    found.append(prey.poll() is None)
+    prey.kill()
+    prey.wait()
+    os.close(holder)
+    return found
+
+
+def test_pid_file_of_the_daemons_user_is_believed_where_it_is_declared() -> None:
+    """Others refuse it."""
+    expected = [65534, "it belongs to user 65534", True, True, []]
+    assert isolated(owned, "honest", pid_namespace=True) == expected
+
+
+def test_pid_file_of_a_user_cannot_make_root_signal_roots_processes() -> None:
+    """Not even one that holds the lock: who writes the file must be able to signal the process himself."""
+    said = "it belongs to user 65534, and process PREY runs as another one"
+    assert isolated(owned, "forged", pid_namespace=True) == [65534, said, True]
+
+
+def tried_to_write() -> list[Any]:
+    from fastproc.daemon import Daemon
+
+    path = daemons.folder() / "x.pid"
+    log = path.with_name("log")
+    one = Daemon(pid_file=path, user="nobody", stdout=log)
+    outcome = one.execute()
+    if outcome.is_child:
+        outcome.ready()
+        said = []
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                if "x.pid" in os.readlink(f"/proc/self/fd/{name}"):
+                    os.write(int(name), b"1\n")
+                    said.append("written")
+            except OSError as error:
+                said.append(os.strerror(error.errno or 0))
+        for call in (lambda: path.write_text("1\n"), path.unlink):
+            try:
+                call()
+                said.append("done")
+            except OSError as error:
+                said.append(os.strerror(error.errno or 0))
+        print(said, flush=True)
+        signal.pause()
+    wait_until(lambda: log.read_text().endswith("\n"))
+    return [log.read_text().strip(), one.stop().pid == outcome.pid]
+
+
+def test_daemon_that_became_another_user_cannot_write_its_pid_file() -> None:
+    """Its descriptor holds the lock and only reads. /proc/self/fd is not its to list, as it is not dumpable."""
+    said, stopped = isolated(tried_to_write, pid_namespace=True)
+    assert "written" not in said
+    assert "done" not in said
+    assert stopped is True
+
+
+# -- a stale file and a number that is used again
+
+
+class CloneArgs(ctypes.Structure):
+    """struct clone_args of clone3(2)."""
+
+    _fields_ = [
+        (name, ctypes.c_uint64)
+        for name in ("flags", "pidfd", "child_tid", "parent_tid", "exit_signal", "stack", "stack_size", "tls")
+    ] + [("set_tid", ctypes.c_uint64), ("set_tid_size", ctypes.c_uint64), ("cgroup", ctypes.c_uint64)]
+
+
+def make_with_pid(pid: int) -> None:
+    """Make a child with this very number, which sleeps."""
+    numbers = (ctypes.c_int * 1)(pid)
+    args = CloneArgs(exit_signal=signal.SIGCHLD, set_tid=ctypes.addressof(numbers), set_tid_size=1)
+    libc = ctypes.PyDLL(None, use_errno=True)
+    made = libc.syscall(435, ctypes.byref(args), ctypes.sizeof(args))
+    if made == 0:
+        try:
+            os.execvp("sleep", ["sleep", "1000"])
+        finally:
+            os._exit(1)
+    if made != pid:
+        raise OSError(ctypes.get_errno(), "clone3(set_tid)")
+
+
+def reused(kind: str) -> list[Any]:
+    from fastproc.daemon import PidFile, PidFileError
+
+    path = daemons.folder() / "x.pid"
+    one, pid = a_daemon(path)
+    honest = path.read_text()
+    daemons.kill(pid)
+    make_with_pid(pid)
+    found: list[Any] = [path.read_text() == honest]
+    holder = -1
+    if kind == "the lock inherited":
+        # What a child of the dead daemon could do, if it had its descriptor.
+        holder = os.open(path, os.O_RDONLY)
+        fcntl.flock(holder, fcntl.LOCK_EX)
+    for call in ("stop", "reload"):
+        path.write_text(honest)
+        try:
+            found.append(repr(getattr(PidFile(path), call)()))
+        except PidFileError as error:
+            found.append(error.reason.replace(f"process {pid} ", "process PID "))
+    found.append(one.status().state)
+    found.append(os.path.exists(f"/proc/{pid}"))
+    if holder >= 0:
+        os.close(holder)
+    _, second = a_daemon(path)
+    found += [one.status().pid == second, one.stop().pid == second, os.path.exists(f"/proc/{pid}")]
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return [*found, daemons.nobody_left()]
+
+
+def test_stale_pid_file_whose_number_is_used_again_signals_nobody() -> None:
+    """HAZARDS H10: the number made again by clone3(set_tid); its process lives on, and a new daemon starts."""
+    reload = "no daemon is running (stale)"
+    expected = [True, "None", reload, "stale", True, True, True, True, []]
+    assert isolated(reused, "", pid_namespace=True) == expected
+
+
+def test_number_used_again_under_a_held_lock_signals_nobody() -> None:
+    """The start time tells them apart."""
+    said = "process PID is another one: it began at another time"
+    expected = [True, said, said, "unverified", True, True, True, True, []]
+    assert isolated(reused, "the lock inherited", pid_namespace=True) == expected
+
+
+# -- the lock and the daemon's children
+
+
+def inherited(kind: str) -> list[Any]:
+    from fastproc.daemon import Daemon
+
+    path = daemons.folder() / "x.pid"
+    one = Daemon(pid_file=path)
+    outcome = one.execute()
+    if outcome.is_child:
+        if kind == "a program":
+            subprocess.Popen(["sleep", "1000"], close_fds=False)
+        elif kind == "a fork":
+            if os.fork() == 0:
+                signal.pause()
+        else:
+            import multiprocessing
+
+            multiprocessing.get_context("fork").Process(target=signal.pause).start()
+        outcome.ready()
+        signal.pause()
+    daemons.kill(outcome.pid)
+    left = daemons.others()
+    found: list[Any] = [len(left), one.status().state]
+    _, second = a_daemon(path)
+    found += [one.status().pid == second, one.stop().pid == second, len(daemons.others())]
+    for pid, _ in daemons.others():
+        daemons.kill(pid)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["a program", "a fork", "multiprocessing"])
+def test_lock_is_not_inherited_by_the_daemons_children(kind: str) -> None:
+    """HAZARDS C17: they live on when the daemon is killed, and it can be started again."""
+    assert isolated(inherited, kind, pid_namespace=True) == [1, "stale", True, True, 1]
+
+
+# -- several at once
+
+ROUNDS = 30
+
+
+def test_two_starters_at_once_are_one_daemon() -> None:
+    """One starts, the other is refused and names it; nothing of the other is left. 500 times in tests/soak."""
+    found = isolated(daemons.starters, ROUNDS, pid_namespace=True)
+    assert found == {"wrong": [], "refused": ROUNDS, "left": []}
+
+
+def test_lock_that_is_removed_and_taken_in_turn_has_one_holder() -> None:
+    """HAZARDS H11: two processes take, remove and leave the file; never do both hold it."""
+    assert isolated(daemons.successors, 200, pid_namespace=True) == [[0, 0], [True, True], []]
+
+
+# -- telling
+
+
+def stubborn(grace: float) -> list[Any]:
+    from fastproc.daemon import Daemon
+
+    path = daemons.folder() / "x.pid"
+    one = Daemon(pid_file=path)
+    outcome = one.execute()
+    if outcome.is_child:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        outcome.ready()
+        while True:
+            signal.pause()
+    begin = time.monotonic()
+    stopped = one.stop(grace=grace)
+    took = time.monotonic() - begin
+    return [stopped.killed, stopped.pid == outcome.pid, took >= grace, one.status().state, os.listdir(path.parent)]
+
+
+def test_stop_kills_after_the_grace() -> None:
+    """And returns when the daemon and its file are gone."""
+    assert isolated(stubborn, 0.3, pid_namespace=True) == [True, True, True, "stopped", []]
+
+
+def test_pid_file_option_is_checked() -> None:
+    """The error names the argument."""
+    from fastproc.daemon import PidFile
+
+    with pytest.raises(ValueError, match="pid_file: "):
+        PidFile("")
+    with pytest.raises(TypeError, match="pid_file: "):
+        PidFile(7)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="grace: "):
+        PidFile("/run/x.pid").stop(grace=-1)
+    with pytest.raises(ValueError, match="sig: "):
+        PidFile("/run/x.pid").stop(sig="NONSENSE")
