@@ -165,7 +165,18 @@ _LATER = {
     "which": "fastproc._engine.which",
 }
 # Modules that are not imported before they are named.
-_MODULES = ("capabilities", "daemon", "info", "monitor", "privileges", "procfs", "signals", "syslog", "systemd", "users")
+_MODULES = (
+    "capabilities",
+    "daemon",
+    "info",
+    "monitor",
+    "privileges",
+    "procfs",
+    "signals",
+    "syslog",
+    "systemd",
+    "users",
+)
 
 
 def __getattr__(name: str) -> object:
