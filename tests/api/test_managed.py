@@ -123,6 +123,26 @@ def unit(mode: str, *lines: str) -> str:
     return "\n".join(("[Service]", "Type=notify", "StandardError=append:/run/test/errors", command, *lines, ""))
 
 
+def escapes() -> list[str]:
+    """The places outside of /run and the cgroup that can be written."""
+    found = []
+    for place in ("/", "/tmp", "/var/tmp", "/var/log", "/etc", "/home", "/dev", "/sys", "/proc/sys/kernel", str(TESTS)):
+        try:
+            os.close(os.open(f"{place}/probe-of-escapes", os.O_CREAT | os.O_WRONLY))
+            found.append(place)
+        except OSError:
+            continue
+    with open("/proc/self/mountinfo") as mounts:
+        points = [line.split()[4:6] for line in mounts]
+    free = {"/proc", "/run", "/dev/shm", "/sys/fs/cgroup"}
+    return found + [point for point, options in points if options.split(",")[0] != "ro" and point not in free]
+
+
+def test_nothing_outside_can_be_written(below: Callable[..., Any]) -> None:
+    """A manager cleans and sets up what it takes for its machine: it must not be this one."""
+    assert [place for place in below(escapes) if not place.startswith("/dev/pts")] == []
+
+
 def life() -> list[Any]:
     manager = Manager(**{"a.service": unit("plain", "ExecReload=/bin/kill -HUP $MAINPID")})
     told: list[Any] = [manager("start", "a.service")[0]]
