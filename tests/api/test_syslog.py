@@ -497,3 +497,57 @@ def test_name_of_this_program_is_the_default(unix: Receiver) -> None:
         assert f" {name}[" in unix.socket.recv(999).decode()
     assert "Syslog to" in repr(log)
     assert "Lines(" in repr(syslog.Lines(log))
+
+
+# -- python -m fastproc syslog
+
+
+def relay(*arguments: str, data: bytes = b"", **options: Any) -> fastproc.Result:
+    command = (sys.executable, "-m", "fastproc", "syslog", *arguments)
+    return fastproc.run(*command, input=data, capture=True, check=False, **options)
+
+
+def test_relay_sends_lines(unix: Receiver) -> None:
+    """For a program that outlives us: the reader of its pipe is a program of its own."""
+    arguments = ("-a", unix.address, "--tag=job", "-i", "42", "-f", "local2", "-p", "notice", "--timeout", "0")
+    result = relay(*arguments, data=b"one\r\ntwo\xff\n\nlast")
+    found = [unix.socket.recv(999).decode() for _ in range(4)]
+    assert [text[:5] for text in found] == [f"<{18 * 8 + 5}>"] * 4
+    assert [text.partition("job[42]: ")[2] for text in found] == ["one", "two\\xff", "", "last"]
+    # With no time to wait it cannot know that they were read.
+    assert (result.returncode, b"of 4 messages" in result.stderr) == (1, True)  # type: ignore[operator]
+
+
+def test_relay_by_tcp_tells_what_it_lost() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = str(server.getsockname()[1])
+        result = relay("--tcp", "-n", "127.0.0.1", "-P", port, "--timeout", "0.05", data=b"a\nb\n")
+        assert result.returncode == 1
+        assert result.stderr is not None
+        assert b"2 of 2 messages: [Errno 111] Connection refused" in result.stderr
+        server.listen()
+        result = relay("--tcp", "-n", "127.0.0.1", "-P", port, data=b"a\nb\n")
+        assert (result.returncode, result.stderr) == (0, b"")
+        connection, _ = server.accept()
+        with connection:
+            assert connection.recv(999).count(b" fastproc ") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--nonsense",), b"--nonsense: there is no such option"),
+        (("--tag",), b"--tag: a value is missing"),
+        (("-a", "/x", "--tcp"), b"--address: is a socket of this machine"),
+        (("-p", "loud"), b"severity: 'loud' is none of"),
+        (("-f", "x"), b"facility: 'x'"),
+        (("-n", "127.0.0.1", "-P", "x"), b"--port: must be a number"),
+        (("--rfc3164", "--rfc5424"), b"--rfc3164: and"),
+    ],
+)
+def test_relay_refuses(arguments: tuple[str, ...], message: bytes) -> None:
+    result = relay(*arguments)
+    assert result.returncode == 2
+    assert result.stderr is not None
+    assert message in result.stderr

@@ -9,6 +9,7 @@ COMMANDS = {
     "map": ("map:map_", "run a command for each item, as xargs and GNU parallel do it"),
     "run-module": ("run_module:run_module", "run a module with fastproc.subprocess in subprocess's place"),
     "init": ("init:init", "run a program as process 1 of a container: reap orphans, pass signals on"),
+    "syslog": ("syslog:syslog", "send what comes on standard input to syslog, line by line"),
     "ps": ("processes:ps", "show the processes of the machine, with any of their fields"),
     "tree": ("processes:show_tree", "show processes as a tree, as pstree does"),
     "top": ("top:top", "show the busiest processes, again and again"),
