@@ -70,8 +70,8 @@ bench-snapshot: $(EXTENSION)  ## what looking at all processes costs
 	$(BIN)/python benchmarks/bench_snapshot.py
 	$(BIN)/python benchmarks/bench_monitor.py
 
-bench-streams: $(EXTENSION)  ## what output costs
-	$(BIN)/python benchmarks/bench_streams.py
+bench-streams: $(EXTENSION)  ## what output costs (BENCH_ARGS=--realtime on a busy machine)
+	$(BIN)/python benchmarks/bench_streams.py $(BENCH_ARGS)
 
 bench-peers: $(EXTENSION) $(DEBIAN)  ## fastproc beside everything else that starts programs; writes docs/peers.md
 	$(BIN)/python benchmarks/bench_peers.py
