@@ -123,6 +123,23 @@ def test_a_line_and_its_block_are_freed() -> None:
     assert sys.getrefcount(block) == before
 
 
+def test_without_it_lines_are_made_in_python() -> None:
+    """Where no compiler made it: the same lines, and what is left over."""
+    script = """
+import sys
+sys.modules["fastproc._native._lines"] = None
+import fastproc
+from fastproc._engine.output import CUT
+assert CUT.__module__ == "fastproc._values.lines"
+with fastproc.start("printf", "a\\nb\\nc", stdout=fastproc.PIPE) as process:
+    assert next(process.lines()) == b"a"
+    assert next(process.lines(keep_ends=True)) == b"b\\n"
+    assert list(process.lines(text=True)) == ["c"]
+assert list(fastproc.cmd("printf", "a\\nb").lines()) == [b"a", b"b"]
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_threads_that_share_one_get_each_line_once() -> None:
     """Also where no GIL orders them."""
     lines = [b"%d" % number for number in range(50_000)]
