@@ -191,7 +191,7 @@ def main() -> None:
             "",
             "MEMFD is as fast as the kernel lets one child write a file in memory: the last three rows are that alone,",
             "with `head`, which writes 4 KiB at once, and with a program that does nothing else.",
-            f"Five times as fast as `subprocess.run` would be {standard / 5:.3f} s here; the kernel takes {floor:.3f} s",
+            f"Five times as fast as `subprocess.run` would be {standard / 5:.3f} s; the kernel takes {floor:.3f} s",
             f"for 262,144 writes of 4 KiB, and {larger:.3f} s for 1,024 of 1 MiB.",
             "",
             f"## `{' '.join(SEQ)}` read line by line",
