@@ -38,7 +38,7 @@ Rivals = dict[str, Callable[[], object]]
 
 def memory_by_hand(command: tuple[str, ...] = FLOOD) -> object:
     """A file in memory as a careful user would make it: what the child alone costs."""
-    file = open(os.memfd_create("bench"), "rb")  # noqa: SIM115: closed when the time is taken
+    file = open(os.memfd_create("bench"), "rb")  # noqa: SIM115 (closed when the time is taken)
     subprocess.run(command, stdout=file, check=True)
     return file
 
