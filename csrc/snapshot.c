@@ -113,7 +113,8 @@ static int put_bytes(struct work *work, struct fp_column *column, const char *by
         column->blob = blob;
         column->capacity = capacity;
     }
-    memcpy(column->blob + column->size, bytes, size);
+    if (size)
+        memcpy(column->blob + column->size, bytes, size);
     column->size += size;
     column->absent[work->row] = 0;
     return 0;

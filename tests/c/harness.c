@@ -9,6 +9,7 @@
 #endif
 #include "fastproc.h"
 #include "signals.h"
+#include "snapshots.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -566,6 +567,7 @@ int main(int argc, char **argv)
     }
     if (only < 0)
         check_signals(rounds * 20);
+    check_snapshots(rounds * 5);
     MUST(count_fds() == before);
     MUST(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
     puts("ok");
