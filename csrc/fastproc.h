@@ -295,6 +295,7 @@ struct fp_job {
     int32_t epoll;   /* where it is watched, once fp_job_watch() was called */
     int32_t watched; /* bits: the streams, the pidfd */
     int32_t stopped; /* by fp_job_stop(): what looks like a deadline is none */
+    int32_t group;   /* the child leads a process group, which is stopped with it */
     int64_t key;     /* the caller's */
     int64_t due_ns;  /* when fp_job_step() is to be called although nothing is ready, or -1 */
     struct fp_sink sink[2];
@@ -472,6 +473,70 @@ int fp_pipeline_resume(struct fp_pipeline *pipeline, int64_t slice_ns);
 
 /* fp_job_abort() for all of them. */
 void fp_pipeline_abort(struct fp_pipeline *pipeline, int64_t wait_ns);
+
+/* Many commands, a limited number at a time, by threads of the pool's own. They block every signal and run no code of the caller's;
+ * fp_pool_close() kills and reaps what still runs and joins them. In a forked copy every call gives -ECHILD, and fp_pool_close()
+ * only lets go. All calls may come from any thread. */
+int fp_pool_new(int64_t limit, int threads, void **ret_pool);
+void fp_pool_close(void *pool);
+
+/* limit: how many run at the same time; interval_ns: the shortest time between two starts, or 0; gated: none is started. */
+int fp_pool_set(void *pool, int64_t limit, int64_t interval_ns, int gated);
+
+/* Where the tasks come that have ended; several may take from one pool. Gives a descriptor that is readable when there are some. It
+ * is closed when no task of it is left. */
+int fp_tray_new(void *pool, void **ret_tray);
+void fp_tray_close(void *tray);
+void fp_tray_ring(void *tray); /* whoever waits for it, or will, looks */
+
+/* What a task in the pool is known by: filled before anything can become of the task, so that it can be in other hands. */
+struct fp_ticket {
+    void *task;
+    int64_t serial;
+};
+
+/* Puts a command in the queue: those of a higher priority first, then in this order. What the arguments point to must stay until
+ * the task was taken. 0 or a negative errno.
+ * Without a request the task only gets its turn (FP_DONE_GRANTED): the caller runs it himself, until fp_pool_release(); or it tells
+ * then what to run, by fp_pool_go(). */
+int fp_pool_submit(void *pool, void *tray, int64_t key, const struct fp_request *request, const char *paths,
+                   uint32_t npaths, const char *argv, uint32_t argc, const char *env, uint32_t envc, int64_t priority,
+                   int64_t delay_ns, struct fp_ticket *ret_ticket);
+int fp_pool_go(void *pool, const struct fp_ticket *ticket, const struct fp_request *request, const char *paths,
+               uint32_t npaths, const char *argv, uint32_t argc, const char *env, uint32_t envc);
+int fp_pool_release(void *pool, const struct fp_ticket *ticket);
+
+/* What a task is: gone, in the queue, running here, or by the caller. With how 1 or 2 one in the queue is taken out, for good, and
+ * one that runs here is asked to end or killed, with the group that it leads; it is taken as any other. With -1 only the former. */
+#define FP_TASK_GONE 0
+#define FP_TASK_QUEUED 1
+#define FP_TASK_RUNNING 2
+#define FP_TASK_FOREIGN 3
+int fp_pool_cancel(void *pool, const struct fp_ticket *ticket, int how);
+int fp_pool_count(void *pool, int64_t *ret_queued, int64_t *ret_running);
+
+/* One that was taken. */
+#define FP_DONE_PLAIN 0 /* all of it is here; its output lies in the arena from `at` on, stdout first */
+#define FP_DONE_JOB 1   /* there is more to it: it is in the job, which goes back by fp_pool_recycle() */
+#define FP_DONE_FAILED                                                                                                 \
+    2 /* it was not started: code is a negative errno, the job's child says where, if there is a job */
+#define FP_DONE_GRANTED 3 /* its turn has come */
+struct fp_done {
+    int64_t key;
+    int64_t at;
+    struct fp_job *job;
+    int32_t what;
+    int32_t code;
+    int64_t stopped; /* by fp_pool_cancel() */
+    int64_t summary[FP_SUM_COUNT];
+    struct fp_usage usage;
+};
+
+/* Takes up to n of them, waiting wait_ns at most (-1: without limit) for the first, and for a moment more when there are fewer than
+ * want. Gives their number, or -EINTR after a signal. */
+int fp_tray_take(void *tray, struct fp_done *ret_done, int n, char *arena, uint64_t size, int64_t want,
+                 int64_t wait_ns);
+void fp_pool_recycle(void *pool, struct fp_job *job);
 
 /* tee(2): duplicates up to size bytes of one pipe into another without taking them. Never blocks. */
 int64_t fp_tee(int from, int to, uint64_t size);

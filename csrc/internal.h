@@ -341,6 +341,9 @@ bool fp__may_signal_by_pidfd(void);
 
 /* spawn.c */
 
+/* What the children of this thread inherit in the place of its own mask, or NULL. */
+extern _Thread_local const uint64_t *fp__child_mask;
+
 /* One spawn as it was asked for. What it points to must stay until the child has executed. */
 struct fp__order {
     const struct fp_attr *attr;

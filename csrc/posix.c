@@ -129,6 +129,10 @@ static int fill(struct fp__context *c, posix_spawn_file_actions_t *actions, posi
         flags |= POSIX_SPAWN_SETSIGMASK;
         to_sigset(c->attr->sigmask, &set);
         posix_spawnattr_setsigmask(attr, &set);
+    } else if (fp__child_mask) {
+        flags |= POSIX_SPAWN_SETSIGMASK;
+        to_sigset(*fp__child_mask, &set);
+        posix_spawnattr_setsigmask(attr, &set);
     }
     if (c->attr->flags & FP_ATTR_SETSID)
         flags |= POSIX_SPAWN_SETSID;

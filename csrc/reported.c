@@ -117,6 +117,8 @@ static long prepare_identity(struct fp__birth *s, bool launched, int *stage)
     }
     if (c->attr->flags & FP_ATTR_KEEP_SIGMASK)
         fp__sys4(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &c->parent_mask, 8);
+    if (fp__child_mask)
+        c->parent_mask = *fp__child_mask;
     long r = fp__launcher_text(c, &s->launcher_block);
     if (r < 0)
         return r;
@@ -194,10 +196,12 @@ int fp__spawn_reported(struct fp__birth *s, int mechanism, const struct fp_featu
         close_pair(gate);
         return fp__fail(child, stage, r);
     }
-    int masked = fp__mask_block(&s->context.parent_mask);
+    uint64_t mask = 0;
+    int masked = fp__mask_block(&mask);
+    s->context.parent_mask = fp__child_mask ? *fp__child_mask : mask;
     if (masked == 0) {
         pid = FP__TRY(FP_POINT_CLONE, fp__clone(mechanism, fp__child_main, &s->context, &options, &pidfd));
-        fp__mask_restore(s->context.parent_mask);
+        fp__mask_restore(mask);
     }
     fp__close(ends[1]);
     if (gate[0] >= 0)

@@ -47,6 +47,14 @@ static void close_pidfd(struct fp_job *job)
     job->child.pidfd = -1;
 }
 
+/* To the child, and to the group that it leads where that is wanted and made by now. */
+static int deliver(struct fp_job *job, int sig)
+{
+    if (job->group && fp_signal_group(job->child.pidfd, job->child.pid, sig) == 0)
+        return 0;
+    return fp_signal(job->child.pidfd, job->child.pid, sig);
+}
+
 void fp__job_break_off(struct fp_job *job, long error)
 {
     if (job->error == 0)
@@ -56,7 +64,7 @@ void fp__job_break_off(struct fp_job *job, long error)
     if (job->status.state == FP_WAIT_RUNNING) { /* later its number may be a stranger's */
         job->flags |= FP_JOB_KILLED;
         job->kill_ns = fp__now();
-        fp_signal(job->child.pidfd, job->child.pid, SIGKILL);
+        deliver(job, SIGKILL);
     }
 }
 
@@ -172,10 +180,27 @@ static bool never_executed(struct fp_job *job)
     return true;
 }
 
+/* What is left of the group of a child that was stopped and is dead ends with it: now, as the number is its own until it is reaped
+ * (HAZARDS D14). */
+static void sweep_group(struct fp_job *job)
+{
+#if FP_LINUX
+    siginfo_t info;
+    memset(&info, 0, sizeof info);
+    long r = fp__sys5(SYS_waitid, P_PID, job->child.pid, &info, WEXITED | WNOHANG | WNOWAIT | FP__WALL, NULL);
+    if (r == 0 && info.si_pid == job->child.pid)
+        fp_signal_group(-1, job->child.pid, SIGKILL);
+#else
+    (void)job;
+#endif
+}
+
 /* A pidfd can be readable before there is anything to reap, under a tracer: the next look is then put off, a little longer each
  * time, rather than spun on (HAZARDS D6). */
 void fp__job_look(struct fp_job *job)
 {
+    if (job->group && (job->flags & (FP_JOB_TIMED_OUT | FP_JOB_KILLED)))
+        sweep_group(job);
     int r = fp_wait(job->child.pidfd, job->child.pid, FP_WAIT_NOHANG, &job->status);
     if (r < 0 && job->child.pidfd >= 0) {
         /* Somebody closed the pidfd, or has a file of theirs in its place, which is not ours to close. The child may be anywhere
@@ -288,7 +313,7 @@ int64_t fp__job_keep_deadlines(struct fp_job *job)
         job->kill_ns = now + job->grace_ns;
         if (job->grace_ns > 0) {
             job->flags |= FP_JOB_TERMINATED;
-            fp_signal(job->child.pidfd, job->child.pid, SIGTERM);
+            deliver(job, SIGTERM);
         }
     }
     int64_t now = fp__now();
@@ -296,7 +321,7 @@ int64_t fp__job_keep_deadlines(struct fp_job *job)
         return job->kill_ns;
     job->flags |= FP_JOB_KILLED;
     job->kill_ns = now;
-    int r = fp_signal(job->child.pidfd, job->child.pid, SIGKILL);
+    int r = deliver(job, SIGKILL);
     if (r < 0 && r != -ESRCH)
         job->error = -r; /* it runs as somebody else by now; waiting on would be for ever */
     return await_death(job);
@@ -704,7 +729,7 @@ int fp__job_begin(const struct fp_request *request, const char *paths, uint32_t 
     job->status.state = FP_WAIT_RUNNING;
     job->status.returncode = job->status.core_dumped = 0;
     job->flags = job->error = job->recheck = job->failure = 0;
-    job->watched = job->stopped = job->left = 0;
+    job->watched = job->stopped = job->left = job->group = 0;
     job->sink[0].len = job->sink[1].len = 0;
     job->held[0] = job->held[1] = 0;
     job->input = request->input;
@@ -784,7 +809,7 @@ void fp_job_abort(struct fp_job *job, int64_t wait_ns)
             turn(job, until);
         if (!has_exited(job)) {
             job->flags |= FP_JOB_KILLED;
-            int r = fp_signal(job->child.pidfd, job->child.pid, SIGKILL);
+            int r = deliver(job, SIGKILL);
             if (r < 0 && r != -ESRCH)
                 job->error = -r;
             job->kill_ns = fp__now();

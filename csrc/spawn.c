@@ -7,6 +7,8 @@
 #include <sys/wait.h>
 #endif
 
+_Thread_local const uint64_t *fp__child_mask;
+
 #ifdef FP_FAULTS
 struct fp__fault fp__fault;
 
@@ -334,13 +336,15 @@ int fp__spawn_deferred(struct fp__birth *s, const struct fp_features *features, 
     s->context.report = &s->report;
     s->context.sighand_cleared = true;
     s->context.parent_waits = !s->order.deferred;
-    r = fp__mask_block(&s->context.parent_mask);
+    uint64_t mask = 0;
+    r = fp__mask_block(&mask);
     if (r < 0) {
         fp__stack_give(&s->stack);
         return fp__fail(child, FP_STAGE_MASK, r);
     }
+    s->context.parent_mask = fp__child_mask ? *fp__child_mask : mask;
     const uint64_t sigchld = 1ULL << (SIGCHLD - 1);
-    s->alone = s->order.held || (s->order.alone && features->pidfd_open && !(s->context.parent_mask & sigchld));
+    s->alone = s->order.held || (s->order.alone && features->pidfd_open && !(mask & sigchld));
     const struct fp__birth_options options = {
         .stack = &s->stack,
         .cgroup_fd = cgroup_fd,
@@ -351,7 +355,7 @@ int fp__spawn_deferred(struct fp__birth *s, const struct fp_features *features, 
     };
     r = FP__TRY(FP_POINT_CLONE, fp__clone(FP_MECHANISM_CLONE3_VM, fp__child_main, &s->context, &options, &pidfd));
     s->alone = s->alone && r > 0;
-    fp__mask_restore(s->alone ? s->context.parent_mask | sigchld : s->context.parent_mask);
+    fp__mask_restore(s->alone ? mask | sigchld : mask);
     if (r < 0) {
         fp__stack_give(&s->stack);
         return fp__fail(child, FP_STAGE_CLONE, r);
@@ -393,10 +397,12 @@ static int spawn_shared(struct fp__birth *s, int mechanism, const struct fp_feat
         .cgroup_fd = cgroup_fd,
         .want_pidfd = features->pidfd,
     };
-    int masked = fp__mask_block(&s->context.parent_mask);
+    uint64_t mask = 0;
+    int masked = fp__mask_block(&mask);
+    s->context.parent_mask = fp__child_mask ? *fp__child_mask : mask;
     if (masked == 0) {
         r = FP__TRY(FP_POINT_CLONE, fp__clone(mechanism, fp__child_main, &s->context, &options, &pidfd));
-        fp__mask_restore(s->context.parent_mask);
+        fp__mask_restore(mask);
     }
     struct fp__report said = *(volatile struct fp__report *)report;
     if (mechanism == FP_MECHANISM_CLONE)

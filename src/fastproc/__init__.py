@@ -59,6 +59,9 @@ if TYPE_CHECKING:
     from fastproc.info import snapshot as snapshot
     from fastproc.mapping import map as map
     from fastproc.pipeline import Pipeline as Pipeline
+    from fastproc.pool import Gate as Gate
+    from fastproc.pool import Pool as Pool
+    from fastproc.pool import Retries as Retries
     from fastproc.waiting import as_completed as as_completed
     from fastproc.waiting import wait_all as wait_all
     from fastproc.waiting import wait_any as wait_any
@@ -82,12 +85,14 @@ __all__ = [
     "ExitStatusUnknown",
     "Expected",
     "Expression",
+    "Gate",
     "LineTooLong",
     "Logger",
     "OnLine",
     "OutputTooLarge",
     "Pipeline",
     "PipelineResult",
+    "Pool",
     "Process",
     "ProcessAlert",
     "ProcessError",
@@ -149,6 +154,9 @@ _LATER = {
     "fd_to": "fastproc._values.combination",
     "Pipeline": "fastproc.pipeline",
     "map": "fastproc.mapping",
+    "Gate": "fastproc.pool",
+    "Pool": "fastproc.pool",
+    "Retries": "fastproc.pool",
     "install": "fastproc._install",
     "uninstall": "fastproc._install",
     "ExitError": "fastproc.errors",

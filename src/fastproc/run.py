@@ -33,6 +33,7 @@ from fastproc._values.status import CORE_DUMPED, PIPES_OPEN, TIMED_OUT, Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Unpack
 
     from fastproc._engine.process import Process
@@ -307,7 +308,9 @@ def _result(argv: tuple[str, ...], settled: Settled, job: Job, summary: list[int
     return result
 
 
-def _finish(argv: tuple[str, ...], settled: Settled, job: Job) -> Result:
+def _finish(
+    argv: tuple[str, ...], settled: Settled, job: Job, give: Callable[[Job], object] = _native.give_job
+) -> Result:
     """Make the Result of a finished job, give the job back, and raise what is to be raised."""
     summary = unpack(job[1], SUM_COUNT)
     result = _result(argv, settled, job, summary)
@@ -321,7 +324,7 @@ def _finish(argv: tuple[str, ...], settled: Settled, job: Job) -> Result:
 
         survivor = held(argv, pid, _native.is_traced(pid))
         raise errors.killed_in_vain(argv, settled.timeout_ns / 1e9, survivor, result.stdout, result.stderr)
-    _native.give_job(job)
+    give(job)
     if broken:
         raise OSError(broken, f"{os.strerror(broken)}: while exchanging data with {argv[0]!r}")
     if summary[0] == _native.WAIT_UNKNOWN:

@@ -32,6 +32,7 @@ LAYERS = {
     "fastproc._switching": 5,
     "fastproc._dropping": 5,
     "fastproc.privileges": 5,
+    "fastproc.pool": 5,
     "fastproc.run": 5,
     "fastproc.systemd": 5,
     "fastproc.subprocess": 5,
@@ -61,14 +62,22 @@ ONLY = {
     "subprocess": {"fastproc._subprocess_errors", "fastproc.subprocess", "fastproc._install"},
     "cffi": set(),
     "select": {"fastproc._engine"},
-    "time": {"fastproc._engine", "fastproc.run", "fastproc.aio._run", "fastproc.aio._fifo", "fastproc.mapping"},
+    "time": {
+        "fastproc._engine",
+        "fastproc.run",
+        "fastproc.aio._run",
+        "fastproc.aio._fifo",
+        "fastproc.mapping",
+        "fastproc.pool",
+    },
     "asyncio": {"fastproc.aio"},
     "trio": {"fastproc.aio"},
     "psutil": {"fastproc.info._system"},
     # They report an unreadable database as an unknown user.
     "pwd": {"fastproc.users"},
     "grp": {"fastproc.users"},
-    "threading": set(),
+    # Futures are completed by a thread of the pool's, as those of the standard pools are.
+    "threading": {"fastproc.pool"},
 }
 
 

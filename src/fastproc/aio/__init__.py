@@ -19,6 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fastproc.aio._pipeline import Pipeline as Pipeline
     from fastproc.aio._pipeline import lines as lines
+    from fastproc.aio._pool import Future as Future
+    from fastproc.aio._pool import Pool as Pool
     from fastproc.aio._systemd import wait_ready as wait_ready
     from fastproc.aio._systemd import watchdog as watchdog
     from fastproc.aio._transport import create_subprocess_exec as create_subprocess_exec
@@ -31,7 +33,9 @@ __all__ = [
     "create_subprocess_shell",
     "subprocess_exec",
     "subprocess_shell",
+    "Future",
     "Pipeline",
+    "Pool",
     "Process",
     "as_completed",
     "lines",
@@ -55,6 +59,8 @@ _LATER = {
     "lines": "fastproc.aio._pipeline",
     "wait_ready": "fastproc.aio._systemd",
     "watchdog": "fastproc.aio._systemd",
+    "Future": "fastproc.aio._pool",
+    "Pool": "fastproc.aio._pool",
 }
 
 

@@ -1,0 +1,34 @@
+"""Many commands, a limited number at a time: pools, and a front that `concurrent.futures` knows.
+
+>>> from fastproc import cmd, Pool
+>>> with Pool(4) as pool:
+...     [result.text() for result in pool.map(lambda word: cmd("printf", word), ["a", "b", "c"])]
+['a', 'b', 'c']
+"""
+
+from __future__ import annotations
+
+from fastproc._values.gate import Gate
+from fastproc._values.retries import Retries
+from fastproc.pool._pool import Pool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fastproc.pool._futures import Executor as Executor
+    from fastproc.pool._futures import Future as Future
+
+__all__ = ["Executor", "Future", "Gate", "Pool", "Retries"]
+
+
+def __getattr__(name: str) -> object:
+    # concurrent.futures costs an import of 10 ms, which a map does not need.
+    if name not in ("Executor", "Future"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from fastproc.pool import _futures
+
+    value = globals()[name] = getattr(_futures, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,353 @@
+"""What one consumer of a pool has submitted, and where it comes back.
+
+Plain commands are run by the C core; what needs Python on the way (limits, callbacks, pipelines, kill_tree) gets its
+turn from the same queue and is run on the channel's reactor.
+Invariant: a task is in `records` from its submission until it is delivered, which happens once.
+"""
+
+from __future__ import annotations
+
+import sys
+from _thread import RLock
+from collections import deque
+from itertools import count
+
+from fastproc import _native, errors
+from fastproc._engine import orphans
+from fastproc._engine.reactor import READ, Reactor
+from fastproc._engine.resolve import Opened, environment, resolve
+from fastproc._native.pool import FAILED, GRANTED, PLAIN, Tray, new_ticket
+from fastproc._values.plan import STRING_MAX, lower, search
+from fastproc._values.status import CORE_DUMPED, TIMED_OUT, Result
+from fastproc.pool._task import KILL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from fastproc._native.pool import Ticket
+    from fastproc._values.command import Command
+    from fastproc._values.plan import Plan
+    from fastproc._values.retries import Retries
+    from fastproc.pool._crew import Crew
+    from fastproc.pool._task import Kind, Task
+
+door = sys.modules["fastproc.run"]
+
+SLICE_NS = 50_000_000
+PATIENT_NS = 1_000_000_000
+"""The longest that a thread stays in C: the main thread, which runs the signal handlers, and others."""
+
+_NOTHING = (b"\0", 1, b"\0", 1, b"\0", 0)
+_MECHANISMS = _native.MECHANISMS
+_BEST = _native.BEST_MECHANISMS
+_NONE_REFUSED: dict[str, str] = {}
+_new = object.__new__
+
+
+class Channel:
+    """What one consumer has submitted, and where it comes back.
+
+    Args:
+        crew: the pool.
+        reactor: where it is waited for; None for one of its own, if that is ever needed.
+
+    Attributes:
+        records: the tasks that are not delivered, by key.
+        lock: held by whoever drives it.
+        waiters: called whenever no record is left.
+        closed: whether it takes and gives nothing any more.
+    """
+
+    def __init__(self, crew: Crew, reactor: Reactor | None) -> None:
+        self.crew = crew
+        self.tray = Tray(crew.workers)
+        self.records: dict[int, Task] = {}
+        self.lock = RLock()
+        self.closed = False
+        self.waiters: list[Callable[[], object]] = []
+        self._serial = count(1)
+        self._calls: deque[Callable[[], object]] = deque()
+        self._own = reactor is None
+        self._reactor = reactor
+        if reactor is not None:
+            reactor.watch(self.tray.fd, READ, self._on_ready)
+
+    @property
+    def reactor(self) -> Reactor:
+        """Where the runs that Python drives are waited for."""
+        if self._reactor is None:
+            self._reactor = Reactor()
+            self._reactor.watch(self.tray.fd, READ, self._on_ready)
+        return self._reactor
+
+    # Submitting
+
+    def submit(self, task: Task) -> None:
+        """Queue a new task."""
+        task.key = next(self._serial)
+        self.records[task.key] = task
+        try:
+            self._queue(task, 0)
+        except BaseException:
+            self.records.pop(task.key, None)
+            raise
+
+    def _queue(self, task: Task, delay_ns: int) -> None:
+        task.tries += 1
+        kind = task.kind
+        request = None if kind is None else kind.request
+        command: Any = _NOTHING
+        if request is not None:
+            try:
+                command = self._lowered(task, kind)  # type: ignore[arg-type]
+            except errors.SpawnError as error:
+                self._fail_later(task, error)
+                return
+        task.held = command
+        task.ticket = ticket = new_ticket()
+        self.tray.submit(ticket, task.key, request, command, task.priority, delay_ns)
+        if task.asked or self.crew.ending:
+            task.cancel(task.asked or self.crew.ending)
+
+    def _fail_later(self, task: Task, error: BaseException) -> None:
+        self.call(lambda: self._settle(task, None, error))
+
+    @staticmethod
+    def _lowered(task: Task, kind: Kind) -> tuple[bytes, int, bytes, int, bytes, int]:
+        command: Command = task.expression  # type: ignore[assignment]
+        env = environment()
+        blob = command._blob
+        if kind.simple and len(blob) <= STRING_MAX and len(env.blob) <= STRING_MAX:
+            argv = command._argv
+            if "/" in argv[0]:
+                paths, npaths = blob, 1
+            else:
+                paths, npaths, _ = search(blob[: blob.index(0) + 1], env, env)
+            sys.audit("subprocess.Popen", argv[0], argv, None, None)
+            return paths, npaths, blob, len(argv), env.blob, env.count
+        plan = lower(kind.applied(command), env)
+        sys.audit("subprocess.Popen", *plan.audited)
+        return plan.paths, plan.npaths, plan.argv, plan.argc, plan.env, plan.envc
+
+    # Driving
+
+    def turn(self, want: int = 1, seconds: float | None = None) -> None:
+        """Wait until something has happened, for so many seconds at most, and do what follows from it.
+
+        Args:
+            want: for how many ends a moment is waited.
+            seconds: None for no limit; it may come back early.
+        """
+        if self._reactor is not None:
+            rest = orphans.attend()
+            if self._calls:
+                seconds = 0.0
+            self._reactor.run_once(rest if seconds is None else seconds if rest is None else min(rest, seconds))
+        else:
+            wait_ns = SLICE_NS if _native.in_main_thread() else PATIENT_NS
+            if seconds is not None:
+                wait_ns = min(wait_ns, int(seconds * 1e9))
+            self._take(want, 0 if self._calls else max(wait_ns, 1))
+            if orphans.pending:
+                orphans.attend()
+        self._run_calls()
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Have something called by whoever drives this channel; from any thread."""
+        self._calls.append(function)
+        self.wake()
+
+    def wake(self) -> None:
+        """Have whoever drives this channel look at it."""
+        if not self.closed:
+            self.tray.ring()
+
+    def _run_calls(self) -> None:
+        while self._calls:
+            self._calls.popleft()()
+
+    def _on_ready(self, _ready: int) -> None:
+        self._take(1, 0)
+        self._run_calls()
+
+    def _take(self, want: int, wait_ns: int) -> None:
+        records = self.records
+        for done in self.tray.take(want, wait_ns):
+            task = records[done[0]]
+            what = done[3]
+            result: Result | None = None
+            error: BaseException | None = None
+            if what == PLAIN:
+                result, error = self._plain(task, done)
+            elif what == GRANTED:
+                self._granted(task)
+                continue
+            elif what == FAILED:
+                error = self._failure(task, done[4], done[2])
+            else:
+                result, error = self._whole(task, done[2])
+            self._settle(task, result, error)
+
+    def _plain(self, task: Task, done: Any) -> tuple[Result, BaseException | None]:
+        """The Result of a task of which all came with its record, and the exception that it amounts to."""
+        _, at, _, _, _, _, _, returncode, flags, core, _, pid, mechanism, duration_ns, out, err, _, usage = done
+        kind: Kind = task.kind  # type: ignore[assignment]
+        settled = kind.settled
+        result = _new(Result)
+        result.argv = task.expression._argv  # type: ignore[attr-defined]
+        result.returncode = returncode
+        first = self.tray.output(at, out) if out else b""
+        second = self.tray.output(at + out, err) if err else b""
+        if settled.swapped:
+            first, second = second, first
+        result.stdout = first if kind.out else None
+        result.stderr = second if kind.err else None
+        result.pid = pid
+        result.mechanism = name = _MECHANISMS[mechanism]
+        result.mechanism_refused = _NONE_REFUSED if name in _BEST else _native.refused()
+        result._duration_ns = duration_ns
+        result._usage = usage
+        result._flags = flags | CORE_DUMPED if core else flags
+        result._ok_codes = settled.ok_codes
+        if flags & TIMED_OUT:
+            return result, errors.timeout_expired(result.argv, settled.timeout_ns / 1e9, result)
+        if settled.check and returncode not in settled.ok_codes:
+            return result, errors.exit_error(result)
+        return result, None
+
+    def _failure(self, task: Task, code: int, address: int) -> BaseException:
+        assert task.kind is not None
+        try:
+            plan = task.held[1] if len(task.held) == 3 else lower(task.kind.applied(task.expression), environment())  # type: ignore[arg-type, index]
+            return self.tray.failure(plan, code, address)
+        finally:
+            if address:
+                self.tray.recycle(address)
+
+    def _whole(self, task: Task, address: int) -> tuple[Result | None, BaseException | None]:
+        """What became of a task whose job has more to it than a record holds."""
+        job = self.tray.job(address)
+        assert task.kind is not None
+        try:
+            return door._finish(task.expression._argv, task.kind.settled, job, id), None  # type: ignore[attr-defined]
+        except (errors.ProcessError, OSError) as error:
+            return getattr(error, "result", None), error
+        finally:
+            self.tray.recycle(address)
+
+    # What becomes of one
+
+    def _settle(self, task: Task, result: Result | None, error: BaseException | None) -> None:
+        held, task.held = task.held, None
+        if type(held) is tuple and len(held) == 3:
+            held[0].close()
+        if not task.asked:
+            retries = task.retries or self.crew.retries
+            if retries.times and self._is_tried_again(task, retries, result, error):
+                return
+        if self.records.pop(task.key, None) is not None:
+            self.hand_over(task, result, error)
+
+    def _is_tried_again(self, task: Task, retries: Retries, result: Result | None, error: BaseException | None) -> bool:
+        try:
+            if not retries.wanted(task.tries, error or result):  # type: ignore[arg-type]
+                return False
+            from random import random
+
+            delay_ns = int(retries.pause(task.tries, random()) * 1e9)
+            self._queue(task, delay_ns)
+        except Exception as broken:
+            # The predicate's own, or the pool has ended meanwhile.
+            if error is not None and broken.__context__ is None:
+                broken.__context__ = error
+            self.records.pop(task.key, None)
+            self.hand_over(task, None, broken)
+        return True
+
+    def hand_over(self, task: Task, result: Result | None, error: BaseException | None) -> None:
+        """Deliver a task that is in the records no more."""
+        crew = self.crew
+        if task.asked and (error is not None or result is None or result.killed):
+            # What it amounts to is that it was ended.
+            task.cancelled = True
+            error = None
+        if error is not None and crew.fail_fast and crew.failure is None:
+            crew.failure = error
+            crew.break_off()
+        task.deliver(task, result, error)
+        if self.waiters and not self.records:
+            for wake in tuple(self.waiters):
+                wake()
+
+    def _granted(self, task: Task) -> None:
+        """Run, in Python or by the C core, a task whose turn has come."""
+        from fastproc.pool import _foreign
+
+        assert task.ticket is not None
+        kind = task.kind
+        try:
+            if task.asked:
+                self.released(task, None, None)
+            elif kind is None or not kind.in_c:
+                task.running = _foreign.begin(task, self.reactor)
+            else:
+                self._open(task, kind, task.ticket)
+        except Exception as error:
+            self.released(task, None, error)
+
+    def _open(self, task: Task, kind: Kind, ticket: Ticket) -> None:
+        """Open the files of a command, and let the C core go on with it."""
+        settled = kind.settled
+        opened = Opened()
+        try:
+            plan: Plan = resolve(kind.applied(task.expression), opened)  # type: ignore[arg-type]
+            attr, pairs = _native.prepare(settled, plan.fds, stays=True)
+            data: bytes = settled.input or b""  # type: ignore[assignment]
+            times_ns = settled.timeout_ns, settled.grace_ns, settled.drain_ns
+            request = _native.make_request(
+                *(attr, plan.stdio, data, times_ns, plan.cwd, plan.cgroup, pairs, len(plan.fds), plan.identity)
+            )
+            sys.audit("subprocess.Popen", *plan.audited)
+            task.held = opened, plan, request
+            if self.crew.workers.go(ticket, request, plan) < 0:
+                raise RuntimeError("this pool has ended")
+        except BaseException:
+            task.held = None
+            opened.close()
+            raise
+
+    def released(self, task: Task, result: Result | None, error: BaseException | None) -> None:
+        """What a task amounts to that Python has run; its place is free."""
+        task.running = None
+        if task.ticket is not None:
+            self.crew.workers.release(task.ticket)
+        self._settle(task, result, error)
+
+    # Its end
+
+    def finish(self, how: int = KILL) -> None:
+        """End what is left of this channel, wait for it, and close it."""
+        if self.closed:
+            return
+        if not self.crew.inert:
+            for task in list(self.records.values()):
+                task.cancel(how)
+            with self.lock:
+                while self.records:
+                    self.turn()
+        self.close()
+
+    def close(self) -> None:
+        """Give all back. No task of it is left."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._reactor is not None:
+            self._reactor.unwatch(self.tray.fd)
+            if self._own:
+                self._reactor.close()
+        if not self.crew.inert:
+            self.tray.close()
+        self.crew.leave(self)

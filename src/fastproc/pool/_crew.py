@@ -1,0 +1,146 @@
+"""What the blocking and the asynchronous pool share: the threads, the limits, and what all tasks have in common.
+
+A crew has the C core's threads and queue. Each consumer (a map, the thread that serves futures, an event loop) has a
+channel: what it has submitted comes back there, and only there is anything done with it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from fastproc._native.pool import Workers
+from fastproc._values.redirect import DEVNULL
+from fastproc.pool._channel import Channel
+from fastproc.pool._task import STOP, Kind
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from fastproc._engine.reactor import Reactor
+    from fastproc._values.command import Command
+    from fastproc._values.options import Options
+    from fastproc._values.retries import Retries
+
+_KINDS_MAX = 256
+# A group of its own makes a task's deadline and cancellation reach what it has started.
+_LEADS = frozenset(("pgid", "setsid", "foreground", "ctty"))
+
+
+class Crew:
+    """The threads of a pool, its limits, and what its tasks have in common.
+
+    Args:
+        workers: how many tasks run at the same time.
+        rate: how many start in a second at most.
+        deadline: seconds for each try of a task.
+        retries: of each task.
+        fail_fast: whether the first failure ends all others.
+        options: defaults of every command.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        rate: float | None,
+        deadline: float | None,
+        retries: Retries,
+        fail_fast: bool,
+        options: Mapping[str, Any],
+    ) -> None:
+        self.limit = workers
+        self.interval_ns = 0 if rate is None else max(1, int(1e9 / rate))
+        self.gated = False
+        self.retries = retries
+        self.fail_fast = fail_fast
+        self.failure: BaseException | None = None
+        self.closed = False
+        self.ending = 0
+        self.owner = os.getpid()
+        self.defaults = dict(options)
+        self.defaults.setdefault("capture", True)
+        if deadline is not None:
+            self.defaults.setdefault("timeout", deadline)
+        self._kinds: dict[tuple[Options, frozenset[str]], Kind] = {}
+        self._channels: set[Channel] = set()
+        self.workers = Workers(workers, min(workers, len(os.sched_getaffinity(0)), 8))
+        if self.interval_ns:
+            self.adjust()
+
+    @property
+    def inert(self) -> bool:
+        """Whether this is a forked copy (HAZARDS I2)."""
+        return os.getpid() != self.owner
+
+    def adjust(self) -> None:
+        """Tell the C core the limits."""
+        self.workers.set(self.limit, self.interval_ns, self.gated)
+
+    def check_usable(self) -> None:
+        """Refuse what comes too late.
+
+        Raises:
+            RuntimeError: the pool was closed, is a forked copy, or was ended by a failure, which is the cause.
+        """
+        if self.inert:
+            raise RuntimeError(f"this pool belongs to process {self.owner}; process {os.getpid()} is a fork of it")
+        if self.failure is not None:
+            raise RuntimeError("this pool was ended by the failure of a task") from self.failure
+        if self.closed:
+            raise RuntimeError("this pool is closed")
+
+    def kind(self, command: Command, said: frozenset[str] = frozenset()) -> Kind:
+        """Return what a command's options mean in this pool; `said` are the defaults that it does not want."""
+        own = command._options
+        kind = self._kinds.get((own, said))
+        if kind is None:
+            values = {**own.values, **dict.fromkeys(said)}
+            given = {name: value for name, value in self.defaults.items() if name not in values}
+            if "stdin" not in values and "input" not in values and "stdin" not in given:
+                given["stdin"] = DEVNULL
+            if _LEADS.isdisjoint(values) and _LEADS.isdisjoint(given):
+                given["pgid"] = 0
+            kind = Kind(own.merged(given) if given else own)
+            if "input" not in values and "on_line" not in values:
+                if len(self._kinds) >= _KINDS_MAX:
+                    self._kinds.clear()
+                self._kinds[own, said] = kind
+        return kind
+
+    def run_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options of the run of an expression that is no Command."""
+        given = {**self.defaults, **options}
+        if "stdin" not in given and "input" not in given:
+            given["stdin"] = DEVNULL
+        if _LEADS.isdisjoint(given):
+            given["pgid"] = 0
+        return given
+
+    def channel(self, reactor: Reactor | None = None) -> Channel:
+        """Make a channel of one more consumer, which closes it."""
+        channel = Channel(self, reactor)
+        self._channels.add(channel)
+        return channel
+
+    def leave(self, channel: Channel) -> None:
+        """Have one channel less; without any the threads end once the pool is closed."""
+        self._channels.discard(channel)
+        if self.closed and not self._channels:
+            self.workers.close()
+
+    def end(self) -> None:
+        """Take no more, and end the threads when no channel is left."""
+        self.closed = True
+        if not self._channels:
+            self.workers.close()
+
+    def channels(self) -> list[Channel]:
+        """Those that are open."""
+        return list(self._channels)
+
+    def break_off(self, how: int = STOP) -> None:
+        """End all tasks of all channels."""
+        for channel in self.channels():
+            for task in list(channel.records.values()):
+                task.cancel(how)

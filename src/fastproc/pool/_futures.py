@@ -1,0 +1,132 @@
+"""The futures of a pool, which are those of `concurrent.futures`, and an Executor of that module on a pool."""
+
+from __future__ import annotations
+
+from concurrent import futures
+
+from fastproc._values.expression import Expression
+from fastproc.pool._pool import Pool
+from fastproc.pool._task import KILL, STOP
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fastproc._values.status import Result
+    from fastproc.pool._task import Task
+
+
+class Future(futures.Future["Result"]):
+    """What becomes of a task: a `concurrent.futures.Future` whose result is a Result.
+
+    `as_completed()` and `wait()` of that module take it, as does `asyncio.wrap_future()`. Unlike other futures it can
+    be cancelled while it runs.
+
+    Attributes:
+        partial: of a task that was cancelled while it ran, once its child is gone: the Result up to then.
+    """
+
+    def __init__(self) -> None:
+        """A future without its task."""
+        super().__init__()
+        self._task: Task | None = None
+        self.partial: Result | None = None
+
+    def cancel(self, *, kill: bool = False) -> bool:
+        """Cancel the task: take it out of the queue, or end what runs of it. Return whether it had not ended.
+
+        The future is cancelled at once; what runs gets SIGTERM, and SIGKILL after its grace (with `kill` SIGKILL at
+        once), and keeps its place in the pool until it is gone.
+        """
+        if not self.cancelled() and not self._cancel():
+            return False
+        assert self._task is not None
+        self._task.cancel(KILL if kill else STOP)
+        return True
+
+    def _cancel(self) -> bool:
+        if not super().cancel():
+            return False
+        with self._condition:
+            # as_completed() and wait() take it for done only when somebody has said so, once.
+            if self._state == "CANCELLED":
+                self.set_running_or_notify_cancel()
+        return True
+
+    def running(self) -> bool:
+        """Whether the task has begun and not ended."""
+        return self._task is not None and not self.done() and self._task.is_running
+
+    @property
+    def tries(self) -> int:
+        """How often the task was started, or is about to be."""
+        return 0 if self._task is None else self._task.tries
+
+    @property
+    def expression(self) -> Expression:
+        """What it runs."""
+        assert self._task is not None
+        return self._task.expression
+
+    def _deliver(self, task: Task, result: Result | None, error: BaseException | None) -> None:
+        if task.cancelled or self.cancelled():
+            self.partial = result
+            self._cancel()
+            return
+        try:
+            if error is not None:
+                self.set_exception(error)
+            else:
+                self.set_result(result)  # type: ignore[arg-type]
+        except futures.InvalidStateError:
+            # It was cancelled in this moment.
+            self.partial = result
+
+
+class Executor(futures.Executor):
+    """A `concurrent.futures.Executor` whose tasks are commands.
+
+    Args:
+        max_workers: as `workers` of Pool; or a Pool, which is then only used, and not closed.
+        options: as of Pool.
+
+    >>> with Executor(2) as executor:
+    ...     executor.submit("printf", "hello").result().text()
+    'hello'
+    """
+
+    def __init__(self, max_workers: int | Pool | None = None, **options: Any) -> None:
+        """Make a pool, or take one."""
+        self._owned = not isinstance(max_workers, Pool)
+        self._pool = max_workers if isinstance(max_workers, Pool) else Pool(max_workers, **options)
+        self._shut = False
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future:  # type: ignore[override]
+        """Queue a command.
+
+        Args:
+            fn: a command or another expression; a program, with its arguments after it; or a function that makes one of
+                the arguments, called at once.
+            args: see fn.
+            kwargs: options as of `Pool.submit()`, or of the function.
+
+        Raises:
+            RuntimeError: after shutdown().
+        """
+        if self._shut:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        if callable(fn) and not isinstance(fn, Expression):
+            return self._pool.submit(fn(*args, **kwargs))
+        return self._pool.submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more; with `wait` until all are done. A pool that was given stays open."""
+        self._shut = True
+        if not self._owned:
+            return
+        if cancel_futures:
+            self._pool.withdraw()
+        if wait:
+            self._pool.close()
+        else:
+            self._pool.close_later()

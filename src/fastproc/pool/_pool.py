@@ -1,0 +1,303 @@
+"""The blocking pool."""
+
+from __future__ import annotations
+
+from weakref import WeakSet
+
+from fastproc._engine.reactor import instant
+from fastproc._values.gate import Gate
+from fastproc._values.retries import Retries, as_retries
+from fastproc.pool._channel import Channel
+from fastproc.pool._settings import Items, as_expression, check_priority, check_workers, look, make_crew
+from fastproc.pool._task import KILL, STOP
+from fastproc.pool._window import Window, cancelled_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, Unpack
+
+    from fastproc._values.expression import Expression
+    from fastproc._values.kinds import OptionsDict, Text
+    from fastproc._values.status import Result
+    from fastproc.pool._futures import Future
+    from fastproc.pool._server import Server
+
+WANT = 32
+"""Ends for which a map waits a moment, where enough others are under way."""
+
+_pools: WeakSet[Pool] = WeakSet()
+
+
+class Pool:
+    """Runs commands and pipelines, a limited number at a time, and gives their Results.
+
+    Outputs are captured and stdin is empty, unless a command says otherwise. Every command leads a process group of its
+    own, with which it is ended; with `kill_tree=True` so is whatever else it has started. The threads of the C core do
+    the work: of commands that end within milliseconds no more are started at once than keep the processors busy, all
+    others run as many at a time as there are workers. May be used from any thread. As a context manager it waits for
+    what was submitted, and stops all when the block is left by an exception.
+
+    Args:
+        workers: how many run at the same time; as many as there are CPUs when None.
+        rate: how many start in a second at most.
+        deadline: seconds for each try of a task, from its start. Then its process group, or with `kill_tree` its tree,
+            gets SIGTERM, and SIGKILL after `grace` seconds more.
+        retries: how often a task that failed is tried again, or a `Retries`, which says when and after what.
+        fail_fast: whether the first failure of any task ends all others.
+        gate: a `Gate`, or a function; no task is started while it is closed, or gives False. Looked at each second.
+        options: defaults of `run()` for every command; what a command says itself goes before.
+
+    Raises:
+        TypeError, ValueError: an argument is not possible; its name comes first.
+        Unsupported: this is not Linux, or its kernel does not tell what the gate asks for.
+        OSError: no threads or descriptors are left.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        rate: float | None = None,
+        deadline: float | None = None,
+        retries: int | Retries = 0,
+        fail_fast: bool = False,
+        gate: Gate | Callable[[], bool] | None = None,
+        **options: Unpack[OptionsDict],
+    ) -> None:
+        """Make the threads."""
+        self._crew = make_crew(workers, rate, deadline, retries, fail_fast, gate, options)
+        self._gate = gate
+        self._server: Server | None = None
+        _watch_exit(self)
+        if gate is not None:
+            self._crew.gated = not look(gate)
+            self._crew.adjust()
+            self._serve()
+
+    def __repr__(self) -> str:
+        """Show what goes on."""
+        if self._crew.closed or self._crew.inert:
+            return f"<Pool workers={self.workers} closed>"
+        return f"<Pool workers={self.workers} running={self.running} queued={self.queued}>"
+
+    # What goes on
+
+    @property
+    def workers(self) -> int:
+        """How many tasks run at the same time; may be set: with fewer, those that run go on."""
+        return self._crew.limit
+
+    @workers.setter
+    def workers(self, workers: int) -> None:
+        self._crew.check_usable()
+        self._crew.limit = check_workers(workers)
+        self._crew.adjust()
+
+    @property
+    def running(self) -> int:
+        """How many tasks run."""
+        return 0 if self._crew.closed else self._crew.workers.count()[1]
+
+    @property
+    def queued(self) -> int:
+        """How many wait for their turn, or for their next try."""
+        return 0 if self._crew.closed else self._crew.workers.count()[0]
+
+    # Tasks
+
+    def submit(
+        self,
+        program: Expression | Text | list[Text] | tuple[Text, ...],
+        /,
+        *args: Text,
+        priority: int = 0,
+        retries: int | Retries | None = None,
+        **options: Unpack[OptionsDict],
+    ) -> Future:
+        """Queue a command or another expression, and return its Future at once.
+
+        Args:
+            program: as of `run()`.
+            args: as of `run()`.
+            priority: of those that wait the highest starts first; of equal ones the first.
+            retries: other than the pool's.
+            options: as of `run()`; `timeout` is this task's deadline.
+
+        Raises:
+            RuntimeError: the pool is closed, a forked copy, or was ended by a failure.
+            TypeError, ValueError: as run().
+        """
+        self._crew.check_usable()
+        expression, given = as_expression(self._crew, program, args, options)  # type: ignore[arg-type]
+        tried = None if retries is None else as_retries(retries)
+        return self._serve().submit(expression, given, check_priority(priority), tried)
+
+    def map(
+        self,
+        function: Callable[[Any], Expression] | None,
+        items: Iterable[Any],
+        *,
+        ordered: bool = True,
+        return_exceptions: bool = False,
+        ahead: int | None = None,
+        priority: int = 0,
+        retries: int | Retries | None = None,
+        **options: Unpack[OptionsDict],
+    ) -> Iterator[Result]:
+        """Run a command or pipeline for each item, and give the results in the order of the items.
+
+        Args:
+            function: makes the expression of an item; None: the items are expressions.
+            items: also endless; taken one by one, not far ahead of the results.
+            ordered: whether the results come in this order, or as they are there.
+            return_exceptions: whether what failed is given in its place and the others go on. Else the first failure
+                ends this map: its other tasks are killed.
+            ahead: how many items may be taken whose results were not; twice the workers and 64 more when None.
+            priority: as of submit().
+            retries: as of submit().
+            options: as of `run()`, for each.
+
+        Raises:
+            ExitError, TimeoutExpired, SpawnError: of a task, when its turn comes.
+            CancelledError: of `concurrent.futures`: the pool was stopped meanwhile.
+            RuntimeError: as submit().
+        """
+        self._crew.check_usable()
+        taken = Items(function, self._crew, ahead, options)
+        tried = None if retries is None else as_retries(retries)
+        check_priority(priority)
+        return self._results(taken, iter(items), ordered, return_exceptions, priority, tried)
+
+    def imap_unordered(
+        self, function: Callable[[Any], Expression] | None, items: Iterable[Any], **options: Any
+    ) -> Iterator[Result]:
+        """As map(), in the order in which the tasks end."""
+        return self.map(function, items, ordered=False, **options)
+
+    def _results(self, taken: Items, items: Iterator[Any], *arguments: Any) -> Iterator[Any]:
+        # The channel is made with the first result that is asked for.
+        yield from _results(Window(self._crew.channel(), taken, *arguments), items)
+
+    # Its end
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait until no task that was submitted is left; whether that was so within `timeout` seconds."""
+        return self._server is None or self._server.drain(instant("timeout", timeout))
+
+    def close(self) -> None:
+        """Take no more tasks, wait for those that were submitted, and end the threads.
+
+        A map that is not at its end is stopped.
+        """
+        if self._crew.inert:
+            return
+        self._crew.closed = True
+        try:
+            self.drain()
+        except BaseException:
+            self.stop()
+            raise
+        self._end(STOP)
+
+    def stop(self, *, kill: bool = False) -> None:
+        """Cancel what waits, end what runs, wait for that, and end the threads.
+
+        What runs gets SIGTERM, and SIGKILL after its grace; with `kill` SIGKILL at once.
+        """
+        if not self._crew.inert:
+            self._crew.closed = True
+            self._end(KILL if kill else STOP)
+
+    def _end(self, how: int) -> None:
+        crew = self._crew
+        crew.ending = how
+        if self._server is not None:
+            self._server.end(how)
+        for channel in crew.channels():
+            channel.finish(how)
+        crew.end()
+
+    def withdraw(self) -> None:
+        """Cancel what was submitted and has not begun."""
+        if self._server is not None and not self._crew.inert:
+            self._server.withdraw()
+
+    def close_later(self) -> None:
+        """Take no more tasks; the threads end when those are done that were submitted."""
+        crew = self._crew
+        if not crew.inert and not crew.closed:
+            crew.closed = True
+            if self._server is not None:
+                self._server.end_later()
+            crew.end()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_crew"):
+            self.close_later()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, kind: object, *_exc: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.stop()
+
+    def _serve(self) -> Server:
+        if self._server is None:
+            from fastproc.pool._server import Server
+
+            self._server = Server(self._crew, self._gate)
+        return self._server
+
+
+def _results(window: Window, items: Iterator[Any]) -> Iterator[Any]:
+    """Give the results of a map, one after the other."""
+    channel = window.channel
+    try:
+        while True:
+            while window.is_low and window.has_room:
+                _fill(window, items)
+            while window.is_ready:
+                yield window.give()
+            if window.is_over:
+                return
+            if not window.is_low:
+                _turn(channel, min(WANT, len(channel.records) // 2))
+    finally:
+        channel.finish()
+
+
+def _fill(window: Window, items: Iterator[Any]) -> None:
+    while window.has_room:
+        try:
+            item = next(items)
+        except StopIteration:
+            window.exhausted = True
+            return
+        window.add(item)
+
+
+def _turn(channel: Channel, want: int) -> None:
+    with channel.lock:
+        if channel.closed:
+            raise cancelled_error()
+        if channel.records:
+            channel.turn(max(want, 1))
+
+
+def _watch_exit(pool: Pool) -> None:
+    """See that nothing of a pool outlives the interpreter."""
+    if not _pools:
+        from atexit import register, unregister
+
+        unregister(_end_all)
+        register(_end_all)
+    _pools.add(pool)
+
+
+def _end_all() -> None:
+    for pool in list(_pools):
+        pool.stop(kill=True)

@@ -1,0 +1,165 @@
+"""One command or pipeline of a pool, from its submission to its end; and what options mean for all that have them."""
+
+from __future__ import annotations
+
+import sys
+
+from fastproc import _native
+from fastproc._native.pool import FOREIGN, QUEUED, RUNNING
+from fastproc._values.command import Command
+from fastproc._values.plan import settle_options
+from fastproc._values.redirect import PIPE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from fastproc._native.pool import Ticket
+    from fastproc._values.expression import Expression
+    from fastproc._values.options import Options
+    from fastproc._values.retries import Retries
+    from fastproc._values.status import Result
+    from fastproc.pool._channel import Channel
+
+door = sys.modules["fastproc.run"]
+
+STOP = 1
+KILL = 2
+WITHDRAW = -1
+"""How a task is ended: as its deadline would, or at once; or only if it has not begun."""
+
+_new = object.__new__
+
+
+class Kind:
+    """What one set of options means for all commands that have it.
+
+    Attributes:
+        options: the command's with the pool's defaults.
+        settled: what they mean.
+        in_c: whether the C core runs them.
+        request: for the C core; None where files have to be opened first.
+        simple: whether a command needs no Plan.
+        out, err: whether the stream is captured.
+    """
+
+    __slots__ = ("err", "in_c", "options", "out", "request", "settled", "simple")
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        settled = self.settled = settle_options(options)
+        forced: str = door._FORCED_ENGINE
+        self.in_c = not (settled.exchanged or settled.composed or settled.identity or forced == "exchange")
+        self.request = None
+        self.simple = settled.same_environment and settled.argv0 is None and not settled.relative_to_parent
+        self.out = settled.streams[1] is PIPE
+        self.err = settled.streams[2] is PIPE
+        if self.in_c and not settled.needs_io:
+            attr, pairs = _native.prepare(settled, settled.fds, stays=True)
+            data: bytes = settled.input or b""  # type: ignore[assignment]
+            times_ns = settled.timeout_ns, settled.grace_ns, settled.drain_ns
+            assert settled.stdio is not None
+            assert settled.fds is not None
+            self.request = _native.make_request(
+                *(attr, settled.stdio, data, times_ns, settled.cwd_fd, settled.cgroup_fd, pairs, len(settled.fds))
+            )
+
+    def applied(self, command: Command) -> Command:
+        """Return the command with these options."""
+        new = _new(Command)
+        new._argv = command._argv
+        new._blob = command._blob
+        new._options = self.options
+        new._plan = new._hash = None
+        return new
+
+
+class Task:
+    """One command or pipeline of a pool, from its submission to its end.
+
+    Attributes:
+        channel: where it comes back.
+        expression: what to run, as it was given; kind: of a Command.
+        options: of the run of an expression that is no Command.
+        deliver: called once, with the task, its Result or None, and its exception or None.
+        cancelled: whether it was delivered as cancelled: with the Result up to then if it ran.
+        priority, retries: as given.
+        tries: how often it was started.
+        asked: 0, or how it is to be ended.
+        key, ticket: what the channel and the C core know it by.
+        held: what must live while it runs.
+        running: the run that the channel's reactor drives.
+    """
+
+    __slots__ = (
+        *(
+            "asked",
+            "cancelled",
+            "channel",
+            "deliver",
+            "expression",
+            "held",
+            "key",
+            "kind",
+            "options",
+            "priority",
+            "retries",
+        ),
+        *("running", "ticket", "tries"),
+    )
+
+    def __init__(
+        self,
+        channel: Channel,
+        expression: Expression,
+        kind: Kind | None,
+        options: Mapping[str, Any] | None,
+        priority: int,
+        retries: Retries | None,
+        deliver: Callable[[Task, Result | None, BaseException | None], object],
+    ) -> None:
+        self.channel = channel
+        self.expression = expression
+        self.kind = kind
+        self.options = options
+        self.priority = priority
+        self.retries = retries
+        self.deliver = deliver
+        self.tries = 0
+        self.asked = 0
+        self.cancelled = False
+        self.key = 0
+        self.ticket: Ticket | None = None
+        self.held: object = None
+        self.running: Any = None
+
+    def cancel(self, how: int = STOP) -> None:
+        """End it; from any thread. It is delivered by its channel, or at once when it had not begun."""
+        self.asked = max(self.asked, how)
+        crew = self.channel.crew
+        found = crew.workers.cancel(self.ticket, how)
+        if found == QUEUED:
+            if self.channel.records.pop(self.key, None) is not None:
+                self.channel.hand_over(self, None, None)
+                self.channel.wake()
+        elif found == FOREIGN:
+            self.channel.call(self.stop_running)
+
+    def withdraw(self) -> None:
+        """End it if it has not begun."""
+        if self.channel.crew.workers.cancel(self.ticket, WITHDRAW) == QUEUED:
+            self.asked = STOP
+            if self.channel.records.pop(self.key, None) is not None:
+                self.channel.hand_over(self, None, None)
+                self.channel.wake()
+
+    def stop_running(self) -> None:
+        """End what the reactor drives."""
+        if self.running is not None:
+            self.running.end(self.asked)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has begun and not ended."""
+        return self.channel.crew.workers.cancel(self.ticket, 0) in (RUNNING, FOREIGN)
