@@ -99,6 +99,7 @@ __all__ = [
     "Pty",
     "Reactor",
     "Result",
+    "Retries",
     "Snapshot",
     "SpawnError",
     "Survivor",
