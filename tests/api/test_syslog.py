@@ -403,10 +403,6 @@ def test_handler_never_raises(udp: Receiver, capsys: pytest.CaptureFixture[str])
 # -- a child's lines
 
 
-def child_lines(unix: Receiver, count: int) -> list[str]:
-    return sorted(unix.socket.recv(999).decode().split(" ", 3)[3].lstrip() for _ in range(count))
-
-
 SCRIPT = "echo out; echo err >&2; printf 'no end'"
 
 
@@ -425,8 +421,8 @@ def test_lines_carry_the_childs_name_and_pid(unix: Receiver, way: str) -> None:
             import asyncio
 
             pid = asyncio.run(aio.run("/bin/sh", "-c", SCRIPT, capture=True, on_line=lines)).pid
-        found = sorted(unix.socket.recv(999).decode() for _ in range(3))
-        assert [(text[:4], text.rpartition("sh[")[2]) for text in found] == [
+        found = [unix.socket.recv(999).decode() for _ in range(3)]
+        assert sorted((text[:4], text.rpartition("sh[")[2]) for text in found) == [
             ("<12>", f"{pid}]: err"),
             ("<14>", f"{pid}]: no end"),
             ("<14>", f"{pid}]: out"),
