@@ -10,6 +10,7 @@ import time
 
 import fastproc
 from fastproc import systemd
+from fastproc.daemon import Daemon
 
 
 def plain() -> None:
@@ -93,5 +94,19 @@ def activated() -> None:
             connection.sendall(connection.recv(99).upper())
 
 
+def daemon(foreground: str, fails: str) -> None:
+    """A Daemon, which stays in the foreground by itself, unless it is told otherwise."""
+
+    def action() -> None:
+        if fails == "fails":
+            raise PermissionError("no key")
+
+    choice = {"auto": None, "never": False}[foreground]
+    chosen = Daemon("managed", pid_file="/run/test/pid", foreground=choice, privileged_action=action)
+    outcome = chosen.start()
+    outcome.ready()
+    time.sleep(1000)
+
+
 if __name__ == "__main__":
-    globals()[sys.argv[1]]()
+    globals()[sys.argv[1]](*sys.argv[2:])

@@ -260,3 +260,38 @@ def test_service_is_activated_by_its_socket(below: Callable[..., Any]) -> None:
         "active",
         "[(3, 'web', 'stream'), (4, 'web', 'stream')] []",
     ]
+
+
+def daemons() -> list[Any]:
+    manager = Manager(
+        **{
+            "foreground.service": unit("daemon auto works"),
+            # The daemon itself speaks, and is the main process by its word only.
+            "background.service": unit("daemon never works", "NotifyAccess=all"),
+            "failing.service": unit("daemon auto fails"),
+        }
+    )
+    told: list[Any] = []
+    for name in ("foreground.service", "background.service"):
+        status = manager("start", name)[0]
+        state, main_pid = manager.show(name, "ActiveState", "MainPID")
+        assert main_pid != "0", (name, status, state, (RUN / "log").read_text(), (RUN / "errors").read_text())
+        pid = (RUN / "pid").read_text().split()[0]
+        parent = Path(f"/proc/{main_pid}/stat").read_text().rpartition(")")[2].split()[1]
+        told.append([status, state, main_pid == pid, int(parent) == manager.process.pid])
+        told.append([manager("stop", name)[0], *manager.show(name, "ActiveState", "Result")])
+    told.append([manager("start", "failing.service")[0] != 0, *manager.show("failing.service", "Result")])
+    return [*told, "PermissionError: no key" in (RUN / "errors").read_text()]
+
+
+def test_daemon_is_managed(below: Callable[..., Any]) -> None:
+    """It stays in the foreground by itself; one that is told to fork says which process it is; one that fails, why."""
+    stopped = [0, "inactive", "success"]
+    assert below(daemons) == [
+        [0, "active", True, True],
+        stopped,
+        [0, "active", True, True],
+        stopped,
+        [True, "exit-code"],
+        True,
+    ]
