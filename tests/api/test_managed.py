@@ -262,6 +262,60 @@ def test_service_is_activated_by_its_socket(below: Callable[..., Any]) -> None:
     ]
 
 
+JOURNALD = "/usr/lib/systemd/systemd-journald"
+
+SAYS_WHERE = """
+import os, sys
+from fastproc import systemd
+status = os.fstat(1)
+os.environ["JOURNAL_STREAM"] = f"{status.st_dev}:{status.st_ino}"
+print(systemd.foreground_reason(), flush=True)
+print("<3>worse", file=sys.stderr)
+"""
+
+
+def journal() -> list[Any]:
+    import json
+
+    import fastproc
+    from fastproc import systemd
+    from fastproc.syslog import Syslog
+
+    assert os.environ["CONTAINED"] == "yes"
+    Path("/run/log/journal").mkdir(parents=True)
+    daemon = fastproc.start(JOURNALD, stderr="/run/journald.log")
+    end = time.monotonic() + 20.0
+    while not os.path.exists("/run/systemd/journal/dev-log") or not os.path.exists("/run/systemd/journal/stdout"):
+        assert time.monotonic() < end, Path("/run/journald.log").read_text()
+        time.sleep(0.01)
+    with systemd.journal_socket("prog", "notice") as stream:
+        command = (sys.executable, "-B", "-c", SAYS_WHERE)
+        pid = fastproc.run(*command, stdout=stream, stderr=fastproc.STDOUT).pid
+    with Syslog("/run/systemd/journal/dev-log", app_name="sender", procid=4711) as log:
+        log.send("by syslog", "warning")
+        assert log.flush(10.0)
+    names = ("SYSLOG_IDENTIFIER", "PRIORITY", "MESSAGE", "_TRANSPORT")
+    found: list[Any] = []
+    while len(found) < 3 and time.monotonic() < end:
+        options = ("--directory=/run/log/journal", "-o", "json", "SYSLOG_IDENTIFIER=prog", "SYSLOG_IDENTIFIER=sender")
+        lines = fastproc.run("journalctl", *options, capture=True, check=False).stdout or b""
+        entries = [json.loads(line) for line in bytes(lines).splitlines()]
+        found = [[*map(entry.get, names), entry["_PID"] == str(pid)] for entry in entries]
+    daemon.terminate()
+    daemon.wait(20.0)
+    return found
+
+
+@pytest.mark.skipif(not os.access(JOURNALD, os.X_OK), reason="no systemd-journald (Debian: systemd)")
+def test_journal_takes_streams_and_messages(below: Callable[..., Any]) -> None:
+    """Systemd's own journal knows who has written, the priority of each line, and takes syslog messages."""
+    assert below(journal) == [
+        ["prog", "5", "journal", "stdout", True],
+        ["prog", "3", "worse", "stdout", True],
+        ["sender", "4", "by syslog", "syslog", False],
+    ]
+
+
 def daemons() -> list[Any]:
     manager = Manager(
         **{
