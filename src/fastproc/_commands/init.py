@@ -168,6 +168,8 @@ def _attend(options: _Options, inbox: Inbox, child: dict[str, Any]) -> int:
 
 
 def _pass_on(program: Process, received: Received, group: bool) -> None:
+    if program.final is not None:
+        return
     try:
         if group:
             program.signal_group(received.signal)
