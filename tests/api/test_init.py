@@ -90,6 +90,17 @@ def test_status_as_process_1(which: str, options: tuple[str, ...], command: tupl
 
 
 @pytest.mark.parametrize("which", INITS)
+def test_script_without_interpreter_is_given_to_the_shell(which: str, tmp_path: Path) -> None:
+    """As execvp(3) has it; by its path and by PATH."""
+    script = tmp_path / "script-of-the-test"
+    script.write_text('echo "$1"; exit 4\n')
+    script.chmod(0o755)
+    for name in (str(script), script.name):
+        done = below(which, name, "x", env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+        assert (done.returncode, done.stdout) == (4, "x\n")
+
+
+@pytest.mark.parametrize("which", INITS)
 def test_orphans_are_reaped(which: str) -> None:
     """200 of them: all come to process 1, and none stays a zombie."""
     assert asked(which, "orphans", "200") == {"orphans": 200, "adopted": 200, "zombies": 0}

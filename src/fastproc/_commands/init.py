@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from errno import EACCES, ENOENT
+from errno import EACCES, ENOENT, ENOEXEC
 from getopt import GetoptError, getopt
 
 from fastproc import errors, start
 from fastproc._engine.adopting import attend
 from fastproc._engine.receiving import Inbox
+from fastproc._engine.which import which
 from fastproc._native import signals as native
 from fastproc._native import subreaper
 from fastproc._values import signals as names
@@ -149,9 +150,18 @@ def _has_terminal() -> bool:
         return False
 
 
+def _start(command: list[str], **more: Any) -> Process:
+    try:
+        return start(*command, **more)
+    except errors.SpawnError as error:
+        if error.errno != ENOEXEC:
+            raise
+    # A script without "#!", which execvp(3) gives to the shell.
+    return start("/bin/sh", which(command[0]) or command[0], *command[1:], **more)
+
+
 def _attend(options: _Options, inbox: Inbox, child: dict[str, Any]) -> int:
-    program = start(*options.command, pgid=0, foreground=_has_terminal(), close_fds=False, **child)
-    with program:
+    with _start(options.command, pgid=0, foreground=_has_terminal(), close_fds=False, **child) as program:
         if options.verbose:
             _say(f"{options.command[0]} is process {program.pid}")
 
