@@ -236,7 +236,6 @@ ARP = (
     b"IP address       HW type     Flags       HW address            Mask     Device\n"
     b"192.0.2.1        0x1         0x2         02:fc:00:00:00:05     *        eth0\n"
 )
-# 4.18 has an address under Dump where the kernel still writes one; both forms are numbers.
 NETLINK = (
     b"sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n"
     b"000000000a927017 0   0          00000000 0        0        0     2        0        4       \n"
@@ -278,6 +277,7 @@ CPUINFO_X86 = (
     b"processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: Intel(R) Xeon(R): odd\ncpu MHz\t\t: 2596.144\n"
     b"physical id\t: 1\ncore id\t\t: 4\nflags\t\t: fpu vme\npower management:\n\n"
     b"processor\t: 5\nvendor_id\t: GenuineIntel\nmodel name\t: Intel(R) Xeon(R): odd\ncpu MHz\t\t: 800\nflags\t\t: fpu\n\n"
+    b"processor\t: 6\nmodel name\t: idle\ncpu MHz\t\t: Unknown\n\n"
 )
 CPUINFO_ARM64 = (
     b"processor\t: 0\nBogoMIPS\t: 243.75\nFeatures\t: fp asimd evtstrm\nCPU implementer\t: 0x41\nCPU architecture: 8\n"
@@ -287,6 +287,9 @@ CPUINFO_ARM = (
     b"processor\t: 0\nmodel name\t: ARMv7 Processor rev 4 (v7l)\nBogoMIPS\t: 38.40\nFeatures\t: half thumb neon\n"
     b"CPU part\t: 0xd03\n\nHardware\t: BCM2835\nRevision\t: a02082\nSerial\t\t: 00000000\nModel\t\t: Raspberry Pi 3\n"
 )
+CPUINFO_RISCV = b"processor\t: 0\nhart\t\t: 1\nisa\t\t: rv64imafdc\nmmu\t\t: sv39\nuarch\t\t: sifive,u74-mc\n\n"
+# Heads of other architectures, whose CPUs have no block with a number of their own.
+CPUINFO_S390 = b"vendor_id       : IBM/S390\n# processors    : 2\nprocessor 0: version = FF,  identification = 1,  machine = 2964\n"
 MODULES = (
     b"nf_tables 245760 3 nft_compat,nft_ct, Live 0xffffffffc0a00000\nvboxdrv 1 0 - Live 0x0000000000000000 (OE)\n"
     b"fixed 4096 - [permanent], Live 0x0000000000000000\n"
@@ -374,6 +377,8 @@ FORMS: list[tuple[str, str, bytes]] = [
     ("cpuinfo", "x86", CPUINFO_X86),
     ("cpuinfo", "arm64", CPUINFO_ARM64),
     ("cpuinfo", "arm", CPUINFO_ARM),
+    ("cpuinfo", "riscv", CPUINFO_RISCV),
+    ("cpuinfo", "s390", CPUINFO_S390),
     ("modules", "4.18", MODULES),
     ("devices", "4.18", DEVICES),
     ("cgroups", "4.18", CGROUPS),

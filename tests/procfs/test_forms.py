@@ -332,11 +332,12 @@ def test_disks() -> None:
     assert [one.name for one in procfs.parse_partitions(files.PARTITIONS)] == ["vda", "sdb1"]
 
 
-def test_cpuinfo_of_three_architectures() -> None:
+def test_cpuinfo_of_architectures() -> None:
     x86 = procfs.parse_cpuinfo(files.CPUINFO_X86)
     assert [(cpu.number, cpu.mhz, cpu.package, cpu.core) for cpu in x86.cpus] == [
         (0, 2596.144, 1, 4),
         (5, 800.0, None, None),
+        (6, None, None, None),
     ]
     assert (x86.cpus[0].model, x86.cpus[0].flags, x86.fields) == ("Intel(R) Xeon(R): odd", ("fpu", "vme"), {})
     arm64 = procfs.parse_cpuinfo(files.CPUINFO_ARM64)
@@ -345,6 +346,9 @@ def test_cpuinfo_of_three_architectures() -> None:
     ]  # fmt: skip
     arm = procfs.parse_cpuinfo(files.CPUINFO_ARM)
     assert (arm.cpus[0].model, arm.fields["Serial"], len(arm.cpus)) == ("ARMv7 Processor rev 4 (v7l)", "00000000", 1)
+    (riscv,) = procfs.parse_cpuinfo(files.CPUINFO_RISCV).cpus
+    assert (riscv.model, riscv.flags) == ("sifive,u74-mc", ("rv64imafdc",))
+    assert procfs.parse_cpuinfo(files.CPUINFO_S390).fields["vendor_id"] == "IBM/S390"
 
 
 def test_modules_locks_devices_cgroups() -> None:

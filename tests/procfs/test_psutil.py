@@ -1,4 +1,4 @@
-"""What psutil tells too is the same, for every process of this machine.
+"""What psutil tells too is the same, for the processes of this machine.
 
 A value that changes is read by ours, by psutil and by ours again: psutil's must lie between, or be one of the two. A
 value that changed twice meanwhile, such as a state, is asked for again.
@@ -190,6 +190,14 @@ def connections_psutil(other: psutil.Process) -> Any:
     )
 
 
+def unix_of(process: Process) -> Any:
+    fds = process.fds()
+    if isinstance(fds, Absent):
+        return fds
+    sockets = {fd.target.id: fd.number for fd in fds if fd.target.kind == "socket"}
+    return tuple(sorted((sockets[one.inode], one.path) for one in need(process.net.unix()) if one.inode in sockets))
+
+
 def duplicated(process: Process) -> set[str]:
     names = [entry.split(b"=")[0] for entry in need(process.read("environ")).split(b"\0")]
     return {name.decode("utf-8", "surrogateescape") for name in names if names.count(name) > 1}
@@ -233,6 +241,7 @@ def maps_of(process: Process) -> Any:
             (
                 f"{one.mapping.start:08x}-{one.mapping.end:08x}",
                 one.mapping.perms,
+                one.mapping.path.removesuffix(" (deleted)") or "[anon]",
                 one.size,
                 *(getattr(one.usage, name) for name in SHARED if name != "size"),
             )
@@ -243,7 +252,13 @@ def maps_of(process: Process) -> Any:
 
 def maps_psutil(other: psutil.Process) -> Any:
     return tuple(
-        (one.addr, one.perms, one.size, *(getattr(one, name) for name in SHARED if name != "size"))
+        (
+            one.addr,
+            one.perms,
+            one.path.removesuffix(" (deleted)"),
+            one.size,
+            *(getattr(one, name) for name in SHARED if name != "size"),
+        )
         for one in other.memory_maps(grouped=False)
     )
 
@@ -281,8 +296,13 @@ FIELDS: dict[str, tuple[Callable[[Process], Any], Callable[[psutil.Process], Any
         lambda o: tuple(o.num_ctx_switches()),
     ),
     "memory": (
-        lambda p: tuple(value * PAGE for _, value in need(p.statm()).items())[:4],
-        lambda o: tuple(getattr(o.memory_info(), name) for name in ("vms", "rss", "shared", "text")),
+        lambda p: tuple(
+            getattr(need(p.statm()), name) * PAGE
+            for name in ("size", "resident", "shared", "code", "data", "lib", "dirty")
+        ),
+        lambda o: tuple(
+            getattr(o.memory_info(), name) for name in ("vms", "rss", "shared", "text", "data", "lib", "dirty")
+        ),
     ),
     "full memory": (
         lambda p: of(p.smaps_rollup(), lambda usage: (usage.uss, usage.pss, usage.swap)),
@@ -299,6 +319,7 @@ FIELDS: dict[str, tuple[Callable[[Process], Any], Callable[[psutil.Process], Any
         lambda o: tuple(sorted((one.path, one.fd, one.position, one.flags) for one in o.open_files())),
     ),
     "connections": (connections_of, connections_psutil),
+    "unix sockets": (unix_of, lambda o: tuple(sorted((one.fd, one.laddr) for one in o.net_connections("unix")))),
     "limits": (
         lambda p: tuple(
             (infinite(need(p.limits())[name].soft), infinite(need(p.limits())[name].hard)) for name in LIMITS
@@ -312,9 +333,9 @@ FIELDS: dict[str, tuple[Callable[[Process], Any], Callable[[psutil.Process], Any
 }
 
 
-@pytest.mark.slow
-def test_every_process_agrees_with_psutil() -> None:
-    """Each field of each process; the numbers of both are printed."""
+def compare(most: int | None) -> list[str]:
+    """Compare each field of the processes, at most so many of one name; print how many, and return what differs."""
+    names: dict[str, int] = {}
     wrong: list[str] = []
     compared = dict.fromkeys([*FIELDS, "environ"], 0)
     processes = 0
@@ -323,8 +344,15 @@ def test_every_process_agrees_with_psutil() -> None:
             with process:
                 try:
                     other = psutil.Process(process.pid)
+                    name = need(process.comm()).split("/")[0]
+                    names[name] = names.get(name, 0) + 1
+                    if most is not None and names[name] > most:
+                        continue
                     for field, (ours, theirs) in FIELDS.items():
                         said = agree(partial(ours, process), partial(theirs, other), field == "limits")
+                        # Process.threads() of psutil takes the first parenthesis for the end of the name.
+                        if said and field == "threads" and ")" in need(process.stat()).comm:
+                            continue
                         if said:
                             # It may have ended in between: that is told by an exception, and then it is no fault.
                             process.stat()
@@ -347,8 +375,14 @@ def test_every_process_agrees_with_psutil() -> None:
                     assert not process.is_alive() or process.pid in psutil.pids()
     print(f"{processes} processes, {sum(compared.values())} values of {len(compared)} fields, {len(wrong)} differ")
     print("\n".join(wrong))
-    assert wrong == []
     assert processes >= 6
+    return wrong
+
+
+@pytest.mark.slow
+def test_every_kind_of_process_agrees_with_psutil() -> None:
+    """Each field of four processes of each name; all of them: tests/soak/test_procfs_soak.py."""
+    assert compare(4) == []
 
 
 def test_children_agree_with_psutil() -> None:
@@ -367,12 +401,22 @@ HOST: dict[str, tuple[Callable[[Host], Any], Callable[[], Any]]] = {
         lambda: tuple(psutil.cpu_times()),
     ),
     "per cpu": (
-        lambda h: tuple((times.user / TICKS, times.system / TICKS) for times in need(h.stat()).cpus.values()),
-        lambda: tuple((one.user, one.system) for one in psutil.cpu_times(percpu=True)),
+        lambda h: tuple(
+            tuple(round(ticks / TICKS, 2) for _, ticks in times.items()) for times in need(h.stat()).cpus.values()
+        ),
+        lambda: tuple(tuple(one) for one in psutil.cpu_times(percpu=True)),
     ),
     "cpu_stats": (
         lambda h: (need(h.stat()).context_switches, need(h.stat()).interrupts, need(h.stat()).softirqs),
         lambda: tuple(psutil.cpu_stats())[:3],
+    ),
+    "cores": (
+        lambda h: len({(cpu.package, cpu.core) for cpu in need(h.cpuinfo()).cpus}),
+        lambda: psutil.cpu_count(logical=False),
+    ),
+    "cached": (
+        lambda h: need(h.meminfo()).cached + need(need(h.meminfo()).sreclaimable),
+        lambda: psutil.virtual_memory().cached,
     ),
     "boot_time": (lambda h: float(need(h.stat()).boot_time), psutil.boot_time),
     "cpu_count": (lambda h: len(need(h.cpuinfo()).cpus), psutil.cpu_count),
@@ -415,12 +459,15 @@ HOST: dict[str, tuple[Callable[[Host], Any], Callable[[], Any]]] = {
                     one.sectors_written * 512,
                     one.read_ms,
                     one.write_ms,
+                    one.reads_merged,
+                    one.writes_merged,
+                    one.io_ms,
                 )
                 for one in need(h.diskstats())
             )
         ),
         lambda: tuple(
-            sorted((name, *tuple(one)[:6]) for name, one in psutil.disk_io_counters(perdisk=True, nowrap=False).items())
+            sorted((name, *tuple(one)) for name, one in psutil.disk_io_counters(perdisk=True, nowrap=False).items())
         ),
     ),
     "interfaces": (

@@ -1,4 +1,4 @@
-"""What reads /proc, for minutes: damaged files of all kinds, and processes that come and go."""
+"""What reads /proc, for minutes: damaged files, processes that come and go, all processes beside psutil."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "procfs"))
 
 import test_fuzz
 import test_hidden
+import test_psutil
 
 from conftest import isolated
 
@@ -44,3 +45,8 @@ def test_processes_that_come_and_go_for_a_minute() -> None:
     print(seen)
     assert "error" not in seen
     assert seen["gone"] > 0
+
+
+def test_every_process_agrees_with_psutil() -> None:
+    """Each field of each process of the machine that psutil gives too."""
+    assert test_psutil.compare(None) == []

@@ -95,7 +95,7 @@ class Cpu(Record):
 
     Attributes:
         number: as in /proc/stat; model: "model name" of x86, arm (32 bit), riscv's "uarch"; "" where there is none.
-        mhz: frequency at this moment (x86), or None.
+        mhz: frequency at this moment (x86), or None where it is not told.
         package, core: "physical id" and "core id" of x86, or None.
         flags: of x86 ("flags"), arm ("Features"), riscv ("isa" as one word).
         fields: every line, by its key.
@@ -124,10 +124,11 @@ class Cpuinfo(Record):
 
 def _cpu(fields: dict[str, str]) -> Cpu:
     def integer(key: str) -> int | None:
-        return number(raw(fields[key])) if key in fields else None
+        return signed(raw(fields[key])) if key in fields else None
 
     mhz = fields.get("cpu MHz")
-    megahertz = None if mhz is None else real(raw(mhz))
+    # "Unknown" where a CPU that is idle may not be woken to ask it (6.11).
+    megahertz = None if mhz is None or mhz.lower() == "unknown" else real(raw(mhz))
     flags = fields.get("flags", fields.get("Features", fields.get("isa", "")))
     model = fields.get("model name", fields.get("uarch", fields.get("cpu model", "")))
     count = number(raw(fields["processor"]))

@@ -167,10 +167,11 @@ def parse_counters(data: bytes) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     lines = lines_of(data)
     for (count, names), (below, values) in zip(lines[::2], lines[1::2], strict=False):
-        (head, *keys), (again, *numbers) = names.split(), values.split()
-        if head != again or len(keys) != len(numbers) or head[-1:] != b":":
-            raise ParseError("net/snmp", below, f"it does not belong to line {count}", values)
+        keys, numbers = names.split(), values.split()
         try:
+            head, again = keys.pop(0), numbers.pop(0)
+            if head != again or len(keys) != len(numbers) or head[-1:] != b":":
+                raise ValueError(f"it does not belong to line {count}")
             found[text(head[:-1])] = dict(zip(map(text, keys), map(signed, numbers), strict=True))
         except BAD as error:
             raise blame("net/snmp", below, error, values) from None

@@ -241,9 +241,8 @@ def parse_netlink(data: bytes) -> tuple[NetlinkSocket, ...]:
     def convert(line: bytes) -> NetlinkSocket:
         _, protocol, port, groups, rmem, wmem, dump, references, drops, inode = line.split()
         counts = map(signed, (references, drops, inode))
-        # The port is written without a sign since 4.6; "dump" was an address before.
         return NetlinkSocket(
-            number(protocol), signed(port), hexa(groups), signed(rmem), signed(wmem), dump.strip(b"0") != b"", *counts
+            number(protocol), signed(port), hexa(groups), signed(rmem), signed(wmem), number(dump) != 0, *counts
         )
 
     return rows(data, "net/netlink", convert, skip=1)
