@@ -209,8 +209,14 @@ class Syslog:
     def flush(self, timeout: float = 1.0) -> bool:
         """Wait until nothing is on its way any more, `timeout` seconds at most; give whether that is so."""
         deadline = channels.after(timeout)
-        with self._lock:
-            return self._channel.wait(deadline)
+        while True:
+            with self._lock:
+                left = self._channel.settle()
+            if left is None:
+                return True
+            # Without the lock: nobody who logs meanwhile is held.
+            if not channels.rest(left, deadline):
+                return False
 
     def close(self, timeout: float = 1.0) -> Counts:
         """Wait as flush(), then close the connection, and give the final counts; later messages open it again."""

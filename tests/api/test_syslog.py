@@ -341,6 +341,88 @@ def test_host_with_several_addresses_is_tried_in_turn() -> None:
                 assert log.flush()
 
 
+# -- threads and signals
+
+
+def test_flush_holds_nobody(unix: Receiver) -> None:
+    """Other threads log while one waits for a receiver that does not read."""
+    import threading
+
+    log = Syslog(unix.address)
+    log.send("first")
+    begun, results = threading.Event(), []
+
+    def flush() -> None:
+        begun.set()
+        results.append(log.flush(30.0))
+
+    thread = threading.Thread(target=flush)
+    thread.start()
+    try:
+        begun.wait()
+        for number in range(50):
+            log.send(str(number))
+        assert thread.is_alive()
+        assert log.counts.given == 51
+    finally:
+        unix.socket.settimeout(0.05)
+        while thread.is_alive():
+            try:
+                unix.socket.recv(999)
+            except TimeoutError:
+                continue
+        thread.join()
+    assert results == [True]
+    assert log.close() == Counts(51, 51, 0, 0, 0, 0, 0, 1)
+
+
+def test_signal_handler_that_logs_breaks_no_message(server: tuple[socket.socket, Any, str]) -> None:
+    """It runs between any two steps of a send: each message is whole, none comes twice, none is lost."""
+    import signal
+
+    listener, address, protocol = server
+    log = Syslog(address, protocol=protocol, backlog=100_000)
+    counts = {"outer": 0, "inner": 0}
+
+    def handler(_number: int, _frame: object) -> None:
+        number = counts["inner"]
+        counts["inner"] += 1
+        log.send(f"inner={number};")
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        log.send("begin")
+        with accepted(listener, log) as connection:
+            data = bytearray()
+            connection.settimeout(0.0)
+            signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+            while counts["inner"] < 300:
+                log.send(f"outer={counts['outer']};")
+                counts["outer"] += 1
+                try:
+                    data += connection.recv(1 << 20)
+                except BlockingIOError:
+                    continue
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            while not log.flush(0.001):
+                try:
+                    data += connection.recv(1 << 20)
+                except BlockingIOError:
+                    continue
+            try:
+                data += connection.recv(1 << 20)
+            except BlockingIOError:
+                pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+    log.close()
+    for name in ("outer", "inner"):
+        numbers = [int(number) for number in re.findall(rb"%s=(\d+);" % name.encode(), bytes(data))]
+        assert sorted(numbers) == list(range(counts[name]))
+    assert (log.counts.resent, log.counts.dropped, log.counts.connections) == (0, 0, 1)
+
+
 # -- forked copies
 
 

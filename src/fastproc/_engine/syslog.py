@@ -3,7 +3,7 @@
 A message waits here, is in flight (with the kernel, and not known to have arrived), was delivered, or is lost. Each is
 counted, and the sum is what was given (see Counts in fastproc.syslog). What is known of those in flight differs: each
 Channel says how.
-Invariant: no send, connect or close waits. Time goes by only in `Channel.wait()`.
+Invariant: no send, connect or close waits. Time goes by only in `rest()`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ BATCH = 256
 """Messages that one call sends at most: a long backlog must not hold who happens to log next."""
 
 BACKLOG_BYTES = 32 << 20
+
+LOOK_EVERY = 0.005
+"""Seconds between two looks at what a receiver has read."""
 
 SIOCOUTQ = 0x5411
 IP_RECVERR = 11
@@ -80,6 +83,7 @@ class Channel:
         self._retry_at = 0.0
         self._pause = PAUSE_FIRST
         self._owner = os.getpid()
+        self._pumping = False
 
     @property
     def flying(self) -> int:
@@ -93,11 +97,24 @@ class Channel:
         self.given += 1
         self.waiting.append(message)
         self._size += len(message)
-        self._trim()
         self.pump()
 
     def pump(self) -> None:
-        """Send what can be sent now."""
+        """Send what can be sent now; nothing in the middle of another call of it, as by a signal handler that logs."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            self._trim()
+            self._pump()
+        except BaseException:
+            # An interrupt: what was sent last is not recorded, and a stream would go on in the middle of a message.
+            self._leave()
+            raise
+        finally:
+            self._pumping = False
+
+    def _pump(self) -> None:
         if self.socket is None:
             if monotonic() < self._retry_at:
                 return
@@ -114,23 +131,20 @@ class Channel:
     def confirm(self) -> None:
         """Look what has become of the messages in flight."""
 
-    def wait(self, deadline: float) -> bool:
-        """Send until all is delivered, or the instant is there; give whether it is."""
-        while True:
-            self.pump()
-            if self.socket is not None:
-                self.confirm()
-            if not self.waiting and not self.flying:
-                return True
-            left = deadline - monotonic()
-            if left <= 0.0:
-                return False
-            poller = poll()
-            pause = max(0.001, self._retry_at - monotonic()) if self.socket is None else 0.005
-            if self.socket is not None:
-                # What arrives is an end or an error. Nothing tells when a receiver has read: that is looked at.
-                poller.register(self.socket.fileno(), POLLIN | (POLLOUT if self.waiting else 0))
-            poller.poll(min(left, pause) * 1000.0)
+    def settle(self) -> tuple[int, int, float] | None:
+        """Send and look at what became of it; give None when all is delivered.
+
+        Else what is worth waiting for: a descriptor or -1, events of poll(2), and seconds at most.
+        """
+        self.pump()
+        if self.socket is not None:
+            self.confirm()
+        if not self.waiting and not self.flying:
+            return None
+        if self.socket is None:
+            return -1, 0, max(0.001, self._retry_at - monotonic())
+        # What arrives is an end or an error. Nothing tells when a receiver has read: that is looked at.
+        return self.socket.fileno(), POLLIN | (POLLOUT if self.waiting else 0), LOOK_EVERY
 
     def close(self) -> None:
         """Give up the connection; what is in flight may arrive all the same, what waits is lost."""
@@ -385,6 +399,20 @@ def after(seconds: float) -> float:
     if not seconds >= 0:
         raise ValueError(f"timeout: {seconds} is not a time in seconds")
     return monotonic() + seconds
+
+
+def rest(what: tuple[int, int, float], deadline: float) -> bool:
+    """Wait for what Channel.settle() has given; give False when the deadline has passed."""
+    fd, events, pause = what
+    left = deadline - monotonic()
+    if left <= 0.0:
+        return False
+    poller = poll()
+    if fd >= 0:
+        # Another thread may close it meanwhile: then this ends at once, or when the time is over.
+        poller.register(fd, events)
+    poller.poll(min(left, pause) * 1000.0)
+    return True
 
 
 def now() -> float:
