@@ -20,7 +20,7 @@ import pytest
 import fastproc
 from conftest import isolated, wait_until
 from fastproc._native import snapshot as native
-from fastproc._values.fields import ABOUT, DEFAULT, DERIVED, expand
+from fastproc._values.fields import ABOUT, DEFAULT, DERIVED, UNTOLD, expand
 from fastproc.errors import Unsupported
 from fastproc.info import FIELDS, REASONS, snapshot
 
@@ -381,6 +381,27 @@ def test_old_kernel_lacks_lines_and_fields(tmp_path: Path) -> None:
     }
     told = {"exit_code": "not in this kernel", "egid": "malformed", "ns_pid": "not in this kernel"}
     assert found.absent == told | dict.fromkeys(("rchar", "pss"), "not in this kernel")
+
+
+def test_boot_that_is_not_told_leaves_create_time_absent(tmp_path: Path) -> None:
+    """A proc file system with subset=pid has no /proc/stat: all else is there."""
+    assert native.ABSENT[UNTOLD] == "untold"
+    found = snapshot(("pid", "age", "create_time"), root=made(tmp_path, stat=stat()))[0]
+    assert (found.pid, found.create_time, found.why("create_time")) == (1234, None, "not in this kernel")
+    assert found.age > 0
+    (tmp_path / "stat").write_text("cpu 1 2 3\nbtime 1000\n")
+    assert snapshot(("create_time",), root=tmp_path)[0].create_time == 1042.0
+
+
+def _subset() -> list[Any]:
+    subprocess.run(["mount", "-t", "proc", "-o", "subset=pid", "proc", "/proc"], check=True)
+    return list(snapshot(("pid", "ppid", "create_time"), [os.getpid()])[0].absent.items())
+
+
+@pytest.mark.privileged
+def test_proc_with_processes_alone(pid_namespace: None) -> None:
+    """Mounted with subset=pid (5.8), as containers do it."""
+    assert isolated(_subset, pid_namespace=True) == [["create_time", "not in this kernel"]]
 
 
 @pytest.mark.parametrize("text", ["", "1234", "1234 (x", "1234 x) S", "1234 (x)", ")(", "1234 (x) "])

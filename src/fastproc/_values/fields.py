@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+UNTOLD = 1004
+"""The C core's FP_ABSENT_UNTOLD, for what is computed of a file that is not there."""
 NEW = 1007
 """Why there is no rate: the process was not there before, or its pid was another's."""
 

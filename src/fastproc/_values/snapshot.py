@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from os import fsdecode
 
-from fastproc._values.fields import ABOUT, COUNTERS, DECODERS, DERIVED, NEW, PF_KTHREAD, reason
+from fastproc._values.fields import ABOUT, COUNTERS, DECODERS, DERIVED, NEW, PF_KTHREAD, UNTOLD, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,12 +109,12 @@ class Snapshot:
         fields: tuple[str, ...],
         columns: dict[str, Column],
         at_ns: bytes,
-        begin: tuple[float, float],
+        begin: tuple[float, float | None],
         codes: dict[int, str],
         root: str = "/proc",
         rows: Sequence[int] | None = None,
     ) -> None:
-        """Only `snapshot()` makes one; `begin` is CLOCK_BOOTTIME then, and the epoch's second of the boot."""
+        """Only `snapshot()` makes one; `begin` is CLOCK_BOOTTIME then, and the epoch's second of the boot, if known."""
         self.fields = fields
         self.root = root
         self._columns = columns
@@ -314,7 +314,7 @@ class Snapshot:
         return f"<Snapshot of {len(self)} processes: {', '.join(self.fields)}>"
 
 
-def _derive(name: str, sources: list[Column], begin: tuple[float, float]) -> Column:
+def _derive(name: str, sources: list[Column], begin: tuple[float, float | None]) -> Column:
     """Compute a column; a cell is absent when one of its sources is."""
     from array import array
 
@@ -327,7 +327,9 @@ def _derive(name: str, sources: list[Column], begin: tuple[float, float]) -> Col
     if name == "cpu_time":
         cells = array("d", (user + kernel for user, kernel in zip(first, sources[1].cells, strict=True)))
     elif name == "create_time":
-        cells = array("d", (begin[1] + start for start in first))
+        if begin[1] is None:
+            absent = array("h", (code or UNTOLD for code in sources[0].absent)).tobytes()
+        cells = array("d", ((begin[1] or 0.0) + start for start in first))
     else:
         cells = array("d", (begin[0] - start for start in first))
     return Column("D", cells.tobytes(), absent)

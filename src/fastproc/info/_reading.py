@@ -134,10 +134,16 @@ def _translated(error: OSError, where: bytes) -> Exception:
     return error
 
 
-def _boot(where: bytes) -> float:
-    """Return the epoch's second at which the machine was booted, as /proc/stat has it."""
-    with open(os.path.join(where, b"stat"), "rb") as file:
-        for line in file:
-            if line.startswith(b"btime "):
-                return float(line[6:])
-    raise OSError(ENOENT, "no btime", os.path.join(os.fsdecode(where), "stat"))
+def _boot(where: bytes) -> float | None:
+    """Return the epoch's second at which the machine was booted, as /proc/stat has it.
+
+    None where there is no such file: a proc file system mounted with subset=pid (proc(5)), a folder of processes.
+    """
+    try:
+        with open(os.path.join(where, b"stat"), "rb") as file:
+            for line in file:
+                if line.startswith(b"btime "):
+                    return float(line[6:])
+    except FileNotFoundError:
+        pass
+    return None
