@@ -267,6 +267,11 @@ class Inbox:
         Raises:
             ValueError: signals were blocked for it in another thread, where they stay blocked.
         """
+        if self._owner != os.getpid():
+            # A thread that the copy does not have may hold the lock. Nobody else closes these numbers here.
+            self.closed, self._waiting = True, 0
+            self._close_fds()
+            return
         with self._lock:
             if self.closed:
                 return
