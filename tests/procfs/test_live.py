@@ -463,3 +463,32 @@ def test_exported_errors_are_pickled() -> None:
     for error in (ProcessGone(5), ProcessHidden(6)):
         again = pickle.loads(pickle.dumps(error))
         assert (type(again), str(again), again.pid) == (type(error), str(error), error.pid)
+
+
+def test_handle_that_several_threads_read_at_once() -> None:
+    """Each listing opens its directory anew: a place in a shared one would be moved by the others."""
+    wrong: list[object] = []
+
+    def read(process: Process, expected: list[object]) -> None:
+        for _ in range(50):
+            found = [
+                process.tids(),
+                process.fd_numbers(),
+                process.namespaces(),
+                process.get("nothing", procfs.parse_line),
+            ]
+            if found != expected:
+                wrong.append(found)
+
+    with subprocess.Popen(["sleep", "600"]) as child:
+        with Process(child.pid) as process:
+            wait_until(lambda: process.comm() == "sleep")
+            expected: list[object] = [process.tids(), process.fd_numbers(), process.namespaces()]
+            expected.append(Absent("not in this kernel"))
+            threads = [threading.Thread(target=read, args=(process, expected)) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        child.kill()
+    assert wrong == []
