@@ -63,7 +63,7 @@ def others() -> list[tuple[int, str]]:
     """The processes of this namespace beside the shell that is its first one and this one."""
     found = []
     for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) not in (1, os.getpid()):
+        if name.isdigit() and int(name) not in (1, os.getpid(), os.getppid()):
             try:
                 found.append((int(name), status_of(int(name))["State"]))
             except (FileNotFoundError, ProcessLookupError):
@@ -181,3 +181,11 @@ def successors(times: int) -> list[Any]:
     ]
     said = [one.communicate()[0] for one in both]
     return [[one.returncode for one in both], [int(text) > 0 for text in said], os.listdir(path.parent)]
+
+
+def static_sleep(place: Path) -> Path:
+    """A program without libraries that sleeps, for a root in which there are none."""
+    source, program = place / "sleep.c", place / "made"
+    source.write_text("#include <unistd.h>\nint main(void) { for (;;) pause(); }\n")
+    subprocess.run(["cc", "-static", "-o", program, source], check=True)
+    return program

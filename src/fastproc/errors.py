@@ -78,7 +78,7 @@ class SpawnError(ProcessError, OSError):
         elif self.stage == "exec" and self.errno == 8:
             # HAZARDS F9: execve(2) says ENOEXEC for a script without an interpreter line; no fallback to sh.
             text += " (no #! line? it is not handed to /bin/sh; run it as `sh FILE`)"
-        elif self.stage == "cwd":
+        elif self.stage in ("cwd", "chroot"):
             text = f"cannot enter {self.filename!r}: {text}"
         elif self.stage in ("redirect", "cgroup"):
             text = f"cannot open {self.filename!r}: {text}"

@@ -161,8 +161,10 @@ class Handshake:
         if wait.ready:
             self._until_closed(reactor, said, here)
             return
-        self._end(wait, reactor, said, here, SIGTERM if late else 0)
-        raise Failed(wait, bool(late) and wait.error is None)
+        # What it says of its own end by our signal is not the reason.
+        was_late = bool(late) and wait.error is None
+        self._end(wait, reactor, said, here, SIGTERM if was_late else 0)
+        raise Failed(wait, was_late)
 
     def _until_closed(self, reactor: Reactor, said: _Lines, here: _Lines) -> None:
         """Let the daemon close its end, so that it has no descriptor of ours when it counts as started.

@@ -424,7 +424,7 @@ def _become(steps: Steps) -> Outcome:
 
 def _failure(settings: Settings, failed: Failed) -> DaemonError:
     error, code, pid = failed.error, failed.exit_code, failed.pid
-    if error is not None:
+    if error is not None and not failed.late:
         return DaemonError(error["step"], error["kind"], error["text"], error["traceback"], code, pid)
     if failed.late:
         text = f"it did not say that it is ready within {settings.start_timeout:g} s"

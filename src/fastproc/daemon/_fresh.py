@@ -58,8 +58,8 @@ def command_of(settings: Settings, argv: tuple[Text, ...], options: dict[str, An
 
     if not argv:
         raise TypeError("argv: no program is given")
-    taken = {"user", "group", "groups", "capabilities", "ambient", "root", "cwd", "umask", "rlimits", "clean_env"}
-    taken |= {*NAMES, "pass_fds", "die_with_parent", "setsid", "no_new_privs", "capture", "timeout"}
+    taken = {"user", "group", "groups", "capabilities", "ambient", "bounding", "root", "cwd", "umask", "rlimits"}
+    taken |= {*NAMES, "clean_env", "pass_fds", "die_with_parent", "setsid", "no_new_privs", "capture", "timeout"}
     for name in sorted(taken.intersection(options)):
         raise TypeError(f"{name}: is decided by the options of the Daemon")
     target = Looked(settings).target
@@ -73,7 +73,8 @@ def command_of(settings: Settings, argv: tuple[Text, ...], options: dict[str, An
             found[name] = value
     if settings.drops:
         found["groups"] = "keep" if target.groups is None else list(target.groups)
-        found["capabilities"] = found["ambient"] = settings.capabilities or ()
+        # As drop_privileges() has it: none is to be had by any execve either.
+        found.update(dict.fromkeys(("capabilities", "ambient", "bounding"), settings.capabilities or ()))
         found["no_new_privs"] = settings.no_new_privs
     if settings.drops or settings.chroot is not None:
         # It stays in the keeper's session, which has no terminal and does not get one.
@@ -109,6 +110,11 @@ def _start(settings: Settings, order: tuple[Any, ...]) -> int:
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ValueError(f"function, options: cannot be pickled: {error}") from error
     keep = [*settings.keep_fds, *(one for one in (getattr(settings, name) for name in NAMES) if type(one) is int)]
+    for one in keep:
+        try:
+            os.fstat(one)
+        except OSError as error:
+            raise DaemonError("descriptors", "OSError", f"descriptor {one} is not open") from error
     timeout = None if settings.start_timeout is None else settings.start_timeout + PATIENCE
     import json
 
@@ -152,6 +158,7 @@ def main() -> None:
     """Be the fresh interpreter."""
     from fastproc.daemon._daemon import Daemon
 
+    outcome = None
     answer: int | BaseException
     fd = OwnedFd(int(sys.argv[1]))
     sys.argv = ["fastproc-daemon"]
@@ -166,11 +173,11 @@ def main() -> None:
         daemon.settings = settings
         outcome = daemon._execute(keeps=order[0] == "spawn")
         answer = outcome.pid
-        if outcome.is_child:
-            # The file was closed with the rest.
-            sys.exit(_be(outcome, settings, order))
     except Exception as error:
         answer = error if _can_travel(error) else DaemonError("fork", type(error).__name__, str(error))
+    if outcome is not None and outcome.is_child:
+        # The file was closed with the rest.
+        sys.exit(_be(outcome, settings, order))
     _write(fd.number, pickle.dumps(answer))
 
 
