@@ -487,6 +487,37 @@ def test_daemon_as_first_process_of_a_container_stays_in_the_foreground() -> Non
     assert [code, out, left] == [0, "1 True\n", []], err
 
 
+def the_example() -> list[Any]:
+    place = daemons.folder()
+    example = Path(__file__).resolve().parents[2] / "examples" / "daemon.py"
+
+    def say(action: str) -> list[Any]:
+        done = subprocess.run(
+            [sys.executable, example, action, place], capture_output=True, text=True, timeout=30, env=CLEAN
+        )
+        return [done.returncode, "".join(c for c in done.stdout.strip() if not c.isdigit()), done.stderr[-300:]]
+
+    def ask() -> str:
+        with socket.socket(socket.AF_UNIX) as one:
+            one.connect(str(place / "socket"))
+            return one.recv(100).decode()
+
+    found = [say("status"), say("start"), say("status"), ask(), say("reload")]
+    wait_until(lambda: ask() == "hello again\n")
+    found += [say("start")[0], say("stop"), say("status")]
+    wait_until(lambda: (place / "log").read_text().startswith("one more\none more\n"))
+    return [*found, daemons.nobody_left()]
+
+
+def test_example_starts_serves_reloads_and_stops() -> None:
+    """examples/daemon.py does what it says; a second start is refused."""
+    gone = [3, "stopped", ""]
+    begun = [[0, "started, pid ", ""], [0, "running", ""], "hello\n", [0, "told pid ", ""], 1]
+    stopped = [0, "Stopped(pid=, killed=False)", ""]
+    # It may not remove its file, as it is nobody's; who stops it may.
+    assert isolated(the_example, pid_namespace=True) == [gone, *begun, stopped, gone, []]
+
+
 # -- logs
 
 
