@@ -191,8 +191,17 @@ static int fill(PyObject *module)
     return r;
 }
 
+/* That interpreters with a GIL of their own may load it (3.12); the ABI of 3.11 has no name for that. */
+#ifndef Py_mod_multiple_interpreters
+#define Py_mod_multiple_interpreters 3
+#define Py_MOD_PER_INTERPRETER_GIL_SUPPORTED ((void *)2)
+#endif
+
+#define SLOT_FREE 1
+
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, fill},
+    {0, NULL}, /* SLOT_FREE */
 #ifdef Py_GIL_DISABLED
     {Py_mod_gil, Py_MOD_GIL_NOT_USED},
 #endif
@@ -208,5 +217,8 @@ static struct PyModuleDef module = {
 
 PyMODINIT_FUNC PyInit__lines(void)
 {
+    if (Py_Version >= 0x030C0000)
+        module_slots[SLOT_FREE] =
+            (PyModuleDef_Slot){Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED};
     return PyModuleDef_Init(&module);
 }
