@@ -23,6 +23,7 @@ from fastproc._engine import syslog as channels
 from fastproc._engine import syslog_streams as streams
 from fastproc._values import syslog as values
 from fastproc._values.on_line import OnLine, program_name
+from fastproc.errors import Unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class Syslog:
     Raises:
         TypeError, ValueError: an argument is not possible; its name comes first.
         OSError: the host has no address (socket.gaierror). That a receiver is away is no error.
+        Unsupported: elsewhere than on Linux, whose kernel tells what became of a message.
     """
 
     def __init__(
@@ -113,6 +115,8 @@ class Syslog:
         resend: bool = True,
         bom: bool = False,
     ) -> None:
+        if sys.platform != "linux":
+            raise Unsupported("fastproc.syslog: needs Linux, whose kernel tells what became of a message")
         self._facility = values.facility(facility)
         local = isinstance(address, str)
         protocol = _one_of("protocol", protocol, PROTOCOLS[:2] if local else PROTOCOLS[2:])

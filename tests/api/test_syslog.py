@@ -560,6 +560,15 @@ def test_what_is_refused(arguments: Any, options: Any, error: type[Exception], m
         Syslog(*arguments, **options)
 
 
+def test_other_systems_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is counted is what Linux tells; elsewhere nothing is guessed."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(fastproc.Unsupported, match=r"fastproc\.syslog: needs Linux"):
+        Syslog()
+    with pytest.raises(fastproc.Unsupported, match="NotifyServer: needs Linux"):
+        fastproc.systemd.NotifyServer()
+
+
 def test_times_that_are_none_are_refused(unix: Receiver) -> None:
     with Syslog(unix.address) as log:
         for value in (-1.0, float("nan")):

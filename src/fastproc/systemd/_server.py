@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 from fastproc._engine import notified
 from fastproc._engine.reactor import instant
 from fastproc._values import notify as values
 from fastproc._values.quoting import shortened
-from fastproc.errors import ProcessError
+from fastproc.errors import ProcessError, Unsupported
 from fastproc.run import start
 
 TYPE_CHECKING = False
@@ -137,6 +139,7 @@ class NotifyServer:
     Raises:
         ValueError, TypeError: an argument is not possible; its name comes first.
         OSError: the socket cannot be made.
+        Unsupported: elsewhere than on Linux, whose kernel tells who has sent a message (SCM_CREDENTIALS).
     """
 
     def __init__(
@@ -146,6 +149,8 @@ class NotifyServer:
         watchdog_usec: int | None = None,
         fds_max: int = 0,
     ) -> None:
+        if sys.platform != "linux":
+            raise Unsupported("NotifyServer: needs Linux, whose kernel tells who has sent a message")
         if access not in ACCESS:
             raise ValueError(f"access: must be one of {', '.join(ACCESS)}, not {access!r}")
         if path is not None:
