@@ -169,13 +169,13 @@ def test_threshold_is_raised_and_the_end_is_told() -> None:
 @pytest.mark.slow
 def test_cpu_of_a_busy_process_is_raised_and_cleared() -> None:
     """After it was busy for the time asked for, and when it is stopped."""
-    with Foreign(sys.executable, "-c", "while True: pass") as one, Monitor(0.1) as monitor:
-        monitor.watch(one.pid, Rule("cpu", 3, clear=1, hold=0.2))
-        raised = monitor.next(20)
+    with Foreign(sys.executable, "-c", "while True: pass") as one, Monitor(0.5) as monitor:
+        monitor.watch(one.pid, Rule("cpu", 0.5, clear=0.25, hold=0.4))
+        raised = monitor.next(30)
         assert facts(raised)[0] == "raised"
         assert raised is not None
         assert raised.value is not None
-        assert 3 < raised.value < 150
+        assert 0.5 < raised.value < 150
         signal.pidfd_send_signal(one._pidfd, signal.SIGSTOP)
         assert facts(monitor.next(20))[0] == "cleared"
 

