@@ -168,12 +168,11 @@ def connections_of(process: Process) -> Any:
         (socket.AF_INET, socket.SOCK_DGRAM): process.net.udp(),
         (socket.AF_INET6, socket.SOCK_DGRAM): process.net.udp6(),
     }
-    names = {"FIN_WAIT1": "FIN_WAIT1", "FIN_WAIT2": "FIN_WAIT2"}
     for (family, kind), table in tables.items():
         for one in () if isinstance(table, Absent) else table:
             if one.inode in sockets:
                 ends = tuple((end.ip, end.port) if end.port else () for end in (one.local, one.remote))
-                state = names.get(one.state, one.state) if kind == socket.SOCK_STREAM else psutil.CONN_NONE
+                state = one.state if kind == socket.SOCK_STREAM else psutil.CONN_NONE
                 found.append((sockets[one.inode], int(family), int(kind), *ends, state))
     return tuple(sorted(found, key=repr))
 

@@ -197,9 +197,6 @@ def rows(data: bytes, file: str, convert: Callable[[bytes], T], skip: int = 0) -
     return tuple(found)
 
 
-Table = "Mapping[bytes, tuple[str, Callable[[bytes], Any]]]"
-
-
 def keyed(
     lines: Iterable[tuple[int, bytes]], file: str, table: Mapping[bytes, tuple[str, Callable[[bytes], Any]]]
 ) -> tuple[dict[str, Any], dict[str, str]]:
