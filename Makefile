@@ -56,6 +56,9 @@ bench-spawn: $(EXTENSION)  ## what one run costs
 	$(BIN)/python benchmarks/bench_spawn.py
 	$(BIN)/python benchmarks/bench_waiting.py
 
+bench-pool: $(EXTENSION)  ## many children at once, beside tokio and Rust's threads; needs cargo
+	$(BIN)/python benchmarks/bench_pool.py
+
 bench-aio: $(TOOLS) $(EXTENSION)  ## what a child costs in an event loop
 	$(BIN)/python benchmarks/bench_aio.py
 	$(BIN)/python benchmarks/bench_loops.py
@@ -137,5 +140,5 @@ $(DEBIAN): $(RUNTIME) tests/debian.txt tools/debian.sh
 	tools/debian.sh tests/debian.txt
 	touch $@
 
-.PHONY: help dev build demo test suite packages soak bench bench-spawn bench-streams bench-aio bench-pipeline bench-credentials bench-peers bench-snapshot lint format types c-check asan tsan clean
+.PHONY: help dev build demo test suite packages soak bench bench-spawn bench-streams bench-aio bench-pool bench-pipeline bench-credentials bench-peers bench-snapshot lint format types c-check asan tsan clean
 .DELETE_ON_ERROR:
