@@ -187,9 +187,9 @@ def main() -> None:
         f"Written by `make bench-pool`. {where}.",
         "",
         f"Each round makes {given.count} captured children, up to {AT_ONCE} at once, by every rival, in shuffled",
-        f"order; {given.rounds} rounds. **children/s**: by the median round. **×**: median of the ratios of each round.",
-        "Of such short commands a pool starts no more at once than keep the processors busy; the others have all places",
-        "taken.",
+        f"order; {given.rounds} rounds. **children/s**: by the median round. **×**: median of the ratios of each",
+        "round. Of such short commands a pool starts no more at once than keep the processors busy; the others have",
+        "all places taken.",
         "",
     ]
     for title, program, slow in (("A static program", static, True), ("/bin/true", "/bin/true", False)):

@@ -38,9 +38,9 @@ def test_a_million_commands(programs: Programs) -> None:
     before = observe.fds(), observe.threads(), observe.children()
     with fastproc.Pool(100) as pool:
         clock[0] = time.monotonic()
-        results = pool.imap_unordered(lambda number: cmd(programs.static_exit, str(number)), range(MILLION))
+        results = pool.imap_unordered(lambda number: cmd(programs.static_exit, "0", str(number)), range(MILLION))
         for count, result in enumerate(results, 1):
-            seen[int(result.argv[1])] += 1
+            seen[int(result.argv[2])] += 1
             if count % EVERY == 0:
                 clock[count // EVERY] = time.monotonic()
                 sizes[count // EVERY] = resident_kib()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from _struct import Struct
+from _thread import RLock
 from os import strerror
 from typing import NamedTuple
 
@@ -75,9 +76,12 @@ class Workers:
         Unsupported: on another system than Linux.
     """
 
-    __slots__ = ("_native",)
+    __slots__ = ("_native", "closed", "lock")
 
     def __init__(self, limit: int, threads: int) -> None:
+        # No thread is in the C core with a pool that another one closes.
+        self.lock = RLock()
+        self.closed = False
         held = ffi.new("void **")
         r = lib.fp_pool_new(limit, threads, held)
         if r == -38:
@@ -87,32 +91,45 @@ class Workers:
 
     def close(self) -> None:
         """Kill and reap what still runs, and end the threads. Nobody uses the pool or its trays any more."""
-        ffi.release(self._native)
+        with self.lock:
+            if not self.closed:
+                self.closed = True
+                ffi.release(self._native)
 
     def set(self, limit: int, interval_ns: int, gated: bool) -> None:
         """Change the limit, the shortest time between two starts, and whether any are started."""
-        _check(lib.fp_pool_set(self._native, limit, interval_ns, gated))
+        with self.lock:
+            if not self.closed:
+                _check(lib.fp_pool_set(self._native, limit, interval_ns, gated))
 
     def cancel(self, ticket: Ticket | None, how: int) -> int:
         """Take a task out of the queue, or end its command (2: at once); with 0 only look. Return what it was."""
-        if ticket is None:
-            return GONE
-        return _check(lib.fp_pool_cancel(self._native, ticket, how))
+        with self.lock:
+            if ticket is None or self.closed:
+                return GONE
+            return _check(lib.fp_pool_cancel(self._native, ticket, how))
 
     def go(self, ticket: Ticket, request: Any, plan: Any) -> int:
         """Say what a task runs whose turn has come."""
-        return lib.fp_pool_go(  # type: ignore[no-any-return]
-            *(self._native, ticket, request, plan.paths, plan.npaths, plan.argv, plan.argc, plan.env, plan.envc)
-        )
+        with self.lock:
+            if self.closed:
+                return -1
+            return lib.fp_pool_go(  # type: ignore[no-any-return]
+                *(self._native, ticket, request, plan.paths, plan.npaths, plan.argv, plan.argc, plan.env, plan.envc)
+            )
 
     def release(self, ticket: Ticket) -> None:
         """Give back the place of a task that the caller has run himself."""
-        lib.fp_pool_release(self._native, ticket)
+        with self.lock:
+            if not self.closed:
+                lib.fp_pool_release(self._native, ticket)
 
     def count(self) -> tuple[int, int]:
         """Return how many are in the queue and how many run."""
         counts = ffi.new("int64_t[2]")
-        _check(lib.fp_pool_count(self._native, counts, counts + 1))
+        with self.lock:
+            if not self.closed:
+                _check(lib.fp_pool_count(self._native, counts, counts + 1))
         return counts[0], counts[1]
 
 
@@ -123,12 +140,17 @@ class Tray:
         fd: a descriptor that is readable when there are some, or somebody rang.
     """
 
-    __slots__ = ("_arena", "_bytes", "_native", "_pool", "_records", "_raw", "fd")
+    __slots__ = ("_arena", "_bytes", "_closed", "_native", "_pool", "_raw", "_records", "_workers", "fd")
 
     def __init__(self, workers: Workers) -> None:
         held = ffi.new("void **")
+        self._workers = workers
         self._pool = workers._native
-        self.fd = _check(lib.fp_tray_new(self._pool, held))
+        with workers.lock:
+            if workers.closed:
+                raise RuntimeError("this pool is closed")
+            self.fd = _check(lib.fp_tray_new(self._pool, held))
+        self._closed = False
         self._native = held[0]
         self._records = _uncleared("struct fp_done[]", BATCH)
         self._raw = ffi.buffer(self._records)
@@ -137,11 +159,16 @@ class Tray:
 
     def close(self) -> None:
         """Give the descriptor back; no task of this tray is left, and the pool is not closed."""
-        lib.fp_tray_close(self._native)
+        with self._workers.lock:
+            if not self._closed and not self._workers.closed:
+                lib.fp_tray_close(self._native)
+            self._closed = True
 
     def ring(self) -> None:
         """Let whoever waits come back."""
-        lib.fp_tray_ring(self._native)
+        with self._workers.lock:
+            if not self._closed and not self._workers.closed:
+                lib.fp_tray_ring(self._native)
 
     def submit(
         self,
@@ -156,7 +183,12 @@ class Tray:
 
         Without a request (None) the task only gets its turn. The new ticket is valid before anything becomes of it.
         """
-        r = lib.fp_pool_submit(*(self._pool, self._native, key, request or _NULL, *command, priority, delay_ns, ticket))
+        with self._workers.lock:
+            if self._closed or self._workers.closed:
+                raise RuntimeError("this pool is closed")
+            r = lib.fp_pool_submit(
+                *(self._pool, self._native, key, request or _NULL, *command, priority, delay_ns, ticket)
+            )
         if r < 0:
             _check(r)
 

@@ -331,13 +331,15 @@ class Channel:
         """End what is left of this channel, wait for it, and close it."""
         if self.closed:
             return
-        if not self.crew.inert:
-            for task in list(self.records.values()):
-                task.cancel(how)
-            with self.lock:
-                while self.records:
-                    self.turn()
-        self.close()
+        if self.crew.inert:
+            self.close()
+            return
+        for task in list(self.records.values()):
+            task.cancel(how)
+        with self.lock:
+            while self.records:
+                self.turn()
+            self.close()
 
     def close(self) -> None:
         """Give all back. No task of it is left."""

@@ -249,7 +249,9 @@ class Pool:
         if self._server is None:
             from fastproc.pool._server import Server
 
-            self._server = Server(self._crew, self._gate)
+            with self._crew.workers.lock:
+                if self._server is None:
+                    self._server = Server(self._crew, self._gate)
         return self._server
 
 
