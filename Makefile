@@ -76,6 +76,9 @@ bench-snapshot: $(EXTENSION)  ## what looking at all processes costs
 bench-streams: $(EXTENSION)  ## what output costs (BENCH_ARGS=--realtime on a busy machine)
 	$(BIN)/python benchmarks/bench_streams.py $(BENCH_ARGS)
 
+bench-map: $(EXTENSION) $(DEBIAN)  ## fastproc map beside xargs and GNU parallel
+	$(BIN)/python benchmarks/bench_map.py
+
 bench-peers: $(EXTENSION) $(DEBIAN)  ## fastproc beside everything else that starts programs; writes docs/peers.md
 	$(BIN)/python benchmarks/bench_peers.py
 
@@ -140,5 +143,5 @@ $(DEBIAN): $(RUNTIME) tests/debian.txt tools/debian.sh
 	tools/debian.sh tests/debian.txt
 	touch $@
 
-.PHONY: help dev build demo test suite packages soak bench bench-spawn bench-streams bench-aio bench-pool bench-pipeline bench-credentials bench-peers bench-snapshot lint format types c-check asan tsan clean
+.PHONY: help dev build demo test suite packages soak bench bench-spawn bench-streams bench-aio bench-pool bench-pipeline bench-credentials bench-peers bench-map bench-snapshot lint format types c-check asan tsan clean
 .DELETE_ON_ERROR:

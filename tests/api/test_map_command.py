@@ -77,9 +77,9 @@ TABLE = [
     row(
         "-L counts lines",
         "a b\nc\n",
+        "-k -L1 printf [%s]",
         "-L1 printf [%s]",
-        "-L1 printf [%s]",
-        "-L1 printf [%s]",
+        "-k -L1 printf [%s]",
         "xargs -L splits each line at blanks",
         xargs=("[a][b][c]", 0),
     ),

@@ -47,9 +47,12 @@ def killed_again_and_again(log: Path, option: str, command: list[str], *more: st
     source = log.with_name("items")
     source.write_text(numbers)
     while True:
-        with source.open() as items, subprocess.Popen(
-            line, stdin=items, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env
-        ) as process:
+        with (
+            source.open() as items,
+            subprocess.Popen(
+                line, stdin=items, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env
+            ) as process,
+        ):
             if kills < KILLS:
                 before = log.stat().st_size if log.exists() else 0
                 enough = before + random.randrange(1, 2 * TASKS // KILLS * 40)

@@ -15,7 +15,7 @@ from fastproc._values.options import checked
 from fastproc._values.template import Template
 from fastproc.mapping._log import LogFile, chosen_form
 from fastproc.mapping._mapped import Mapped, Summary, now
-from fastproc.mapping._runner import ReactorRunner
+from fastproc.mapping._runner import make as make_runner
 from fastproc.mapping._tasks import Task, Work
 
 TYPE_CHECKING = False
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from fastproc.mapping._output import Printer
 
 __all__ = ["Mapped", "Summary", "Task", "Template", "map"]
+
+
+AHEAD = 64
+"""Items that are taken beyond the workers at most, so that these do not wait for Python."""
 
 
 def map(
@@ -118,8 +122,10 @@ def map(
         return Mapped(
             made,
             items,
-            ReactorRunner(),
+            make_runner(count, given),
             workers=count,
+            # Where it matters which tasks run, and not only how many, none is given away before its time.
+            ahead=0 if made.takes_slot or delay or stopping or doubt == "skip" else min(count, AHEAD),
             ordered=ordered,
             options=given,
             log=log,
@@ -176,4 +182,4 @@ def _dry(work: Work, items: Iterable[Any], workers: int) -> Mapped:
         task = work.task(number, item)
         line = work.shown(task, (number - 1) % workers + 1)
         write_all("stdout", line.encode("utf-8", "surrogateescape") + b"\n")
-    return Mapped(work, (), ReactorRunner(), workers=1, ordered=True, options={})
+    return Mapped(work, (), make_runner(1, {}), workers=1, ordered=True, options={})

@@ -111,6 +111,7 @@ class Mapped:
         runner: Runner,
         *,
         workers: int,
+        ahead: int = 0,
         ordered: bool,
         options: dict[str, Any],
         log: LogFile | None = None,
@@ -127,9 +128,13 @@ class Mapped:
         self._work = work
         self._items = iter(items)
         self._runner = runner
+        # What is given to the runner beyond the workers, so that these never wait for Python.
+        self._room_for = workers + ahead
         self._workers = workers
         self._ordered = ordered
         self._options = options
+        if printer is not None and not printer.follows:
+            options.update(printer.options(None))
         self._log = log
         self._failed_again = failed_again
         self.skips_doubt = skip_doubt
@@ -139,7 +144,7 @@ class Mapped:
         self._printer = printer
         self._progress = progress
         self.on_begin: Callable[[Expression], object] | None = None
-        self._slots = list(range(workers, 0, -1))
+        self._slots = list(range(workers + ahead, 0, -1))
         self._active: dict[int, Task] = {}
         self._again: deque[Task] = deque()
         self._ended: dict[int, Task | None] = {}
@@ -230,7 +235,7 @@ class Mapped:
 
     def _room(self) -> bool:
         waiting = self._position - self._front + 1 - len(self._active) if self._ordered else len(self._ready)
-        return len(self._active) < self._workers and waiting < self._workers * BACKLOG
+        return len(self._active) < self._room_for and waiting < self._workers * BACKLOG
 
     def _fill(self) -> None:
         while self._room() and not self.summary.halted:
@@ -285,7 +290,7 @@ class Mapped:
         fed = self._work.fed(task)
         if fed is not None:
             options = {**options, "input": fed}
-        if self._printer is not None:
+        if self._printer is not None and self._printer.follows:
             options = {**options, **self._printer.options(task)}
         if task.tries == 1:
             self.summary.started += 1
@@ -311,6 +316,15 @@ class Mapped:
         del self._active[task.number]
         self._slots.append(task.slot)
         task.result, task.error = result, error
+        if result is None and error is None:
+            # It was still waiting when the rest was killed.
+            self.summary.started -= 1
+            if self._ordered:
+                self._ended[task.number] = None
+                self._advance()
+            return
+        if result is not None:
+            task.began = max(task.began, time() - result.duration)
         summary = self.summary
         failed = error is not None or not (result is not None and result.ok)
         if failed and task.tries < self._tries and not summary.halted:

@@ -41,6 +41,9 @@ class Printer:
         ordered: whether tasks are printed in their order; by line, only the first that runs is printed at once.
         tag: makes of a task what stands before each of its lines.
         write: called with the stream's name and bytes.
+
+    Attributes:
+        follows: whether it must know of each task before it is run.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Printer:
         write: Callable[[str, bytes], object] = write_all,
     ) -> None:
         self.mode = mode
+        self.follows = mode == "line"
         self._ordered = ordered
         self._tag = tag
         self._write = write

@@ -11,6 +11,7 @@ from fastproc._engine.killable import SIGKILL
 from fastproc._engine.pipeline import Run
 from fastproc._engine.reactor import Reactor
 from fastproc._engine.request import Request, conclude
+from fastproc._values.command import Command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from fastproc._values.expression import Expression
     from fastproc._values.status import Result
+    from fastproc.pool._channel import Channel
 
     Deliver = Callable[[Result | None, BaseException | None], object]
 
@@ -26,7 +28,11 @@ if TYPE_CHECKING:
         """What a map asks of who runs its tasks."""
 
         def start(self, expression: Expression, options: Mapping[str, Any], deliver: Deliver) -> None:
-            """Run an expression. `deliver` is called once, during this call or a `turn()`, with its result or error."""
+            """Run an expression when there is a place for it.
+
+            `deliver` is called once, during this call or a `turn()`, with its result or error; with neither when it
+            was ended before it began.
+            """
 
         def turn(self, seconds: float | None) -> None:
             """Wait until something has happened, for so many seconds at most; call what is to be called."""
@@ -36,6 +42,84 @@ if TYPE_CHECKING:
 
         def close(self) -> None:
             """End what runs, wait for it, and deliver nothing any more."""
+
+
+def make(workers: int, options: Mapping[str, Any]) -> Runner:
+    """Return what runs the tasks here: the threads of a pool, or a reactor where this system has none.
+
+    Args:
+        workers: how many run at the same time at most; the pool holds what is given beyond that.
+        options: what most tasks are run with.
+    """
+    try:
+        return PoolRunner(workers, options)
+    except (errors.Unsupported, ImportError):
+        return ReactorRunner()
+
+
+class PoolRunner:
+    """Runs them by the threads of a pool, which are made with the first task."""
+
+    def __init__(self, workers: int, options: Mapping[str, Any]) -> None:
+        from fastproc.pool import _settings
+
+        self._door = _settings
+        self._workers = workers
+        self._options = options
+        # A pool's defaults are for commands with any stdin.
+        self._shared = "input" not in options
+        self._made: Channel | None = None
+
+    @property
+    def _channel(self) -> Channel:
+        if self._made is None:
+            crew = self._door.make_crew(
+                self._workers, None, None, 0, False, None, self._options if self._shared else {}
+            )
+            self._made = crew.channel()
+        return self._made
+
+    def start(self, expression: Expression, options: Mapping[str, Any], deliver: Deliver) -> None:
+        """See Runner."""
+        channel = self._channel
+        crew = channel.crew
+        said = None
+        # What a command says itself goes before the pool's options, but not before those of a map.
+        if (
+            options is not self._options
+            or not self._shared
+            or type(expression) is not Command
+            or expression._options.values
+        ):
+            expression, said = self._door.as_expression(crew, expression, (), dict(options))
+
+        def delivered(_task: object, result: Result | None, error: BaseException | None) -> None:
+            deliver(result, error)
+
+        channel.submit(self._door.make_task(crew, channel, expression, said, 0, None, delivered))
+
+    def turn(self, seconds: float | None) -> None:
+        """See Runner."""
+        channel = self._channel
+        with channel.lock:
+            channel.turn(max(1, min(_WANT, len(channel.records) // 2)), seconds)
+
+    def kill(self) -> None:
+        """See Runner."""
+        if self._made is not None:
+            for task in list(self._made.records.values()):
+                task.cancel(_KILL)
+
+    def close(self) -> None:
+        """See Runner."""
+        if self._made is not None:
+            self._made.finish(_KILL)
+            self._made.crew.end()
+
+
+_KILL = 2
+_WANT = 32
+"""Ends for which a moment is waited, where enough others are under way."""
 
 
 class ReactorRunner:
