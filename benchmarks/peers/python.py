@@ -213,6 +213,7 @@ def plumbum() -> Cases:
 def ours() -> Cases:
     import fastproc
     from fastproc import cmd
+    from fastproc.pool import Pool
 
     exit_, feed, pause = cmd(EXIT), cmd(FEED), cmd(FEED, "pause")
     whole = feed.args("lines", str(LINES_OF_A_PIPELINE)) | feed.args("copy") | feed.args("copy")
@@ -220,8 +221,12 @@ def ours() -> Cases:
     def capture() -> None:
         check(fastproc.run(EXIT, capture=True).stdout == b"")
 
+    pool: list[Pool] = []
+
     def many(count: int) -> None:
-        for result in fastproc.map(lambda _: exit_, range(count), workers=AT_ONCE, ordered=False, capture=True):
+        if not pool:
+            pool.append(Pool(AT_ONCE))
+        for result in pool[0].map(lambda _: exit_, range(count), ordered=False):
             check(result.stdout == b"")
 
     def pipeline() -> None:
@@ -351,10 +356,16 @@ def asyncio_cases() -> AsyncCases:
 def ours_async() -> AsyncCases:
     from fastproc import PIPE, aio, cmd
 
+    exit_ = cmd(EXIT)
     whole = cmd(*FIRST) | cmd(*COPY) | cmd(*COPY)
 
     async def capture() -> None:
         check((await aio.run(EXIT, capture=True)).stdout == b"")
+
+    async def many(count: int) -> None:
+        async with aio.Pool(AT_ONCE) as pool:
+            async for result in pool.map(lambda _: exit_, range(count), ordered=False):
+                check(result.stdout == b"")
 
     async def big(count: int) -> None:
         check(len((await aio.run(FEED, "bytes", str(count), capture=True)).stdout or b"") == count)
@@ -384,7 +395,7 @@ def ours_async() -> AsyncCases:
     return {
         "spawn": again(lambda: aio.run(EXIT)),
         "capture": again(capture),
-        "many": gathered(capture),
+        "many": many,
         "big": big,
         "lines": lines,
         "pipeline": again(pipeline),
