@@ -31,7 +31,6 @@ from fastproc.procfs._devices import (
     parse_partitions,
     parse_sysctl,
 )
-from fastproc.procfs._entry import Fd, Namespace
 from fastproc.procfs._fdinfo import EpollTarget, FdInfo, InotifyMark, Lock, parse_fdinfo, parse_locks
 from fastproc.procfs._host import (
     CpuTimes,
@@ -104,8 +103,10 @@ from fastproc.procfs._text import ParseError, ProcfsError, raw
 from fastproc.procfs._words import (
     Autogroup,
     Cgroup,
+    Fd,
     IdRange,
     Limit,
+    Namespace,
     Target,
     TimeOffset,
     parse_autogroup,

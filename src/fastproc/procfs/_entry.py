@@ -20,7 +20,6 @@ from fastproc.procfs._memory import (
 from fastproc.procfs._mounts import Mount, MountInfo, parse_mountinfo, parse_mounts
 from fastproc.procfs._nets import Net
 from fastproc.procfs._reading import Folder, ProcessGone, ProcessHidden, reason_of
-from fastproc.procfs._record import Record
 from fastproc.procfs._stat import (
     Io,
     Schedstat,
@@ -37,8 +36,10 @@ from fastproc.procfs._status import Status, parse_status
 from fastproc.procfs._text import ParseError
 from fastproc.procfs._words import (
     Cgroup,
+    Fd,
     IdRange,
     Limit,
+    Namespace,
     Target,
     parse_auxv,
     parse_cgroup,
@@ -62,30 +63,6 @@ if TYPE_CHECKING:
 
 # Files that are there and empty for who has no memory of its own; others answer ESRCH or ENOENT.
 _OF_MEMORY = ("cmdline", "environ", "maps", "smaps", "numa_maps", "auxv", "coredump_filter")
-
-
-class Fd(Record):
-    """One descriptor.
-
-    Attributes:
-        number: of it; target: what it refers to.
-    """
-
-    number: int
-    target: Target
-
-
-class Namespace(Record):
-    """One link of /proc/PID/ns (namespaces(7)).
-
-    Attributes:
-        name: of the link, as "pid_for_children"; kind: of the namespace, as "pid".
-        inode: two processes with the same one share it.
-    """
-
-    name: str
-    kind: str
-    inode: int
 
 
 class Entry:

@@ -318,3 +318,27 @@ def parse_target(data: bytes) -> Target:
     if colon and rest[:1] == b"[" and rest[-1:] == b"]" and rest[1:-1].isdigit() and len(rest) < 24:
         return Target(text(data), text(kind), int(rest[1:-1]), deleted)
     return Target(text(data), text(kind) if colon else "path", 0, deleted)
+
+
+class Fd(Record):
+    """One descriptor.
+
+    Attributes:
+        number: of it; target: what it refers to.
+    """
+
+    number: int
+    target: Target
+
+
+class Namespace(Record):
+    """One link of /proc/PID/ns (namespaces(7)).
+
+    Attributes:
+        name: of the link, as "pid_for_children"; kind: of the namespace, as "pid".
+        inode: two processes with the same one share it.
+    """
+
+    name: str
+    kind: str
+    inode: int
