@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import procfiles as files
@@ -59,6 +59,7 @@ def damaged(pick: random.Random, kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None)
 @given(st.data())
 def test_damaged_files_are_refused_or_read(kind: str, data: st.DataObject) -> None:
     form = data.draw(st.sampled_from([form for one, _, form in files.FORMS if one == kind]))
@@ -82,6 +83,7 @@ def test_every_cut_is_refused_or_read(kind: str) -> None:
         fuzz(kind, form[:end])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes(data: bytes) -> None:
     for kind in KINDS:

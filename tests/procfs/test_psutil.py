@@ -24,7 +24,7 @@ from fastproc.procfs import Absent, Host, Process, ProcessGone, need
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGESIZE")
-TRIES = 40
+TRIES = 200
 REFUSED = (psutil.AccessDenied, psutil.ZombieProcess)
 
 STATES = {
