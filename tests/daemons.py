@@ -6,6 +6,7 @@ Everything here is for a PID namespace of its own (`isolated(..., pid_namespace=
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import shutil
 import signal
@@ -71,6 +72,11 @@ def others() -> list[tuple[int, str]]:
     return found
 
 
+def living() -> list[int]:
+    """Those of them that are no zombies, which the shell takes away soon."""
+    return [pid for pid, state in others() if not state.startswith("Z")]
+
+
 def nobody_left() -> list[tuple[int, str]]:
     """Wait until no other process is left; return those that stay."""
     try:
@@ -94,7 +100,8 @@ def python(program: str, *arguments: object, **options: Any) -> subprocess.Compl
 def kill(pid: int) -> None:
     """End a process of this namespace, and wait until it has gone."""
     assert pid > 1
-    os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
 
 

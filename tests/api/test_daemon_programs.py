@@ -281,9 +281,9 @@ def holds_no_lock() -> list[Any]:
     path = daemons.folder() / "x.pid"
     one = Daemon(pid_file=path)
     pid = one.spawn("sh", "-c", "setsid sleep 1000 & exec sleep 1000")
-    wait_until(lambda: len(daemons.others()) == 3)
+    wait_until(lambda: len(daemons.living()) == 3)
     daemons.kill(pid)
-    wait_until(lambda: len(daemons.others()) == 1)
+    wait_until(lambda: len(daemons.living()) == 1)
     again = one.spawn("sleep", "1000")
     found = [one.status().pid == again, one.stop().pid == again]
     for other, _ in daemons.others():

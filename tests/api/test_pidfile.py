@@ -464,10 +464,10 @@ def inherited(kind: str) -> list[Any]:
         outcome.ready()
         signal.pause()
     daemons.kill(outcome.pid)
-    left = daemons.others()
+    left = daemons.living()
     found: list[Any] = [len(left), one.status().state]
     _, second = a_daemon(path)
-    found += [one.status().pid == second, one.stop().pid == second, len(daemons.others())]
+    found += [one.status().pid == second, one.stop().pid == second, len(daemons.living())]
     for pid, _ in daemons.others():
         daemons.kill(pid)
     return found

@@ -69,8 +69,8 @@ class Outcome:
             status: one line for the service manager.
         """
         steps = self._needs("ready")
-        if self._hook is not None and sys.excepthook is self._hook:
-            sys.excepthook = sys.__excepthook__
+        if self._hook is not None and sys.excepthook is self._hook[0]:
+            sys.excepthook = self._hook[1]
         self._hook = None
         if steps.voice is None or not steps.voice.ended:
             steps.tell_manager(status)
@@ -110,9 +110,11 @@ class Outcome:
 
             def hook(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
                 tell_failure(steps, error)
-                sys.__excepthook__(kind, error, traceback)
+                before(kind, error, traceback)
 
-            self._hook = sys.excepthook = hook
+            before = sys.excepthook
+            self._hook = hook, before
+            sys.excepthook = hook
 
 
 def tell_failure(steps: Steps, error: BaseException | str, program_code: int | None = None) -> None:

@@ -69,10 +69,12 @@ def await_ready(process: Process, ready: str | float, server: Server | None) -> 
     Raises:
         DaemonError: it ended first; with its exit code, and a text.
     """
-    if ready == "exec" and process.poll() is None:
+    status: list[str | None] = [None]
+    if process.poll() is not None:
+        raise _ended(process, None)
+    if ready == "exec":
         return None
     happened: list[str] = []
-    status: list[str | None] = [None]
     with borrowed() as reactor:
 
         def message(_events: int) -> None:
@@ -101,6 +103,9 @@ def await_ready(process: Process, ready: str | float, server: Server | None) -> 
             process.release()
     if "ready" in happened:
         return status[0]
-    code = process.wait()
-    said = f", having said: {status[0]}" if status[0] else ""
-    raise DaemonError("ready", "", f"the program ended before it was ready{said}", "", code)
+    raise _ended(process, status[0])
+
+
+def _ended(process: Process, status: str | None) -> DaemonError:
+    said = f", having said: {status}" if status else ""
+    return DaemonError("ready", "", f"the program ended before it was ready{said}", "", process.wait())
