@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #endif
 #include "fastproc.h"
+#include "pool.h"
 #include "signals.h"
 #include "snapshots.h"
 
@@ -568,6 +569,8 @@ int main(int argc, char **argv)
     if (only < 0)
         check_signals(rounds * 20);
     check_snapshots(rounds * 5);
+    MUST(fp_mechanism_force(FP_MECHANISM_AUTO) == 0);
+    check_pool(rounds);
     MUST(count_fds() == before);
     MUST(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
     puts("ok");
