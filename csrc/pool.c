@@ -16,6 +16,11 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 10
+/* The analyzer loses what realloc(3) gave when it is kept in the pool. */
+#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
+#endif
+
 #define YOUNG_NS (5 * 1000000LL)
 #define YOUNG_MIN 8
 #define YOUNG_MAX 64
@@ -56,7 +61,7 @@ struct heap {
 };
 
 struct list {
-    struct task *first, **last;
+    struct task *first, *last;
 };
 
 struct fp_tray {
@@ -74,6 +79,7 @@ struct worker {
     pthread_t thread;
     int wake, epoll;
     bool started, idle, stops;
+    unsigned load; /* nyoung, when it began to be idle */
     /* Only the thread itself looks at what follows. */
     struct task *young[YOUNG_MAX];
     unsigned nyoung, cap;
@@ -106,9 +112,10 @@ static void list_add(struct list *list, struct task *task)
 {
     task->next = NULL;
     if (list->first == NULL)
-        list->last = &list->first;
-    *list->last = task;
-    list->last = &task->next;
+        list->first = task;
+    else
+        list->last->next = task;
+    list->last = task;
 }
 
 static struct task *list_take(struct list *list)
@@ -265,7 +272,7 @@ static void nudge(struct fp_pool *pool)
     struct worker *found = NULL;
     for (unsigned i = 0; i < pool->nworkers; i++) {
         struct worker *worker = &pool->workers[i];
-        if (worker->idle && (found == NULL || worker->nyoung < found->nyoung))
+        if (worker->idle && (found == NULL || worker->load < found->load))
             found = worker;
     }
     if (found != NULL) {
@@ -518,6 +525,7 @@ static void start_some(struct worker *worker, int64_t *until)
         struct task *task = next_task(pool, fp__now(), until);
         if (task == NULL) {
             worker->idle = true;
+            worker->load = worker->nyoung;
             return;
         }
         if (task->request == NULL) {
