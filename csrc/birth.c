@@ -15,6 +15,7 @@
 
 /* A wait for the exec comes back so often, for the caller's signal handlers. */
 #define SLICE_NS (50 * 1000000LL)
+#define PAUSE_NS 100000LL
 
 static int say_failure(const struct fp__report *report, int sig, struct fp_child *child)
 {
@@ -38,17 +39,24 @@ int fp__report_read(struct fp__report report, int pidfd, int pid, struct fp_chil
     return say_failure(&report, sig, child);
 }
 
-static bool has_left(struct fp__birth *s)
+static bool has_left_for(struct fp__birth *s, bool dead)
 {
     if (!s->pending)
         return true;
     if (atomic_load_explicit(&s->borrows, memory_order_acquire) != 0)
+        return false;
+    if (s->closed_in != 0 && !fp__memory_left(s, dead))
         return false;
     s->pending = false;
     fp__stack_give(&s->stack);
     if (s->closed_in != 0)
         fp__memory_open(s);
     return true;
+}
+
+static bool has_left(struct fp__birth *s)
+{
+    return has_left_for(s, false);
 }
 
 void fp__birth_deaf(struct fp__birth *s)
@@ -74,7 +82,7 @@ static void hear(struct fp__birth *s)
 void fp__birth_left(struct fp__birth *s)
 {
     atomic_store_explicit(&s->borrows, 0, memory_order_relaxed);
-    has_left(s);
+    has_left_for(s, true);
 }
 
 bool fp__birth_over(struct fp__birth *s)
@@ -88,14 +96,21 @@ bool fp__birth_over(struct fp__birth *s)
 long fp__birth_await(struct fp__birth *s, int64_t timeout_ns)
 {
     struct timespec ts = {timeout_ns / FP_NSEC, timeout_ns % FP_NSEC};
+    if (has_left(s))
+        return 0;
+    if (s->closed_in != 0 && atomic_load_explicit(&s->borrows, memory_order_acquire) == 0) {
+        /* On its last steps out of our memory, of which nothing tells. */
+        struct timespec pause = {0, timeout_ns < PAUSE_NS ? timeout_ns : PAUSE_NS};
+        return fp__sys2(SYS_nanosleep, &pause, NULL);
+    }
     /* Not a private one: mm_release() in the kernel's fork.c wakes it as a shared futex. */
-    return has_left(s) ? 0 : fp__sys4(SYS_futex, &s->borrows, FUTEX_WAIT, 1, &ts);
+    return fp__sys4(SYS_futex, &s->borrows, FUTEX_WAIT, 1, &ts);
 }
 
 int fp__birth_failure(struct fp__birth *s, int sig, struct fp_child *child)
 {
     /* Before 5.16 a death with a core dump leaves the word as it is; who is dead borrows nothing. */
-    atomic_store_explicit(&s->borrows, 0, memory_order_relaxed);
+    fp__birth_left(s);
     fp__birth_over(s);
     hear(s);
     s->undecided = false;

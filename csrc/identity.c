@@ -430,10 +430,14 @@ FP__BARE long fp__step_keyring(struct fp__context *c)
 
 /* -- ids: raw calls, for this thread alone and all three of each (HAZARDS G4, A10) */
 
-/* Memory of the parent's is closed to the new user, or this child must end at once: shared.c. */
-static FP__BARE bool is_open(const struct fp__context *c)
+/* Memory of the parent's is closed to the new user, or this child must end at once (shared.c), and another is made by the
+ * launcher. */
+static FP__BARE bool is_open(struct fp__context *c)
 {
-    return c->shares && ask(FP__PR_GET_DUMPABLE, 0, 0) != 0;
+    if (!c->shares || ask(FP__PR_GET_DUMPABLE, 0, 0) == 0)
+        return false;
+    c->report->stage = FP_STAGE_LAUNCHER;
+    return true;
 }
 
 static FP__BARE bool has_groups(struct fp__context *c)
@@ -471,7 +475,7 @@ FP__BARE long fp__step_gid(struct fp__context *c)
     if (!(c->grant->flags & FP_ID_GID))
         return 0;
     if (is_open(c))
-        return -FP__NOT_SO;
+        return -ESTALE;
     long r = fp__call(SYS_setresgid, want, want, want, 0, 0);
     if (r == 0)
         r = fp__sys3(SYS_getresgid, &ids[0], &ids[1], &ids[2]);
@@ -487,10 +491,10 @@ FP__BARE long fp__step_uid(struct fp__context *c)
     if (!(c->grant->flags & FP_ID_UID))
         return 0;
     if (is_open(c))
-        return -FP__NOT_SO;
+        return -ESTALE;
     long r = fp__call(SYS_setresuid, want, want, want, 0, 0);
     if (r == 0 && is_open(c))
-        return -FP__NOT_SO;
+        return -ESTALE;
     if (r == 0)
         r = fp__sys3(SYS_getresuid, &ids[0], &ids[1], &ids[2]);
     if (r < 0)
@@ -561,6 +565,8 @@ FP__BARE long fp__step_regain(struct fp__context *c)
 {
     const struct fp__grant *g = c->grant;
     const long none = FP__UNCHANGED;
+    if (is_open(c))
+        return -ESTALE;
     if ((g->flags & FP_ID_UID) && g->uid != 0 && !(g->permitted & FP__SETUID)) {
         if (fp__call(SYS_setresuid, none, 0, none, 0, 0) >= 0)
             return -FP__NOT_SO;

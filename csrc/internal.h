@@ -379,6 +379,7 @@ struct fp__birth {
     int32_t *keep;
     void *heap;
     struct fp__grant grant;
+    int32_t child_pid; /* of a child for which the memory is closed */
     int32_t closed_in; /* the memory is closed for this child, since when: shared.c; or 0 */
     void *launcher_block;
     int ruleset_fd;            /* a copy off the numbers of the moves, or -1 */
@@ -421,6 +422,7 @@ static inline int fp__fail(struct fp_child *child, int stage, long r)
 /* shared.c: before a child changes its ids in our memory; false where it must not. And when it has left it. */
 bool fp__memory_close(struct fp__birth *birth);
 void fp__memory_open(struct fp__birth *birth);
+bool fp__memory_left(const struct fp__birth *birth, bool dead);
 /* The flag of this process as it is without such children; a new one holds when they have left. */
 int fp__dumpable_get(void);
 int fp__dumpable_set(int on);

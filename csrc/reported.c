@@ -279,6 +279,7 @@ static int spawn_sharing(struct fp__birth *s, const struct fp_features *features
         fp__fail(child, stage, r);
     else
         r = fp__spawn_deferred(s, features, -1, child);
+    s->child_pid = child->pid;
     if (!s->pending)
         fp__memory_open(s);
     return (int)r;

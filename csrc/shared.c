@@ -11,6 +11,8 @@
 
 #if FP_LINUX
 
+#include <linux/capability.h>
+#include <linux/kcmp.h>
 #include <pthread.h>
 #include <sys/prctl.h>
 
@@ -48,14 +50,20 @@ static long flag(void)
     return fp__sys5(SYS_prctl, PR_GET_DUMPABLE, 0, 0, 0, 0);
 }
 
-/* Gives the flag back, unless something else has been at it: then there is another who decides about it, and this way is not
- * gone again. Nor where this process has become somebody else, whose memory the kernel has closed to him. */
+static bool is_root(void)
+{
+    return fp__sys0(SYS_geteuid) == 0 && fp__sys0(SYS_getuid) == 0 && fp__sys0(SYS_getegid) == 0;
+}
+
+/* Gives the flag back. Not where this process has become somebody else, whose memory the kernel has closed to him; also not
+ * when that happens just now. */
 static void give_back(void)
 {
-    if (flag() != 0)
-        atomic_store(&possible, REFUSED);
-    else if (before == 1 && fp__sys0(SYS_geteuid) == 0 && fp__sys0(SYS_getuid) == 0)
-        fp__sys5(SYS_prctl, PR_SET_DUMPABLE, 1, 0, 0, 0);
+    if (before != 1 || flag() != 0 || !is_root())
+        return;
+    fp__sys5(SYS_prctl, PR_SET_DUMPABLE, 1, 0, 0, 0);
+    if (!is_root())
+        fp__sys5(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
 /* A copy of this process got the flag as it was just then, but its memory is its own. */
@@ -88,51 +96,77 @@ static bool kernel_closes(void)
     return n == 2 && value[0] == '0' && value[1] == '\n';
 }
 
-static bool is_possible(void)
+static bool is_possible(int32_t self)
 {
     int known = atomic_load_explicit(&possible, memory_order_acquire);
     if (known == UNKNOWN) {
-        int next = kernel_closes() && pthread_atfork(NULL, NULL, after_fork) == 0 ? POSSIBLE : REFUSED;
+        bool told = fp__sys5(SYS_kcmp, self, self, KCMP_VM, 0, 0) == 0;
+        int next = told && kernel_closes() && pthread_atfork(NULL, NULL, after_fork) == 0 ? POSSIBLE : REFUSED;
         if (atomic_compare_exchange_strong(&possible, &known, next))
             known = next;
     }
     return known == POSSIBLE;
 }
 
+/* Without it nobody may ask whether a child of another user still has our memory. */
+static bool may_compare(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    struct __user_cap_data_struct data[2] = {0};
+    return fp__sys2(SYS_capget, &header, data) == 0 && (data[0].effective >> CAP_SYS_PTRACE & 1);
+}
+
 #define PLAIN_FLAGS (FP_ID_UID | FP_ID_GID | FP_ID_GROUPS | FP_ID_CAPS | FP_ID_AMBIENT | FP_ID_BOUNDING)
 
-/* Only for root, whom the missing flag costs nothing (of another user all of /proc/self belongs to root meanwhile, proc(5)), and
- * only for a change to another user that needs nothing else: the uid is what the memory is kept from. */
+/* Only for root, whom the missing flag costs little (of another user all of /proc/self belongs to root meanwhile, proc(5)), and
+ * only for a change to another user that needs nothing else: the uid is what the memory is kept from. The group has to change
+ * too: the kernel looks at its rule about the flag first then, before the uid is another's, and so does the child. */
 bool fp__memory_close(struct fp__birth *s)
 {
     const struct fp_identity *identity = s->order.identity;
     int32_t self = (int32_t)fp__sys0(SYS_getpid);
     bool plain = (identity->flags & ~(uint32_t)PLAIN_FLAGS) == 0 && identity->namespaces == 0 &&
                  identity->nfilter == 0 && identity->root_fd < 0 && identity->ruleset_fd < 0;
-    if (!plain || !(identity->flags & FP_ID_UID) || identity->uid == 0 ||
-        (s->order.attr->flags & FP_ATTR_OOM_SCORE_ADJ) || fp__sys0(SYS_geteuid) != 0 || fp__sys0(SYS_getuid) != 0 ||
-        !is_possible())
+    if (!plain || !(identity->flags & FP_ID_UID) || identity->uid == 0 || !(identity->flags & FP_ID_GID) ||
+        identity->gid == 0 || (s->order.attr->flags & FP_ATTR_OOM_SCORE_ADJ) || !is_root() || !may_compare() ||
+        !is_possible(self))
         return false;
     lock(self);
     if (owner != self)
         begin_anew(self);
     bool closed = children > 0;
-    if (!closed) {
+    if (!closed)
         before = (int32_t)flag();
+    children++; /* before the flag goes: a copy that is made in between gives it back */
+    if (!closed)
         closed = (before == 0 || before == 1) && fp__sys5(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 && flag() == 0;
-    }
-    children += closed;
+    children -= !closed;
     s->closed_in = closed ? epoch : 0;
     unlock();
     return closed;
+}
+
+/* The kernel clears the word `borrows` a little before the child gives the memory up (mm_release() comes before exit_mm() has
+ * waited for a lock of the memory, and before exec_mmap() has put the new one in its place), with its new uid. kcmp(2) waits
+ * for an exec that is under way, and tells. A child that is dead for its parent has given it up. */
+bool fp__memory_left(const struct fp__birth *s, bool dead)
+{
+    int32_t self = (int32_t)fp__sys0(SYS_getpid);
+    long r = fp__sys5(SYS_kcmp, self, s->child_pid, KCMP_VM, 0, 0);
+    return r > 0 || r == -ESRCH || (r < 0 && dead);
 }
 
 void fp__memory_open(struct fp__birth *s)
 {
     int32_t self = (int32_t)fp__sys0(SYS_getpid);
     lock(self);
-    if (owner == self && s->closed_in == epoch && --children == 0) /* a copy of this process has begun anew */
-        give_back();
+    if (owner == self && s->closed_in == epoch) { /* a copy of this process has begun anew */
+        if (children == 1 && flag() != 0)
+            atomic_store(&possible, REFUSED); /* another decides about it too: this way is not gone again */
+        else if (children == 1)
+            give_back();
+        children--;
+    }
     unlock();
     s->closed_in = 0;
 }

@@ -102,9 +102,9 @@ def isolated(
     Arguments and value pass as JSON. With pid_namespace the process sees only its own descendants, and all of them end
     with it: the place for everything that sends signals by number.
     """
+    extension = faults_extension() if faults else ""  # or the test is skipped here
     read_end, write_end = os.pipe()
     path = sys.modules[function.__module__].__file__
-    extension = faults_extension() if faults else ""
     command = [*prefix, sys.executable, str(ROOT / "tests" / "isolate.py")]
     command += [str(write_end), str(path), function.__name__, json.dumps(arguments), extension]
     if pid_namespace:

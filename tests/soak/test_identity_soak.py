@@ -63,3 +63,105 @@ def test_two_thousand_rows_of_the_truth_table(programs: Programs, folder: Path) 
     found = isolated(rows, str(probe), str(folder / "root"), 2000, pid_namespace=True, timeout=900)
     print(f"{found['rows']} rows, {found['refused']} refused before any child")
     assert found["wrong"] == []
+
+
+def slow_exits(rounds: int) -> dict[str, int]:
+    """Kill children on their way out of our memory while somebody holds its lock; their user tries to open it."""
+    import ctypes
+    import signal
+    import threading
+    import time
+
+    sys.path.insert(0, PRIVILEGED)
+    import test_shared
+
+    import fastproc
+    from fastproc._native._ffi import lib
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    # Many pages, whose protection takes long to change: mmap_lock is held for hundreds of milliseconds.
+    fd, size, count = os.memfd_create("pages"), 128 << 20, 60
+    os.ftruncate(fd, size)
+    base = libc.mmap(None, size * count, 0, 0x22, -1, 0)
+    for index in range(count):
+        libc.mmap(base + index * size, size, 3, 0x1 | 0x10 | 0x8000, fd, 0)
+    busy, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        protection = 1
+        while not over.is_set():
+            busy.wait(0.1)
+            if busy.is_set():
+                libc.mprotect(base, size * count, protection)
+                protection = 4 - protection
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    found = {"opened": 0, "leaving": 0, "early": 0}
+    read_end, write_end = os.pipe()
+    told, tell = os.pipe()
+    spy = os.fork()
+    if spy == 0:
+        os.close(write_end)
+        os.setgroups([])
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+        while number := os.read(read_end, 16):
+            pid, opened = int(number), b"0"
+            os.kill(pid, signal.SIGKILL)
+            while True:
+                try:
+                    os.close(os.open(f"/proc/{pid}/mem", os.O_RDONLY))
+                    opened = b"1"
+                except PermissionError:
+                    continue
+                except OSError:
+                    break
+            os.write(tell, opened)
+        os._exit(0)
+    for _ in range(rounds):
+        lib.fp_fault_set(lib.FP_STAGE_REGAIN, -signal.SIGSTOP, 1)
+
+        def run() -> None:
+            try:
+                fastproc.run("true", timeout=30, **test_shared.OPTIONS)
+            except (fastproc.SpawnError, fastproc.ExitError):
+                pass
+
+        worker = threading.Thread(target=run)
+        worker.start()
+        pid = test_shared.wait_for(test_shared.stopped_child)
+        lib.fp_fault_set(0, 0, 0)
+        busy.set()
+        time.sleep(0.03)
+        os.write(write_end, b"%d" % pid)
+        while True:
+            flag = test_shared.prctl(test_shared.PR_GET_DUMPABLE)
+            try:
+                with open(f"/proc/{pid}/stat") as file:
+                    state = file.read().rpartition(")")[2].split()[0]
+                with open(f"/proc/{pid}/wchan") as file:
+                    where = file.read()
+            except OSError:
+                break
+            found["leaving"] += where == "do_exit" and state == "D"
+            found["early"] += flag != 0 and state not in "ZX"
+        worker.join()
+        busy.clear()
+        found["opened"] += os.read(told, 1) == b"1"
+    over.set()
+    holder.join()
+    os.close(write_end)
+    os.waitpid(spy, 0)
+    return found
+
+
+def test_memory_stays_closed_until_a_child_has_given_it_up() -> None:
+    """HAZARDS G20: the kernel clears the child's word before that, and the way out can be long."""
+    found = isolated(slow_exits, 40, faults=True, pid_namespace=True, timeout=300)
+    print(found)
+    assert (found["opened"], found["early"]) == (0, 0)
+    assert found["leaving"] > 0
