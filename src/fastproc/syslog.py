@@ -18,6 +18,7 @@ import sys
 from _thread import RLock
 from socket import AF_UNIX, SOCK_DGRAM, SOCK_STREAM, gethostname
 from typing import NamedTuple
+from weakref import WeakSet
 
 from fastproc._engine import syslog as channels
 from fastproc._engine import syslog_streams as streams
@@ -141,6 +142,7 @@ class Syslog:
         self._headers: dict[tuple[str, object], values.Header] = {}
         self._lock = RLock()
         self._channel = _channel(address, protocol, backlog, resend, self._framing)
+        _senders.add(self)
 
     def __repr__(self) -> str:
         """Show where the messages go, and what became of them."""
@@ -151,6 +153,7 @@ class Syslog:
         """What became of the messages until now."""
         with self._lock:
             found = self._channel
+            found.look()
             return Counts(
                 found.given,
                 found.delivered,
@@ -249,6 +252,19 @@ class Syslog:
                 self._headers.clear()
             header = self._headers[key] = values.Header(self._facility, self._host, app_name, procid)
         return header
+
+
+_senders: WeakSet[Syslog] = WeakSet()
+
+
+def _after_fork() -> None:
+    # The thread that held a lock is not in a forked copy, and what it was sending is the parent's.
+    for sender in _senders:
+        sender._lock = RLock()
+        sender._channel.disown()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _one_of(name: str, value: str | None, known: tuple[str, ...]) -> str:

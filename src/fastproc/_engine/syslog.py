@@ -92,8 +92,7 @@ class Channel:
 
     def put(self, message: bytes) -> None:
         """Take a message, and send what can be sent now."""
-        if os.getpid() != self._owner:
-            self._disown()
+        self.look()
         self.given += 1
         self.waiting.append(message)
         self._size += len(message)
@@ -101,6 +100,7 @@ class Channel:
 
     def pump(self) -> None:
         """Send what can be sent now; nothing in the middle of another call of it, as by a signal handler that logs."""
+        self.look()
         if self._pumping:
             return
         self._pumping = True
@@ -148,8 +148,7 @@ class Channel:
 
     def close(self) -> None:
         """Give up the connection; what is in flight may arrive all the same, what waits is lost."""
-        if os.getpid() != self._owner:
-            self._disown()
+        self.look()
         self._leave(True)
         while self.waiting:
             self._give_up(0)
@@ -235,7 +234,12 @@ class Channel:
         self.waiting.appendleft(shorter)
         return True
 
-    def _disown(self) -> None:
+    def look(self) -> None:
+        """Disown what a forked copy has inherited; a fork that Python does not know of is found only so."""
+        if os.getpid() != self._owner:
+            self.disown()
+
+    def disown(self) -> None:
         """In a forked copy: what waits is the parent's, who sends it; the connection is a new one."""
         if self.socket is not None:
             self.socket.close()

@@ -54,7 +54,7 @@ class Stream(Channel):
         """Those that are not known to have arrived."""
         return len(self._flight)
 
-    def _disown(self) -> None:
+    def disown(self) -> None:
         if self.socket is not None:
             self.socket.close()
         self.__init__(self._places, self.backlog, self._resend, self.framing)  # type: ignore[misc]
