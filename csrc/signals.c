@@ -40,11 +40,11 @@ static _Atomic int32_t owner;  /* the process that all this belongs to: a forked
 static _Atomic int32_t holder; /* the process whose thread changes the table; a stale one is a copy's */
 static _Atomic uint64_t serial;
 
-static _Atomic uintptr_t chained[SIGNALS + 1]; /* the handler before ours; 0 where there was none */
+static _Atomic uintptr_t chained[SIGNALS + 1]; /* the handler before ours, also when ours has gone; 0: none */
 static _Atomic uint64_t quiet;                 /* signals whose earlier handler is not called */
 static uint64_t quiet_by_host;
 static struct sigaction before[SIGNALS + 1];
-static uint64_t installed;
+static _Atomic uint64_t installed;
 
 static bool is_taken(struct tap *tap)
 {
@@ -138,9 +138,11 @@ static void tell(struct tap *tap, const struct fp_signal_record *record)
         force(tap, record);
 }
 
-static void deliver(struct fp_signal_record *record)
+/* Returns whether anybody wanted it. */
+static bool deliver(struct fp_signal_record *record)
 {
     uint64_t bit = BIT(record->signo);
+    bool wanted = false;
     record->time_ns = fp__now();
     record->serial = (int64_t)atomic_fetch_add(&serial, 1);
     int32_t end = atomic_load(&taps_end);
@@ -152,11 +154,14 @@ static void deliver(struct fp_signal_record *record)
                 continue;
             atomic_fetch_add(&tap->users, 1);
             /* Asked again: who removes it waits for those that are counted. */
-            if (atomic_load(&tap->mask) & bit && (tap->options.kind == FP_TAP_FORCE) == last)
+            if (atomic_load(&tap->mask) & bit && (tap->options.kind == FP_TAP_FORCE) == last) {
+                wanted = true;
                 tell(tap, record);
+            }
             atomic_fetch_sub(&tap->users, 1);
         }
     }
+    return wanted;
 }
 
 /* The fields that the kernel sets for this kind of origin (sigaction(2)). */
@@ -188,17 +193,18 @@ static void on_signal(int sig, siginfo_t *info, void *context)
     int saved = errno;
     uintptr_t next = atomic_load(&chained[sig]);
     /* A copy by fork, until it has given up what it inherited, is a process without all this (HAZARDS I3). */
-    bool ours = atomic_load(&owner) == self();
+    bool ours = atomic_load(&owner) == self(), left_over = false;
     if (ours) {
         struct fp_signal_record record;
         from_siginfo(&record, sig, info);
-        deliver(&record);
+        /* Removed, but called by a handler that was put over ours and passes on to it. */
+        left_over = !deliver(&record) && !(atomic_load(&installed) & BIT(sig));
     }
     if (next > 1) {
         /* One that takes only the number does not look at the other arguments. */
         if (!ours || !(atomic_load(&quiet) & BIT(sig)))
             ((handler)next)(sig, info, context);
-    } else if (!ours && next == (uintptr_t)SIG_DFL) {
+    } else if ((!ours || left_over) && next == (uintptr_t)SIG_DFL) {
         fp_signal_default(sig);
     }
     errno = saved;
@@ -250,16 +256,19 @@ static int install(int sig)
      * told, or not, as before. */
     mine.sa_flags = SA_SIGINFO | SA_ONSTACK | (is_function ? now.sa_flags & SA_RESTART : SA_RESTART);
     mine.sa_flags |= now.sa_flags & (SA_NOCLDSTOP | SA_NOCLDWAIT);
+    /* Ended children left no zombies, and leave none now (waitpid(2)). */
+    if (sig == SIGCHLD && !is_function && now.sa_handler == SIG_IGN)
+        mine.sa_flags |= SA_NOCLDWAIT;
     return sigaction(sig, &mine, NULL) < 0 ? -errno : 1;
 }
 
 static void uninstall(int sig)
 {
     struct sigaction now;
-    /* Another one's that was put over it since stays. */
+    /* Another one's that was put over it since stays. It may pass on to ours, which is what was there before then: `chained`
+     * remains. */
     if (sigaction(sig, NULL, &now) == 0 && is_ours(&now))
         sigaction(sig, &before[sig], NULL);
-    atomic_store(&chained[sig], 0);
     installed &= ~BIT(sig);
 }
 
