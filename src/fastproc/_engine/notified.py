@@ -13,6 +13,7 @@ from array import array
 from errno import EAGAIN
 from time import monotonic
 
+from fastproc import _native
 from fastproc._engine.exit_watch import ExitWatch, has_ended
 from fastproc._engine.fds import OwnedFd
 from fastproc._engine.notify import seconds_left
@@ -145,6 +146,34 @@ def descends(pid: int, ancestor: int) -> bool:
         except (OSError, IndexError, ValueError):
             return False
     return False
+
+
+def hold_descendant(pid: int, ancestors: tuple[int | None, ...]) -> OwnedFd | None:
+    """Return a pidfd of a process that descends from one of some others now; None when it is none."""
+    try:
+        held = OwnedFd(_native.open_pid(pid))
+    except OSError:
+        return None
+    # The pidfd comes first, and the process still is there afterwards: so it is the one that was looked at.
+    if any(descends(pid, one) for one in ancestors if one is not None) and _is_there(held):
+        return held
+    held.close()
+    return None
+
+
+def is_still(pid: int, held: OwnedFd) -> bool:
+    """Whether a process still has its number; also when nobody has it: what it sent before its end is its own."""
+    return _is_there(held) or not os.path.exists(f"/proc/{pid}")
+
+
+def _is_there(held: OwnedFd) -> bool:
+    try:
+        _native.signal(held.number, 0, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def wait(

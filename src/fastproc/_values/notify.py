@@ -23,6 +23,8 @@ FDNAME_MAX = 255
 
 USEC_MAX = 2**64 - 1
 
+PID_MAX = 2**31 - 1
+
 PATH_MAX = 108
 """Bytes of sun_path (unix(7))."""
 
@@ -89,7 +91,7 @@ _FIELDS: dict[str, tuple[str, Any]] = {
     "buserror": ("BUSERROR", _line),
     "varlinkerror": ("VARLINKERROR", _line),
     "exit_status": ("EXIT_STATUS", _number(0, 255)),
-    "mainpid": ("MAINPID", _number(2, 2**31 - 1)),
+    "mainpid": ("MAINPID", _number(2, PID_MAX)),
     "extend_timeout_usec": ("EXTEND_TIMEOUT_USEC", _number(1, USEC_MAX)),
     "watchdog": ("WATCHDOG", _watchdog),
     "watchdog_usec": ("WATCHDOG_USEC", _number(0, USEC_MAX)),
@@ -169,3 +171,11 @@ def usec(value: str | None) -> int | None:
         return None
     number = int(value)
     return number if 0 < number < USEC_MAX else None
+
+
+def number(value: str | None, low: int, high: int, other: int | None) -> int | None:
+    """Return a decimal number as it stands in a message, and `other` for anything else, also out of its range."""
+    if value is None or not value.isascii() or not value.isdigit() or len(value) > 10:
+        return other
+    found = int(value)
+    return found if low <= found <= high else other

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 ACCESS = ("main", "all")
 
+ERRNO_MAX = 4095
+"""The highest that the kernel has (MAX_ERRNO of linux/err.h)."""
+
 
 class NotReady(ProcessError):
     """A service did not become ready.
@@ -124,7 +127,8 @@ class NotifyServer:
 
     Attributes:
         process: the service, once it was started.
-        main_pid: its main process: MAINPID= if the main process has said so, else the child.
+        main_pid: its main process: MAINPID= if the child or the main process has named one of its descendants, which
+            then still had its parents, else the child.
         ready: READY=1 has come; not while it is reloading.
         reloading: RELOADING=1 was the last word.
         stopping: STOPPING=1 has come.
@@ -164,6 +168,8 @@ class NotifyServer:
         self._fds_max = fds_max
         self.process: Process | None = None
         self.main_pid: int | None = None
+        # A pidfd of it, where it is not the child.
+        self._main: OwnedFd | None = None
         self.ready = self.reloading = self.stopping = False
         self.status: str | None = None
         self.errno: int | None = None
@@ -204,6 +210,7 @@ class NotifyServer:
         """Hear this child, which was started with the variables of `environment`, from now on."""
         self.process = process
         self.main_pid = process.pid
+        self._forget_main()
         self.ready = self.reloading = self.stopping = False
         self.status = self.errno = None
         self._ping_until = None
@@ -299,6 +306,7 @@ class NotifyServer:
     def close(self) -> None:
         """Close the socket and what was stored. The service goes on."""
         self._receiver.close()
+        self._forget_main()
         for stored in self.fds:
             stored._owned.close()
         self.fds.clear()
@@ -311,6 +319,11 @@ class NotifyServer:
         """Close it."""
         self.close()
 
+    def _forget_main(self) -> None:
+        if self._main is not None:
+            self._main.close()
+            self._main = None
+
     def _started(self) -> Process:
         if self.process is None:
             raise RuntimeError("no service was started: start() or follow()")
@@ -319,11 +332,10 @@ class NotifyServer:
     def _may_speak(self, pid: int) -> bool:
         if self.process is None or self.main_pid is None:
             return False
-        if pid in (self.main_pid, self.process.pid):
-            return True
-        return self._access == "all" and (
-            notified.descends(pid, self.main_pid) or notified.descends(pid, self.process.pid)
-        )
+        heard = {self.process.pid}
+        if self._main is None or notified.is_still(self.main_pid, self._main):
+            heard.add(self.main_pid)
+        return pid in heard or (self._access == "all" and any(notified.descends(pid, one) for one in heard))
 
     def _take(self, message: notified.Message) -> Notification:
         fields = message.fields
@@ -334,11 +346,10 @@ class NotifyServer:
         self.notifications.append(found)
         del self.notifications[:-1000]
         self.status = fields.get("STATUS", self.status)
-        if fields.get("ERRNO", "").isdigit():
-            self.errno = int(fields["ERRNO"])
-        main_pid = fields.get("MAINPID", "")
-        if main_pid.isascii() and main_pid.isdigit() and int(main_pid) > 1:
-            self.main_pid = int(main_pid)
+        self.errno = values.number(fields.get("ERRNO"), 0, ERRNO_MAX, self.errno)
+        main_pid = values.number(fields.get("MAINPID"), 2, values.PID_MAX, None)
+        if main_pid is not None and message.pid in (self.main_pid, self._started().pid):
+            self._take_main(main_pid)
         self._take_state(fields)
         self._take_times(fields)
         if fields.get("FDSTORE") == "1":
@@ -350,6 +361,18 @@ class NotifyServer:
                 self.fds.remove(stored)
                 stored._owned.close()
         return found
+
+    def _take_main(self, pid: int) -> None:
+        started = self._started().pid
+        if pid in (self.main_pid, started):
+            held = self._main if pid == self.main_pid else None
+        else:
+            held = notified.hold_descendant(pid, (self.main_pid, started))
+            if held is None:
+                return
+        if self._main is not None and self._main is not held:
+            self._main.close()
+        self.main_pid, self._main = pid, held
 
     def _take_state(self, fields: dict[str, str]) -> None:
         if fields.get("RELOADING") == "1":
