@@ -112,7 +112,7 @@ COMMON: dict[str, Any] = {
     "root": "/",
     "core": ["0", "0"],
     "fds": {"0": "/dev/null", "1": "PLACE/log", "2": "/dev/null", "20": "KEPT"},
-    "pid file": ["PLACE/model.pid"],
+    "pid file": ["PLACE/.model.pid.lock"],
     "pid file mode": ["0o100644", 0],
     "SigBlk": "0000000000000000",
     # SIGPIPE and SIGXFSZ, which Python ignores; SIGHUP no more.
@@ -222,7 +222,7 @@ def test_daemon_in_a_chroot_has_no_way_out_and_no_privilege() -> None:
     assert isolated(in_a_chroot, pid_namespace=True) == [
         ["/inside", ["inside"], [2, 2, 2]],
         ["NEW", "NEW/inside"],
-        ["/dev/null", "/dev/null", "PLACE/c.pid", "PLACE/log"],
+        ["/dev/null", "/dev/null", "PLACE/.c.pid.lock", "PLACE/log"],
         [" ".join([str(NOBODY)] * 4), str(NOBODY), zero, zero, "1"],
         False,
     ]

@@ -135,7 +135,7 @@ def test_program_and_its_keeper_are_the_model(form: str) -> None:
     assert set(env) <= {"PATH", "TERM", "LANG", "LANGUAGE", "TZ", "COLORTERM", "NO_COLOR"}
     assert found == {
         "program": {**common, "cwd": "/usr/lib", "others": []},
-        "keeper": {**common, "cwd": "/", "others": ["PLACE/x.pid"]},
+        "keeper": {**common, "cwd": "/", "others": ["PLACE/.x.pid.lock"]},
         "parents": [True, 1],
         "status": True,
         "stopped": True,
@@ -273,6 +273,60 @@ def dies(who: str) -> list[Any]:
 def test_program_and_keeper_end_together(who: str, state: str) -> None:
     """The lock is held as long as the program runs, and no longer."""
     assert isolated(dies, who, pid_namespace=True) == [[], state]
+
+
+RENAMED = """
+import os, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: open(sys.argv[1] + ".term", "w").close())
+os.setgroups([]); os.setresgid(1000, 1000, 1000); os.setresuid(1000, 1000, 1000)
+os.set_blocking(int(sys.argv[2]), True); os.write(int(sys.argv[2]), b"r")
+while True:
+    signal.pause()
+"""
+
+
+def changes_its_user(how: str) -> list[Any]:
+    from fastproc.daemon import Daemon, DaemonError, PidFileError
+
+    path = daemons.folder() / "x.pid"
+    told, tell = os.pipe()
+    options = {"user": "root", "capabilities": ["setuid", "setgid"]} if how == "TERM" else {}
+    one = Daemon(pid_file=path, keep_fds=[tell], **options)  # type: ignore[arg-type]
+    pid = one.spawn(sys.executable, "-c", RENAMED, str(path), str(tell))
+    os.read(told, 1)
+    keeper = int(path.read_text().partition("keeper=")[2].split()[0])
+    found: list[Any] = []
+    if how == "TERM":
+        os.kill(keeper, signal.SIGTERM)
+        time.sleep(0.3)
+        found = [os.path.exists(f"/proc/{keeper}"), one.status().pid == pid]
+        one.stop(grace=0.2)
+        return [*found, one.status().state, daemons.nobody_left()]
+    daemons.kill(keeper)
+    status = one.status()
+    found = [status.state, status.pid == pid]
+    for call in (one.stop, lambda: one.spawn("sleep", "1000")):
+        try:
+            found.append(repr(call()))
+        except PidFileError as error:
+            found.append(error.reason.replace(str(pid), "PID"))
+        except DaemonError as error:
+            found.append(f"{error.kind}: {error.text.replace(str(pid), 'PID').partition('.pid: ')[2]}")
+    daemons.kill(pid)
+    return [*found, one.status().state, daemons.nobody_left()]
+
+
+def test_program_that_changed_its_user_is_not_doubled_when_its_keeper_is_killed() -> None:
+    """The kernel forgets the parent-death signal then (prctl(2)); the pid file still tells who it is."""
+    reason = "nobody holds its lock, as its keeper has ended, and process PID still runs"
+    refused = "AlreadyRunning: process PID still runs, and its keeper does not"
+    expected = ["unverified", True, reason, refused, "stale", []]
+    assert isolated(changes_its_user, "KILL", pid_namespace=True) == expected
+
+
+def test_keeper_that_may_not_pass_a_signal_on_keeps_on_keeping() -> None:
+    """It has given its capabilities up, and the program is another user's."""
+    assert isolated(changes_its_user, "TERM", pid_namespace=True) == [True, True, "stopped", []]
 
 
 def holds_no_lock() -> list[Any]:

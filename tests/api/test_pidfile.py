@@ -7,6 +7,7 @@ import fcntl
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,10 @@ def a_daemon(path: Path, **options: Any) -> Any:
 
 def victim() -> subprocess.Popen[bytes]:
     return subprocess.Popen(["sleep", "1000"])
+
+
+def lock_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 def facts(pid: int) -> tuple[int, str]:
@@ -303,9 +308,10 @@ def owned(kind: str) -> list[Any]:
         return [*found, one.status().pid == outcome.pid, one.stop().pid == outcome.pid, daemons.nobody_left()]
     # The user's own process takes the lock, and names one of root's that it has made hold it, too.
     one.stop()
-    path.touch()
-    os.chown(path, 65534, 65534)
-    holder = os.open(path, os.O_RDONLY)
+    for one_file in (path, lock_of(path)):
+        one_file.touch(0o600)
+        os.chown(one_file, 65534, 65534)
+    holder = os.open(lock_of(path), os.O_RDONLY)
     fcntl.flock(holder, fcntl.LOCK_EX)
     os.set_inheritable(holder, True)
     prey = subprocess.Popen(["sleep", "1000"], pass_fds=[holder])
@@ -409,7 +415,7 @@ def reused(kind: str) -> list[Any]:
     holder = -1
     if kind == "the lock inherited":
         # What a child of the dead daemon could do, if it had its descriptor.
-        holder = os.open(path, os.O_RDONLY)
+        holder = os.open(lock_of(path), os.O_RDONLY)
         fcntl.flock(holder, fcntl.LOCK_EX)
     for call in ("stop", "reload"):
         path.write_text(honest)
@@ -440,6 +446,70 @@ def test_number_used_again_under_a_held_lock_signals_nobody() -> None:
     said = "process PID is another one: it began at another time"
     expected = [True, said, said, "unverified", True, True, True, True, []]
     assert isolated(reused, "the lock inherited", pid_namespace=True) == expected
+
+
+# -- a lock that strangers hold
+
+STRANGER = """
+import fcntl, os, sys, time
+os.setgroups([]); os.setresgid(1000, 1000, 1000); os.setresuid(1000, 1000, 1000)
+held = []
+for path in sys.argv[1:]:
+    try:
+        held.append(os.open(path, os.O_RDONLY))
+        fcntl.flock(held[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        print("held", flush=True)
+    except OSError as error:
+        print(type(error).__name__, flush=True)
+time.sleep(1000)
+"""
+
+OBSERVER = """
+import encodings.ascii, os, sys  # the interpreter may lie where nobody else can read
+from fastproc.daemon import PidFile
+os.setgroups([]); os.setresgid(1000, 1000, 1000); os.setresuid(1000, 1000, 1000)
+status = PidFile(sys.argv[1]).status()
+print(status.state, status.pid)
+"""
+
+
+def held_by_a_stranger(when: str) -> list[Any]:
+    path = daemons.folder() / "x.pid"
+    one, pid = a_daemon(path)
+    if when == "before":
+        daemons.kill(pid)
+    stranger = subprocess.Popen(
+        [sys.executable, "-c", STRANGER, path, lock_of(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert stranger.stdout is not None
+    found: list[Any] = [[stranger.stdout.readline().strip() for _ in range(2)], one.status().state]
+    if when == "before":
+        _, pid = a_daemon(path)
+    found.append([one.status().pid == pid, one.stop().pid == pid, os.listdir(path.parent)])
+    stranger.kill()
+    stranger.wait()
+    return found
+
+
+@pytest.mark.parametrize(("when", "state"), [("before", "stale"), ("meanwhile", "running")])
+def test_lock_held_by_a_stranger_keeps_no_daemon_from_starting_or_ending(when: str, state: str) -> None:
+    """flock(2) asks for no more than to read: the lock is that of a file that only its owner can open."""
+    expected = [["held", "PermissionError"], state, [True, True, []]]
+    assert isolated(held_by_a_stranger, when, pid_namespace=True) == expected
+
+
+def observed() -> list[Any]:
+    path = daemons.folder() / "x.pid"
+    one, pid = a_daemon(path)
+    said = [daemons.python(OBSERVER, path).stdout.strip() == f"running {pid}", oct(lock_of(path).stat().st_mode)]
+    daemons.kill(pid)
+    said += [daemons.python(OBSERVER, path).stdout.strip() == f"stale {pid}", one.stop()]
+    return [*said, daemons.python(OBSERVER, path).stdout.strip(), os.listdir(path.parent)]
+
+
+def test_status_is_known_to_others_who_may_not_open_the_lock() -> None:
+    """The kernel's list of locks tells it."""
+    assert isolated(observed, pid_namespace=True) == [True, "0o100600", True, None, "stopped 0", []]
 
 
 # -- the lock and the daemon's children

@@ -1,7 +1,9 @@
 """The keeper of a program that is a daemon: it holds the lock, and tells signals and ends from one side to the other.
 
 A program cannot hold the lock itself: its descriptor would go on to every program that it starts (HAZARDS C17).
-Invariant: the lock is held as long as the program runs. The program dies with its keeper, and the keeper ends with it.
+Invariants: the keeper, and so the lock, lives as long as the program, whatever it is told. A program dies with its
+keeper unless it has changed its user by itself, as the kernel forgets that; then its pid file tells that it still runs,
+and no second one is started.
 """
 
 from __future__ import annotations
@@ -81,7 +83,10 @@ def keep(outcome: Outcome, settings: Settings, command: Command, ready: str | fl
 
 def _pass_on(process: Process) -> None:
     def send(number: int, _frame: object) -> None:
-        process.send_signal(number)
+        try:
+            process.send_signal(number)
+        except OSError:
+            pass  # it is another user's by now; without the keeper nobody would hold its lock
 
     for name in FORWARDED:
         signal.signal(getattr(signal, f"SIG{name}"), send)

@@ -1,7 +1,9 @@
 """The daemon's half of a pid file: made, locked, written, and left.
 
-Invariants: the lock decides, never the number (HAZARDS H10). It is held by a descriptor that is closed on exec and in
-forked copies, and that cannot write: a daemon that has become another user cannot make its file name somebody else.
+Invariants: the lock decides, never the number (HAZARDS H10). It is that of a second file, which only its owner can
+open: flock(2) asks for no more than to read, so whoever can read a file can keep its lock from everybody. It is held
+by a descriptor that is closed on exec and in forked copies, and that cannot write: a daemon that has become another
+user cannot make its file name somebody else.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ COMMON = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 """Of every open of a pid file: no symbolic link, and a FIFO or a terminal holds nobody (HAZARDS H8)."""
 
 MODE = 0o644
+LOCK_MODE = 0o600
 PATIENCE = 1.0
 """Seconds for which a lock may be held by one who only looks, or has not written yet, before it counts as another's."""
 PAUSE = 0.01
@@ -33,17 +36,17 @@ class Lock:
     """A pid file whose lock this process holds.
 
     Args:
-        path: absolute.
-        fd: the locked descriptor, which only reads.
-        writer: another of the same file, for as long as something is to be written.
+        path: of the pid file, absolute.
+        fd: the locked descriptor, of the lock file, which only reads.
     """
 
-    __slots__ = ("__weakref__", "_fd", "_owner", "_writer", "path")
+    __slots__ = ("__weakref__", "_fd", "_file", "_owner", "_writer", "path")
 
-    def __init__(self, path: str, fd: OwnedFd, writer: OwnedFd) -> None:
+    def __init__(self, path: str, fd: OwnedFd) -> None:
         self.path = path
         self._fd = fd
-        self._writer = writer
+        self._writer = OwnedFd()
+        self._file: os.stat_result | None = None
         self._owner = os.getpid()
         _alive.add(self)
 
@@ -52,9 +55,15 @@ class Lock:
         """The locked descriptor, or -1."""
         return self._fd.number
 
+    def adopt(self, file: OwnedFd) -> None:
+        """Take the pid file itself: to be removed with the lock, and to be written, if it is open for that."""
+        self._file = os.fstat(file.number)
+        self._writer.adopt(file.detach())
+
     def chown(self, uid: int, gid: int) -> None:
-        """Give the file to another user or group; -1 leaves one."""
+        """Give both files to another user or group; -1 leaves one."""
         os.fchown(self._fd.number, uid, gid)
+        os.fchown(self._writer.number, uid, gid)
 
     def write(self, recorded: Recorded) -> None:
         """Write who the daemon is. Afterwards nothing more can be written."""
@@ -65,25 +74,35 @@ class Lock:
         self._writer.close()
 
     def drop(self) -> None:
-        """Give the lock up; the file stays as it is, and is known to be stale."""
+        """Give the lock up; the files stay as they are, and the pid file is known to be stale."""
         self._writer.close()
         self._fd.close()
 
     def remove(self) -> None:
-        """Remove the file, if it still is this one and may be removed, and give the lock up. Raises nothing."""
+        """Remove both files, if they still are these and may be removed, and give the lock up. Raises nothing."""
         if self._owner != os.getpid():
             return
         try:
             with enter(os.path.dirname(self.path)) as folder:
-                name = os.path.basename(self.path)
-                # HAZARDS H11: while the lock is held nobody else has this very file, and a successor's is another one.
-                if same_file(os.stat(name, dir_fd=folder.number, follow_symlinks=False), os.fstat(self._fd.number)):
-                    os.unlink(name, dir_fd=folder.number)
+                # HAZARDS H11: while the lock is held nobody else has these very files, and a successor's are others.
+                # The lock file is the last, as it keeps the successor from making his.
+                if self._file is not None:
+                    _unlink(folder, self.path, self._file)
+                _unlink(folder, lock_path(self.path), os.fstat(self._fd.number))
         except (OSError, Untrusted, ValueError):
             # Another user by now, or in another root. It is stale once the lock is gone.
             pass
         finally:
             self.drop()
+
+
+def _unlink(folder: OwnedFd, path: str, status: os.stat_result) -> None:
+    name = os.path.basename(path)
+    try:
+        if same_file(os.stat(name, dir_fd=folder.number, follow_symlinks=False), status):
+            os.unlink(name, dir_fd=folder.number)
+    except FileNotFoundError:
+        pass
 
 
 def _after_fork() -> None:
@@ -98,6 +117,12 @@ os.register_at_fork(after_in_child=_after_fork)
 def same_file(one: os.stat_result, other: os.stat_result) -> bool:
     """Whether two are one file."""
     return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+
+
+def lock_path(path: str) -> str:
+    """Return the file whose lock is that of a pid file."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.lock")
 
 
 def check_path(path: str) -> tuple[str, str]:
@@ -163,60 +188,86 @@ def acquire(path: str, owners: frozenset[int] = frozenset()) -> Lock:
         over = reactor.call_at(deadline, lambda: None)
         try:
             while True:
-                folder, fd = open_checked(path, os.O_RDONLY | os.O_CREAT, trusted_owners() | owners, MODE)
-                with folder:
-                    lock = _try(path, folder, fd, owners)
-                if lock is not None:
-                    return lock
+                lock = hold(path, trusted_owners() | owners)
+                refused = AlreadyRunning(path, "another process holds its lock, and it does not name it")
+                if lock is None:
+                    _refuse_running(path, owners)
+                else:
+                    survivor = _take(lock, trusted_owners() | owners)
+                    if survivor is None:
+                        return lock
+                    # A program whose keeper was killed is being killed, too; unless it has escaped that.
+                    refused = AlreadyRunning(path, f"process {survivor} still runs, and its keeper does not", survivor)
                 if over.callback is None:
-                    raise AlreadyRunning(path, "another process holds its lock, and it does not name it")
+                    raise refused
                 reactor.run_once(PAUSE)
         finally:
             over.cancel()
 
 
-def _try(path: str, folder: OwnedFd, fd: OwnedFd, owners: frozenset[int]) -> Lock | None:
-    """Take the lock; None when the file was exchanged meanwhile, or is held by one who says nothing yet."""
-    name = os.path.basename(path)
-    writer = OwnedFd()
-    try:
+def hold(path: str, owners: frozenset[int]) -> Lock | None:
+    """Take the lock of a pid file; None when another process holds it, or removes it just now.
+
+    Raises:
+        PidFileError: the lock file is not what it must be, or lies where others can change it.
+        OSError: openat(2).
+    """
+    place = lock_path(path)
+    folder, fd = open_checked(place, os.O_RDONLY | os.O_CREAT, owners, LOCK_MODE)
+    with folder:
         try:
             fcntl.flock(fd.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            recorded = read(path, fd.number)
-            fd.close()
-            if recorded is None:
-                return None
-            from fastproc.daemon._pidfile import PidFile
-
-            state = PidFile(path, owner=next(iter(owners), None)).status()
-            if state.state == "running":
-                raise AlreadyRunning(path, f"process {state.pid} is running", state.pid) from None
-            return None
-        now = os.fstat(fd.number)
-        try:
-            same = same_file(os.stat(name, dir_fd=folder.number, follow_symlinks=False), now)
-        except FileNotFoundError:
-            same = False
-        if not same:
+            now = os.fstat(fd.number)
+            if same_file(os.stat(os.path.basename(place), dir_fd=folder.number, follow_symlinks=False), now):
+                _set_mode(fd.number, LOCK_MODE)
+                return Lock(path, fd)
             # Its last owner has removed it in between (HAZARDS H11).
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        except BaseException:
             fd.close()
-            return None
-        writer.adopt(os.open(name, os.O_WRONLY | COMMON, dir_fd=folder.number))
-        if not same_file(os.fstat(writer.number), now):
-            writer.close()
-            fd.close()
-            return None
-        writer.lift()
-        if stat.S_IMODE(now.st_mode) != MODE and now.st_uid == os.geteuid():
-            # Whatever the umask was; asking the kernel and not it (HAZARDS G26).
-            os.fchmod(writer.number, MODE)
-        os.ftruncate(writer.number, 0)
-        return Lock(path, fd, writer)
+            raise
+    fd.close()
+    return None
+
+
+def _set_mode(fd: int, mode: int) -> None:
+    status = os.fstat(fd)
+    if stat.S_IMODE(status.st_mode) != mode and status.st_uid == os.geteuid():
+        # Whatever the umask was; asking the kernel and not it (HAZARDS G26).
+        os.fchmod(fd, mode)
+
+
+def _refuse_running(path: str, owners: frozenset[int]) -> None:
+    from fastproc.daemon._pidfile import PidFile
+
+    state = PidFile(path, owner=next(iter(owners), None)).status()
+    if state.state == "running":
+        raise AlreadyRunning(path, f"process {state.pid} is running", state.pid)
+
+
+def _take(lock: Lock, owners: frozenset[int]) -> int | None:
+    """Make the pid file of a lock, or empty the abandoned one; return the number of a program that still runs."""
+    from fastproc.daemon._pidfile import survives
+
+    try:
+        folder, fd = open_checked(lock.path, os.O_RDWR | os.O_CREAT, owners, MODE)
+        folder.close()
+        with fd:
+            try:
+                recorded = read(lock.path, fd.number)
+            except PidFileError:
+                recorded = None
+            if recorded is not None and survives(recorded):
+                lock.drop()
+                return recorded.pid
+            _set_mode(fd.number, MODE)
+            os.ftruncate(fd.number, 0)
+            lock.adopt(fd)
     except BaseException:
-        writer.close()
-        fd.close()
+        lock.remove()
         raise
+    return None
 
 
 def read(path: str, fd: int) -> Recorded | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 
-from fastproc._engine.fds import OwnedFd
 from fastproc._engine.reactor import READ, Reactor, borrowed
 from fastproc._members import Member, facts_of
 from fastproc._values import signals
@@ -38,7 +37,7 @@ class Status:
     Attributes:
         state: "running"; "starting": its lock is held and it names nobody yet; "stopped": there is no file, or an empty
             one; "stale": it names somebody, and nobody holds its lock; "unverified": its lock is held, and not by whom
-            it names.
+            it names, or the program that it names runs on without its keeper.
         pid: the daemon, while it runs; the number that stands there, if it is stale or unverified; or 0.
         reason: of "unverified", why.
     """
@@ -180,15 +179,13 @@ class PidFile:
         """Remove a file that nobody holds. Raises nothing."""
         try:
             folder, fd = _lock.open_checked(self.path, os.O_RDONLY, self._owners())
+            with folder, fd:
+                lock = _lock.hold(self.path, self._owners())
+                if lock is not None:
+                    lock.adopt(fd)
+                    lock.remove()
         except (OSError, PidFileError):
             return
-        folder.close()
-        try:
-            fcntl.flock(fd.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            fd.close()  # a successor
-            return
-        _lock.Lock(self.path, fd, OwnedFd()).remove()
 
     def _owners(self) -> frozenset[int]:
         return trusted_owners() | (frozenset() if self._owner is None else frozenset((self._owner,)))
@@ -225,20 +222,23 @@ class _Look:
         except (FileNotFoundError, NotADirectoryError):
             return Status("stopped")
         with folder, fd:
-            held = _is_held(fd.number)
-            if not held:
+            held = _held(place.path, place._owners())
+            if held is None:
                 try:
                     recorded = _lock.read(place.path, fd.number)
                 except PidFileError:
                     return Status("stale")
+                if recorded is not None and survives(recorded):
+                    reason = f"nobody holds its lock, as its keeper has ended, and process {recorded.pid} still runs"
+                    return Status("unverified", recorded.pid, reason)
                 return Status("stopped") if recorded is None else Status("stale", recorded.pid)
             recorded = _lock.read(place.path, fd.number)
             if recorded is None:
                 return Status("starting")
-            reason = self._prove(recorded, os.fstat(fd.number))
+            reason = self._prove(recorded, held, os.fstat(fd.number).st_uid)
         return Status("unverified", recorded.pid, reason) if reason else Status("running", recorded.pid)
 
-    def _prove(self, recorded: Recorded, status: os.stat_result) -> str:
+    def _prove(self, recorded: Recorded, lock: os.stat_result, owner: int) -> str:
         """Pin the process and return why it is not the daemon, or ""."""
         if recorded.start < 0 or not recorded.boot:
             return "it does not say when its process began, so whether it is the same cannot be known"
@@ -262,13 +262,13 @@ class _Look:
             facts = facts_of(recorded.pid)
             if facts is None or facts.ppid != recorded.keeper:
                 return f"process {recorded.pid} is no child of its keeper, process {recorded.keeper}"
-        if not holds_lock(keeper.pid, status):
+        if not holds_lock(keeper.pid, lock):
             return f"process {keeper.pid} does not hold the lock"
-        if status.st_uid not in trusted_owners():
+        if owner not in trusted_owners():
             # HAZARDS H9: who can write the file must be one who could signal the process himself.
             for pid in {member.pid, keeper.pid}:
-                if {*read_identity(pid).uids} != {status.st_uid}:
-                    return f"it belongs to user {status.st_uid}, and process {pid} runs as another one"
+                if {*read_identity(pid).uids} != {owner}:
+                    return f"it belongs to user {owner}, and process {pid} runs as another one"
         if not member.is_there() or not keeper.is_there():
             return f"process {recorded.pid} has just ended"
         return ""
@@ -320,14 +320,38 @@ def _until(reactor: Reactor, done: list[int], timeout: float | None) -> None:
             timer.cancel()
 
 
-def _is_held(fd: int) -> bool:
-    """Whether somebody holds the lock. Takes it shared for a moment, which a starter waits out (PATIENCE)."""
+def _held(path: str, owners: frozenset[int]) -> os.stat_result | None:
+    """Return the status of the lock file, if somebody holds its lock; None if nobody does.
+
+    Takes it shared for a moment, which a starter waits out (PATIENCE). Whoever may not open it asks the kernel's list.
+    """
+    place = _lock.lock_path(path)
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    fcntl.flock(fd, fcntl.LOCK_UN)
-    return False
+        folder, fd = _lock.open_checked(place, os.O_RDONLY, owners)
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        try:
+            status = os.stat(place, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return status if _took_lock(None, status) else None
+    with folder, fd:
+        status = os.fstat(fd.number)
+        try:
+            fcntl.flock(fd.number, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return status
+        fcntl.flock(fd.number, fcntl.LOCK_UN)
+    return None
+
+
+def survives(recorded: Recorded) -> bool:
+    """Whether a program still runs whose keeper has given the lock up.
+
+    It was to die with its keeper, but the kernel forgets that when the program changes its user (prctl(2)).
+    """
+    return bool(recorded.keeper) and recorded.boot == boot_id() and _began(recorded.pid) == recorded.start
 
 
 def holds_lock(pid: int, status: os.stat_result) -> bool:
@@ -355,12 +379,12 @@ def holds_lock(pid: int, status: os.stat_result) -> bool:
     return False
 
 
-def _took_lock(pid: int, status: os.stat_result) -> bool:
+def _took_lock(pid: int | None, status: os.stat_result) -> bool:
     with open("/proc/locks", encoding="ascii", errors="replace") as file:
         for line in file:
             words = line.split()
             # Devices are shown otherwise than stat(2) has them where file systems lie on each other.
-            if words[1:2] == ["FLOCK"] and words[4] == str(pid) and words[5].endswith(f":{status.st_ino}"):
+            if words[1:2] == ["FLOCK"] and pid in (None, int(words[4])) and words[5].endswith(f":{status.st_ino}"):
                 return True
     return False
 
