@@ -461,6 +461,67 @@ def test_ready_of_a_stranger_is_not_believed() -> None:
     assert isolated(stranger_says_ready, pid_namespace=True) == expected
 
 
+TALKS = """
+import encodings.ascii, encodings.idna, os, sys, time
+from fastproc import systemd
+def say(**what):
+    systemd.notify(**what)
+    systemd.barrier(timeout=10.0)
+say(ready=True, status="first")
+say(status="second", watchdog=True)
+say(reloading=True)
+say(ready=True)
+say(stopping=True)
+with open(sys.argv[1], "w") as file:
+    file.write(f"{os.environ.get('WATCHDOG_USEC')} {os.environ.get('WATCHDOG_PID')}")
+time.sleep(1000)
+"""
+
+
+def talks_on(form: str) -> list[Any]:
+    from fastproc.daemon import Daemon, PidFile
+
+    place = daemons.folder()
+    path, log = place / "x.pid", place / "log"
+    if form == "spawn":
+        one = Daemon(pid_file=path)
+        one.spawn(sys.executable, "-c", TALKS, str(log), ready="notify")
+        wait_until(lambda: log.exists() and log.read_text() != "")
+        return [log.read_text(), one.stop() is not None, daemons.nobody_left()]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(place / "notify"))
+        manager.settimeout(20.0)
+        words = [sys.executable, "-m", "fastproc", "daemon", "start", "x", "-p", path, "--ready", "notify", "--"]
+        env = {**CLEAN, "NOTIFY_SOCKET": str(place / "notify"), "WATCHDOG_USEC": "5000000", "WATCHDOG_PID": "1"}
+        service = subprocess.Popen([*words, sys.executable, "-c", TALKS, log], env=env)
+        said: list[str] = []
+        while not said or "STOPPING=1" not in said[-1]:
+            said.append(manager.recv(4096).decode())
+        wait_until(lambda: log.exists() and log.read_text() != "")
+        PidFile(path).stop()
+        service.wait()
+    lines = [sorted(line for line in one.split() if not line.startswith("MONOTONIC")) for one in said]
+    return [log.read_text(), lines, daemons.nobody_left()]
+
+
+def test_program_that_says_more_than_ready_is_heard() -> None:
+    """Its barriers end, and nothing is refused."""
+    assert isolated(talks_on, "spawn", pid_namespace=True) == ["None None", True, []]
+
+
+def test_program_that_says_more_than_ready_is_heard_by_the_keepers_manager() -> None:
+    """By the keeper, which is its main process: pings, status, reloads and the end; not READY=1 before it is."""
+    said = [
+        ["STATUS=first"],
+        ["READY=1", "STATUS=first"],
+        ["STATUS=second", "WATCHDOG=1"],
+        ["RELOADING=1"],
+        ["READY=1"],
+        ["STOPPING=1"],
+    ]
+    assert isolated(talks_on, "command", pid_namespace=True) == ["5000000 None", said, []]
+
+
 # -- under a supervisor
 
 

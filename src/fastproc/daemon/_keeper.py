@@ -15,7 +15,7 @@ from fastproc._values.pidfile import Recorded
 from fastproc.daemon._errors import DaemonError
 from fastproc.daemon._options import Looked
 from fastproc.daemon._pidfile import began, boot_id
-from fastproc.daemon._ready import Server, await_ready
+from fastproc.daemon._ready import Server, await_ready, serve
 from fastproc.errors import SpawnError
 
 TYPE_CHECKING = False
@@ -43,8 +43,12 @@ def keep(outcome: Outcome, settings: Settings, command: Command, ready: str | fl
     server = None
     if ready == "notify":
         uid = Looked(settings).target.uid
-        server = Server(os.geteuid() if uid is None else uid)
-        command = command.options(env_add={**dict(command._options.get("env_add")), "NOTIFY_SOCKET": server.address})
+        server = Server(os.geteuid() if uid is None else uid, steps.pass_on)
+        command = command.options(
+            env_add={**dict(command._options.get("env_add")), "NOTIFY_SOCKET": server.address},
+            # It names the keeper, which passes the program's pings on.
+            env_remove=(*command._options.get("env_remove"), "WATCHDOG_PID"),
+        )
     else:
         # Not the keeper's manager: the program would speak for both.
         command = command.options(env_remove=(*command._options.get("env_remove"), "NOTIFY_SOCKET"))
@@ -70,10 +74,12 @@ def keep(outcome: Outcome, settings: Settings, command: Command, ready: str | fl
         except Exception as error:
             process.kill()
             outcome.fail(error)
-        steps.tell_manager(status, process.pid)
+        # Who is heard by the manager is its main process: the keeper, where that passes on what the program says.
+        steps.tell_manager(status, process.pid if server is None else 0)
         if steps.voice is not None:
             steps.voice.ready(process.pid)
         if server is not None:
+            serve(process, server)
             server.close()
         code = process.wait()
     if steps.lock is not None:

@@ -1,4 +1,8 @@
-"""How a keeper knows that its program is ready: by living for a while, or by its own message (sd_notify(3))."""
+"""How a keeper knows that its program is ready: by living for a while, or by its own message (sd_notify(3)).
+
+The program's later messages are taken, too, as long as it lives, or a barrier of its would never end; what a service
+manager of the keeper's wants to know is passed on.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,15 @@ from fastproc.daemon._errors import DaemonError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastproc._engine.process import Process
+
+PASSED_ON = (
+    *("STATUS", "WATCHDOG", "WATCHDOG_USEC", "STOPPING", "RELOADING", "MONOTONIC_USEC", "EXTEND_TIMEOUT_USEC"),
+    *("ERRNO", "BUSERROR", "EXIT_STATUS"),
+)
+"""What is true of the keeper when it is true of its program. READY=1 is so when the keeper itself has said it."""
 
 _CREDENTIALS = struct.Struct("iII")
 """struct ucred of unix(7)."""
@@ -26,12 +38,16 @@ class Server:
 
     Args:
         uid: the program's user.
+        tell: called with the lines that a service manager wants to know.
 
     Attributes:
         address: for NOTIFY_SOCKET.
+        is_ready: whether the keeper has said that it is ready.
     """
 
-    def __init__(self, uid: int) -> None:
+    def __init__(self, uid: int, tell: Callable[[list[str]], object]) -> None:
+        self._tell = tell
+        self.is_ready = False
         self._uids = {0, os.geteuid(), uid}
         self.address = f"@fastproc-daemon-{os.urandom(16).hex()}"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -56,7 +72,12 @@ class Server:
                     socket.close(int.from_bytes(content[at : at + 4], "little"))
         if uid not in self._uids or flags & socket.MSG_TRUNC:
             return {}
-        return notify.read(data)
+        said = notify.read(data)
+        names = (*PASSED_ON, "READY") if self.is_ready else PASSED_ON
+        lines = [f"{name}={said[name]}" for name in names if name in said]
+        if lines:
+            self._tell(lines)
+        return said
 
     def close(self) -> None:
         """Close the socket."""
@@ -104,6 +125,25 @@ def await_ready(process: Process, ready: str | float, server: Server | None) -> 
     if "ready" in happened:
         return status[0]
     raise _ended(process, status[0])
+
+
+def serve(process: Process, server: Server) -> None:
+    """Take a program's messages until it has ended."""
+    server.is_ready = True
+    if process.poll() is not None:
+        return
+    ended: list[int] = []
+    with borrowed() as reactor:
+        number = process.hold()
+        try:
+            reactor.watch(number, READ, ended.append)
+            reactor.watch(server.fileno(), READ, lambda _: server.receive())
+            while not ended:
+                reactor.run_once()
+        finally:
+            reactor.unwatch(number)
+            reactor.unwatch(server.fileno())
+            process.release()
 
 
 def _ended(process: Process, status: str | None) -> DaemonError:

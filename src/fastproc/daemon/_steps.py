@@ -125,6 +125,15 @@ class Steps:
         lines = ["READY=1", *([f"STATUS={status}"] if status else []), *([f"MAINPID={mainpid}"] if mainpid else [])]
         self._manager.send("\n".join(lines).encode())
 
+    def pass_on(self, lines: list[str]) -> None:
+        """Tell a service manager that waits for this process what its program has said. Raises nothing."""
+        if self.speaks and self.foreground:
+            others = dict(line.split("=", 1) for line in lines)
+            try:
+                systemd.notify(others=others)
+            except (OSError, ValueError):
+                pass  # it is away
+
     # -- the steps
 
     def _signals(self) -> None:
