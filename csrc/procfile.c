@@ -92,24 +92,27 @@ int fp__take_space(struct work *work, size_t more)
     return 0;
 }
 
-/* Reads a file into work->text and puts a NUL behind it. With once: what the kernel gives in one piece. */
+/* Reads a file into work->text and puts a NUL behind it. With once: what the kernel gives in one piece, without another read
+ * to see the end, as long as there was room for all of it. */
 int fp__slurp(struct work *work, int directory, const char *name, bool once)
 {
     long fd = fp__sys4(SYS_openat, directory, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
     if (fd < 0)
         return (int)fd;
     long n;
+    size_t room = 0;
     work->size = 0;
     do {
         n = fp__take_space(work, 4096);
         if (n < 0)
             break;
-        n = fp__sys3(SYS_read, fd, work->text + work->size, work->capacity - work->size - 1);
+        room = work->capacity - work->size - 1;
+        n = fp__sys3(SYS_read, fd, work->text + work->size, room);
         if (n > 0)
             work->size += (size_t)n;
         if (work->size > STRING_MAX)
             n = -EFBIG;
-    } while (n == -EINTR || (n > 0 && !once));
+    } while (n == -EINTR || (n > 0 && (!once || (size_t)n == room)));
     fp__close((int)fd);
     if (n < 0)
         return (int)n;
@@ -155,7 +158,7 @@ int fp__reason_of(struct work *work, int error)
 
 /* -- forms */
 
-/* One number; *at is moved behind it. False: there is none. */
+/* One number; *at is moved behind it. False: there is none, or none of 64 bits. */
 bool fp__number(const char **at, uint8_t unit, uint64_t *ret_value)
 {
     const char *p = *at;
@@ -166,6 +169,7 @@ bool fp__number(const char **at, uint8_t unit, uint64_t *ret_value)
     unsigned base = unit == OCTAL ? 8 : unit == HEX ? 16 : 10;
     uint64_t value = 0;
     const char *first = p;
+    bool fits = true;
     for (;; p++) {
         unsigned digit = (unsigned char)*p - '0';
         unsigned letter = ((unsigned char)*p | 32u) - 'a';
@@ -173,13 +177,21 @@ bool fp__number(const char **at, uint8_t unit, uint64_t *ret_value)
             digit = letter + 10;
         if (digit >= base)
             break;
-        value = value * base + digit;
+        fits = fits && !__builtin_mul_overflow(value, base, &value) && !__builtin_add_overflow(value, digit, &value);
     }
-    if (p == first)
+    if (p == first || !fits)
         return false;
     *at = p;
     *ret_value = minus ? 0 - value : value;
     return true;
+}
+
+/* Why there is no number: a kernel that has fewer of them, or something that is none. */
+static int why_no_number(const char *at)
+{
+    while (*at == ' ' || *at == '\t')
+        at++;
+    return *at == '\n' || *at == '\0' ? FP_ABSENT_UNTOLD : FP_ABSENT_FORMAT;
 }
 
 /* The words of a file that is nothing but numbers. */
@@ -198,13 +210,18 @@ void fp__put_words(struct work *work, enum file file)
         if (field->at < n)
             fp__put_number(work, column, values[field->at], field->unit);
         else
-            fp__put_absent(work, column, n || work->size == 0 ? FP_ABSENT_UNTOLD : FP_ABSENT_FORMAT);
+            fp__put_absent(work, column, n || work->size == 0 ? why_no_number(at) : FP_ABSENT_FORMAT);
     }
 }
 
 /* The text of a line behind its key, without the blanks around it. */
 static int put_line(struct work *work, struct fp_column *column, const char *text, const char *end)
 {
+    bool numbers = column->field == FP_FIELD_GROUPS || column->field == FP_FIELD_NS_PID;
+    if (numbers && strspn(text, "0123456789 \t") < (size_t)(end - text)) {
+        fp__put_absent(work, column, FP_ABSENT_FORMAT);
+        return 0;
+    }
     while (text < end && (*text == ' ' || *text == '\t'))
         text++;
     while (end > text && (end[-1] == ' ' || end[-1] == '\t'))
@@ -298,6 +315,24 @@ static int put_name(struct work *work, const char *comm, size_t size)
     return put_comm(work, FP_FIELD_NAME, name, strlen(name));
 }
 
+/* do_task_stat() in fs/proc/array.c writes 0 or 1 in their place for who may not trace the process. */
+static bool is_hidden(int32_t field)
+{
+    return (field >= FP_FIELD_STARTCODE && field <= FP_FIELD_KSTKEIP) ||
+           (field >= FP_FIELD_START_DATA && field <= FP_FIELD_EXIT_CODE);
+}
+
+/* A zombie has no memory whose start would tell; its exe is asked for the same right. */
+static void prove_exit_code(struct work *work)
+{
+    if ((work->state != 'Z' && work->state != 'X') || work->directory < 0)
+        return;
+    int r = fp__read_link(work, "exe");
+    for (uint32_t i = 0; (r == -EACCES || r == -EPERM) && i < work->snapshot->ncolumns; i++)
+        if (work->snapshot->columns[i].field == FP_FIELD_EXIT_CODE)
+            fp__put_absent(work, &work->snapshot->columns[i], -r);
+}
+
 int fp__put_stat(struct work *work)
 {
     const char *first = memchr(work->text, '(', work->size);
@@ -315,18 +350,26 @@ int fp__put_stat(struct work *work)
         n++;
     work->state = (char)values[FP_FIELD_STATE];
     work->kthread = n > FP_FIELD_FLAGS && (values[FP_FIELD_FLAGS] & PF_KTHREAD);
+    bool denied = n > FP_FIELD_STARTCODE && values[FP_FIELD_STARTCODE] == 1;
+    int missing = why_no_number(at);
     for (uint32_t i = 0; i < work->snapshot->ncolumns; i++) {
         struct fp_column *column = &work->snapshot->columns[i];
         const struct field *field = &fp__fields[column->field];
         if (field->file != STAT || field->kind == 'S')
             continue;
-        if (field->at < n)
-            fp__put_number(work, column, values[field->at], field->unit);
+        if (field->at >= n)
+            fp__put_absent(work, column, missing);
+        else if (denied && is_hidden(column->field))
+            fp__put_absent(work, column, EACCES);
         else
-            fp__put_absent(work, column, FP_ABSENT_UNTOLD);
+            fp__put_number(work, column, values[field->at], field->unit);
     }
     int r = put_comm(work, FP_FIELD_COMM, comm, length);
-    return r < 0 || !work->name ? r : put_name(work, comm, length);
+    if (r >= 0 && work->name)
+        r = put_name(work, comm, length);
+    if (r >= 0 && work->exit_code)
+        prove_exit_code(work);
+    return r;
 }
 
 #endif

@@ -5,7 +5,7 @@
  * guessed: a cell has the kernel's value or the reason why there is none.
  *
  * What stat says costs no lock of the process; cmdline, environ, smaps_rollup and exe take the lock of its memory, which a
- * process in an uninterruptible page fault may hold: they are read only when asked for. */
+ * process in an uninterruptible page fault may hold: they are read only when asked for, cmdline also for a name of 15 bytes. */
 #include "snapshot.h"
 
 #if FP_LINUX
@@ -95,11 +95,15 @@ static int put_fds(struct work *work)
 {
     struct stat status;
     int n = count_numbers(work, "fd");
+    /* Of this process the snapshot's own are among them: /proc, the row's directory, and fd while it is listed. */
+    int own = work->pid == work->self ? 3 : 0;
     int saved = errno;
     /* Since 6.2 the size of the directory is their number, for everybody. One that is being opened is counted too (a FIFO
      * that waits for its other side), so it is asked for only where the directory may not be listed. */
-    if ((n == -EACCES || n == -EPERM) && fstatat(work->directory, "fd", &status, 0) == 0 && status.st_size > 0)
+    if ((n == -EACCES || n == -EPERM) && fstatat(work->directory, "fd", &status, 0) == 0 && status.st_size > 0) {
         n = (int)status.st_size;
+        own -= own != 0;
+    }
     errno = saved;
     if (fp__is_own_lack(n))
         return n;
@@ -109,8 +113,23 @@ static int put_fds(struct work *work)
     }
     for (uint32_t i = 0; i < work->snapshot->ncolumns; i++)
         if (work->snapshot->columns[i].field == FP_FIELD_NUM_FDS)
-            fp__put_number(work, &work->snapshot->columns[i], (uint64_t)n, PLAIN);
+            fp__put_number(work, &work->snapshot->columns[i], (uint64_t)(n - own), PLAIN);
     return 0;
+}
+
+/* The number of this process in a proc file system; 0 in one that is of no namespace of ours, and in a folder. */
+static int32_t find_self(int directory)
+{
+    struct statfs status;
+    char text[32];
+    const char *at = text;
+    uint64_t pid;
+    int saved = errno;
+    bool is_proc = fstatfs(directory, &status) == 0 && status.f_type == PROC_MAGIC;
+    errno = saved;
+    long n = is_proc ? fp__sys4(SYS_readlinkat, directory, "self", text, sizeof text - 1) : -1;
+    text[n > 0 ? n : 0] = '\0';
+    return fp__number(&at, PLAIN, &pid) && pid <= INT32_MAX ? (int32_t)pid : 0;
 }
 
 static int put_namespaces(struct work *work)
@@ -185,7 +204,7 @@ static int why_not_found(const struct work *work)
 static int begin_row(struct work *work)
 {
     char path[32];
-    if (!(work->files & ~((1u << STAT) | (1u << DIRECTORY)))) {
+    if (!work->exit_code && !(work->files & ~((1u << STAT) | (1u << DIRECTORY)))) {
         snprintf(path, sizeof path, "%d/stat", work->pid);
         return fp__slurp(work, work->pids, path, true);
     }
@@ -316,6 +335,7 @@ static int make_columns(struct work *work, const int32_t *wanted, uint32_t n, ui
         column->absent = (void *)(absent + i * places * sizeof(int16_t));
         work->files |= 1u << fp__fields[wanted[i]].file;
         work->name |= wanted[i] == FP_FIELD_NAME;
+        work->exit_code |= wanted[i] == FP_FIELD_EXIT_CODE;
     }
     /* Only stat says whether another file is missing because the process is a zombie or the kernel's. */
     if (work->files & ~(1u << DIRECTORY))
@@ -372,6 +392,8 @@ int fp_snapshot_read(const char *root, int is_proc, const int32_t *pids, uint32_
         r = make_columns(&work, wanted, nfields, npids);
     if (r >= 0)
         r = fp__take_space(&work, 16384);
+    if (r >= 0 && (work.files & (1u << FDS)))
+        work.self = find_self(work.pids);
     for (uint32_t i = 0; r >= 0 && i < npids; i++) {
         work.row = ret_snapshot->rows;
         work.pid = asked ? pids[i] : listed[i];

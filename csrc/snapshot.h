@@ -18,10 +18,12 @@ struct work {
     int pids;      /* the proc directory */
     int directory; /* the row's, or -1: only its stat is read */
     int32_t pid;
+    int32_t self; /* this process in this proc file system, where that matters, else 0 */
     char state;
     bool kthread;
     bool is_proc;
     bool name; /* FP_FIELD_NAME is asked for */
+    bool exit_code;
 };
 
 /* The cells of the row: a reason for one column, or for all of a file; a number in its unit; bytes. */
@@ -37,7 +39,7 @@ int fp__slurp(struct work *work, int directory, const char *name, bool once);
 int fp__read_link(struct work *work, const char *name);
 /* From the error of a row's file to the reason that is told. */
 int fp__reason_of(struct work *work, int error);
-/* One number; *at is moved behind it. False: there is none. */
+/* One number; *at is moved behind it. False: there is none, or none of 64 bits. */
 bool fp__number(const char **at, uint8_t unit, uint64_t *ret_value);
 /* What stands in the file that was read: numbers; lines of a key and a value; stat. */
 void fp__put_words(struct work *work, enum file file);

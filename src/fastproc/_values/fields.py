@@ -69,9 +69,9 @@ starttime             | seconds      | when it began, since boot; with the pid i
 vsize                 | bytes        | virtual memory
 rss                   | bytes        | resident memory by the kernel's quick count; `resident` is exact
 rsslim                | bytes        | RLIMIT_RSS
-startcode             | address      | where the program's code begins; 0 if not permitted
-endcode               | address      | where it ends; 0 if not permitted
-startstack            | address      | where the stack begins; 0 if not permitted
+startcode             | address      | where the program's code begins, for who may trace the process, as all addresses
+endcode               | address      | where it ends
+startstack            | address      | where the stack begins
 kstkesp               | address      | stack pointer; 0 unless the process is exiting
 kstkeip               | address      | instruction pointer; 0 unless the process is exiting
 signal                | bit set      | pending signals, obsolete: see sigpnd
@@ -88,15 +88,15 @@ policy                |              | SCHED_ policy
 delayacct_blkio_ticks | seconds      | time waited for disks; 0 without delay accounting
 guest_time            | seconds      | time of virtual CPUs
 cguest_time           | seconds      | the same of children that were waited for
-start_data            | address      | 0 if not permitted
-end_data              | address      | 0 if not permitted
-start_brk             | address      | 0 if not permitted
-arg_start             | address      | 0 if not permitted
-arg_end               | address      | 0 if not permitted
-env_start             | address      | 0 if not permitted
-env_end               | address      | 0 if not permitted
-exit_code             |              | as wait(2) has it; 0 if not permitted
-name                  |              | comm; where that was cut, the program's name in cmdline
+start_data            | address      | where its data begins
+end_data              | address      | where it ends
+start_brk             | address      | where the heap begins
+arg_start             | address      | where the arguments begin
+arg_end               | address      | where they end
+env_start             | address      | where the environment begins
+env_end               | address      | where it ends
+exit_code             |              | of a zombie, as wait(2) has it, for who may trace the process
+name                  |              | comm; where it has 15 bytes, by cmdline, which takes the lock of its memory
 size                  | bytes        | virtual memory
 resident              | bytes        | resident memory
 shared                | bytes        | resident memory of files and shared memory
@@ -153,7 +153,7 @@ rchar                 | bytes        | read by system calls, from anywhere
 wchar                 | bytes        | written by system calls, to anywhere
 syscr                 |              | read system calls
 syscw                 |              | write system calls
-read_bytes            | bytes        | read from disks
+read_bytes            | bytes        | read from disks; io jumps when a child is reaped, whose is added
 write_bytes           | bytes        | sent towards disks
 cancelled_write_bytes | bytes        | of those, what was thrown away by truncation
 pss                   | bytes        | resident memory, shared pages divided by who shares them
@@ -167,7 +167,7 @@ cwd                   |              | working directory
 root                  |              | root directory
 cgroup                | dict         | controllers (of v1) or "" (of v2), and the path of the cgroup
 limits                |              | the text of /proc/PID/limits
-num_fds               |              | open descriptors; another user's since Linux 6.2, those being opened with them
+num_fds               |              | open descriptors; another user's since Linux 6.2, with those being opened
 oom_score             |              | how likely the kernel kills it when memory ends
 oom_score_adj         |              | -1000 to 1000, added to that
 loginuid              |              | who logged in; 4294967295 for nobody
