@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import isolated
-from fastproc.info import snapshot
+from fastproc.info import System, snapshot
 
 STAT = "7 (x) S 1 7 7 0 -1 0 10 20 3 4 250 50 7 8 20 0 1 0 4200 8192000 {} 18446744073709551615"
 REST = " 94000000 2 3 4 5 6 7 8 9 1 0 0 17 1 0 0 5 0 0 1 2 3 4 5 6 7 0\n"
@@ -99,3 +100,34 @@ def test_numbers_of_a_folder_that_are_none_are_malformed(tmp_path: Path) -> None
         "size": None,
     }
     assert set(found.absent.values()) == {"malformed"}
+
+
+def _spent(root: Path, utime: int, stime: int, threads: int) -> Any:
+    text = f"7 (x) S 1 7 7 0 -1 0 0 0 0 0 {utime} {stime} 0 0 20 0 {threads} 0 4200 8192 1 1" + REST
+    (root / "7").mkdir(exist_ok=True)
+    (root / "7" / "stat").write_text(text)
+    return snapshot(("pid", "utime", "stime", "starttime", "num_threads"), root=root)
+
+
+def test_cpu_of_a_short_interval_is_not_more_than_possible(tmp_path: Path) -> None:
+    """Both times have steps of 10 ms; what is more than they explain came of threads that are gone."""
+    earlier = _spent(tmp_path, 50, 50, 1)
+    stepped, gone = _spent(tmp_path, 51, 51, 1).rates(earlier)[0], _spent(tmp_path, 90, 90, 1).rates(earlier)[0]
+    assert stepped.cpu_percent == 100.0
+    assert gone.cpu_percent > 200.0
+
+
+def test_cpus_of_two_looks_in_a_row_are_not_zeros() -> None:
+    """The second look says nothing; it does not say 0 %."""
+    system = System().refresh("cpu").refresh("cpu")
+    for _ in range(3):
+        system.refresh("cpu")
+        assert system.cpu is None or sum(system.cpu[1:]) == pytest.approx(100)
+    deadline = time.monotonic() + 20
+    while system.cpu is None and time.monotonic() < deadline:
+        system.refresh("cpu")
+    used = system.cpu
+    assert used is not None
+    assert sum(used[1:]) == pytest.approx(100)
+    system.refresh("cpu")
+    assert sum(system.cpu[1:]) == pytest.approx(100)

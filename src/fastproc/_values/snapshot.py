@@ -6,7 +6,7 @@ shares the columns of the first one. Invariant: a value is the kernel's, or None
 
 from __future__ import annotations
 
-from os import fsdecode
+from os import cpu_count, fsdecode
 
 from fastproc._values.fields import ABOUT, COUNTERS, DECODERS, DERIVED, NEW, PF_KTHREAD, UNTOLD, reason
 
@@ -14,6 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
+
+TICK = 0.01
+"""Seconds: the steps of utime and stime (USER_HZ)."""
 
 _FORMATS = {"I": "q", "U": "Q", "D": "d", "S": "q"}
 
@@ -272,7 +275,9 @@ class Snapshot:
 
         `cpu_percent` (100 is one CPU) where both have utime and stime; NAME_per_s of each counter that both have, as
         read_bytes_per_s, majflt_per_s, voluntary_ctxt_switches_per_s. A process that was not there before, or whose pid
-        was another's (its starttime tells), has none: "new".
+        was another's (its starttime tells), has none: "new". CPU times have steps (USER_HZ, 10 ms), so over a short
+        interval the percentage is rough; it is not more than threads (num_threads, if asked for) and CPUs make
+        possible, unless the steps do not explain it: threads that came and went.
 
         Raises:
             ValueError: starttime was not asked for, or `earlier` is the later one.
@@ -364,6 +369,21 @@ def _rates(later: Snapshot, earlier: Snapshot) -> Snapshot:
                 change += now.cells[row] - then.cells[old]
             # The kernel's sums over threads are not taken at one instant, and may go back a little.
             cells[row], absent[row] = (0.0, code) if code else (max(change, 0.0) / elapsed * factor, 0)
+        if sources == times:
+            _cap(cells, pairs, later, earlier)
         columns[name] = Column("D", cells.tobytes(), absent.tobytes())
     fields = (*later.fields, *(name for name, _, _ in wanted))
     return Snapshot(fields, columns, bytes(later._at), later._begin, later._codes, later.root, later._rows)
+
+
+def _cap(cells: Any, pairs: dict[int, tuple[int, float]], later: Snapshot, earlier: Snapshot) -> None:
+    """Take from percentages of CPU what is beyond the possible and may come of the steps of utime and stime."""
+    now, then = later._columns.get("num_threads"), earlier._columns.get("num_threads")
+    cpus = cpu_count() or 1
+    for row, (old, elapsed) in pairs.items():
+        threads = cpus
+        if now is not None and then is not None and not now.absent[row] and not then.absent[old]:
+            threads = min(max(now.cells[row], then.cells[old], 1), cpus)
+        possible = 100.0 * threads
+        if 0 < cells[row] - possible <= 2 * TICK / elapsed * 100.0 * (1 + 1e-9):
+            cells[row] = possible

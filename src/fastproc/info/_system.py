@@ -100,7 +100,8 @@ class System:
 
     Attributes:
         processes: the last snapshot; from the second look on with cpu_percent and the rates of each counter.
-        cpu, cpus: use of all CPUs together, and of each; None before the second look.
+        cpu, cpus: use of all CPUs together, and of each; None before the second look. A look that comes within 50 ms of
+            the one before leaves them as they are.
     """
 
     def __init__(self, fields: Iterable[str] = DEFAULT, root: str = "/proc") -> None:
@@ -154,7 +155,11 @@ class System:
         self._processes = self._raw if earlier is None else self._raw.rates(earlier)
 
     def _refresh_cpu(self) -> None:
-        earlier, self._times = self._times, psutil.cpu_times(percpu=True)
+        earlier, times = self._times, psutil.cpu_times(percpu=True)
+        # Shares of less than a few ticks are noise, and zeros of none: the look before stays what is compared with.
+        if len(earlier) == len(times) and _elapsed(earlier, times) < SHORTEST * len(times):
+            return
+        self._times = times
         if not earlier:
             return
         # A CPU that was switched on or off meanwhile changes what stands in which place.
@@ -314,6 +319,10 @@ class System:
             return {}
 
 
+SHORTEST = 0.05
+"""Seconds for each CPU: five steps of the kernel's counters."""
+
+
 def _now() -> float:
     return instant("now", 0.0) or 0.0
 
@@ -322,6 +331,11 @@ def _per_second(before: Any, now: Any, names: tuple[str, ...], elapsed: float) -
     if before is None or elapsed <= 0:
         return [None] * len(names)
     return [max(getattr(now, name) - getattr(before, name), 0) / elapsed for name in names]
+
+
+def _elapsed(earlier: list[Any], later: list[Any]) -> float:
+    """Seconds of CPU time between, of all CPUs; ticks that the kernel did not count, as of idle ones, are not in it."""
+    return float(sum(sum(now[:8]) - sum(then[:8]) for then, now in zip(earlier, later, strict=True)))
 
 
 def _use(earlier: list[Any], later: list[Any]) -> CpuUse:
