@@ -51,7 +51,9 @@ def steps(rule: Rule, values: list[float], every: float = 1.0) -> list[tuple[flo
 @pytest.mark.parametrize(
     ("rule", "values", "events"),
     [
-        (Rule("cpu", 10), [10, 11, 12, 10, 9, 11], [(1, "raised"), (3, "cleared"), (5, "raised")]),
+        (Rule("cpu", 10), [10, 11, 12, 10, 9, 11], [(1, "raised"), (4, "cleared"), (5, "raised")]),
+        (Rule("cpu", 80), [79, 81, 79, 81, 79, 72], [(1, "raised"), (5, "cleared")]),
+        (Rule("rss", below=100), [101, 99, 101, 109, 110], [(1, "raised"), (4, "cleared")]),
         (Rule("cpu", 10, clear=5), [11, 9, 6, 5, 11], [(0, "raised"), (3, "cleared"), (4, "raised")]),
         (Rule("cpu", 10, hold=2), [11, 11, 9, 11, 11, 11, 9], [(5, "raised"), (6, "cleared")]),
         (Rule("cpu", 10, clear_hold=2), [11, 9, 11, 9, 9, 9], [(0, "raised"), (5, "cleared")]),
@@ -64,6 +66,25 @@ def test_alerts_have_hysteresis_and_a_minimum_duration(
 ) -> None:
     """What trembles around a threshold, or is beyond it for a moment, tells nothing."""
     assert steps(rule, values) == events
+
+
+@pytest.mark.parametrize(
+    ("rule", "clear"),
+    [
+        (Rule("cpu", 80), 72),
+        (Rule("rss", -10), -11),
+        (Rule("threads", 1), 1),
+        (Rule("threads", 25), 23),
+        (Rule("fds", below=25), 27),
+        (Rule("cpu_pressure", below=90), 95),
+        (Rule("cpu", below=200), 220),
+        (Rule("cpu_pressure", below=50), 55),
+        (Rule("zombie"), 0.45),
+    ],
+)
+def test_alert_ends_away_from_its_threshold_when_nothing_is_said(rule: Rule, clear: float) -> None:
+    """A tenth, and where the value can come to."""
+    assert rule.clear == pytest.approx(clear)
 
 
 @given(

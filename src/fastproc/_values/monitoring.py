@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "cpu": ("per cent of one CPU", ("utime", "stime", "starttime")),
+    "cpu": ("per cent of one CPU", ("utime", "stime", "starttime", "num_threads")),
     "rss": ("bytes of resident memory", ("rss",)),
     "fds": ("open descriptors", ("num_fds",)),
     "threads": ("threads", ("num_threads",)),
@@ -15,12 +15,14 @@ METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "read": ("bytes read from disks, by the second", ("read_bytes", "starttime")),
     "write": ("bytes sent to disks, by the second", ("write_bytes", "starttime")),
     "age": ("seconds since it began", ("age",)),
-    "zombie": ("1 while it has ended and waits for its parent, else 0", ("state",)),
+    "zombie": ("1 while it has ended and waits for its parent, else 0", ("state", "num_threads")),
     "cpu_pressure": ("per cent of 10 s that something in its cgroup waited for a CPU", ()),
     "memory_pressure": ("per cent of 10 s that something in its cgroup waited for memory", ()),
     "io_pressure": ("per cent of 10 s that something in its cgroup waited for disks", ()),
 }
-"""What can be watched: its unit, and the fields of a snapshot that it is made of. Of the host only the pressures."""
+"""What can be watched: its unit, and the fields of a snapshot that it is made of. Of the host only the pressures.
+
+io, read and write jump when the process reaps a child: the kernel adds what that has moved in all its life."""
 
 EVENTS = ("raised", "cleared", "died", "restarted", "unknown")
 
@@ -35,7 +37,8 @@ class Rule:
     Attributes:
         metric: a name in METRICS.
         above, below: the threshold; one of them is None.
-        clear: where it is over; the threshold itself by default.
+        clear: where it is over. By default a tenth of the threshold away from it; of fds and threads rounded
+            towards the threshold, and of "below" in per cent never nearer to 100 than half way.
         hold, clear_hold: seconds.
     """
 
@@ -74,7 +77,7 @@ class Rule:
         self.metric = metric
         self.above = above
         self.below = below
-        self.clear = threshold if clear is None else clear
+        self.clear = _margin(metric, above, threshold) if clear is None else clear
         self.hold = hold
         self.clear_hold = clear_hold
 
@@ -106,6 +109,18 @@ class Rule:
             f", {name}={getattr(self, name)!r}" for name in ("hold", "clear_hold") if getattr(self, name) != 0.0
         )
         return f"Rule({self.metric!r}, {side}, clear={self.clear!r}{more})"
+
+
+def _margin(metric: str, above: float | None, threshold: float) -> float:
+    """Where an alert ends when nothing is said: far enough from the threshold, and where the value can come to."""
+    away = abs(threshold) / 10
+    if metric in ("fds", "threads"):
+        away = away // 1
+    if above is not None:
+        return threshold - away
+    if METRICS[metric][0].startswith("per cent") and threshold < 100:
+        away = min(away, (100 - threshold) / 2)
+    return threshold + away
 
 
 class Level:
