@@ -38,6 +38,13 @@ CANCELLED_MIN = 64
 """Cancelled timers that may lie in the heap however few others there are."""
 
 
+def since_boot() -> float:
+    """Seconds since the boot, those asleep too: the clock of the instants at which processes begin."""
+    import time
+
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else monotonic()
+
+
 def instant(name: str, seconds: float | None) -> float | None:
     """The monotonic instant `seconds` from now; None, infinity and what no clock can hold mean never (HAZARDS D19).
 

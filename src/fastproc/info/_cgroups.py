@@ -7,6 +7,7 @@ a container the way ends where its own view does; what its host set above that c
 from __future__ import annotations
 
 import os
+from errno import EMFILE, ENFILE, ENOMEM
 from typing import NamedTuple
 
 from fastproc.procfs import parse_cgroup, parse_mountinfo, parse_pressure
@@ -94,9 +95,15 @@ def pressure(root: str = "/proc") -> dict[str, Pressure]:
         try:
             with open(os.path.join(root, "pressure", name), "rb") as file:
                 found[name] = parse_pressure(file.read())
-        except OSError:
-            continue
+        except OSError as error:
+            if is_own_lack(error):
+                raise
     return found
+
+
+def is_own_lack(error: OSError) -> bool:
+    """Whether it is our own lack of descriptors or memory, which says nothing about what was to be read."""
+    return error.errno in (EMFILE, ENFILE, ENOMEM)
 
 
 class _Folder:
@@ -132,7 +139,9 @@ class _Folder:
         try:
             with open(os.path.join(path or self.path, name), encoding="ascii", errors="replace") as file:
                 return file.read()
-        except OSError:
+        except OSError as error:
+            if is_own_lack(error):
+                raise
             return None
 
     def number(self, name: str, path: str | None = None) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from fastproc._engine.reactor import READ, Reactor, instant
+from fastproc._engine.reactor import READ, Reactor, instant, since_boot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
     from fastproc._engine.reactor import Timer
     from fastproc._values.monitoring import ProcessAlert
+
+
+SLOW_WAKE = 0.1
+"""Seconds that this thread may wait for a CPU on a busy machine."""
 
 
 class Driven:
@@ -24,6 +28,8 @@ class Driven:
         self._alerts: deque[ProcessAlert] = deque()
         self._readers = 0
         self._closed = False
+        self._looked = self._looking = since_boot()
+        self._woke: float | None = None
 
     def add_callback(self, callback: Callable[[ProcessAlert], object]) -> None:
         """Call it with each alert from now on."""
@@ -60,7 +66,21 @@ class Driven:
             RuntimeError: nothing is watched, and there is no timeout.
         """
         self._check()
+        self._looked, self._looking, self._woke = self._looking, since_boot(), None
         self._reactor.run_once(timeout)
+
+    def _earliest(self) -> float:
+        """The earliest instant since the boot for what is told now: it was not there at the look before.
+
+        What ends a wait has just happened, but for the time that we took to wake up.
+        """
+        woke = self._wake()
+        return woke - SLOW_WAKE if woke - self._looking > SLOW_WAKE else self._looked
+
+    def _wake(self) -> float:
+        if self._woke is None:
+            self._woke = since_boot()
+        return self._woke
 
     def run(self, timeout: float | None = None) -> None:
         """Tell the callbacks what happens, until nothing is watched any more or the time is over.
@@ -105,6 +125,7 @@ class Driven:
         """Alerts as they come, in the event loop that runs: one registered descriptor for all that is watched."""
         from fastproc.aio._hub import Scope, current_hub
 
+        self._check()
         hub = current_hub()
         timer: Timer | None = None
         event = hub.event()

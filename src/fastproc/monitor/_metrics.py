@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastproc._values.monitoring import METRICS
-from fastproc.info._cgroups import cgroup_use
+from fastproc.info._cgroups import cgroup_use, is_own_lack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "fds": ("num_fds",),
     "threads": ("num_threads",),
     "age": ("age",),
-    "zombie": ("state",),
+    "zombie": ("state", "num_threads"),
     "cpu": ("cpu_percent",),
     "read": ("read_bytes_per_s",),
     "write": ("write_bytes_per_s",),
@@ -34,16 +34,29 @@ def values(metric: str, table: Snapshot) -> list[float | None]:
         return [None] * len(table)
     columns = [table.values(name) for name in names]
     if metric == "zombie":
-        return [None if state is None else float(state == "Z") for state in columns[0]]
+        pairs = zip(*columns, strict=True)
+        return [None if state is None else float(state == "Z" and has_ended(state, left)) for state, left in pairs]
     if len(columns) == 1:
         return columns[0]
     return [None if None in parts else sum(parts) for parts in zip(*columns, strict=True)]
 
 
+def has_ended(state: str | None, threads: int | None) -> bool:
+    """Whether all of a process has ended: a leader that has is a zombie, too, while its threads run (HAZARDS D10)."""
+    return state is not None and state in "ZX" and (threads or 0) <= 1
+
+
 def of_cgroup(metric: str, pid: int) -> float | None:
+    """A pressure of a process's cgroup; None where there is none.
+
+    Raises:
+        OSError: our own lack of descriptors or memory, which says nothing about the cgroup.
+    """
     try:
         return stalled(cgroup_use(pid).pressure, metric)
-    except OSError:
+    except OSError as error:
+        if is_own_lack(error):
+            raise
         return None
 
 

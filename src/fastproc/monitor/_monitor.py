@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from fastproc._engine.reactor import READ
 from fastproc._values.monitoring import METRICS, Level, ProcessAlert, Rule
-from fastproc.info._cgroups import pressure
+from fastproc.info._cgroups import is_own_lack, pressure
 from fastproc.info._reading import snapshot
 from fastproc.monitor._driving import Driven, now_
-from fastproc.monitor._metrics import PRESSURES, are_rated, of_cgroup, stalled, values, why_absent
+from fastproc.monitor._metrics import PRESSURES, are_rated, has_ended, of_cgroup, stalled, values, why_absent
 from fastproc.monitor._watch import IDENTITY, Watch, likeness
 
 TYPE_CHECKING = False
@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     from fastproc._engine.reactor import Timer
     from fastproc._values.snapshot import Record, Snapshot
 
+    Shares = dict[tuple[str, int], float | None]
+
 HOST = 0
 """In the place of a pid: the machine itself."""
+
+TICK = 0.01
+"""Seconds: the steps of starttime (USER_HZ)."""
 
 
 class Monitor(Driven):
@@ -60,8 +65,9 @@ class Monitor(Driven):
         Args:
             pid: its number.
             rules: thresholds; none to be told of its end alone, which costs nothing until it comes.
-            restart: after its end look for another process with the same name, user and arguments that began later,
-                tell of it ("restarted"), and watch that one from then on.
+            restart: after its end look for another process with the same name, user and arguments that began later
+                (not before this one was seen to live for the last time), tell of it ("restarted"), and watch that
+                one from then on.
 
         Raises:
             ProcessLookupError: there is no such process.
@@ -135,8 +141,11 @@ class Monitor(Driven):
     # -- what happens
 
     def _ended(self, watch: Watch) -> None:
+        if self._watches.get(watch.pid) is not watch:
+            return  # it is watched no longer
+        watch._died = max(watch._died, self._earliest())
         status = watch._status()
-        self._watches.pop(watch.pid, None)
+        del self._watches[watch.pid]
         self._forget(watch)
         watch.alive = False
         if watch._needs_looks():
@@ -151,16 +160,17 @@ class Monitor(Driven):
     def _look(self) -> None:
         """One look at all that rules need, by one timer."""
         self._timer = None
+        self._wake()
         watched = [one for one in (*self._watches.values(), *self._dead) if one.pid and one._needs_looks()]
         metrics = {metric for one in watched for metric in one._metrics()}
-        fields = {"pid", "starttime", "state"}
+        fields = {"pid", "starttime", "state", "num_threads"}
         fields.update(field for metric in metrics for field in METRICS[metric][1])
         try:
-            if watched:
-                table = snapshot(sorted(fields), [one.pid for one in watched])
+            if watched and (read := self._read(watched, fields)) is not None:
+                table, shares = read
                 before, self._before = self._before, table
                 rates = table if before is None or not are_rated(metrics) else table.rates(before)
-                self._judge(watched, metrics, rates, table.taken)
+                self._judge(watched, metrics, shares, rates, table.taken)
             host = self._watches.get(HOST)
             if host is not None:
                 self._weigh(host, now_())
@@ -169,21 +179,38 @@ class Monitor(Driven):
         finally:
             self._arm()
 
-    def _judge(self, watched: list[Watch], metrics: set[str], table: Snapshot, now: float) -> None:
+    def _read(self, watched: list[Watch], fields: set[str]) -> tuple[Snapshot, Shares] | None:
+        """What is looked at; None where we lack the descriptors now: the next look may have them."""
+        try:
+            table = snapshot(sorted(fields), [one.pid for one in watched])
+            wanted = [(name, one.pid) for one in watched if one.alive for name in one._metrics() if name in PRESSURES]
+            return table, {(name, pid): of_cgroup(name, pid) for name, pid in wanted}
+        except OSError as error:
+            if is_own_lack(error):
+                return None
+            raise
+
+    def _is_current(self, watch: Watch) -> bool:
+        """Whether it is to be told of: a callback may have ended that, or given it other rules."""
+        if watch.alive:
+            return self._watches.get(watch.pid) is watch
+        return any(one is watch for one in self._dead)
+
+    def _judge(self, watched: list[Watch], metrics: set[str], shares: Shares, table: Snapshot, now: float) -> None:
         """Hold each rule to the value of its process; by columns, as there may be thousands of rows."""
-        starts, states = table.values("starttime"), table.values("state")
+        starts, states, threads = (table.values(name) for name in ("starttime", "state", "num_threads"))
         columns = {metric: values(metric, table) for metric in metrics if metric not in PRESSURES}
         for at, watch in enumerate(watched):
             if starts[at] != watch._starttime and watch._starttime is not None:
                 self._replaced(watch, now)
                 continue
-            if watch.alive and watch.by == "polling" and states[at] in ("Z", "X"):
+            if watch.alive and watch.by == "polling" and has_ended(states[at], threads[at]):
                 self._ended(watch)
             for level in watch._levels:
                 metric = level.rule.metric
-                if not watch.alive and metric != "zombie":
+                if not self._is_current(watch) or (not watch.alive and metric != "zombie"):
                     continue
-                value = columns[metric][at] if metric in columns else of_cgroup(metric, watch.pid)
+                value = columns[metric][at] if metric in columns else shares.get((metric, watch.pid))
                 if value is None:
                     self._lacks(watch, level, table[at], now)
                 elif (event := level.step(value, now)) is not None:
@@ -196,7 +223,7 @@ class Monitor(Driven):
         if watch.alive:
             return  # its pidfd will tell
         for level in watch._levels:
-            if level.rule.metric == "zombie" and level.reset():
+            if level.rule.metric == "zombie" and self._is_current(watch) and level.reset():
                 self._tell(ProcessAlert("cleared", watch.pid, watch.name, now, rule=level.rule, value=0.0))
         if not watch._restart and watch in self._dead:
             self._dead.remove(watch)
@@ -209,9 +236,13 @@ class Monitor(Driven):
             self._tell(ProcessAlert("unknown", watch.pid, watch.name, now, rule=level.rule, reason=why))
 
     def _weigh(self, watch: Watch, now: float) -> None:
-
-        found = pressure()
+        try:
+            found = pressure()
+        except OSError:
+            return  # our own lack: the next look may tell
         for level in watch._levels:
+            if not self._is_current(watch):
+                return
             value = stalled(found, level.rule.metric)
             event = None if value is None else level.step(value, now)
             if event is not None:
@@ -224,12 +255,18 @@ class Monitor(Driven):
     def _find_restarted(self) -> None:
         """Look for those that took the place of the dead: by name first, and by user and arguments where that fits."""
         names = {one._like[0] for one in self._dead if one._restart}
-        table = snapshot(("pid", "comm", "state", "starttime"))
-        alike = [one for one in table if one.comm in names and one.state not in "ZX"]
-        pids = [one.pid for one in alike if one.pid not in self._watches]
-        for record in snapshot(IDENTITY, pids).sort_by("starttime"):
+        try:
+            table = snapshot(("pid", "comm", "state", "num_threads"))
+            alike = [one for one in table if one.comm in names and not has_ended(one.state, one.num_threads)]
+            records = snapshot(IDENTITY, [one.pid for one in alike if one.pid not in self._watches])
+        except OSError as error:
+            if is_own_lack(error):
+                return
+            raise
+        for record in records.sort_by("starttime"):
             for old in self._dead:
-                later = record.starttime is not None and record.starttime >= (old._starttime or 0.0)
+                # Which began before the other's end lives beside it.
+                later = record.starttime is not None and record.starttime >= old._died - TICK
                 if not old._restart or not later or likeness(record) != old._like:
                     continue
                 new = Watch(record.pid, old.rules, True)
@@ -237,6 +274,10 @@ class Monitor(Driven):
                     new._identify()
                 except (ProcessLookupError, ValueError):
                     break
+                except OSError as error:
+                    if is_own_lack(error):
+                        return
+                    raise
                 if new._like != old._like or (new.pid, new._starttime) == (old.pid, old._starttime):
                     self._forget(new)
                     break

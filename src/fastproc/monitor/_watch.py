@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from errno import EINVAL, ENOSYS, EPERM
 
+from fastproc._engine.reactor import since_boot
 from fastproc._members import Member
 from fastproc._native import snapshot as _native
 from fastproc._values.monitoring import Level, Rule
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from fastproc._values.snapshot import Record
 
-IDENTITY = ("pid", "comm", "name", "state", "starttime", "uid", "cmdline")
+IDENTITY: tuple[str, ...] = ("pid", "comm", "name", "state", "num_threads", "starttime", "uid", "cmdline")
 
 
 class Watch:
@@ -28,7 +29,10 @@ class Watch:
         rules: its thresholds.
     """
 
-    __slots__ = ("_levels", "_like", "_member", "_restart", "_starttime", "_unknown", "alive", "by", "name", "pid")
+    __slots__ = (
+        *("_died", "_levels", "_like", "_member", "_restart", "_starttime", "_unknown"),
+        *("alive", "by", "name", "pid"),
+    )
 
     def __init__(self, pid: int, rules: Iterable[Rule], restart: bool) -> None:
         """Only `Monitor.watch()` makes one."""
@@ -42,6 +46,7 @@ class Watch:
         self._member: Member | None = None
         self._starttime: float | None = None
         self._like: tuple[object, ...] = ()
+        self._died = since_boot()  # not before this, once it has; until then when it was seen last
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -97,14 +102,26 @@ class Watch:
             self._member = None
 
     def _status(self) -> int | None:
-        """How it ended, as far as the kernel tells us: by the zombie, or by the pidfd once that was reaped."""
-        # Whoever may not trace it sees 0 as its exit code (proc(5)), and may not look at its exe either.
-        (record,) = snapshot(("state", "exit_code", "starttime", "exe"), [self.pid])
+        """How it ended, as far as the kernel tells us: by the pidfd once it was reaped, else by the zombie.
+
+        None also where we lack the descriptors to look.
+        """
+        status = self._told()
+        if status is not None:
+            return status
+        try:
+            # Whoever may not trace it is not told its exit code (proc(5)).
+            (record,) = snapshot(("state", "exit_code", "starttime"), [self.pid])
+        except OSError:
+            return None
         if record.starttime is not None and record.starttime == self._starttime and record.state in "ZX":
-            if record.why("exe") != "zombie" or record.exit_code is None:
+            if record.exit_code is None:
                 return None
             code: int = record.exit_code
             return -(code & 0x7F) if code & 0x7F else code >> 8
+        return self._told()
+
+    def _told(self) -> int | None:
         return _native.exit_status(self._member.number) if self._member is not None else None
 
 

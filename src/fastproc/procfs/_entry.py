@@ -91,12 +91,15 @@ class Entry:
         return self._folder.fileno()
 
     def is_alive(self) -> bool:
-        """Return whether it is there and has not ended: a zombie is not alive."""
+        """Return whether it is there and has not ended: a zombie is not alive, unless other threads of it run."""
         try:
             stat = self.stat()
         except ProcessGone:
             return False
-        return not (isinstance(stat, Stat) and stat.is_zombie)
+        return not (isinstance(stat, Stat) and self._has_ended(stat))
+
+    def _has_ended(self, stat: Stat) -> bool:
+        return stat.is_zombie
 
     def get(self, name: str, parse: Callable[[bytes], T]) -> T | Absent:
         """Return what a file of the directory means, as `parse` reads it, or why it is absent.

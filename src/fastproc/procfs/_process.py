@@ -22,6 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fastproc.procfs._stat import Stat
+
 
 class Task(Entry):
     """One thread: the files of /proc/PID/task/TID. Made by `Process.task()` and `tasks()`.
@@ -87,6 +89,10 @@ class Process(Entry):
 
     def __repr__(self) -> str:
         return f"Process({self.pid})" if self._root == "/proc" else f"Process({self.pid}, {self._root!r})"
+
+    def _has_ended(self, stat: Stat) -> bool:
+        # The first thread of a process may have ended while others run (HAZARDS D10).
+        return stat.is_zombie and stat.num_threads <= 1
 
     def tids(self) -> tuple[int, ...] | Absent:
         """Return the numbers of its threads, ascending."""
