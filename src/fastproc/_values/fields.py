@@ -273,3 +273,6 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
     "cgroup": _cgroup,
 }
 """How the bytes of a field become its value; the others by os.fsdecode."""
+
+UNORDERED = ("environ", "cgroup")
+"""Fields whose values, dicts, cannot be compared."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from os import cpu_count, fsdecode
 
-from fastproc._values.fields import ABOUT, COUNTERS, DECODERS, DERIVED, NEW, PF_KTHREAD, UNTOLD, reason
+from fastproc._values.fields import ABOUT, COUNTERS, DECODERS, DERIVED, NEW, PF_KTHREAD, UNORDERED, UNTOLD, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -266,7 +266,9 @@ class Snapshot:
         for name in reversed(names):
             column = self._column(name)
             there = [row for row in rows if not column.absent[row]]
-            there.sort(key=lambda row: self._value(name, row), reverse=reverse)
+            # What has no order of its own, such as an environment, is ordered by its bytes.
+            raw = name in UNORDERED
+            there.sort(key=lambda row: column.bytes_at(row) if raw else self._value(name, row), reverse=reverse)
             rows = there + [row for row in rows if column.absent[row]]
         return self._with(tuple(rows))
 
