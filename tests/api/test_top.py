@@ -87,6 +87,21 @@ def test_ps_of_nobody_fails_and_says_so() -> None:
     )
 
 
+@pytest.mark.parametrize("field", ["cgroup", "environ", "groups", "cmdline"])
+def test_ps_sorts_by_any_field(field: str) -> None:
+    """Also by one whose values have no order."""
+    done = command("ps", "-s", field, "-o", "pid")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert str(os.getpid()) in done.stdout.split()
+
+
+def test_ps_of_an_unknown_user_fails_and_says_so() -> None:
+    """An empty table would say that the user has no processes."""
+    done = command("ps", "-u", "nosuchuser-61")
+    told = "python -m fastproc ps: nosuchuser-61: there is no such user\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", told)
+
+
 def test_ps_lists_its_fields() -> None:
     """With unit and meaning."""
     lines = command("ps", "-L").stdout.splitlines()
@@ -162,7 +177,8 @@ def test_top_fits_quits_and_gives_the_terminal_back(arguments: tuple[str, ...]) 
 
 
 @pytest.mark.parametrize(
-    ("end", "status"), [("ctrl-c", 0), (signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGHUP, 128 + signal.SIGHUP)]
+    ("end", "status"),
+    [("ctrl-c", 0), *((number, 128 + number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT))],
 )
 def test_top_that_is_ended_otherwise_gives_the_terminal_back(end: Any, status: int) -> None:
     """Ctrl-C, and the signals by which others end a program."""
@@ -192,6 +208,22 @@ def test_top_takes_keys_and_sizes() -> None:
             screen = drawn[-1] if drawn else []
         assert max(map(len, screen)) <= 120
         shell.write(b"q")
+        assert b"same 0" in shell.expect(b"over", 20).before
+
+
+def test_top_redraws_when_its_window_changes_and_takes_keys_behind_others() -> None:
+    """Without a key; Ctrl-backslash is none that ends it, and what is typed behind an arrow counts."""
+    with top_on(Pty(24, 80), "-d", "30", "-p") as shell:
+        shell.expect(b"COMMAND", 20)
+        shell.expect(b"\x1b[J", 20)
+        shell.expect(b"\x1b[J", 20)  # the second look
+        assert shell.terminal is not None
+        shell.terminal.resize(10, 120)
+        drawn = screens(b"\x1b[H" + shell.expect(b"\x1b[J", 20).before + b"\x1b[J")
+        assert len(drawn[-1]) == 10
+        shell.write(b"\x1c")
+        shell.expect(b"\x1b[J", 20)
+        shell.write(b"\x1b[A\x1bOPq")
         assert b"same 0" in shell.expect(b"over", 20).before
 
 

@@ -49,6 +49,13 @@ def ps(arguments: list[str]) -> int:
         return 0
     fields = tuple(chosen.fields.split(",")) if chosen.fields else SHOWN
     order = (chosen.sort,) if chosen.sort else ()
+    uid: int | None = None
+    if chosen.user:
+        known = None if chosen.user.isdigit() else UsersCache().find_user(chosen.user)
+        uid = int(chosen.user) if chosen.user.isdigit() else getattr(known, "uid", None)
+        if uid is None:
+            print(f"python -m fastproc ps: {chosen.user}: there is no such user", file=sys.stderr)
+            return 1
     try:
         pids = children(chosen.children_of, recursive=True) if chosen.children_of else (chosen.pid or None)
         found = snapshot((*fields, *order, "pid", "name", "euid", "state", "cmdline"), pids)
@@ -58,7 +65,7 @@ def ps(arguments: list[str]) -> int:
     missing = [one.pid for one in found if one.why("state") in ("gone", "hidden")] if chosen.pid else []
     for pid in missing:
         print(f"python -m fastproc ps: {pid}: there is no such process", file=sys.stderr)
-    found = _chosen(found, chosen, missing).sort_by(*order, reverse=chosen.reverse)
+    found = _chosen(found, chosen.name, uid, missing).sort_by(*order, reverse=chosen.reverse)
     if chosen.json:
         write(lambda: as_json([{name: one[name] for name in fields} for one in found]))
     else:
@@ -66,14 +73,12 @@ def ps(arguments: list[str]) -> int:
     return 1 if missing else 0
 
 
-def _chosen(found: Snapshot, chosen: argparse.Namespace, missing: list[int]) -> Snapshot:
+def _chosen(found: Snapshot, name: str | None, uid: int | None, missing: list[int]) -> Snapshot:
     if missing:
         found = found.where(lambda one: one.pid not in missing)
-    if chosen.name:
-        found = found.where(lambda one: chosen.name in (one.name or ""))
-    if chosen.user:
-        known = None if chosen.user.isdigit() else UsersCache().find_user(chosen.user)
-        uid = int(chosen.user) if chosen.user.isdigit() else getattr(known, "uid", None)
+    if name:
+        found = found.where(lambda one: name in (one.name or ""))
+    if uid is not None:
         found = found.where(lambda one: one.euid == uid)
     return found
 

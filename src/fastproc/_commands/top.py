@@ -278,8 +278,7 @@ def _interactive(system: System, view: View, number: int, render: Callable[[Syst
             keys = screen.keys(max(due - now(), 0.0))
             if keys is None:
                 return 0
-            # What begins with an escape is an arrow, or another key that sends several bytes.
-            if not keys.startswith(b"\x1b") and any(view.press(key) for key in keys.decode("ascii", "replace")):
+            if any(view.press(key) for key in keys.decode("ascii", "replace")):
                 return 0
             if b" " in keys or now() >= due:
                 system.refresh("processes", "cpu")
