@@ -590,6 +590,27 @@ def test_stop_kills_after_the_grace() -> None:
     assert isolated(stubborn, 0.3, pid_namespace=True) == [True, True, True, "stopped", []]
 
 
+def stays_when_killed() -> list[Any]:
+    from fastproc.daemon import PidFileError, _pidfile
+
+    path = daemons.folder() / "x.pid"
+    one, pid = a_daemon(path)
+    _pidfile.KILL_PATIENCE = 0.2
+    send, _pidfile._Look.send = _pidfile._Look.send, lambda *_: None  # type: ignore[method-assign, assignment]
+    try:
+        found = [repr(one.stop(grace=0.0))]
+    except PidFileError as error:
+        found = [error.reason.replace(str(pid), "PID")]
+    _pidfile._Look.send = send  # type: ignore[method-assign]
+    return [*found, one.stop().pid == pid]
+
+
+def test_stop_of_a_daemon_that_does_not_end_when_killed_says_so() -> None:
+    """It sleeps in the kernel, or is frozen; here no signal reaches it."""
+    said = "process PID was killed, and has not ended after 0.2 s (state S)"
+    assert isolated(stays_when_killed, pid_namespace=True) == [said, True]
+
+
 def test_pid_file_option_is_checked() -> None:
     """The error names the argument."""
     from fastproc.daemon import PidFile

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     State = Literal["running", "starting", "stopped", "stale", "unverified"]
 
+KILL_PATIENCE = 10.0
+"""Seconds for a daemon that was killed to be gone."""
 HANDOVER = 5.0
 """Seconds for the lock of a daemon that has ended to be free."""
 
@@ -154,7 +156,8 @@ class PidFile:
             who it was and whether it had to be killed; None when none was running.
 
         Raises:
-            PidFileError: the lock is held, and by whom cannot be proven; nothing was signalled.
+            PidFileError: the lock is held, and by whom cannot be proven; nothing was signalled. Or it was killed, and
+                is still there: in the kernel, or held by a tracer or a frozen cgroup.
             PermissionError: it may not be signalled.
         """
         seconds = check_seconds("grace", grace)
@@ -171,7 +174,8 @@ class PidFile:
         killed = not look.has_ended(grace)
         if killed:
             look.send(signals.SIGKILL)
-            look.has_ended(None)
+            if not look.has_ended(KILL_PATIENCE):
+                raise PidFileError(self.path, look.why_it_stays())
         look.keeper_has_ended(HANDOVER)
         return Stopped(look.status.pid, killed)
 
@@ -291,6 +295,13 @@ class _Look:
         """Wait for its end; return whether it came in time."""
         assert self._member is not None
         return wait_for_end(self._member.number, timeout)
+
+    def why_it_stays(self) -> str:
+        """Say what the kernel tells of a process that was killed and does not end."""
+        pid = self.status.pid
+        facts = facts_of(pid)
+        state = "" if facts is None else f" (state {facts.state})"
+        return f"process {pid} was killed, and has not ended after {KILL_PATIENCE:g} s{state}"
 
     def keeper_has_ended(self, timeout: float) -> bool:
         """Wait for the end of the one who holds the lock for it."""
