@@ -391,6 +391,22 @@ def test_function_is_called_in_a_fresh_interpreter() -> None:
     assert isolated(called, pid_namespace=True) == expected
 
 
+def hangs() -> list[Any]:
+    from fastproc.daemon import Daemon, DaemonError, _fresh
+
+    _fresh.BOOT, _fresh.PATIENCE = "import time; time.sleep(1000)", 0.2
+    try:
+        return [Daemon(start_timeout=0.2).spawn("sleep", "1000")]
+    except DaemonError as error:
+        return [error.step, error.kind, error.text, daemons.nobody_left()]
+
+
+def test_fresh_interpreter_that_hangs_is_told_as_any_other_failure() -> None:
+    """spawn() and call() raise DaemonError, and nothing else."""
+    expected = ["fork", "TimeoutExpired", "the fresh interpreter hangs", []]
+    assert isolated(hangs, pid_namespace=True) == expected
+
+
 def ready_by(how: str) -> list[Any]:
     from fastproc.daemon import Daemon
 

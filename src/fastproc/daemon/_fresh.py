@@ -99,7 +99,7 @@ def call(settings: Settings, function: Callable[..., Any], args: tuple[Any, ...]
 
 def _start(settings: Settings, order: tuple[Any, ...]) -> int:
     from fastproc import run
-    from fastproc.errors import Unsupported
+    from fastproc.errors import SpawnError, TimeoutExpired, Unsupported
 
     if settings.foreground:
         raise ValueError("foreground: spawn() and call() make another process; use execute()")
@@ -122,12 +122,16 @@ def _start(settings: Settings, order: tuple[Any, ...]) -> int:
         fd.lift()
         _write(fd.number, data)
         path = [os.path.abspath(entry) for entry in sys.path if isinstance(entry, str)]
-        result = run(
-            [sys.executable, "-P", "-c", BOOT, str(fd.number), json.dumps(path)],
-            pass_fds=sorted({fd.number, *(one for one in keep if one > 2)}),
-            timeout=timeout,
-            check=False,
-        )
+        try:
+            result = run(
+                [sys.executable, "-P", "-c", BOOT, str(fd.number), json.dumps(path)],
+                pass_fds=sorted({fd.number, *(one for one in keep if one > 2)}),
+                timeout=timeout,
+                check=False,
+            )
+        except (TimeoutExpired, SpawnError) as error:
+            text = "the fresh interpreter hangs" if isinstance(error, TimeoutExpired) else str(error)
+            raise DaemonError("fork", type(error).__name__, text) from error
         try:
             answer = pickle.loads(_read(fd.number))
         except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError) as error:
