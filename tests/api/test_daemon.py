@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -401,6 +402,73 @@ def test_error_of_a_start_has_the_real_exit_code(how: str) -> None:
     raised = how == "raises"
     expected = [step, "LookupError" if raised else "", code, raised, []]
     assert isolated(error_of, how, pid_namespace=True) == expected
+
+
+def leaves_children(how: str) -> list[Any]:
+    from fastproc.daemon import Daemon, DaemonError
+
+    def main(running: Any) -> None:
+        subprocess.Popen(["sleep", "1000"])
+        if how == "fails":
+            running.fail("no configuration")
+        if how == "exits":
+            os._exit(3)
+        signal.pause()
+
+    try:
+        Daemon(start_timeout=0.5, stderr="syslog" if how == "exits" else None).run(main)
+    except DaemonError as error:
+        return [error.exit_code, daemons.nobody_left()]
+    raise AssertionError
+
+
+@pytest.mark.parametrize(("how", "code"), [("fails", 1), ("exits", 3), ("is silent", -15)])
+def test_children_of_a_daemon_that_does_not_start_are_killed(how: str, code: int) -> None:
+    """All of its process group."""
+    assert isolated(leaves_children, how, pid_namespace=True) == [code, []]
+
+
+def interrupted_before_the_fork() -> list[Any]:
+    from fastproc.daemon import Daemon
+
+    real = signal.pthread_sigmask
+
+    def raises(how: int, mask: Any) -> Any:
+        before = real(how, mask)
+        if how == signal.SIG_SETMASK and mask and not found:
+            found.append("raised")
+            raise KeyboardInterrupt
+        return before
+
+    found: list[Any] = []
+    fds = os.listdir("/proc/self/fd")
+    signal.pthread_sigmask = raises  # type: ignore[assignment]
+    try:
+        Daemon(foreground=False).execute()
+    except KeyboardInterrupt:
+        found.append([*real(signal.SIG_BLOCK, ())])
+    return [*found, os.listdir("/proc/self/fd") == fds]
+
+
+def test_handler_that_raises_before_the_fork_leaves_no_signal_blocked() -> None:
+    """pthread_sigmask() runs those that are due, when the mask is set already."""
+    assert isolated(interrupted_before_the_fork, pid_namespace=True) == ["raised", [], True]
+
+
+def ignores_children() -> list[Any]:
+    from fastproc.daemon import Daemon, DaemonError
+
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        Daemon().run(lambda _: os._exit(7))
+    except DaemonError as error:
+        return [error.step, error.exit_code]
+    raise AssertionError
+
+
+def test_exit_code_is_known_where_the_launcher_ignores_sigchld() -> None:
+    """The watcher does not, or the kernel would throw it away (wait(2))."""
+    assert isolated(ignores_children, pid_namespace=True) == ["ready", 7]
 
 
 # -- launchers

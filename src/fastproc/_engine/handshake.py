@@ -2,7 +2,8 @@
 
 The daemon tells its steps, its readiness or its error by a pipe. The watcher, which is its parent until it is ready,
 tells its pid, and how it ended if it does, as only a parent knows that; and kills it when the launcher is gone before.
-Not here: what the daemon does meanwhile. Invariant: when `wait` raises, nothing of the daemon is left.
+Not here: what the daemon does meanwhile. Invariant: when `wait` raises, nothing of the daemon is left, nor of its
+process group.
 """
 
 from __future__ import annotations
@@ -100,6 +101,9 @@ class Handshake:
             elif events[0] == "gone":
                 _native.signal(pidfd.number, pid, SIGKILL)
                 os.waitpid(pid, 0)
+            if "gone" in events and os.getpgrp() == os.getpid():
+                # What the daemon has started, and this process, which leads their group.
+                os.kill(0, SIGKILL)
 
     def wait(self, watcher: int, timeout: float | None, begin: Callable[[], object]) -> int:
         """Be the launcher: return the daemon's pid when it is ready.

@@ -364,12 +364,16 @@ def _fork(settings: Settings, looked: Looked, keeps: bool, speaks: bool) -> Outc
     from fastproc.daemon import _logs, _steps  # not in the child, where an import could fail
 
     handshake = Handshake()
-    mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        # A handler that was due runs here, and may raise.
+        signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
         watcher = os.fork()
-    except OSError as error:
+    except BaseException as error:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         handshake.close()
+        if not isinstance(error, OSError):
+            raise
         raise _as_error("fork", error) from error
     if watcher == 0:
         # No handler of the program runs in the watcher: all signals stay blocked there. The daemon lets them in.
@@ -387,10 +391,15 @@ def _fork(settings: Settings, looked: Looked, keeps: bool, speaks: bool) -> Outc
 
 def _watched(settings: Settings, looked: Looked, handshake: Handshake) -> Logs:
     """Be the watcher, and return in its child only, which becomes the daemon."""
+    import signal
+
     from fastproc.daemon._logs import Logs
 
     try:
         os.setsid()
+        if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+            # Ignored in the launcher: the kernel would throw away how the daemon ends.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         logs = Logs(settings, looked)
         daemon = os.fork()
     except BaseException as error:

@@ -45,12 +45,18 @@ class Logs:
         return self._write
 
     def forward(self, daemon: int) -> None:
-        """Fork the process, in the watcher; the pipes are its and the daemon's then."""
-        if self._read and os.fork() == 0:
-            try:
-                self._be(daemon)
-            finally:
-                os._exit(0)
+        """Fork the process, in the watcher; the pipes are its and the daemon's then.
+
+        It has a process group of its own, so that it is not killed with a daemon that does not start.
+        """
+        if self._read:
+            logs = os.fork()
+            os.setpgid(logs, logs)  # in both, as either may be the first
+            if logs == 0:
+                try:
+                    self._be(daemon)
+                finally:
+                    os._exit(0)
         for fd in (*self._read.values(), *self._write.values()):
             fd.close()
 
