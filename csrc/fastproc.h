@@ -533,7 +533,7 @@ struct fp_done {
 };
 
 /* Takes up to n of them, waiting wait_ns at most (-1: without limit) for the first, and for a moment more when there are fewer than
- * want. Gives their number, or -EINTR after a signal. */
+ * want. Gives their number, or -EINTR after a signal when there were none. */
 int fp_tray_take(void *tray, struct fp_done *ret_done, int n, char *arena, uint64_t size, int64_t want,
                  int64_t wait_ns);
 void fp_pool_recycle(void *pool, struct fp_job *job);

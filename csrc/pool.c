@@ -25,13 +25,13 @@
 #define YOUNG_MIN 8
 #define YOUNG_MAX 64
 #define STARTS 8    /* in one turn, before the ends are looked at */
-#define UNTAKEN 512 /* tasks that have ended and were not taken, from which on none is started */
+#define UNTAKEN 512 /* tasks of a tray that have ended and were not taken, from which on none of it is started */
 #define STARVED_NS (10 * 1000000LL)
 #define SLAB 256
 #define THREADS_MAX 16
 #define FP__PR_SET_NAME 15
 
-enum state { FREE, QUEUED, DELAYED, GRANTED, RUNNING, FOREIGN, ENDED };
+enum state { FREE, QUEUED, HELD, DELAYED, GRANTED, RUNNING, FOREIGN, ENDED };
 
 struct task {
     int64_t key;
@@ -68,7 +68,9 @@ struct fp_tray {
     struct fp_pool *pool;
     struct fp_tray *next;
     struct list ended;
+    struct heap held; /* wait until more of the ended ones are taken */
     int64_t count;
+    int64_t untaken;
     int64_t want;
     int fd;
     bool told, closed;
@@ -92,7 +94,7 @@ struct fp_pool {
     pthread_mutex_t lock;
     int32_t owner;
     uint64_t child_mask; /* what children inherit where they are to keep the caller's mask */
-    int64_t limit, running, untaken;
+    int64_t limit, running, nheld;
     int64_t interval_ns, next_start_ns, starved_ns;
     uint64_t serial, order;
     struct heap ready, delayed;
@@ -152,7 +154,7 @@ static void heap_up(struct heap *heap, size_t at, struct task *task)
     heap_put(heap, at, task);
 }
 
-static bool heap_push(struct heap *heap, struct task *task)
+static bool heap_room(struct heap *heap)
 {
     if (heap->n == heap->room) {
         size_t room = heap->room ? heap->room * 2 : 64;
@@ -162,6 +164,13 @@ static bool heap_push(struct heap *heap, struct task *task)
         heap->tasks = tasks;
         heap->room = room;
     }
+    return true;
+}
+
+static bool heap_push(struct heap *heap, struct task *task)
+{
+    if (!heap_room(heap))
+        return false;
     heap_up(heap, heap->n++, task);
     return true;
 }
@@ -195,12 +204,12 @@ static void hush(int fd)
     fp__sys3(SYS_read, fd, &count, sizeof count);
 }
 
-static void post(struct fp_pool *pool, struct task *task)
+static void post(struct task *task)
 {
     struct fp_tray *tray = task->tray;
     task->worker = NULL;
     if (task->state == RUNNING || task->state == ENDED)
-        pool->untaken++;
+        tray->untaken++;
     list_add(&tray->ended, task);
     if (++tray->count >= tray->want && !tray->told) {
         tray->told = true;
@@ -287,6 +296,40 @@ static void wake_all(struct fp_pool *pool)
         ring(pool->workers[i].wake);
 }
 
+/* Puts aside, from the front of the queue, what may not start before more of its tray is taken. Whether any other is left. */
+static bool hold(struct fp_pool *pool)
+{
+    while (pool->ready.n > 0) {
+        struct task *task = pool->ready.tasks[0];
+        if (task->tray->untaken < UNTAKEN)
+            return true;
+        if (!heap_room(&task->tray->held))
+            return false; /* all wait for it then */
+        heap_remove(&pool->ready, 0);
+        heap_push(&task->tray->held, task);
+        task->state = HELD;
+        pool->nheld++;
+    }
+    return false;
+}
+
+/* After so many tasks of a tray have gone: as many that were put aside are in the queue again. While there are any, some
+ * task of the tray is under way or not taken, and comes here when it goes. */
+static void unhold(struct fp_pool *pool, struct fp_tray *tray, int n)
+{
+    for (; n > 0 && tray->held.n > 0 && tray->untaken < UNTAKEN; n--) {
+        struct task *task = tray->held.tasks[0];
+        heap_remove(&tray->held, 0);
+        pool->nheld--;
+        task->state = QUEUED;
+        if (!heap_push(&pool->ready, task)) {
+            task->state = ENDED;
+            task->result = -ENOMEM;
+            post(task);
+        }
+    }
+}
+
 /* The next that may start now, with its place taken; or NULL, and *until is when to ask again, or -1. */
 static struct task *next_task(struct fp_pool *pool, int64_t now, int64_t *until)
 {
@@ -305,7 +348,7 @@ static struct task *next_task(struct fp_pool *pool, int64_t now, int64_t *until)
     }
     if (pool->delayed.n > 0)
         *until = fp__earlier(*until, pool->delayed.tasks[0]->not_before_ns);
-    if (pool->ready.n == 0 || pool->running >= pool->limit || pool->gated || pool->untaken >= UNTAKEN)
+    if (pool->running >= pool->limit || pool->gated || !hold(pool))
         return NULL;
     if (now < pool->starved_ns) {
         *until = fp__earlier(*until, pool->starved_ns);
@@ -333,7 +376,7 @@ static void requeue(struct fp_pool *pool, struct task *task, int64_t not_before_
     if (!heap_push(&pool->delayed, task)) {
         task->state = ENDED;
         task->result = -ENOMEM;
-        post(pool, task);
+        post(task);
     }
 }
 
@@ -370,7 +413,7 @@ static void over(struct fp_pool *pool, struct task *task)
         return;
     }
     task->state = ENDED;
-    post(pool, task);
+    post(task);
 }
 
 /* Without the lock. */
@@ -530,7 +573,7 @@ static void start_some(struct worker *worker, int64_t *until)
         }
         if (task->request == NULL) {
             task->state = FOREIGN;
-            post(pool, task);
+            post(task);
             continue;
         }
         task->state = RUNNING;
@@ -634,6 +677,7 @@ static void free_all(struct fp_pool *pool)
         next = tray->next;
         if (tray->fd >= 0)
             fp__close(tray->fd);
+        free(tray->held.tasks);
         free(tray);
     }
     for (size_t i = 0; i < pool->nslabs; i++) {
@@ -786,6 +830,7 @@ void fp_tray_close(void *of)
     }
     fp__close(tray->fd);
     pthread_mutex_unlock(&pool->lock);
+    free(tray->held.tasks);
     free(tray);
 }
 
@@ -879,6 +924,7 @@ int fp_pool_release(void *of, const struct fp_ticket *ticket)
     if (task != NULL && task->state == FOREIGN) {
         pool->running--;
         pool->starved_ns = 0;
+        unhold(pool, task->tray, 1);
         task_free(pool, task);
         nudge(pool);
         r = 0;
@@ -897,12 +943,22 @@ int fp_pool_cancel(void *of, const struct fp_ticket *ticket, int how)
     struct task *task = of_ticket(ticket);
     if (task != NULL) {
         switch (task->state) {
+        case HELD:
+            r = FP_TASK_QUEUED;
+            if (how != 0) {
+                heap_remove(&task->tray->held, task->place);
+                pool->nheld--;
+                task_free(pool, task);
+            }
+            break;
         case QUEUED:
         case DELAYED:
             r = FP_TASK_QUEUED;
             if (how != 0) {
                 heap_remove(task->state == QUEUED ? &pool->ready : &pool->delayed, task->place);
+                unhold(pool, task->tray, 1);
                 task_free(pool, task);
+                nudge(pool);
             }
             break;
         case GRANTED:
@@ -946,7 +1002,7 @@ int fp_pool_count(void *of, int64_t *ret_queued, int64_t *ret_running)
     if (is_foreign(pool))
         return -ECHILD;
     pthread_mutex_lock(&pool->lock);
-    *ret_queued = (int64_t)(pool->ready.n + pool->delayed.n);
+    *ret_queued = (int64_t)(pool->ready.n + pool->delayed.n) + pool->nheld;
     *ret_running = pool->running;
     pthread_mutex_unlock(&pool->lock);
     return 0;
@@ -1049,15 +1105,19 @@ int fp_tray_take(void *of, struct fp_done *ret_done, int n, char *arena, uint64_
         const struct fp_done *done = &ret_done[i++];
         if (done->what == FP_DONE_GRANTED)
             continue;
-        pool->untaken--;
+        struct fp_job *job = task->job;
+        tray->untaken--;
+        task->job = NULL; /* another's from now on */
         if (done->what == FP_DONE_PLAIN)
-            job_give(pool, task->job);
+            job_give(pool, job);
         task_free(pool, task);
     }
-    if (i > 0)
+    if (i > 0) {
+        unhold(pool, tray, i);
         nudge(pool);
+    }
     pthread_mutex_unlock(&pool->lock);
-    return r < 0 ? r : count;
+    return count > 0 ? count : r; /* what was taken is told, also when a signal came */
 }
 
 #else /* other POSIX systems */
