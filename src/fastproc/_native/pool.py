@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from _struct import Struct
 from _thread import RLock
+from itertools import starmap
 from os import strerror
-from typing import NamedTuple
 
 from fastproc import errors
 from fastproc._native import SUM_COUNT, spawn_error
@@ -13,11 +13,34 @@ from fastproc._native._ffi import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
+    from collections import deque
+    from typing import Any, NamedTuple
 
     Ticket = Any
     """A struct fp_ticket."""
+
+    class Done(NamedTuple):
+        """The fields of struct fp_done, the summary's among them; in fact a plain tuple."""
+
+        key: int
+        at: int
+        job: int
+        what: int
+        code: int
+        stopped: int
+        state: int
+        returncode: int
+        flags: int
+        core_dumped: int
+        error: int
+        pid: int
+        mechanism: int
+        duration_ns: int
+        out: int
+        err: int
+        on_heap: int
+        usage: bytes
+
 
 BATCH = 64
 """How many ended tasks cross in one call."""
@@ -39,29 +62,6 @@ _SIZE: int = ffi.sizeof("struct fp_done")
 assert _RECORD.size == _SIZE
 _EINTR = 4
 _uncleared = ffi.new_allocator(should_clear_after_alloc=False)
-
-
-class Done(NamedTuple):
-    """The fields of struct fp_done, the summary's among them."""
-
-    key: int
-    at: int
-    job: int
-    what: int
-    code: int
-    stopped: int
-    state: int
-    returncode: int
-    flags: int
-    core_dumped: int
-    error: int
-    pid: int
-    mechanism: int
-    duration_ns: int
-    out: int
-    err: int
-    on_heap: int
-    usage: bytes
 
 
 class Workers:
@@ -140,7 +140,7 @@ class Tray:
         fd: a descriptor that is readable when there are some, or somebody rang.
     """
 
-    __slots__ = ("_arena", "_bytes", "_closed", "_native", "_pool", "_raw", "_records", "_workers", "fd")
+    __slots__ = ("_arena", "_bytes", "_closed", "_counts", "_native", "_pool", "_raw", "_records", "_workers", "fd")
 
     def __init__(self, workers: Workers) -> None:
         held = ffi.new("void **")
@@ -151,6 +151,8 @@ class Tray:
                 raise RuntimeError("this pool is closed")
             self.fd = _check(lib.fp_tray_new(self._pool, held))
         self._closed = False
+        # How many records wait in the buffer: one number, or none.
+        self._counts: list[int] = []
         self._native = held[0]
         self._records = _uncleared("struct fp_done[]", BATCH)
         self._raw = ffi.buffer(self._records)
@@ -192,18 +194,34 @@ class Tray:
         if r < 0:
             _check(r)
 
-    def take(self, want: int, wait_ns: int) -> Iterator[Any]:
-        """Take what has ended, waiting for the first of them, as tuples in the order of Done. Empty after a signal."""
-        n = lib.fp_tray_take(self._native, self._records, BATCH, self._arena, ARENA, want, wait_ns)
-        if n < 0:
+    def take(self, want: int, wait_ns: int, arrived: deque[tuple[Done, bytes, bytes]]) -> None:
+        """Take what has ended, waiting for the first of them: put it and its outputs into the queue.
+
+        Nothing comes after a signal. A handler may raise at any call: what was taken is in the buffer until the one
+        call that moves all of it.
+        """
+        counts = self._counts
+        if not counts:
+            arguments = (self._native, self._records, BATCH, self._arena, ARENA, want, wait_ns)
+            counts.extend(starmap(lib.fp_tray_take, (arguments,)))
+        n = counts[0]
+        if n <= 0:
+            del counts[0]
             if n != -_EINTR:
                 _check(n)
-            n = 0
-        return _RECORD.iter_unpack(self._raw[: n * _SIZE])
-
-    def output(self, at: int, size: int) -> bytes:
-        """Return some of the output that came with the tasks taken last."""
-        return self._bytes[at : at + size]  # type: ignore[no-any-return]
+            return
+        arena = self._bytes
+        moved: Any = []
+        for done in _RECORD.iter_unpack(self._raw[: n * _SIZE]):
+            if done[3] == PLAIN:
+                at, out, err = done[1], done[14], done[15]
+                middle = at + out
+                moved.append((done, arena[at:middle] if out else b"", arena[middle : middle + err] if err else b""))
+            else:
+                moved.append((done, b"", b""))
+        # Between these two no handler runs.
+        del counts[0]
+        arrived.extend(moved)
 
     def job(self, address: int) -> Any:
         """Return the job of a task, in the form of _native.new_job(). To be given back by recycle()."""

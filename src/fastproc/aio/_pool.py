@@ -330,7 +330,7 @@ class Pool:
         """Take no more tasks, wait for those that were submitted, and end the threads."""
         if self._crew.inert:
             return
-        self._crew.closed = True
+        self._crew.refuse()
         try:
             await self.drain()
         except BaseException:
@@ -341,7 +341,7 @@ class Pool:
     async def stop(self, *, kill: bool = False) -> None:
         """Cancel what waits, end what runs, wait for that, and end the threads. As `fastproc.Pool.stop()`."""
         if not self._crew.inert:
-            self._crew.closed = True
+            self._crew.refuse()
             await self._end(KILL if kill else STOP)
 
     async def _end(self, how: int) -> None:

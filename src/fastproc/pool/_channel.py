@@ -16,17 +16,17 @@ from fastproc import _native, errors
 from fastproc._engine import orphans
 from fastproc._engine.reactor import READ, Reactor
 from fastproc._engine.resolve import Opened, environment, resolve
-from fastproc._native.pool import FAILED, GRANTED, PLAIN, Tray, new_ticket
+from fastproc._native.pool import FAILED, FOREIGN, GONE, GRANTED, JOB, PLAIN, QUEUED, Tray, new_ticket
 from fastproc._values.plan import STRING_MAX, lower, search
 from fastproc._values.status import CORE_DUMPED, TIMED_OUT, Result
-from fastproc.pool._task import KILL
+from fastproc.pool._task import KILL, WITHDRAW
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from fastproc._native.pool import Ticket
+    from fastproc._native.pool import Done, Ticket
     from fastproc._values.command import Command
     from fastproc._values.plan import Plan
     from fastproc._values.retries import Retries
@@ -68,6 +68,8 @@ class Channel:
         self.closed = False
         self.waiters: list[Callable[[], object]] = []
         self._serial = count(1)
+        # What C has given and is not settled: outlives an interrupt, and is shared with a turn inside of a callback.
+        self._arrived: deque[tuple[Done, bytes, bytes]] = deque()
         self._calls: deque[Callable[[], object]] = deque()
         self._own = reactor is None
         self._reactor = reactor
@@ -85,13 +87,22 @@ class Channel:
     # Submitting
 
     def submit(self, task: Task) -> None:
-        """Queue a new task."""
+        """Queue a new task.
+
+        Raises:
+            RuntimeError: the pool is closed.
+        """
         task.key = next(self._serial)
         self.records[task.key] = task
         try:
+            # Whoever closes this one looks at the records first.
+            if self.closed:
+                raise RuntimeError("this pool is closed")
             self._queue(task, 0)
         except BaseException:
-            self.records.pop(task.key, None)
+            # An interrupt may come when it is in the queue already, even runs: then it needs what it has.
+            if self.crew.workers.cancel(task.ticket, WITHDRAW) in (GONE, QUEUED):
+                self.records.pop(task.key, None)
             raise
 
     def _queue(self, task: Task, delay_ns: int) -> None:
@@ -140,7 +151,9 @@ class Channel:
             want: for how many ends a moment is waited.
             seconds: None for no limit; it may come back early.
         """
-        if self._reactor is not None:
+        if self._arrived:
+            self._take(want, 0)
+        elif self._reactor is not None:
             rest = orphans.attend()
             if self._calls:
                 seconds = 0.0
@@ -172,34 +185,73 @@ class Channel:
         self._take(1, 0)
         self._run_calls()
 
-    def _take(self, want: int, wait_ns: int) -> None:
-        records = self.records
-        for done in self.tray.take(want, wait_ns):
-            task = records[done[0]]
-            what = done[3]
-            result: Result | None = None
-            error: BaseException | None = None
-            if what == PLAIN:
-                result, error = self._plain(task, done)
-            elif what == GRANTED:
-                self._granted(task)
-                continue
-            elif what == FAILED:
-                error = self._failure(task, done[4], done[2])
-            else:
-                result, error = self._whole(task, done[2])
-            self._settle(task, result, error)
+    def _take(self, want: int, wait_ns: int) -> bool:
+        """Settle what has ended; whether there was any."""
+        try:
+            if not self._arrived:
+                self.tray.take(want, wait_ns, self._arrived)
+            found = bool(self._arrived)
+            self._settle_arrived()
+        except BaseException:
+            # The rest is still there.
+            self.wake()
+            raise
+        return found
 
-    def _plain(self, task: Task, done: Any) -> tuple[Result, BaseException | None]:
+    def _settle_arrived(self) -> None:
+        arrived = self._arrived
+        while arrived:
+            # No call between these two: an interrupt finds it in one place or the other.
+            done, first, second = entry = arrived[0]
+            task = self.records.get(done[0])
+            ticket = None if task is None else task.ticket
+            try:
+                arrived.popleft()
+                if task is not None:
+                    self._ended(task, done, first, second)
+                elif done[3] in (JOB, FAILED) and done[2]:
+                    self.tray.recycle(done[2])
+            except BaseException as error:
+                if task is not None and self.records.get(done[0]) is task and task.ticket is ticket:
+                    self._interrupted(task, entry, error)
+                raise
+
+    def _ended(self, task: Task, done: Done, first: bytes, second: bytes) -> None:
+        what = done[3]
+        result: Result | None = None
+        error: BaseException | None = None
+        if what == PLAIN:
+            result, error = self._plain(task, done, first, second)
+        elif what == GRANTED:
+            self._granted(task)
+            return
+        elif what == FAILED:
+            error = self._failure(task, done[4], done[2])
+        else:
+            result, error = self._whole(task, done[2])
+        self._settle(task, result, error)
+
+    def _interrupted(self, task: Task, entry: tuple[Done, bytes, bytes], error: BaseException) -> None:
+        """A signal handler has raised before a task was settled."""
+        what = entry[0][3]
+        if what == PLAIN:
+            self._arrived.appendleft(entry)
+        elif what != GRANTED:
+            self.records.pop(task.key, None)
+            self.hand_over(task, None, error)
+        elif task.running is None and self.crew.workers.cancel(task.ticket, 0) == FOREIGN:
+            self.crew.workers.release(task.ticket)
+            self.records.pop(task.key, None)
+            self.hand_over(task, None, error)
+
+    def _plain(self, task: Task, done: Done, first: bytes, second: bytes) -> tuple[Result, BaseException | None]:
         """The Result of a task of which all came with its record, and the exception that it amounts to."""
-        _, at, _, _, _, _, _, returncode, flags, core, _, pid, mechanism, duration_ns, out, err, _, usage = done
+        _, _, _, _, _, _, _, returncode, flags, core, _, pid, mechanism, duration_ns, _, _, _, usage = done
         kind: Kind = task.kind  # type: ignore[assignment]
         settled = kind.settled
         result = _new(Result)
         result.argv = task.expression._argv  # type: ignore[attr-defined]
         result.returncode = returncode
-        first = self.tray.output(at, out) if out else b""
-        second = self.tray.output(at + out, err) if err else b""
         if settled.swapped:
             first, second = second, first
         result.stdout = first if kind.out else None
@@ -258,12 +310,17 @@ class Channel:
 
             delay_ns = int(retries.pause(task.tries, random()) * 1e9)
             self._queue(task, delay_ns)
-        except Exception as broken:
+        except BaseException as broken:
             # The predicate's own, or the pool has ended meanwhile.
+            if self.crew.workers.cancel(task.ticket, WITHDRAW) not in (GONE, QUEUED):
+                # An interrupt, and the next try is under way.
+                raise
             if error is not None and broken.__context__ is None:
                 broken.__context__ = error
             self.records.pop(task.key, None)
             self.hand_over(task, None, broken)
+            if not isinstance(broken, Exception):
+                raise
         return True
 
     def hand_over(self, task: Task, result: Result | None, error: BaseException | None) -> None:
@@ -314,9 +371,14 @@ class Channel:
             if self.crew.workers.go(ticket, request, plan) < 0:
                 raise RuntimeError("this pool has ended")
         except BaseException:
-            task.held = None
-            opened.close()
+            # An interrupt may come when the C core has it already.
+            if self.crew.workers.cancel(ticket, 0) in (FOREIGN, GONE):
+                task.held = None
+                opened.close()
             raise
+        if task.asked:
+            # It was said while nobody had anything to end.
+            self.crew.workers.cancel(ticket, task.asked)
 
     def released(self, task: Task, result: Result | None, error: BaseException | None) -> None:
         """What a task amounts to that Python has run; its place is free."""
@@ -338,8 +400,33 @@ class Channel:
             task.cancel(how)
         with self.lock:
             while self.records:
+                before = len(self.records)
                 self.turn()
+                if len(self.records) == before:
+                    self._give_up_lost()
             self.close()
+
+    def _give_up_lost(self) -> None:
+        """Deliver as cancelled what an interrupt has left in the records and nowhere else."""
+        lost = [(task, task.ticket) for task in list(self.records.values()) if self._is_gone(task)]
+        # The C core does not know either what has ended and was not taken.
+        while lost and self._take(1, 0):
+            pass
+        self._run_calls()
+        for task, ticket in lost:
+            if task.ticket is ticket and self._is_gone(task) and self.records.pop(task.key, None) is not None:
+                task.asked = task.asked or KILL
+                self.hand_over(task, None, None)
+
+    def _is_gone(self, task: Task) -> bool:
+        ticket = task.ticket
+        # Without a task in its ticket it is just being submitted.
+        return (
+            task.running is None
+            and ticket is not None
+            and bool(ticket.task)
+            and self.crew.workers.cancel(ticket, 0) == GONE
+        )
 
     def close(self) -> None:
         """Give all back. No task of it is left."""

@@ -118,22 +118,39 @@ class Crew:
         return given
 
     def channel(self, reactor: Reactor | None = None) -> Channel:
-        """Make a channel of one more consumer, which closes it."""
-        channel = Channel(self, reactor)
-        self._channels.add(channel)
+        """Make a channel of one more consumer, which closes it.
+
+        Raises:
+            RuntimeError: as check_usable().
+        """
+        with self.workers.lock:
+            self.check_usable()
+            channel = Channel(self, reactor)
+            self._channels.add(channel)
         return channel
 
     def leave(self, channel: Channel) -> None:
         """Have one channel less; without any the threads end once the pool is closed."""
-        self._channels.discard(channel)
-        if self.closed and not self._channels:
-            self.workers.close()
+        if self.inert:
+            # Another thread of the parent may have held the lock at the fork.
+            self._channels.discard(channel)
+            return
+        with self.workers.lock:
+            self._channels.discard(channel)
+            if self.closed and not self._channels:
+                self.workers.close()
+
+    def refuse(self) -> None:
+        """Take no more: from now on no channel is made."""
+        with self.workers.lock:
+            self.closed = True
 
     def end(self) -> None:
         """Take no more, and end the threads when no channel is left."""
-        self.closed = True
-        if not self._channels:
-            self.workers.close()
+        with self.workers.lock:
+            self.closed = True
+            if not self._channels:
+                self.workers.close()
 
     def channels(self) -> list[Channel]:
         """Those that are open."""

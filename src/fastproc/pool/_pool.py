@@ -192,7 +192,7 @@ class Pool:
         """
         if self._crew.inert:
             return
-        self._crew.closed = True
+        self._crew.refuse()
         try:
             self.drain()
         except BaseException:
@@ -206,7 +206,7 @@ class Pool:
         What runs gets SIGTERM, and SIGKILL after its grace; with `kill` SIGKILL at once.
         """
         if not self._crew.inert:
-            self._crew.closed = True
+            self._crew.refuse()
             self._end(KILL if kill else STOP)
 
     def _end(self, how: int) -> None:
@@ -215,7 +215,8 @@ class Pool:
         if self._server is not None:
             self._server.end(how)
         for channel in crew.channels():
-            channel.finish(how)
+            if self._server is None or not self._server.ends_itself(channel):
+                channel.finish(how)
         crew.end()
 
     def withdraw(self) -> None:
@@ -227,7 +228,7 @@ class Pool:
         """Take no more tasks; the threads end when those are done that were submitted."""
         crew = self._crew
         if not crew.inert and not crew.closed:
-            crew.closed = True
+            crew.refuse()
             if self._server is not None:
                 self._server.end_later()
             crew.end()
@@ -251,6 +252,7 @@ class Pool:
 
             with self._crew.workers.lock:
                 if self._server is None:
+                    self._crew.check_usable()
                     self._server = Server(self._crew, self._gate)
         return self._server
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from fastproc._values.expression import Expression
     from fastproc._values.retries import Retries
+    from fastproc.pool._channel import Channel
     from fastproc.pool._crew import Crew
 
 WANT = 16
@@ -54,6 +55,14 @@ class Server:
     def drain(self, deadline: float | None) -> bool:
         """Wait until no task is left; whether that was so before the deadline."""
         records = self._channel.records
+        if threading.current_thread() is self._thread:
+            # A callback of a future: nobody else drives it.
+            while records:
+                left = None if deadline is None else deadline - monotonic()
+                if left is not None and left <= 0:
+                    return False
+                self._channel.turn(1, left)
+            return True
         with self._idle:
             while records:
                 left = None if deadline is None else deadline - monotonic()
@@ -84,19 +93,33 @@ class Server:
         channel.wake()
         self._thread.join()
 
+    def ends_itself(self, channel: Channel) -> bool:
+        """Whether this is the thread of the channel, which closes it when the callback has returned."""
+        return channel is self._channel and threading.current_thread() is self._thread
+
     def _run(self) -> None:
         channel = self._channel
         with channel.lock:
-            while not self._ending or channel.records:
+            while not self._closes():
                 try:
                     channel.turn(min(WANT, len(channel.records) // 4))
-                except Exception as error:
-                    # A callback of a future is caught there; this is a bug, or no memory.
+                except BaseException as error:
+                    # Of a callback or a predicate, as SystemExit (other exceptions are caught there); or a bug, or no
+                    # memory. The other futures do not suffer from it.
                     threading.excepthook(threading.ExceptHookArgs((type(error), error, None, self._thread)))
                 if not channel.records:
                     with self._idle:
                         self._idle.notify_all()
-            channel.close()
+
+    def _closes(self) -> bool:
+        """Whether this is the end; the channel is closed then."""
+        if not self._ending:
+            return False
+        # A task is in the records before the C core is asked to take it, which is done with this lock.
+        with self._crew.workers.lock:
+            if not self._channel.records:
+                self._channel.close()
+            return self._channel.closed
 
     def _interval(self) -> float:
         return self._gate.interval if isinstance(self._gate, Gate) else 1.0
