@@ -1,0 +1,195 @@
+"""A pool and what comes between: signals, exceptions in the middle of a batch, callbacks that end it, other threads."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import faulthandler
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from conftest import isolated
+from fastproc import Pool, Retries, cmd
+
+
+class Interrupt(BaseException):
+    """What a signal handler raises."""
+
+
+def under_signals() -> int:
+    """A map while a handler that does nothing is called all the time."""
+    faulthandler.dump_traceback_later(30, exit=True)
+    signal.signal(signal.SIGALRM, lambda *_args: None)
+    with Pool(4) as pool:
+        signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+        count = sum(1 for _ in pool.imap_unordered(None, [cmd("/bin/true")] * 10000, ahead=200))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return count
+
+
+def test_no_result_is_lost_by_a_signal() -> None:
+    """What is taken when poll(2) is interrupted is told."""
+    assert isolated(under_signals) == 10000
+
+
+def interrupted_batches() -> str:
+    """Maps that a handler ends at a random place."""
+    faulthandler.dump_traceback_later(50, exit=True)
+
+    def handler(*_args: object) -> None:
+        if armed:
+            armed.pop()
+            raise Interrupt
+
+    armed: list[int] = []
+    signal.signal(signal.SIGALRM, handler)
+    rng = random.Random(5)
+    for _ in range(15):
+        pool = Pool(4)
+        try:
+            armed.append(1)
+            signal.setitimer(signal.ITIMER_REAL, 0.02 + rng.random() * 0.03)
+            for _ in pool.map(None, [cmd("/bin/true")] * 100000, ahead=200):
+                pass
+        except Interrupt:
+            pass
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            armed.clear()
+        pool.stop(kill=True)
+    return "stopped"
+
+
+def test_an_exception_in_the_middle_of_a_batch_loses_nothing() -> None:
+    """The map ends, and so does the pool."""
+    assert isolated(interrupted_batches) == "stopped"
+
+
+@pytest.mark.parametrize("how", ["stop", "close"])
+def test_a_callback_may_end_the_pool(how: str) -> None:
+    """In the middle of a batch; every future is done, and the thread ends."""
+    for _ in range(10):
+        pool = Pool(16)
+        futures = []
+        ended = threading.Event()
+
+        def end(_future: object, pool: Pool = pool, ended: threading.Event = ended) -> None:
+            getattr(pool, how)()
+            ended.set()
+
+        for number in range(200):
+            try:
+                future = pool.submit("/bin/true")
+            except RuntimeError:
+                break
+            futures.append(future)
+            if number == 40:
+                future.add_done_callback(end)
+        assert not concurrent.futures.wait(futures, timeout=20).not_done
+        assert ended.wait(20)
+        assert pool._server is not None
+        pool._server._thread.join(20)
+        assert not pool._server._thread.is_alive()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_a_callback_exits_with_ends_nothing_else() -> None:
+    """SystemExit in a callback or a predicate is that future's."""
+
+    def leave(*_args: object) -> Any:
+        sys.exit(3)
+
+    with Pool(2) as pool:
+        first = pool.submit("/bin/true")
+        first.add_done_callback(leave)
+        refused = pool.submit("/bin/false", check=True, retries=Retries(2, when=leave))
+        others = [pool.submit("/bin/sleep", "0.2") for _ in range(4)]
+        assert not concurrent.futures.wait(others, timeout=20).not_done
+        assert isinstance(refused.exception(20), SystemExit)
+        pool.stop()
+
+
+RACE = """
+import faulthandler, random, sys, threading, time
+import concurrent.futures
+from fastproc import Pool
+faulthandler.dump_traceback_later(50, exit=True)
+rng = random.Random(3)
+for number in range(25):
+    pool = Pool(4)
+    futures = []
+    def submit():
+        try:
+            while True:
+                futures.append(pool.submit("/bin/true"))
+        except RuntimeError:
+            pass
+    threads = [threading.Thread(target=submit) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(rng.random() * 0.003)
+    getattr(pool, sys.argv[1])()
+    for thread in threads:
+        thread.join()
+    assert not concurrent.futures.wait(futures, timeout=10).not_done
+"""
+
+
+@pytest.mark.parametrize("how", ["close", "stop", "close_later"])
+def test_submitting_in_one_thread_and_ending_in_another(how: str) -> None:
+    """A task is refused, or its future ends."""
+    done = subprocess.run([sys.executable, "-c", RACE, how], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_stopped_between_its_turn_and_its_start(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task whose files are opened when its turn has come does not run on."""
+    from fastproc._native.pool import Workers
+
+    begun, told = threading.Event(), threading.Event()
+    go = Workers.go
+
+    def late(*args: Any) -> int:
+        begun.set()
+        told.wait(20)
+        return go(*args)
+
+    monkeypatch.setattr(Workers, "go", late)
+    with Pool(2) as pool:
+        future = pool.submit("/bin/sleep", "30", stdout=str(tmp_path / "out"))
+        assert begun.wait(20)
+        begin = time.monotonic()
+        future.cancel()
+        told.set()
+        assert pool.drain(20)
+        assert time.monotonic() - begin < 15
+
+
+def test_a_map_that_nobody_takes_from_holds_up_no_other() -> None:
+    """However far ahead it is."""
+    with Pool(8) as pool:
+        results = pool.map(None, [cmd("/bin/true")] * 1500, ahead=1500)
+        next(results)
+        assert pool.submit("/bin/true").result(20).returncode == 0
+        end = time.monotonic() + 20
+        while pool.running and time.monotonic() < end:
+            time.sleep(0.01)
+        assert pool.queued > 0
+        assert pool.submit("/bin/true").result(20).returncode == 0
+        assert sum(1 for _ in results) == 1499
+
+
+def test_what_is_held_back_can_be_stopped() -> None:
+    """Also when it is in no queue."""
+    pool = Pool(8)
+    results = pool.map(None, [cmd("/bin/true")] * 1500, ahead=1500)
+    next(results)
+    time.sleep(1.0)
+    pool.stop()
+    assert (pool.running, pool.queued) == (0, 0)
