@@ -455,6 +455,27 @@ def test_handler_that_raises_before_the_fork_leaves_no_signal_blocked() -> None:
     assert isolated(interrupted_before_the_fork, pid_namespace=True) == ["raised", [], True]
 
 
+def given_a_pipe() -> list[str]:
+    from fastproc.daemon import Daemon
+
+    read, write = os.pipe()
+    outcome = Daemon(stdout=write, foreground=False).execute()
+    if outcome.is_child:
+        outcome.ready()
+        os.close(1)
+        signal.pause()
+    os.close(write)
+    with open(read) as file:
+        ended = [file.read()]
+    daemons.kill(outcome.pid)
+    return ended
+
+
+def test_descriptor_that_became_a_stream_is_open_once() -> None:
+    """A reader hears the end when the stream is closed."""
+    assert isolated(given_a_pipe, pid_namespace=True) == [""]
+
+
 def ignores_children() -> list[Any]:
     from fastproc.daemon import Daemon, DaemonError
 

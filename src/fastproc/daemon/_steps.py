@@ -100,6 +100,8 @@ class Steps:
                 self.begin(name)
                 step(self)
         self._streams.close()
+        if not self.foreground:
+            self._close_given()
         self.begin("ready")
 
     def begin(self, name: str) -> None:
@@ -158,6 +160,13 @@ class Steps:
             except OSError:
                 raise OSError(9, f"keep_fds: descriptor {fd} is not open") from None
         close_all_but(keep)
+
+    def _close_given(self) -> None:
+        """Close the descriptors that have become standard streams: the writer of a pipe would never be its last."""
+        given = {getattr(self.settings, name) for name in NAMES if type(getattr(self.settings, name)) is int}
+        for fd in given.difference(self.settings.keep_fds):
+            if fd > 2:
+                os.close(fd)
 
     def _umask(self) -> None:
         os.umask(self.settings.umask)
