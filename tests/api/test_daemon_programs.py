@@ -253,6 +253,33 @@ def test_command_line_that_is_not_possible_is_refused() -> None:
     assert command()[0] == 2
 
 
+def restarted_in_vain() -> list[Any]:
+    from fastproc.daemon import Daemon, DaemonError
+
+    path = daemons.folder() / "x.pid"
+    one = Daemon(pid_file=path)
+    pid = one.spawn("sleep", "1000")
+    codes = [
+        command("restart", "x", "-p", path, *options, "--", program)[0]
+        for options, program in (
+            (("--user", "no-such-user"), "sleep"),
+            (("--chroot", "/no/such/root"), "sleep"),
+            ((), "no-such-program"),
+            ((), "/no/such/program"),
+        )
+    ]
+    try:
+        Daemon(pid_file=path, chroot="/no/such/root").restart()
+    except DaemonError as error:
+        codes.append(error.step)
+    return [codes, one.status().pid == pid, one.stop().pid == pid]
+
+
+def test_restart_that_cannot_succeed_stops_nobody() -> None:
+    """User, root and program are looked for before."""
+    assert isolated(restarted_in_vain, pid_namespace=True) == [[1, 1, 1, 1, "chroot"], True, True]
+
+
 def dies(who: str) -> list[Any]:
     from fastproc.daemon import Daemon
 

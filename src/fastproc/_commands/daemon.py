@@ -79,6 +79,10 @@ def _do(chosen: argparse.Namespace, one: Daemon, command: list[str]) -> int:
     if chosen.action == "reload":
         print(f"{chosen.name}: told to reload (pid {one.reload()})")
         return 0
+    if chosen.action == "restart":
+        from fastproc.daemon._fresh import check_start
+
+        check_start(one.settings, tuple(command))
     if chosen.action in ("stop", "restart"):
         stopped = one.file().stop(chosen.grace, chosen.signal)
         if stopped is None:

@@ -298,8 +298,11 @@ class Daemon:
 
     def restart(self, grace: float | None = 10.0) -> Outcome:
         """End it, if it runs, and execute it anew; as `stop()` and `execute()`."""
+        from fastproc.daemon._fresh import check_root
+
         check_seconds("grace", grace)
         refuse_unsafe()
+        check_root(self.settings)
         self.stop(grace)
         return self.execute()
 

@@ -82,6 +82,36 @@ def command_of(settings: Settings, argv: tuple[Text, ...], options: dict[str, An
     return cmd([check_text("argv", item) for item in argv], **found)
 
 
+def check_start(settings: Settings, argv: tuple[Text, ...]) -> None:
+    """Refuse what is known beforehand not to start, before a daemon is stopped for it.
+
+    Raises:
+        TypeError, ValueError, LookupError: an argument or option is not possible; there is no such user or group.
+        DaemonError: the root or the program is not there.
+    """
+    import shutil
+
+    check_root(settings)
+    program = os.fsdecode(command_of(settings, argv, {}).argv[0])
+    if settings.chroot is not None or ("/" in program and not program.startswith("/")):
+        return  # only the start itself knows what these are
+    found = os.path.exists(program) if program.startswith("/") else shutil.which(program) is not None
+    if not found:
+        raise DaemonError("exec", "FileNotFoundError", f"{program}: there is no such program")
+
+
+def check_root(settings: Settings) -> None:
+    """Refuse a user, group or root that is not there.
+
+    Raises:
+        LookupError: there is no such user or group.
+        DaemonError: there is no such root.
+    """
+    Looked(settings)
+    if settings.chroot is not None and not os.path.isdir(settings.chroot):
+        raise DaemonError("chroot", "NotADirectoryError", f"{settings.chroot}: there is no such directory")
+
+
 def spawn(settings: Settings, argv: tuple[Text, ...], ready: str | float, options: dict[str, Any]) -> int:
     """As `Daemon.spawn()`."""
     return _start(settings, ("spawn", command_of(settings, argv, options), check_ready(ready)))
