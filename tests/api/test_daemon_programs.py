@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -585,7 +586,7 @@ def supervised(form: str) -> list[Any]:
                 "import os, signal, sys\nfrom fastproc.daemon import Daemon\n"
                 f"running = Daemon('x', {options} pid_file=sys.argv[1]).start()\n"
                 "print('out', running.foreground, os.getpid(), flush=True)\n"
-                "running.ready('serving')\nwhile True:\n    signal.pause()",
+                "running.ready('serving')\nrunning.ready('again')\nwhile True:\n    signal.pause()",
                 str(place / "x.pid"),
             ]
         service = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True)
@@ -607,11 +608,14 @@ def supervised(form: str) -> list[Any]:
             before.append(stopped.pid == service.pid)
         code = service.wait(20)
         service.stdout.close()
+        manager.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            said.append(manager.recv(4096).decode())
     return [sorted(word for word in said if word.strip("=")), line, before, code, daemons.nobody_left()]
 
 
 def test_daemon_under_a_manager_stays_in_the_foreground_and_says_ready() -> None:
-    """HAZARDS H12: the same process, its streams kept, READY=1 to NOTIFY_SOCKET."""
+    """HAZARDS H12: the same process, its streams kept, READY=1 to NOTIFY_SOCKET, once."""
     expected = [["READY=1", "STATUS=serving"], "out True PID\n", [True, True, True], -15, []]
     assert isolated(supervised, "start", pid_namespace=True) == expected
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 
@@ -36,6 +37,9 @@ _VALUES = {
 _FLAGS = {"-T": "tcp", "--tcp": "tcp", "--rfc3164": "rfc3164", "--rfc5424": "rfc5424"}
 
 READ_SIZE = 65536
+
+PUMP_MS = 100
+"""Between two tries to send what waits, while nothing comes."""
 
 
 def syslog(arguments: list[str]) -> int:
@@ -107,7 +111,15 @@ def _relay(log: Syslog, severity: int) -> None:
     from fastproc._values.on_line import OnLine
 
     splitter = OnLine(print, text=True, errors="backslashreplace", newline="universal", longest=4096).splitter()
-    while data := os.read(0, READ_SIZE):
+    poller = select.poll()
+    poller.register(0, select.POLLIN)
+
+    def read() -> bytes:
+        while log.counts.waiting and not poller.poll(PUMP_MS):
+            log.pump()
+        return os.read(0, READ_SIZE)
+
+    while data := read():
         for line in splitter.feed(data):
             log.send(line, severity)
     for line in splitter.finish():

@@ -41,7 +41,7 @@ class Outcome:
         value: in the daemon, what the privileged action returned.
     """
 
-    __slots__ = ("_hook", "_steps", "foreground", "is_child", "pid", "value")
+    __slots__ = ("_hook", "_said", "_steps", "foreground", "is_child", "pid", "value")
 
     def __init__(self, pid: int, steps: Steps | None = None) -> None:
         self.pid = pid
@@ -50,6 +50,7 @@ class Outcome:
         self.value = None if steps is None else steps.value
         self._steps = steps
         self._hook: Any = None
+        self._said = False
 
     def __repr__(self) -> str:
         """Show which."""
@@ -72,8 +73,9 @@ class Outcome:
         if self._hook is not None and sys.excepthook is self._hook[0]:
             sys.excepthook = self._hook[1]
         self._hook = None
-        if steps.voice is None or not steps.voice.ended:
+        if not self._said and (steps.voice is None or not steps.voice.ended):
             steps.tell_manager(status)
+            self._said = True
             if steps.voice is not None:
                 steps.voice.ready()
 
@@ -144,7 +146,8 @@ class Daemon:
         user, group, groups: whom to become; see `fastproc.privileges.drop_privileges()`.
         umask: of the daemon only.
         stdin, stdout, stderr: a path (with a slash), `Append(path)`, a descriptor or file, "null", "keep", and for
-            outputs "syslog", "journal"; for stderr STDOUT. None: the null device, in the foreground what there is.
+            outputs "syslog" (not of process 1, whose last words it may lose), "journal"; for stderr STDOUT. None: the
+            null device, in the foreground what there is.
         chroot: the new root directory.
         privileged_action: called without arguments before the privileges go; `Outcome.value` is what it returns.
         capabilities: those to keep; none where a user is given.

@@ -17,11 +17,14 @@ from fastproc.syslog import Syslog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fastproc._engine.reactor import Timer
     from fastproc.daemon._options import Looked, Settings
 
 SIZE = 1 << 16
 CLOSE_TIMEOUT = 5.0
 """Seconds for the last lines, where the syslog daemon is away."""
+PUMP_EVERY = 0.1
+"""Seconds between two tries to send what waits, while nobody writes."""
 LINE_MAX = 8192
 """Bytes of one message; a longer line is several."""
 
@@ -62,6 +65,8 @@ class Logs:
 
     def forward_apart(self) -> None:
         """Fork it twice, in the foreground, so that it is no child of the daemon.
+
+        But process 1 gets it as an orphan, and the kernel kills it when that ends (pid_namespaces(7)).
 
         Raises:
             Unsupported: this process has other threads.
@@ -105,10 +110,36 @@ class Logs:
 
 
 def forward_lines(sources: dict[int, OwnedFd], sender: Syslog) -> None:
-    """Send each line of some pipes with its stream's priority, until all have ended."""
+    """Send each line of some pipes with its stream's priority, until all have ended.
+
+    What could not be sent is tried again without a further line, and what was lost is told when the receiver is there.
+    """
+    told = 0
+    timer: Timer | None = None
     rest = dict.fromkeys(sources, b"")
     left = set(sources)
     with borrowed() as reactor:
+
+        def tell_lost() -> None:
+            nonlocal told
+            counts = sender.counts
+            lost = counts.dropped + counts.uncertain
+            # Not into a full backlog, where each message drops another one.
+            if lost > told and not counts.waiting:
+                sender.send(f"{lost - told} messages lost", "warning")
+                told = lost
+
+        def look() -> None:
+            nonlocal timer
+            tell_lost()
+            if timer is None and sender.counts.waiting:
+                timer = reactor.call_after(PUMP_EVERY, pump)
+
+        def pump() -> None:
+            nonlocal timer
+            timer = None
+            sender.pump()
+            look()
 
         def read(index: int) -> None:
             data = os.read(sources[index].number, SIZE)
@@ -121,9 +152,14 @@ def forward_lines(sources: dict[int, OwnedFd], sender: Syslog) -> None:
             if not data:
                 reactor.unwatch(sources[index].number)
                 left.discard(index)
+            look()
 
         for index, fd in sources.items():
             reactor.watch(fd.number, READ, lambda _, index=index: read(index))  # type: ignore[misc]
         while left:
             reactor.run_once()
-    sender.close(CLOSE_TIMEOUT)
+        if timer is not None:
+            timer.cancel()
+    sender.flush(CLOSE_TIMEOUT)
+    tell_lost()
+    sender.close()
