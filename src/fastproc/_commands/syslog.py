@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import sys
 
@@ -38,8 +37,8 @@ _FLAGS = {"-T": "tcp", "--tcp": "tcp", "--rfc3164": "rfc3164", "--rfc5424": "rfc
 
 READ_SIZE = 65536
 
-PUMP_MS = 100
-"""Between two tries to send what waits, while nothing comes."""
+PUMP_EVERY = 0.1
+"""Seconds between two tries to send what waits, while nothing comes."""
 
 
 def syslog(arguments: list[str]) -> int:
@@ -108,14 +107,13 @@ def _sender(given: dict[str, str]) -> Syslog:
 
 
 def _relay(log: Syslog, severity: int) -> None:
+    from fastproc._engine.syslog import readable
     from fastproc._values.on_line import OnLine
 
     splitter = OnLine(print, text=True, errors="backslashreplace", newline="universal", longest=4096).splitter()
-    poller = select.poll()
-    poller.register(0, select.POLLIN)
 
     def read() -> bytes:
-        while log.counts.waiting and not poller.poll(PUMP_MS):
+        while log.counts.waiting and not readable(0, PUMP_EVERY):
             log.pump()
         return os.read(0, READ_SIZE)
 

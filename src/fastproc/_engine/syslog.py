@@ -419,6 +419,13 @@ def rest(what: tuple[int, int, float], deadline: float) -> bool:
     return True
 
 
+def readable(fd: int, seconds: float) -> bool:
+    """Wait until there is something to read, or its end, and give whether there is."""
+    poller = poll()
+    poller.register(fd, POLLIN)
+    return bool(poller.poll(seconds * 1000.0))
+
+
 def now() -> float:
     """The time of a message, in seconds since 1970."""
     return time()
