@@ -79,4 +79,5 @@ def test_loss_is_counted_when_rsyslogd_is_restarted(protocol: str, resend: bool,
     found = isolated(rsyslog.log_through_restarts, *arguments, pid_namespace=True)
     print(told(found, protocol))
     check(found, protocol, resend)
-    assert found["counts"]["dropped"] > 0
+    counts = found["counts"]
+    assert counts["dropped"] + counts["uncertain"] + found["missing"] > 0, counts
