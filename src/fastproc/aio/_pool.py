@@ -6,7 +6,8 @@ from fastproc._engine.reactor import instant
 from fastproc._values.gate import Gate
 from fastproc._values.retries import Retries, as_retries
 from fastproc.aio._hub import current_hub
-from fastproc.pool._settings import Items, as_expression, check_priority, check_workers, look, make_crew, make_task
+from fastproc.pool._front import Front
+from fastproc.pool._settings import Items, as_expression, check_priority, look, make_crew, make_task
 from fastproc.pool._task import KILL, STOP
 from fastproc.pool._window import Window, cancelled_error
 
@@ -134,12 +135,14 @@ class Future:
         self._gone.set()
 
 
-class Pool:
+class Pool(Front):
     """Runs commands and pipelines in an event loop, a limited number at a time, and gives their Results.
 
     As `fastproc.Pool`, with the same arguments, for the tasks of one loop (asyncio, uvloop, trio). `async with` waits
     for what was submitted, and stops all when the block is left by an exception.
     """
+
+    _name = "aio.Pool"
 
     def __init__(
         self,
@@ -161,33 +164,6 @@ class Pool:
         if gate is not None:
             self._crew.gated = not look(gate)
             self._crew.adjust()
-
-    def __repr__(self) -> str:
-        """Show what goes on."""
-        if self._crew.closed or self._crew.inert:
-            return f"<aio.Pool workers={self.workers} closed>"
-        return f"<aio.Pool workers={self.workers} running={self.running} queued={self.queued}>"
-
-    @property
-    def workers(self) -> int:
-        """How many tasks run at the same time; may be set."""
-        return self._crew.limit
-
-    @workers.setter
-    def workers(self, workers: int) -> None:
-        self._crew.check_usable()
-        self._crew.limit = check_workers(workers)
-        self._crew.adjust()
-
-    @property
-    def running(self) -> int:
-        """How many tasks run."""
-        return 0 if self._crew.closed else self._crew.workers.count()[1]
-
-    @property
-    def queued(self) -> int:
-        """How many wait for their turn, or for their next try."""
-        return 0 if self._crew.closed else self._crew.workers.count()[0]
 
     def submit(
         self,

@@ -8,7 +8,8 @@ from fastproc._engine.reactor import instant
 from fastproc._values.gate import Gate
 from fastproc._values.retries import Retries, as_retries
 from fastproc.pool._channel import Channel
-from fastproc.pool._settings import Items, as_expression, check_priority, check_workers, look, make_crew
+from fastproc.pool._front import Front
+from fastproc.pool._settings import Items, as_expression, check_priority, look, make_crew
 from fastproc.pool._task import KILL, STOP
 from fastproc.pool._window import Window, cancelled_error
 
@@ -29,7 +30,7 @@ WANT = 32
 _pools: WeakSet[Pool] = WeakSet()
 
 
-class Pool:
+class Pool(Front):
     """Runs commands and pipelines, a limited number at a time, and gives their Results.
 
     Outputs are captured and stdin is empty, unless a command says otherwise. Every command leads a process group of its
@@ -54,6 +55,8 @@ class Pool:
         OSError: no threads or descriptors are left.
     """
 
+    _name = "Pool"
+
     def __init__(
         self,
         workers: int | None = None,
@@ -74,35 +77,6 @@ class Pool:
             self._crew.gated = not look(gate)
             self._crew.adjust()
             self._serve()
-
-    def __repr__(self) -> str:
-        """Show what goes on."""
-        if self._crew.closed or self._crew.inert:
-            return f"<Pool workers={self.workers} closed>"
-        return f"<Pool workers={self.workers} running={self.running} queued={self.queued}>"
-
-    # What goes on
-
-    @property
-    def workers(self) -> int:
-        """How many tasks run at the same time; may be set: with fewer, those that run go on."""
-        return self._crew.limit
-
-    @workers.setter
-    def workers(self, workers: int) -> None:
-        self._crew.check_usable()
-        self._crew.limit = check_workers(workers)
-        self._crew.adjust()
-
-    @property
-    def running(self) -> int:
-        """How many tasks run."""
-        return 0 if self._crew.closed else self._crew.workers.count()[1]
-
-    @property
-    def queued(self) -> int:
-        """How many wait for their turn, or for their next try."""
-        return 0 if self._crew.closed else self._crew.workers.count()[0]
 
     # Tasks
 
