@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import json
 import os
@@ -174,6 +175,14 @@ def pid_namespace() -> None:
         pytest.skip("PID namespaces are not allowed here")
 
 
+def pytest_configure() -> None:
+    """Begin as a login shell's child does: `nohup` and a shell's `&` hand down ignored signals, which children keep."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what is marked privileged where there is no privilege."""
     if os.geteuid() == 0:
@@ -229,6 +238,8 @@ def _leaks(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a descriptor, child, thread, mapping, or changed signal state behind."""
+    if request.node.get_closest_marker("soak"):
+        faulthandler.cancel_dump_traceback_later()
     before = _snapshot()
     yield
     leaks = _leaks(before, _snapshot())

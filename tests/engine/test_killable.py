@@ -128,6 +128,8 @@ def test_group_of_a_child_that_leads_none_is_not_signalled() -> None:
 
 def test_group_of_a_stranger_is_not_signalled_by_number() -> None:
     """Only a child that is not reaped yet holds its number."""
+    if os.getppid() <= 1:
+        pytest.skip("the parent is process 1, which is refused by its number")
     with pytest.raises(ProcessLookupError):
         _native.signal_group(-1, os.getppid(), signal.SIGCONT)
 
