@@ -8,8 +8,8 @@ child that lives. The limit is peers/raw.c, each case in the fewest system calls
     python benchmarks/bench_peers.py [--rounds N] [--only NAME,...]
 
 Builds what is needed into build/peers (cargo, go and pip take current releases from their registries where no lock
-file says which). Writes docs/peers.md, docs/peers.svg and docs/peers-many.svg. A rival whose tool is not here is left
-out, and named. With --only nothing is written, the table is printed.
+file says which). Writes docs/peers.md, docs/peers.svg, docs/peers-many.svg, and what README.md quotes of them. A rival
+whose tool is not here is left out, and named. With --only nothing is written, the table is printed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from statistics import median
 
 import fastproc
 from bench_spawn import HERE, machine
-from peers_report import CASES, RAW, Figures, markdown, plot
+from peers_report import CASES, RAW, Figures, markdown, plot, quoted
 
 ROOT = HERE.parent
 PEERS = HERE / "peers"
@@ -315,7 +315,9 @@ def main() -> None:
     (DOCS / "peers.md").write_text(text)
     (DOCS / "peers.svg").write_text(plot(figures, [case.key for case in CASES], where))
     (DOCS / "peers-many.svg").write_text(plot(figures, ["many", "capture"], where))
-    print("docs/peers.md, peers.svg, peers-many.svg written")
+    readme = DOCS.parent / "README.md"
+    readme.write_text(quoted(figures, readme.read_text()))
+    print("README.md, docs/peers.md, peers.svg, peers-many.svg written")
 
 
 if __name__ == "__main__":

@@ -121,6 +121,26 @@ def markdown(figures: Figures, versions: dict[str, str], missing: dict[str, str]
     return "\n".join(lines) + "\n"
 
 
+QUOTED = ("fastproc", "fastproc.aio", "subprocess", "asyncio", "tokio", "Rust std", "Go os/exec", RAW)
+BEGIN, END = "<!-- written by make bench-peers -->", "<!-- end -->"
+
+
+def quoted(figures: Figures, page: str) -> str:
+    """A page with the tables in short, and who is ahead, between the marks."""
+    names = [name for name in QUOTED if all(name in figures[case.key] for case in CASES)]
+    lines = [
+        BEGIN,
+        "| | " + " | ".join(f"**{name}**" if name in OURS else name for name in names) + " |",
+        "| --- |" + " ---: |" * len(names),
+    ]
+    for case in CASES:
+        cells = " | ".join(shown(case, figures[case.key][name]) for name in names)
+        lines.append(f"| {case.title}, {case.unit} | {cells} |")
+    lines += ["", "Ahead of fastproc:", "", *ahead(figures), END]
+    before, rest = page.split(BEGIN, 1)
+    return before + "\n".join(lines) + rest.split(END, 1)[1]
+
+
 WIDTH, COLUMN, ROW = 1180, 566, 19
 MARGIN, LABELS, BARS = 24, 150, 280
 GREY = 'fill="#5b6572"'

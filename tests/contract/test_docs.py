@@ -28,6 +28,35 @@ def test_named_tests_exist(page: str) -> None:
     assert missing == []
 
 
+def test_readme_quotes_what_was_measured() -> None:
+    """Each figure of the first screen is that of docs/peers.md, and so is who is ahead."""
+    page = (ROOT / "docs" / "peers.md").read_text("utf-8")
+    sections = dict(part.split("\n", 1) for part in page.split("\n## ")[1:])
+    quote = (
+        (ROOT / "README.md")
+        .read_text("utf-8")
+        .split("<!-- written by make bench-peers -->")[1]
+        .split("<!-- end -->")[0]
+    )
+    rows, ahead = quote.split("Ahead of fastproc:")
+    assert ahead.strip() == sections["Who is ahead of fastproc"].strip()
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in rows.strip().splitlines()]
+    quoted = {
+        (row[0].rsplit(", ", 1)[0], name): figure
+        for row in table[2:]
+        for name, figure in zip(table[0], row, strict=True)
+    }
+    measured = {
+        (title, line.split(" | ")[0].strip("| ")): line.split(" | ")[1].strip("| ")
+        for title, _ in (row for row in quoted)
+        for line in sections.get(title, "").splitlines()
+        if line.startswith("|")
+    }
+    figures = {key: figure for key, figure in quoted.items() if key[1]}
+    assert len(figures) >= 8 * 5
+    assert figures == {key: measured.get(key) for key in figures}
+
+
 def test_every_record_of_procfs_is_listed() -> None:
     """docs/procfs.md has each public name, each field of each record and each method, and no other record."""
     from fastproc import procfs
