@@ -136,8 +136,11 @@ def test_whole_suite_in_a_process_of_one_thread() -> None:
     """Where no exec is waited for and no pidfd made; pytest's own watch dog would be a second thread."""
     suite = Path(__file__).resolve().parents[1] / "api" / "test_pipeline.py"
     options = ("-q", "-o", "faulthandler_timeout=0", "-p", "no:cacheprovider", "-k", "blocking", str(suite))
-    done = subprocess.run([sys.executable, "-m", "pytest", *options], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-5000:]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    # Where it hangs, SIGABRT makes it say where.
+    command = ("timeout", "-s", "ABRT", "200", sys.executable, "-m", "pytest", *options)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
     assert int(done.stdout.splitlines()[-1].split()[0]) >= 75
 
 
