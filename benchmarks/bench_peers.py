@@ -25,9 +25,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
+
+import psutil
 
 import fastproc
 from bench_spawn import HERE, machine
@@ -185,9 +187,10 @@ class Server:
         return int(found.group(1)) * 1024 if found else 0
 
     def close(self) -> None:
-        """Let it end; one that hangs is killed."""
+        """Let it end; one that hangs is killed, and so are the children that it leaves."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        children = psutil.Process(self.process.pid).children(recursive=True)
         self.process.stdin.close()
         try:
             self.process.wait(10)
@@ -195,6 +198,9 @@ class Server:
             self.process.kill()
             self.process.wait()
         self.process.stdout.close()
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
 
 
 @contextmanager
