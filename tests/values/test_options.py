@@ -211,6 +211,7 @@ def test_equal_options_share_one_object():
     assert normalise({"env_add": {"A": "x"}}) is not normalise({"env_add": {"A": "x"}})
     for n in range(200):
         normalise({"nice": 1, "timeout": n})
+        assert normalise({"timeout": 5, "check": False}) is normalise({"timeout": 5.0, "check": False})
     assert len(options._shared) <= options._SHARED_MAX
 
 

@@ -179,6 +179,7 @@ def make(values: dict[str, Any]) -> Options:
         check_together(values)
         if len(_shared) >= _SHARED_MAX:
             _shared.clear()
+            _given.clear()  # which holds some of the same, and would go on giving them
         found = _shared[key] = Options(values)
     return found
 
