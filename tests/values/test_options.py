@@ -211,8 +211,21 @@ def test_equal_options_share_one_object():
     assert normalise({"env_add": {"A": "x"}}) is not normalise({"env_add": {"A": "x"}})
     for n in range(200):
         normalise({"nice": 1, "timeout": n})
-        assert normalise({"timeout": 5, "check": False}) is normalise({"timeout": 5.0, "check": False})
     assert len(options._shared) <= options._SHARED_MAX
+
+
+def test_equal_options_share_one_object_when_the_cache_is_emptied():
+    """What was given before and what is made afterwards are not two."""
+    options._given.clear()
+    normalise({"timeout": 7, "check": False})
+    for n in range(options._SHARED_MAX):
+        before = len(options._shared)
+        normalise({"nice": 2, "timeout": n + 1000})
+        if len(options._shared) < before:
+            break
+    else:
+        pytest.fail("it was not emptied")
+    assert normalise({"timeout": 7, "check": False}) is normalise({"timeout": 7.0, "check": False})
 
 
 def test_every_option_has_a_check_and_a_type():
