@@ -16,7 +16,7 @@ from fastproc._values.expression import Expression
 from fastproc._values.quoting import quote
 from fastproc._values.redirect import DEVNULL, INHERIT, MEMFD, PIPE, STDERR, STDOUT, Append
 from fastproc._values.status import Result, Usage
-from fastproc.errors import ExitStatusUnknown, ProcessError, SpawnError, Unsupported
+from fastproc.errors import ExitStatusUnknown, ProcessError, SpawnError, Unsupported, WorkerLost
 from fastproc.run import run, start
 
 TYPE_CHECKING = False
@@ -108,6 +108,7 @@ __all__ = [
     "TreeEnd",
     "Unsupported",
     "Usage",
+    "WorkerLost",
     "as_completed",
     "capabilities",
     "cmd",

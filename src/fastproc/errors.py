@@ -6,7 +6,8 @@
     ├── ExitError(subprocess.CalledProcessError)                    it ran and its exit status was not accepted
     ├── TimeoutExpired(subprocess.TimeoutExpired, TimeoutError)     the deadline passed
     ├── ExitStatusUnknown              somebody else reaped the child and the kernel does not tell its status
-    └── Unsupported(NotImplementedError)                            this system cannot do what the command asks for
+    ├── Unsupported(NotImplementedError)                            this system cannot do what the command asks for
+    └── WorkerLost                     the executor of a pool lost the process that was to run it
 
 This module imports nothing of the package at import time, and never `subprocess`, which costs more than all of
 fastproc: the two classes that derive from it are made when first named, by the module's `__getattr__`.
@@ -30,6 +31,7 @@ __all__ = [
     "SpawnError",
     "TimeoutExpired",
     "Unsupported",
+    "WorkerLost",
     "exit_error",
     "killed_in_vain",
     "spawn_error",
@@ -131,6 +133,32 @@ class ExitStatusUnknown(ProcessError):
         if self.held:
             return f"{program} (pid {self.pid}) was killed, but a tracer or the kernel holds it: no status yet"
         return f"{program} (pid {self.pid}) has ended, but its status was taken by another wait() in this process"
+
+
+class WorkerLost(ProcessError):
+    """The executor of a pool has lost the process that was to run a task, or given the task up.
+
+    The command may have run: not at all, in part, or to its end, and nothing is known of it. The cause is the
+    executor's own exception, where it had one.
+
+    Attributes:
+        line: the command or pipeline as a shell line.
+        workers: the workers that held it and were lost, where the executor tells.
+        reason: what the executor said.
+    """
+
+    def __init__(self, line: str, workers: Sequence[str], reason: str) -> None:
+        """Keep what was to run, who was to run it, and why it is not known what became of it."""
+        workers = tuple(workers)
+        super().__init__(line, workers, reason)
+        self.line = line
+        self.workers = workers
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """The line, the workers and the reason."""
+        where = f" (held by {', '.join(self.workers)})" if self.workers else ""
+        return f"`{self.line[:1000]}`: the executor has lost it{where}, so it may have run or not: {self.reason}"
 
 
 # Made when first needed, as a class costs an import 30 us. They pickle by the factory, so they need no name here.

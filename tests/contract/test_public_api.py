@@ -52,6 +52,7 @@ NAMES = {
     "TreeEnd",
     "Unsupported",
     "Usage",
+    "WorkerLost",
     "as_completed",
     "capabilities",
     "cmd",

@@ -23,10 +23,14 @@ class Settings:
         pipe_size: bytes that a pipe between two stages shall hold; None for the kernel's choice.
         group: whether all children are put into one process group, which is not ours.
         sigpipe_ok: whether a stage that ended by SIGPIPE, as nobody reads what it writes, has done well.
+        stays: whether the thread that starts the children outlives them, for their parent-death signal (HAZARDS G19).
         keeping: what becomes of captured outputs.
     """
 
-    __slots__ = ("deadline", "drain_timeout", "grace", "group", "idle_timeout", "keeping", "pipe_size", "sigpipe_ok")
+    __slots__ = (
+        *("deadline", "drain_timeout", "grace", "group", "idle_timeout", "keeping", "pipe_size", "sigpipe_ok"),
+        "stays",
+    )
 
     def __init__(self) -> None:
         self.deadline: float | None = None
@@ -36,6 +40,7 @@ class Settings:
         self.pipe_size: int | None = None
         self.group = False
         self.sigpipe_ok = True
+        self.stays = False
         self.keeping = Keeping()
 
 

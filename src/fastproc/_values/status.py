@@ -83,6 +83,9 @@ class Usage:
 _USAGE_ORDER = ("utime", "stime", "maxrss", "minflt", "majflt", "inblock", "oublock", "nvcsw", "nivcsw")
 
 
+_HERE: tuple[str, tuple[str, ...]] = "", ()
+
+
 class Result:
     """How a command ended, and what it wrote.
 
@@ -104,6 +107,7 @@ class Result:
         "_pipe_holders",
         "_spilled",
         "_survivors",
+        "_where",
         "argv",
         "mechanism",
         "mechanism_refused",
@@ -117,6 +121,7 @@ class Result:
     _pipe_holders: tuple[int, ...]
     _spilled: tuple[memoryview | bytes | None, memoryview | bytes | None]
     _survivors: tuple[Survivor, ...]
+    _where: tuple[str, tuple[str, ...]]
 
     def __init__(
         self,
@@ -220,6 +225,16 @@ class Result:
     def survivors(self) -> tuple[Survivor, ...]:
         """Those of the tree of a command with kill_tree=True that could not be ended; () for any other command."""
         return getattr(self, "_survivors", ())
+
+    @property
+    def worker(self) -> str:
+        """The worker of a pool's executor that ran it: an address, or host and pid; "" for this process."""
+        return getattr(self, "_where", _HERE)[0]
+
+    @property
+    def lost_workers(self) -> tuple[str, ...]:
+        """The workers that held it before and were lost: it may have run there too, in part or to its end."""
+        return getattr(self, "_where", _HERE)[1]
 
     @property
     def stdout_dropped(self) -> int:
@@ -349,6 +364,7 @@ class Result:
                     "_pipe_holders": self.pipe_holders,
                     "_spilled": (_bytes(self.stdout_spill), _bytes(self.stderr_spill)),
                     "_survivors": self.survivors,
+                    "_where": (self.worker, self.lost_workers),
                 },
             ),
         )

@@ -14,6 +14,7 @@ from fastproc.pool._window import Window, cancelled_error
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
+    from concurrent import futures
     from typing import Any, Unpack
 
     from fastproc._engine.reactor import Timer
@@ -62,6 +63,11 @@ class Future:
     def tries(self) -> int:
         """How often the task was started, or is about to be."""
         return 0 if self._task is None else self._task.tries
+
+    @property
+    def lost_workers(self) -> tuple[str, ...]:
+        """As `fastproc.pool.Future.lost_workers`."""
+        return () if self._task is None else self._task.lost
 
     @property
     def expression(self) -> Expression:
@@ -153,10 +159,11 @@ class Pool(Front):
         retries: int | Retries = 0,
         fail_fast: bool = False,
         gate: Gate | Callable[[], bool] | None = None,
+        executor: futures.Executor | None = None,
         **options: Unpack[OptionsDict],
     ) -> None:
         """Make the threads."""
-        self._crew = make_crew(workers, rate, deadline, retries, fail_fast, gate, options)
+        self._crew = make_crew(workers, rate, deadline, retries, fail_fast, gate, options, executor)
         self._gate = gate
         self._hub: Hub | None = None
         self._channel: Channel | None = None

@@ -21,6 +21,7 @@ from fastproc.mapping._tasks import Task, Work
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from concurrent import futures
     from os import PathLike
     from typing import Any, Unpack
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Mapped", "Summary", "Task", "Template", "map"]
 
+
+EXECUTOR_WORKERS = 256
+"""As that of a pool."""
 
 AHEAD = 64
 """Items that are taken beyond the workers at most, so that these do not wait for Python."""
@@ -55,6 +59,7 @@ def map(
     tag: bool | Callable[[Any], str] = False,
     progress: Any = None,
     dry_run: bool = False,
+    executor: futures.Executor | None = None,
     **options: Unpack[OptionsDict],
 ) -> Mapped:
     """Run a command for each item, several at a time, and give the results.
@@ -86,6 +91,8 @@ def map(
             begins with.
         progress: how far it is, on stderr: True, "rich", "tqdm", "plain", or a function called with the Summary.
         dry_run: print the lines that would be run, run nothing, and give no result.
+        executor: runs the commands elsewhere, as that of Pool; `workers` is how many it is given at the same time then,
+            256 when None. What they write is printed by group only.
         options: as of `run()`, for each. With joblog or results, die_with_parent is on.
 
     Raises:
@@ -95,7 +102,9 @@ def map(
         BlockingIOError: another map has the file.
         TypeError, ValueError: an argument is not possible; its name comes first. Nothing was run.
     """
-    count = _count(workers)
+    count = _count(workers, executor)
+    if executor is not None and output in ("line", "ungroup"):
+        raise ValueError(f"output: with an executor it is None or 'group', not {output!r}")
     made = Work(work, feed)
     given: dict[str, Any] = dict(options)
     checked(given)
@@ -122,7 +131,7 @@ def map(
         return Mapped(
             made,
             items,
-            make_runner(count, given),
+            make_runner(count, given, executor),
             workers=count,
             # Where it matters which tasks run, and not only how many, none is given away before its time.
             ahead=0 if made.takes_slot or delay or stopping or doubt == "skip" else min(count, AHEAD),
@@ -143,10 +152,12 @@ def map(
         raise
 
 
-def _count(workers: int | None) -> int:
+def _count(workers: int | None, executor: object) -> int:
     from os import cpu_count
 
-    count = cpu_count() or 1 if workers is None else workers
+    count = workers
+    if count is None:
+        count = cpu_count() or 1 if executor is None else EXECUTOR_WORKERS
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ValueError(f"workers: must be a positive number, not {workers!r}")
     return count

@@ -16,6 +16,7 @@ from fastproc._values.command import Command
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from concurrent import futures
     from typing import Any, Protocol
 
     from fastproc._values.expression import Expression
@@ -44,13 +45,25 @@ if TYPE_CHECKING:
             """End what runs, wait for it, and deliver nothing any more."""
 
 
-def make(workers: int, options: Mapping[str, Any]) -> Runner:
-    """Return what runs the tasks here: the threads of a pool, or a reactor where this system has none.
+def make(workers: int, options: Mapping[str, Any], executor: futures.Executor | None = None) -> Runner:
+    """Return what runs the tasks: the threads of a pool, or a reactor where this system has none; or an executor.
 
     Args:
         workers: how many run at the same time at most; the pool holds what is given beyond that.
         options: what most tasks are run with.
+        executor: as of Pool.
+
+    Raises:
+        TypeError, ValueError: it is no executor, or an option cannot be sent to it.
     """
+    if executor is not None:
+        from fastproc._values.options import checked
+        from fastproc._values.sendable import check_values
+        from fastproc.pool._remote import make_link
+
+        make_link(executor)
+        check_values(checked(options))
+        return PoolRunner(workers, options, executor)
     try:
         return PoolRunner(workers, options)
     except (errors.Unsupported, ImportError):
@@ -60,12 +73,13 @@ def make(workers: int, options: Mapping[str, Any]) -> Runner:
 class PoolRunner:
     """Runs them by the threads of a pool, which are made with the first task."""
 
-    def __init__(self, workers: int, options: Mapping[str, Any]) -> None:
+    def __init__(self, workers: int, options: Mapping[str, Any], executor: futures.Executor | None = None) -> None:
         from fastproc.pool import _settings
 
         self._door = _settings
         self._workers = workers
         self._options = options
+        self._executor = executor
         # A pool's defaults are for commands with any stdin.
         self._shared = "input" not in options
         self._made: Channel | None = None
@@ -73,9 +87,8 @@ class PoolRunner:
     @property
     def _channel(self) -> Channel:
         if self._made is None:
-            crew = self._door.make_crew(
-                self._workers, None, None, 0, False, None, self._options if self._shared else {}
-            )
+            shared = self._options if self._shared else {}
+            crew = self._door.make_crew(self._workers, None, None, 0, False, None, shared, self._executor)
             self._made = crew.channel()
         return self._made
 

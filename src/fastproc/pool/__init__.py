@@ -16,17 +16,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fastproc.pool._futures import Executor as Executor
     from fastproc.pool._futures import Future as Future
+    from fastproc.pool._remote import Loss as Loss
 
-__all__ = ["Executor", "Future", "Gate", "Pool", "Retries"]
+__all__ = ["Executor", "Future", "Gate", "Loss", "Pool", "Retries"]
 
 
 def __getattr__(name: str) -> object:
     # concurrent.futures costs an import of 10 ms, which a map does not need.
-    if name not in ("Executor", "Future"):
+    if name not in ("Executor", "Future", "Loss"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from fastproc.pool import _futures
+    from fastproc.pool import _futures, _remote
 
-    value = globals()[name] = getattr(_futures, name)
+    value = globals()[name] = getattr(_remote if name == "Loss" else _futures, name)
     return value
 
 

@@ -347,6 +347,8 @@ class Channel:
         try:
             if task.asked:
                 self.released(task, None, None)
+            elif self.crew.link is not None:
+                task.running = self.crew.link.begin(task)
             elif kind is None or not kind.in_c:
                 task.running = _foreign.begin(task, self.reactor)
             else:

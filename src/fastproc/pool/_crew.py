@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fastproc._values.command import Command
     from fastproc._values.options import Options
     from fastproc._values.retries import Retries
+    from fastproc.pool._remote import Link
 
 _KINDS_MAX = 256
 # A group of its own makes a task's deadline and cancellation reach what it has started.
@@ -38,6 +39,7 @@ class Crew:
         retries: of each task.
         fail_fast: whether the first failure ends all others.
         options: defaults of every command.
+        link: to the executor that runs the tasks; None: they run here.
     """
 
     def __init__(
@@ -48,12 +50,14 @@ class Crew:
         retries: Retries,
         fail_fast: bool,
         options: Mapping[str, Any],
+        link: Link | None = None,
     ) -> None:
         self.limit = workers
         self.interval_ns = 0 if rate is None else max(1, int(1e9 / rate))
         self.gated = False
         self.retries = retries
         self.fail_fast = fail_fast
+        self.link = link
         self.failure: BaseException | None = None
         self.closed = False
         self.ending = 0
@@ -64,7 +68,9 @@ class Crew:
             self.defaults.setdefault("timeout", deadline)
         self._kinds: dict[tuple[Options, frozenset[str]], Kind] = {}
         self._channels: set[Channel] = set()
-        self.workers = Workers(workers, min(workers, len(os.sched_getaffinity(0)), 8))
+        # With an executor they only give turns.
+        threads = 1 if link is not None else min(workers, len(os.sched_getaffinity(0)), 8)
+        self.workers = Workers(workers, threads)
         if self.interval_ns:
             self.adjust()
 
@@ -101,7 +107,7 @@ class Crew:
                 given["stdin"] = DEVNULL
             if _LEADS.isdisjoint(values) and _LEADS.isdisjoint(given):
                 given["pgid"] = 0
-            kind = Kind(own.merged(given) if given else own)
+            kind = Kind(own.merged(given) if given else own, self.link is not None)
             if "input" not in values and "on_line" not in values:
                 if len(self._kinds) >= _KINDS_MAX:
                     self._kinds.clear()
@@ -138,7 +144,7 @@ class Crew:
         with self.workers.lock:
             self._channels.discard(channel)
             if self.closed and not self._channels:
-                self.workers.close()
+                self._close()
 
     def refuse(self) -> None:
         """Take no more: from now on no channel is made."""
@@ -150,7 +156,13 @@ class Crew:
         with self.workers.lock:
             self.closed = True
             if not self._channels:
-                self.workers.close()
+                self._close()
+
+    def _close(self) -> None:
+        if not self.workers.closed:
+            self.workers.close()
+            if self.link is not None:
+                self.link.close()
 
     def channels(self) -> list[Channel]:
         """Those that are open."""

@@ -73,6 +73,7 @@ class Running:
         options = task.options or {}
         expression = task.expression if kind is None else kind.applied(task.expression)  # type: ignore[arg-type]
         self.request = Request(expression, options)
+        self.request.settings.stays = True
         self.run = Run(self.request.expression, self.scope, self.request.settings, self._on_done)
         self.run.open()
 

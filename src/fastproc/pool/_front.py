@@ -7,6 +7,7 @@ from fastproc.pool._settings import check_workers
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fastproc.pool._crew import Crew
+    from fastproc.pool._remote import Loss
 
 
 class Front:
@@ -41,3 +42,12 @@ class Front:
     def queued(self) -> int:
         """How many wait for their turn, or for their next try."""
         return 0 if self._crew.closed else self._crew.workers.count()[0]
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """The workers that the executor has lost, as far as it tells, and the tasks that each held then.
+
+        What a task of these has done it may have done twice; of all others each has run once for each of its tries.
+        """
+        link = self._crew.link
+        return () if link is None else tuple(link.losses)

@@ -63,6 +63,14 @@ class Future(futures.Future["Result"]):
         return 0 if self._task is None else self._task.tries
 
     @property
+    def lost_workers(self) -> tuple[str, ...]:
+        """The workers of the pool's executor that held the task and were lost: it was run again elsewhere, or given up.
+
+        Also those of which its Result does not know, as they were lost when it had come.
+        """
+        return () if self._task is None else self._task.lost
+
+    @property
     def expression(self) -> Expression:
         """What it runs."""
         assert self._task is not None

@@ -16,6 +16,7 @@ from fastproc.pool._window import Window, cancelled_error
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from concurrent import futures
     from typing import Any, Unpack
 
     from fastproc._values.expression import Expression
@@ -40,13 +41,16 @@ class Pool(Front):
     what was submitted, and stops all when the block is left by an exception.
 
     Args:
-        workers: how many run at the same time; as many as there are CPUs when None.
+        workers: how many run at the same time; as many as there are CPUs when None. With an executor, how many it is
+            given at the same time; 256 when None.
         rate: how many start in a second at most.
         deadline: seconds for each try of a task, from its start. Then its process group, or with `kill_tree` its tree,
             gets SIGTERM, and SIGKILL after `grace` seconds more.
         retries: how often a task that failed is tried again, or a `Retries`, which says when and after what.
         fail_fast: whether the first failure of any task ends all others.
         gate: a `Gate`, or a function; no task is started while it is closed, or gives False. Looked at each second.
+        executor: a `concurrent.futures.Executor` whose workers are other processes, perhaps of other machines, such as
+            `client.get_executor()` of Dask distributed: the commands run there (docs/clusters.md). It is not shut down.
         options: defaults of `run()` for every command; what a command says itself goes before.
 
     Raises:
@@ -66,10 +70,11 @@ class Pool(Front):
         retries: int | Retries = 0,
         fail_fast: bool = False,
         gate: Gate | Callable[[], bool] | None = None,
+        executor: futures.Executor | None = None,
         **options: Unpack[OptionsDict],
     ) -> None:
         """Make the threads."""
-        self._crew = make_crew(workers, rate, deadline, retries, fail_fast, gate, options)
+        self._crew = make_crew(workers, rate, deadline, retries, fail_fast, gate, options, executor)
         self._gate = gate
         self._server: Server | None = None
         _watch_exit(self)

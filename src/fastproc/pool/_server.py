@@ -36,32 +36,32 @@ class Server:
     def __init__(self, crew: Crew, gate: Gate | Callable[[], bool] | None) -> None:
         self._crew = crew
         self._gate = gate
-        self._channel = crew.channel()
+        self.channel = crew.channel()
         self._idle = threading.Condition()
         self._ending = False
         if gate is not None:
-            self._channel.reactor.call_after(self._interval(), self._look)
+            self.channel.reactor.call_after(self._interval(), self._look)
         self._thread = threading.Thread(target=self._run, name="fastproc pool", daemon=True)
         self._thread.start()
 
     def submit(self, expression: Expression, options: Any, priority: int, retries: Retries | None) -> Future:
         """Queue a task and return its Future."""
         future = Future()
-        task = make_task(self._crew, self._channel, expression, options, priority, retries, future._deliver)
+        task = make_task(self._crew, self.channel, expression, options, priority, retries, future._deliver)
         future._task = task
-        self._channel.submit(task)
+        self.channel.submit(task)
         return future
 
     def drain(self, deadline: float | None) -> bool:
         """Wait until no task is left; whether that was so before the deadline."""
-        records = self._channel.records
+        records = self.channel.records
         if threading.current_thread() is self._thread:
             # A callback of a future: nobody else drives it.
             while records:
                 left = None if deadline is None else deadline - monotonic()
                 if left is not None and left <= 0:
                     return False
-                self._channel.turn(1, left)
+                self.channel.turn(1, left)
             return True
         with self._idle:
             while records:
@@ -73,17 +73,17 @@ class Server:
 
     def withdraw(self) -> None:
         """End the tasks that have not begun."""
-        for task in list(self._channel.records.values()):
+        for task in list(self.channel.records.values()):
             task.withdraw()
 
     def end_later(self) -> None:
         """End the thread when no task is left."""
         self._ending = True
-        self._channel.wake()
+        self.channel.wake()
 
     def end(self, how: int) -> None:
         """End all tasks, and the thread."""
-        channel = self._channel
+        channel = self.channel
         for task in list(channel.records.values()):
             task.cancel(how)
         self._ending = True
@@ -95,10 +95,10 @@ class Server:
 
     def ends_itself(self, channel: Channel) -> bool:
         """Whether this is the thread of the channel, which closes it when the callback has returned."""
-        return channel is self._channel and threading.current_thread() is self._thread
+        return channel is self.channel and threading.current_thread() is self._thread
 
     def _run(self) -> None:
-        channel = self._channel
+        channel = self.channel
         with channel.lock:
             while not self._closes():
                 try:
@@ -117,16 +117,16 @@ class Server:
             return False
         # A task is in the records before the C core is asked to take it, which is done with this lock.
         with self._crew.workers.lock:
-            if not self._channel.records:
-                self._channel.close()
-            return self._channel.closed
+            if not self.channel.records:
+                self.channel.close()
+            return self.channel.closed
 
     def _interval(self) -> float:
         return self._gate.interval if isinstance(self._gate, Gate) else 1.0
 
     def _look(self) -> None:
         assert self._gate is not None
-        self._channel.reactor.call_after(self._interval(), self._look)
+        self.channel.reactor.call_after(self._interval(), self._look)
         gated = not look(self._gate)
         if gated is not self._crew.gated:
             self._crew.gated = gated

@@ -16,6 +16,7 @@ from fastproc.pool._task import Task
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from concurrent import futures
     from typing import Any
 
     from fastproc.pool._channel import Channel
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 door = sys.modules["fastproc.run"]
 
 WORKERS_MAX = 1 << 20
+
+EXECUTOR_WORKERS = 256
+"""Tasks that an executor is given at the same time: what it has no place for waits there."""
 
 AHEAD_MORE = 64
 """Items that a map takes beyond twice the workers, so that the threads never wait for Python."""
@@ -51,6 +55,7 @@ def make_crew(
     fail_fast: bool,
     gate: Gate | Callable[[], bool] | None,
     options: Mapping[str, Any],
+    executor: futures.Executor | None = None,
 ) -> Crew:
     """Check everything that a pool takes, and make its threads.
 
@@ -59,7 +64,7 @@ def make_crew(
         Unsupported: this system has no pools, or this kernel does not tell what the gate asks for.
         OSError: no threads or descriptors are left.
     """
-    count = check_workers(workers)
+    count = check_workers(EXECUTOR_WORKERS if workers is None and executor is not None else workers)
     if rate is not None and number("rate", rate) == 0:
         raise ValueError("rate: must be more than 0")
     if deadline is not None:
@@ -72,7 +77,21 @@ def make_crew(
     checked(options)
     if isinstance(gate, Gate):
         look(gate)
-    return Crew(count, rate, deadline, tried, bool(fail_fast), options)
+    link = None
+    if executor is not None:
+        from fastproc._values.sendable import check_values
+        from fastproc.pool._remote import make_link
+
+        check_values(checked(options))
+        link = make_link(executor)
+    crew = Crew(count, rate, deadline, tried, bool(fail_fast), options, link)
+    if link is not None:
+        try:
+            link.open()
+        except BaseException:
+            crew.workers.close()
+            raise
+    return crew
 
 
 def look(gate: Gate | Callable[[], bool]) -> bool:
@@ -115,12 +134,22 @@ def make_task(
     retries: Retries | None,
     deliver: Callable[[Task, Any, BaseException | None], object],
 ) -> Task:
-    """Make the task of an expression, with what as_expression() said of the options."""
+    """Make the task of an expression, with what as_expression() said of the options.
+
+    Raises:
+        TypeError, ValueError: it cannot be sent to the pool's executor; the name of what cannot comes first.
+    """
+    kind = None
+    given: Any = None
     if type(expression) is Command:
         kind = crew.kind(expression) if options is None else crew.kind(expression, options)
-        return Task(channel, expression, kind, None, priority, retries, deliver)
-    given = crew.run_options(options or {})
-    return Task(channel, expression, None, given, priority, retries, deliver)
+    else:
+        given = crew.run_options(options or {})
+    if crew.link is not None:
+        from fastproc.pool._remote import packed
+
+        given = packed(expression if kind is None else kind.applied(expression), given)  # type: ignore[arg-type]
+    return Task(channel, expression, kind, given, priority, retries, deliver)
 
 
 def check_priority(priority: int) -> int:

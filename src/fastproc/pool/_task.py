@@ -12,7 +12,7 @@ from fastproc._values.redirect import PIPE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from typing import Any
 
     from fastproc._native.pool import Ticket
@@ -46,11 +46,11 @@ class Kind:
 
     __slots__ = ("err", "in_c", "options", "out", "request", "settled", "simple")
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, remote: bool = False) -> None:
         self.options = options
         settled = self.settled = settle_options(options)
         forced: str = door._FORCED_ENGINE
-        self.in_c = not (settled.exchanged or settled.composed or settled.identity or forced == "exchange")
+        self.in_c = not (settled.exchanged or settled.composed or settled.identity or forced == "exchange" or remote)
         self.request = None
         self.simple = settled.same_environment and settled.argv0 is None and not settled.relative_to_parent
         self.out = settled.streams[1] is PIPE
@@ -81,7 +81,8 @@ class Task:
     Attributes:
         channel: where it comes back.
         expression: what to run, as it was given; kind: of a Command.
-        options: of the run of an expression that is no Command.
+        options: of the run of an expression that is no Command; for an executor the pickle of both.
+        lost: the executor's workers that held it and were lost.
         deliver: called once, with the task, its Result or None, and its exception or None.
         cancelled: whether it was delivered as cancelled: with the Result up to then if it ran.
         priority, retries: as given.
@@ -102,6 +103,7 @@ class Task:
             "held",
             "key",
             "kind",
+            "lost",
             "options",
             "priority",
             "retries",
@@ -114,7 +116,7 @@ class Task:
         channel: Channel,
         expression: Expression,
         kind: Kind | None,
-        options: Mapping[str, Any] | None,
+        options: Any,
         priority: int,
         retries: Retries | None,
         deliver: Callable[[Task, Result | None, BaseException | None], object],
@@ -129,6 +131,7 @@ class Task:
         self.tries = 0
         self.asked = 0
         self.cancelled = False
+        self.lost: tuple[str, ...] = ()
         self.key = 0
         self.ticket: Ticket | None = None
         self.held: object = None
