@@ -25,6 +25,10 @@ from programs import Probed, Programs
 ROOT = Path(__file__).resolve().parent.parent
 MECHANISMS = ("clone3_vm", "clone_vm", "clone", "posix_spawn", "fork_pipe")
 ENGINES = ("plain", "bulk", "exchange")
+BOUND = 150.0
+"""Seconds after which a test hangs for sure: no test of those that are bounded takes a tenth of it."""
+BOUND_AGAIN = 15.0
+"""Seconds after which its clean-up hangs too; the report of the failure takes less."""
 
 
 def wait_until(condition: Callable[[], Any], timeout: float = 5.0) -> Any:
@@ -233,6 +237,30 @@ def _leaks(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
         if before[name] != after[name]:
             found[name] = (before[name], after[name])
     return found
+
+
+class Hangs(BaseException):
+    """A test waits for ever. Not an Exception: an event loop goes on after those of its callbacks."""
+
+
+@pytest.fixture
+def bounded() -> Iterator[None]:
+    """Fail a test that waits for ever, and again where its clean-up does.
+
+    Whatever Python waits for in the main thread ends by what a signal handler raises: locks, pipes, children, pools. It
+    does not bound a thread that is not waited for: the leak check tells of that.
+    """
+
+    def fail(*_args: object) -> None:
+        raise Hangs("the test waits for ever")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.setitimer(signal.ITIMER_REAL, BOUND, BOUND_AGAIN)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(autouse=True)

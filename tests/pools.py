@@ -21,7 +21,7 @@ class _Future:
         return getattr(self._future, name)
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return self._future.result()
+        return self._future.result(60)
         yield
 
 

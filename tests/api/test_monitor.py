@@ -20,6 +20,8 @@ from fastproc.info import snapshot
 from fastproc.monitor import Monitor, ProcessAlert, Rule
 from programs import Programs
 
+pytestmark = pytest.mark.usefixtures("bounded")
+
 GRANDCHILD = """
 import os, sys
 pid = os.fork()

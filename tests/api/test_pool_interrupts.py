@@ -17,6 +17,8 @@ import pytest
 from conftest import isolated
 from fastproc import Pool, Retries, cmd
 
+pytestmark = pytest.mark.usefixtures("bounded")
+
 
 class Interrupt(BaseException):
     """What a signal handler raises."""

@@ -22,6 +22,8 @@ from fastproc import procfs
 from fastproc.procfs import Absent, Host, NoProcfs, Process, ProcessGone, ProcessHidden, Record, Task, need
 from programs import Programs
 
+pytestmark = pytest.mark.usefixtures("bounded")
+
 REASONS_OF_A_LIVE_ONE = {"denied", "kernel thread", "zombie", "ending", "not in this kernel", "disabled"}
 
 
