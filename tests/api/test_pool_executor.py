@@ -167,7 +167,7 @@ def outcomes(pool: Pool, folder: str) -> list[Any]:
         ((*sh, "echo begun; exec sleep 60"), {"timeout": 0.3, "grace": 20.0}),
         ((*sh, "setsid sleep 60 & echo begun; wait"), {"timeout": 0.3, "kill_tree": True, "grace": 20.0}),
         (("seq", "1", "1000"), {"stdout_limit": CaptureLimit(10, 10)}),
-        (("yes",), {"stdout_limit": CaptureLimit(10, over="raise")}),
+        ((*sh, "printf 0123456789abc; exec sleep 60"), {"stdout_limit": CaptureLimit(10, over="raise"), "grace": 20.0}),
         (("seq", "3"), {"stdout": MEMFD}),
         (("cat",), {"stdin": f"{folder}/given", "stdout": f"{folder}/taken"}),
         ((cmd("printf", "b\\na\\n") | cmd("sort"),), {}),

@@ -11,6 +11,7 @@ for a client that was closed, or died.
 from __future__ import annotations
 
 import threading
+from time import monotonic
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 _NAME = "fastproc"
 _RECENT = 1 << 12
-"""Tasks that have come back and may still be held, in the scheduler's eyes, by who ran them."""
+_RECENT_SECONDS = 10.0
+"""So many tasks that have come back, and for so long, may still be held, in the scheduler's eyes, by who ran them."""
 
 
 class DaskLink(Link):
@@ -39,7 +41,7 @@ class DaskLink(Link):
         self._lock = threading.Lock()
         self._asked: dict[str, int] = {}
         self._held: dict[str, Running] = {}
-        self._recent: dict[str, Task] = {}
+        self._recent: dict[str, tuple[Task, float]] = {}
 
     def open(self) -> None:
         """Told when the pool begins."""
@@ -61,11 +63,13 @@ class DaskLink(Link):
 
     def forget(self, running: Running) -> None:
         """Keep its task for a while, see _RECENT."""
+        moment = monotonic()
+        recent = self._recent
         with self._lock:
             self._held.pop(running.token, None)
-            self._recent[running.token] = running.task
-            if len(self._recent) > _RECENT:
-                del self._recent[next(iter(self._recent))]
+            recent[running.token] = running.task, moment
+            while len(recent) > _RECENT or next(iter(recent.values()))[1] < moment - _RECENT_SECONDS:
+                del recent[next(iter(recent))]
 
     def stop(self, running: Running, how: int) -> None:
         """Have it ended where it runs, or never begun."""
@@ -73,7 +77,11 @@ class DaskLink(Link):
             first = not self._asked
             self._asked[running.token] = how
         if first:
-            self._client.loop.add_callback(self._tell)
+            try:
+                self._client.loop.add_callback(self._tell)
+            except RuntimeError:
+                # The client and its loop are closed; all of its futures are cancelled.
+                running.give_up()
 
     async def _tell(self) -> None:
         with self._lock:
@@ -96,7 +104,7 @@ class DaskLink(Link):
             token = key.removeprefix(_worker.PREFIX) if isinstance(key, str) else ""
             with self._lock:
                 running = self._held.get(token)
-                task = self._recent.get(token) if running is None else running.task
+                task = self._recent.get(token, (None, 0.0))[0] if running is None else running.task
             if task is not None:
                 task.lost = (*task.lost, worker)
                 expressions.append(task.expression)
