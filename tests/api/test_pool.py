@@ -74,6 +74,17 @@ def test_map_gives_whole_results_in_order(door: Door) -> None:
     door.run(body)
 
 
+def test_pipelines_may_die_with_their_parent(door: Door) -> None:
+    """The thread that starts them outlives them."""
+
+    async def body() -> None:
+        async with door.Pool(2, die_with_parent=True) as pool:
+            result = await pool.submit(cmd("echo", "x") | cmd("tr", "x", "y"))
+            assert result.stdout == b"y\n"
+
+    door.run(body)
+
+
 def test_unordered_gives_what_ended_first(door: Door, tmp_path: Path) -> None:
     """The first item waits for what is done with the second one's result."""
     os.mkfifo(tmp_path / "go")

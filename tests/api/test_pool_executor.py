@@ -291,6 +291,81 @@ def test_map_with_a_log_on_an_executor(tmp_path: Path) -> None:
     assert isolated(resumed, str(tmp_path)) == [[0, 1, 0, 2], [1, 2], "0 succeeded, 2 failed, 2 skipped"]
 
 
+class Answering(concurrent.futures.Executor):
+    """Gives one answer to all."""
+
+    def __init__(self, answer: BaseException, at_once: bool) -> None:
+        self.answer = answer
+        self.at_once = at_once
+
+    def submit(self, *_arguments: Any, **_options: Any) -> Any:
+        if self.at_once:
+            raise self.answer
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        future.set_exception(self.answer)
+        return future
+
+
+MISSING = ModuleNotFoundError("No module named 'fastproc'", name="fastproc")
+
+
+@pytest.mark.parametrize(
+    ("answer", "at_once", "kind", "text"),
+    [
+        (MISSING, False, fastproc.Unsupported, "^executor: its workers must have fastproc, as here: No module"),
+        (OSError("gone"), False, fastproc.WorkerLost, "^`echo x`: .*: OSError: gone$"),
+        (concurrent.futures.BrokenExecutor("broken"), True, fastproc.WorkerLost, ": broken$"),
+        (RuntimeError("cannot schedule new futures"), True, RuntimeError, "^cannot schedule new futures$"),
+        (KeyboardInterrupt(), False, fastproc.WorkerLost, "KeyboardInterrupt"),
+    ],
+)
+def test_what_the_executor_raises(answer: BaseException, at_once: bool, kind: type, text: str) -> None:
+    """It comes as the exception of the task, with the executor's own as the cause; the task may be tried again."""
+    with Pool(executor=Answering(answer, at_once)) as pool:
+        future = pool.submit("echo", "x", retries=Retries(1, delay=0.0))
+        error = future.exception(10)
+        assert type(error) is kind
+        with pytest.raises(kind, match=text):
+            raise error
+        assert future.tries == (2 if kind is fastproc.WorkerLost else 1)
+        if kind is fastproc.WorkerLost:
+            assert error.__cause__ is answer
+
+
+def talk_to_a_worker() -> list[Any]:
+    """The side of the worker, in this process."""
+    from fastproc.pool import _worker
+
+    def pickled(*words: str) -> bytes:
+        return pickle.dumps((cmd(*words, capture=True), None))
+
+    here = f"{os.uname().nodename}:{os.getpid()}"
+    assert _worker.stop({"early": 1}) == {}
+    # What is to be ended before it has come does not begin.
+    assert pickle.loads(_worker.perform("early", pickled("false"))) == (here, None, None)
+    worker, result, error = pickle.loads(_worker.perform("plain", pickled("echo", "x")))
+    assert (worker, result.stdout, error) == (here, b"x\n", None)
+    assert _worker.stop({"plain": 1}) == {"plain": _worker.ENDED}
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(_worker.perform, "long", pickled("sleep", "60"))
+        while "long" not in _worker._running:
+            assert not answer.done()
+        assert _worker.stop({"long": 2, "other": 2}) == {"long": _worker.RUNNING}
+        _, result, _ = pickle.loads(answer.result(10))
+        assert result is None or result.signal == 9
+    _, result, error = pickle.loads(_worker.perform("broken", b"no pickle"))
+    assert (result, type(error)) == (None, pickle.UnpicklingError)
+    before = len(_worker._ended)
+    _worker.stop({str(number): 1 for number in range(_worker._KEPT + 10)})
+    assert len(_worker._refused) == _worker._KEPT
+    return [before]
+
+
+def test_the_side_of_the_worker() -> None:
+    """Tasks there are ended by their tokens; which of them run, have ended or will not begin is told."""
+    assert isolated(talk_to_a_worker) == [3]
+
+
 def leave_running(folder: str) -> str:
     """A pool that is left open, with a task in an executor, at the exit."""
     code = f"""

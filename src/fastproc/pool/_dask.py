@@ -105,6 +105,9 @@ class DaskLink(Link):
             with self._lock:
                 running = self._held.get(token)
                 task = self._recent.get(token, (None, 0.0))[0] if running is None else running.task
+            if running is not None and running.task.asked:
+                # Workers that come later have not been told.
+                running.give_up()
             if task is not None:
                 task.lost = (*task.lost, worker)
                 expressions.append(task.expression)
