@@ -105,7 +105,7 @@ def run_on_four_workers(folder: str) -> dict[str, Any]:
         what = {CANCELLED: "sleep", HELD: "held", **dict.fromkeys(FAILING, "fail")}.get(number, "")
         return cmd("sh", "-c", SCRIPT, "sh", folder, str(number), what, str(FAILING.get(number, 0)))
 
-    with cluster(4, 2) as client:
+    with cluster(4, 1) as client:
         pids = client.run(os.getpid)
         with Pool(AT_ONCE, executor=client.get_executor()) as pool:
             futures = [pool.submit(command(number)) for number in range(TASKS)]
