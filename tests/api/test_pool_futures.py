@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import errno
 import os
 import resource
 import signal
@@ -136,6 +137,37 @@ def test_shutdown_with_cancel_futures() -> None:
     assert all(future.cancelled() for future in waiting)
 
 
+def test_no_thread_for_the_futures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """submit() says so, and the pool can be used again when there is one."""
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with Pool(1) as pool:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            with pytest.raises(OSError, match="no thread") as caught:
+                pool.submit("true")
+            assert caught.value.errno == errno.EAGAIN
+        assert pool.submit("true").result(20).ok
+
+
+def test_interrupted_while_the_thread_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread ends by itself, and the end of the pool does not wait for its lock."""
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    pool = Pool(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pool.submit("true")
+    pool.stop()
+
+
 def test_from_many_threads() -> None:
     """Threads submit and map at the same time; each gets its own."""
     failures: list[BaseException] = []
@@ -168,7 +200,7 @@ def in_a_fork() -> list[str]:
     pid = os.fork()
     if pid == 0:
         code = 0
-        for call in (lambda: pool.submit("true"), lambda: next(pool.map(None, [cmd("true")]))):
+        for call in (lambda: pool.submit("true"), pool.drain, lambda: next(pool.map(None, [cmd("true")]))):
             try:
                 call()
                 code = 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 from _struct import Struct
 from _thread import RLock
 from itertools import starmap
-from os import strerror
+from os import register_at_fork, strerror
+from weakref import WeakSet
 
 from fastproc import errors
 from fastproc._native import SUM_COUNT, spawn_error
@@ -64,6 +65,18 @@ _EINTR = 4
 _uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 
 
+_all: WeakSet[Workers] = WeakSet()
+
+
+def _after_fork() -> None:
+    """Another thread of the parent may have held a lock, which nobody would give back here."""
+    for workers in list(_all):
+        workers.lock = RLock()
+
+
+register_at_fork(after_in_child=_after_fork)
+
+
 class Workers:
     """The threads and the queue of one pool.
 
@@ -76,7 +89,7 @@ class Workers:
         Unsupported: on another system than Linux.
     """
 
-    __slots__ = ("_native", "closed", "lock")
+    __slots__ = ("__weakref__", "_native", "closed", "lock")
 
     def __init__(self, limit: int, threads: int) -> None:
         # No thread is in the C core with a pool that another one closes.
@@ -88,6 +101,7 @@ class Workers:
             raise errors.Unsupported("a pool needs Linux: eventfd(2), epoll(7)")
         _check(r)
         self._native = ffi.gc(held[0], lib.fp_pool_close)
+        _all.add(self)
 
     def close(self) -> None:
         """Kill and reap what still runs, and end the threads. Nobody uses the pool or its trays any more."""

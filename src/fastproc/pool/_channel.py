@@ -103,6 +103,8 @@ class Channel:
             # An interrupt may come when it is in the queue already, even runs: then it needs what it has.
             if self.crew.workers.cancel(task.ticket, WITHDRAW) in (GONE, QUEUED):
                 self.records.pop(task.key, None)
+                # Somebody may wait for there being no record left.
+                self.wake()
             raise
 
     def _queue(self, task: Task, delay_ns: int) -> None:

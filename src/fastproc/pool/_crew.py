@@ -83,14 +83,22 @@ class Crew:
         """Tell the C core the limits."""
         self.workers.set(self.limit, self.interval_ns, self.gated)
 
+    def check_own(self) -> None:
+        """Refuse in a forked copy.
+
+        Raises:
+            RuntimeError: this is one.
+        """
+        if self.inert:
+            raise RuntimeError(f"this pool belongs to process {self.owner}; process {os.getpid()} is a fork of it")
+
     def check_usable(self) -> None:
         """Refuse what comes too late.
 
         Raises:
             RuntimeError: the pool was closed, is a forked copy, or was ended by a failure, which is the cause.
         """
-        if self.inert:
-            raise RuntimeError(f"this pool belongs to process {self.owner}; process {os.getpid()} is a fork of it")
+        self.check_own()
         if self.failure is not None:
             raise RuntimeError("this pool was ended by the failure of a task") from self.failure
         if self.closed:

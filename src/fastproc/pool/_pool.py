@@ -106,6 +106,7 @@ class Pool(Front):
         Raises:
             RuntimeError: the pool is closed, a forked copy, or was ended by a failure.
             TypeError, ValueError: as run().
+            OSError: EAGAIN: no thread can be started for the futures (RLIMIT_NPROC).
         """
         self._crew.check_usable()
         expression, given = as_expression(self._crew, program, args, options)  # type: ignore[arg-type]
@@ -161,7 +162,12 @@ class Pool(Front):
     # Its end
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait until no task that was submitted is left; whether that was so within `timeout` seconds."""
+        """Wait until no task that was submitted is left; whether that was so within `timeout` seconds.
+
+        Raises:
+            RuntimeError: this is a forked copy, where nothing will ever end.
+        """
+        self._crew.check_own()
         return self._server is None or self._server.drain(instant("timeout", timeout))
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ The only Python thread of fastproc. It begins with the first submit(), and ends 
 from __future__ import annotations
 
 import threading
+from errno import EAGAIN
 from time import monotonic
 
 from fastproc._values.gate import Gate
@@ -42,7 +43,17 @@ class Server:
         if gate is not None:
             self.channel.reactor.call_after(self._interval(), self._look)
         self._thread = threading.Thread(target=self._run, name="fastproc pool", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException as error:
+            # Interrupted while it began it ends by itself: whoever ends the pool waits for the lock that it holds.
+            self._ending = True
+            self.channel.wake()
+            if isinstance(error, RuntimeError):
+                # It has not begun: RLIMIT_NPROC, or no memory.
+                self.channel.close()
+                raise OSError(EAGAIN, "no thread can be started that serves the futures of a pool") from error
+            raise
 
     def submit(self, expression: Expression, options: Any, priority: int, retries: Retries | None) -> Future:
         """Queue a task and return its Future."""

@@ -143,9 +143,7 @@ class Task:
         crew = self.channel.crew
         found = crew.workers.cancel(self.ticket, how)
         if found == QUEUED:
-            if self.channel.records.pop(self.key, None) is not None:
-                self.channel.hand_over(self, None, None)
-                self.channel.wake()
+            self._taken_out()
         elif found == FOREIGN:
             self.channel.call(self.stop_running)
 
@@ -153,9 +151,16 @@ class Task:
         """End it if it has not begun."""
         if self.channel.crew.workers.cancel(self.ticket, WITHDRAW) == QUEUED:
             self.asked = STOP
-            if self.channel.records.pop(self.key, None) is not None:
-                self.channel.hand_over(self, None, None)
-                self.channel.wake()
+            self._taken_out()
+
+    def _taken_out(self) -> None:
+        channel = self.channel
+        if channel.records.pop(self.key, None) is not None:
+            try:
+                channel.hand_over(self, None, None)
+            finally:
+                # Whatever a callback raises: others wait for there being no record left.
+                channel.wake()
 
     def stop_running(self) -> None:
         """End what the reactor drives."""
