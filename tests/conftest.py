@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -26,9 +27,9 @@ ROOT = Path(__file__).resolve().parent.parent
 MECHANISMS = ("clone3_vm", "clone_vm", "clone", "posix_spawn", "fork_pipe")
 ENGINES = ("plain", "bulk", "exchange")
 BOUND = 150.0
-"""Seconds after which a test hangs for sure: no test of those that are bounded takes a tenth of it."""
+"""Seconds after which a test that waits fails, above every limit of its own; less than `faulthandler_timeout`."""
 BOUND_AGAIN = 15.0
-"""Seconds after which its clean-up hangs too; the report of the failure takes less."""
+"""Seconds between the failures of one that goes on waiting, in what it does to clean up."""
 
 
 def wait_until(condition: Callable[[], Any], timeout: float = 5.0) -> Any:
@@ -185,6 +186,38 @@ def pytest_configure() -> None:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGALRM, _too_long)
+
+
+def pytest_unconfigure() -> None:
+    """A thread that a failed test left must not keep the interpreter from ending."""
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        faulthandler.dump_traceback_later(30, exit=True)
+
+
+class Hangs(BaseException):
+    """A test waits for ever. Not an Exception: an event loop goes on after those of its callbacks."""
+
+
+def _too_long(_number: int, _frame: object) -> None:
+    raise Hangs(f"the test is not over within {BOUND} s")
+
+
+@pytest.fixture(autouse=True)
+def bounded(request: pytest.FixtureRequest, leak_check: None) -> Iterator[None]:
+    """Fail a test whose main thread waits for ever: SIGALRM ends the wait, its handler raises. Not in a soak test.
+
+    The timer is this process's alone: fork clears it, and execve resets the handler. A thread that is not waited for is
+    not bounded: the leak check tells of that.
+    """
+    if request.node.get_closest_marker("soak"):
+        yield
+        return
+    signal.setitimer(signal.ITIMER_REAL, BOUND, BOUND_AGAIN)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -237,30 +270,6 @@ def _leaks(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
         if before[name] != after[name]:
             found[name] = (before[name], after[name])
     return found
-
-
-class Hangs(BaseException):
-    """A test waits for ever. Not an Exception: an event loop goes on after those of its callbacks."""
-
-
-@pytest.fixture
-def bounded() -> Iterator[None]:
-    """Fail a test that waits for ever, and again where its clean-up does.
-
-    Whatever Python waits for in the main thread ends by what a signal handler raises: locks, pipes, children, pools. It
-    does not bound a thread that is not waited for: the leak check tells of that.
-    """
-
-    def fail(*_args: object) -> None:
-        raise Hangs("the test waits for ever")
-
-    before = signal.signal(signal.SIGALRM, fail)
-    signal.setitimer(signal.ITIMER_REAL, BOUND, BOUND_AGAIN)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(autouse=True)

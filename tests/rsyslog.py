@@ -92,8 +92,8 @@ class Watch:
         self.longest_ns = max(self.longest_ns, took)
         self.longest_cpu_ns = max(self.longest_cpu_ns, worked)
         if took > STALL_NS:
-            # Another process had the CPU: that is not ours to change.
-            if after.ru_nivcsw > usage.ru_nivcsw:
+            # Another process had the CPU, or the host of this machine: that is not ours to change.
+            if after.ru_nivcsw > usage.ru_nivcsw or (worked < STALL_NS and after.ru_nvcsw == usage.ru_nvcsw):
                 self.preempted += 1
             else:
                 self.stalls += 1
@@ -178,7 +178,7 @@ def one_of_each(folder: str, protocol: str) -> list[str]:
         log.send("Grüße ☃", "notice")
         log.send("x" * 3000, "info")
         assert log.flush(10.0)
-    end = time.monotonic() + 10.0
+    end = time.monotonic() + 20.0
     while len(server.received()) < 4 and time.monotonic() < end:
         time.sleep(0.01)
     assert server.process is not None

@@ -569,7 +569,7 @@ def launcher_dies(sig: int) -> list[Any]:
     )
     wait_until((place / "there").exists)
     launcher.send_signal(sig)
-    code = launcher.wait()
+    code = launcher.wait(60)
     return [code, daemons.nobody_left()]
 
 

@@ -179,7 +179,9 @@ def test_program_has_the_terminal(which: str) -> None:
 
 
 def as_subreaper(init: list[str]) -> list[Any]:
-    done = subprocess.run([*init, sys.executable, CLIENT, "orphans", "20"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*init, sys.executable, CLIENT, "orphans", "20"], capture_output=True, text=True, check=True, timeout=60
+    )
     return [json.loads(done.stdout), done.stderr]
 
 
@@ -268,12 +270,12 @@ def test_values_of_real_time_signals_are_kept() -> None:
 )
 def test_bad_arguments_are_refused(arguments: tuple[str, ...], text: str) -> None:
     """With 2 and the usage, before anything is started."""
-    done = subprocess.run([*OURS, *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run([*OURS, *arguments], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, text in done.stderr, "usage:" in done.stderr) == (2, True, True)
 
 
 def test_help_is_printed() -> None:
     """And the program's own options are left to it."""
-    done = subprocess.run([*OURS, "--help"], capture_output=True, text=True, check=True)
+    done = subprocess.run([*OURS, "--help"], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.startswith("usage: python -m fastproc init")
     assert below("fastproc", "printf", "%s ", "-e", "-p").stdout == "-e -p "

@@ -1,7 +1,5 @@
 """`fastproc.map`: templates, the log and resuming, retries, halting, output, progress.
 
-pytestmark = pytest.mark.usefixtures("bounded")
-
 What becomes of its results is in test_pipeline_handle.
 """
 

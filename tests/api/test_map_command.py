@@ -1,7 +1,5 @@
 """`python -m fastproc map` beside xargs and GNU parallel: a table of what each does with the same input.
 
-pytestmark = pytest.mark.usefixtures("bounded")
-
 A row is run by all that have a line in it. Without `differs` all print the same and end with the same status; else the
 difference is named there, for each program, and stands in docs/map.md.
 """

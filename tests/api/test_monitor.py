@@ -20,8 +20,6 @@ from fastproc.info import snapshot
 from fastproc.monitor import Monitor, ProcessAlert, Rule
 from programs import Programs
 
-pytestmark = pytest.mark.usefixtures("bounded")
-
 GRANDCHILD = """
 import os, sys
 pid = os.fork()

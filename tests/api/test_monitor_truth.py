@@ -17,8 +17,6 @@ from fastproc.monitor import Monitor, ProcessAlert, Rule
 from fastproc.procfs import Process
 from programs import Programs
 
-pytestmark = pytest.mark.usefixtures("bounded")
-
 
 def _exhausted() -> list[int]:
     """All descriptors, taken."""

@@ -21,7 +21,7 @@ from fastproc import CaptureLimit, Gate, Retries, aio, cmd
 from pools import DOORS, Door
 from programs import Programs
 
-pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("bounded")]
+pytestmark = pytest.mark.filterwarnings("error")
 
 
 @pytest.fixture(params=DOORS)

@@ -16,11 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from conftest import isolated
-
-pytestmark = pytest.mark.usefixtures("bounded")
 
 WORKERS = 24
 DEADLINE = 1.0

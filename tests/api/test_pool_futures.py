@@ -22,7 +22,7 @@ from conftest import isolated, wait_until
 from fastproc import Pool, cmd
 from fastproc.pool import Executor, Future
 
-pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("bounded")]
+pytestmark = pytest.mark.filterwarnings("error")
 
 
 def test_futures_are_standard_ones() -> None:

@@ -20,12 +20,14 @@ pytestmark = [
 ]
 
 PROTOCOLS = ("datagram", "udp", "tcp")
+LONGEST = 140.0
+"""Seconds: more than all the waits of one run together, each of which has a limit."""
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_rsyslogd_understands_the_messages(protocol: str, tmp_path: Path) -> None:
     """Priority, host, program, pid and structured data are where they belong; line ends and long lines are whole."""
-    found = isolated(rsyslog.one_of_each, str(tmp_path), protocol, pid_namespace=True)
+    found = isolated(rsyslog.one_of_each, str(tmp_path), protocol, pid_namespace=True, timeout=LONGEST)
     local = protocol == "datagram"
     host, data = ("", "- ") if local else ("here ", '[a@1 k="v\\"\\]\\\\"] ')
     if local:
@@ -76,7 +78,7 @@ def told(found: dict[str, Any], protocol: str) -> str:
 def test_loss_is_counted_when_rsyslogd_is_restarted(protocol: str, resend: bool, tmp_path: Path) -> None:
     """1,000 messages a second; a backlog of 100 is too short for the half second, so that there is a loss to count."""
     arguments = (str(tmp_path), protocol, 1000, 2.0, 0.5, 0.5, resend, 100)
-    found = isolated(rsyslog.log_through_restarts, *arguments, pid_namespace=True)
+    found = isolated(rsyslog.log_through_restarts, *arguments, pid_namespace=True, timeout=LONGEST)
     print(told(found, protocol))
     check(found, protocol, resend)
     counts = found["counts"]

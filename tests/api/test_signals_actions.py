@@ -221,11 +221,11 @@ def copies() -> list[Any]:
     def hold() -> None:
         with received._inbox._lock:
             held.set()
-            release.wait()
+            release.wait(60)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    held.wait()
+    assert held.wait(20)
     pid = os.fork()
     if pid != 0:
         release.set()

@@ -24,8 +24,6 @@ from fastproc._values.fields import ABOUT, DEFAULT, DERIVED, UNTOLD, expand
 from fastproc.errors import Unsupported
 from fastproc.info import FIELDS, REASONS, snapshot
 
-pytestmark = pytest.mark.usefixtures("bounded")
-
 STAT = "1234 ({}) {} 1 1234 1230 0 -1 {} 10 20 3 4 250 50 7 8 20 0 5 0 4200 8192000 100 18446744073709551615"
 REST = " 1 2 3 4 5 6 7 8 9 1 0 0 17 1 0 0 5 0 0 1 2 3 4 5 6 7 0\n"
 KTHREAD = 0x00200000

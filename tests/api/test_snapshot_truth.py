@@ -14,8 +14,6 @@ import pytest
 from conftest import isolated
 from fastproc.info import System, snapshot
 
-pytestmark = pytest.mark.usefixtures("bounded")
-
 STAT = "7 (x) S 1 7 7 0 -1 0 10 20 3 4 250 50 7 8 20 0 1 0 4200 8192000 {} 18446744073709551615"
 REST = " 94000000 2 3 4 5 6 7 8 9 1 0 0 17 1 0 0 5 0 0 1 2 3 4 5 6 7 0\n"
 

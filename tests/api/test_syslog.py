@@ -359,7 +359,7 @@ def test_flush_holds_nobody(unix: Receiver) -> None:
     thread = threading.Thread(target=flush)
     thread.start()
     try:
-        begun.wait()
+        assert begun.wait(20)
         for number in range(50):
             log.send(str(number))
         assert thread.is_alive()

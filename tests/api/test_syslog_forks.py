@@ -39,14 +39,14 @@ def forked_while_others_log(path: str) -> list[int]:
         def hold() -> None:
             with log._lock:
                 held.set()
-                over.wait()
+                over.wait(20)
 
         thread = threading.Thread(target=hold)
         thread.start()
-        held.wait()
+        assert held.wait(20)
         found = [ending(lambda: log.send("x")), ending(lambda: log.counts), ending(log.pump)]
         over.set()
-        thread.join()
+        thread.join(20)
         return [*found, len(receiver.recv(999).rpartition(b" ")[2])]
 
 

@@ -46,7 +46,8 @@ def test_daemons_last_line_is_sent_when_the_receiver_comes(tmp_path: Path, recei
             assert texts(receiver, 3) == ["three", "last", "2 messages lost"]
         finally:
             write_end.close()
-            thread.join()
+            thread.join(20)
+            assert not thread.is_alive()
 
 
 def test_relays_last_line_is_sent_when_the_receiver_comes(tmp_path: Path, receiver: socket.socket) -> None:

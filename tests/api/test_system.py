@@ -13,8 +13,6 @@ import pytest
 
 from fastproc.info import CgroupUse, CpuUse, System, cgroup_use
 
-pytestmark = pytest.mark.usefixtures("bounded")
-
 MIB = 1 << 20
 
 

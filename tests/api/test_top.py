@@ -24,8 +24,6 @@ from fastproc._commands.text import clip, duration, size
 from fastproc._commands.top import HELP, View, bar
 from fastproc.info import System
 
-pytestmark = pytest.mark.usefixtures("bounded")
-
 PROGRAM = [sys.executable, "-m", "fastproc"]
 ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 # What was before, and what is after: the terminal's settings, and how top ended.

@@ -17,8 +17,6 @@ from conftest import isolated, wait_until
 from fastproc._values.forest import Tree
 from fastproc.info import children, snapshot, thread_names, tree
 
-pytestmark = pytest.mark.usefixtures("bounded")
-
 STAT = "{0} ({2}) S {1} 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4200 8192 100 99 1 2 3 4 5 6 7 8 9 1 0 0 17 1 0 0\n"
 FAMILY = (
     "sleep 60 & sleep 60 & (sleep 60 & sleep 60; true) & (sleep 60; true) & (sleep 60; true) & "

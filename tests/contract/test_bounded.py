@@ -12,7 +12,6 @@ import threading
 import pytest
 import fastproc
 
-pytestmark = pytest.mark.usefixtures("bounded")
 
 
 def test_event():

@@ -14,8 +14,6 @@ from fastproc import procfs
 from fastproc._values.absent import REASONS
 from fastproc.procfs import Absent, Missing, ParseError, Stall, need
 
-pytestmark = pytest.mark.usefixtures("bounded")
-
 
 def parse(kind: str, data: bytes) -> Any:
     function: Callable[..., Any] = getattr(procfs, f"parse_{kind}")

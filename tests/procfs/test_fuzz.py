@@ -14,8 +14,6 @@ import procfiles as files
 from fastproc import procfs
 from fastproc.procfs import ParseError
 
-pytestmark = pytest.mark.usefixtures("bounded")
-
 KINDS = sorted({kind for kind, _, _ in files.FORMS})
 # What the formats are made of.
 PIECES = (

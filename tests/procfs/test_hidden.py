@@ -15,7 +15,7 @@ import pytest
 from conftest import isolated
 from fastproc.procfs import Absent, Host, Process, ProcessGone, need
 
-pytestmark = [pytest.mark.privileged, pytest.mark.usefixtures("pid_namespace", "bounded")]
+pytestmark = [pytest.mark.privileged, pytest.mark.usefixtures("pid_namespace")]
 
 USER = 65533
 # What a user may read of another's process, and what not (proc(5), ptrace(2)).

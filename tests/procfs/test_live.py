@@ -22,8 +22,6 @@ from fastproc import procfs
 from fastproc.procfs import Absent, Host, NoProcfs, Process, ProcessGone, ProcessHidden, Record, Task, need
 from programs import Programs
 
-pytestmark = pytest.mark.usefixtures("bounded")
-
 REASONS_OF_A_LIVE_ONE = {"denied", "kernel thread", "zombie", "ending", "not in this kernel", "disabled"}
 
 
@@ -484,7 +482,10 @@ def test_handle_that_several_threads_read_at_once() -> None:
 
     with subprocess.Popen(["sleep", "600"]) as child:
         with Process(child.pid) as process:
-            wait_until(lambda: process.comm() == "sleep")
+            # While it is loaded it has its libraries open.
+            wait_until(
+                lambda: process.comm() == "sleep" and process.stat().state == "S" and process.fd_numbers() == (0, 1, 2)
+            )
             expected: list[object] = [process.tids(), process.fd_numbers(), process.namespaces()]
             expected.append(Absent("not in this kernel"))
             threads = [threading.Thread(target=read, args=(process, expected)) for _ in range(4)]

@@ -1,7 +1,5 @@
 """What psutil tells too is the same, for the processes of this machine.
 
-pytestmark = pytest.mark.usefixtures("bounded")
-
 A value that changes is read by ours, by psutil and by ours again: psutil's must lie between, or be one of the two. A
 value that changed twice meanwhile, such as a state, is asked for again.
 """
