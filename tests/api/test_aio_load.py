@@ -103,7 +103,7 @@ def test_slow_execs_do_not_hold_the_loop(loop: str, programs: Programs, tmp_path
     for codes, ticks, longest in found:
         assert codes == [0] * 50
         # One exec after the other would have taken 15 s, and one tick. A tick is a millisecond, on a machine with time.
-        assert ticks > 20
+        assert ticks > 3
         assert longest < 0.1
 
 

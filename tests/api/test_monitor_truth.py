@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -104,6 +105,33 @@ def _siblings(quiet: float) -> list[Any]:
 def test_sibling_that_lived_before_is_no_replacement() -> None:
     """The same name, user and arguments, begun after the one that is watched and before its end."""
     assert isolated(_siblings, 0.05) == [["died", False], None, ["restarted", True]]
+
+
+def _executing() -> list[Any]:
+    one = subprocess.Popen(["sh", "-c", "read go; exec sleep 61.7"], stdin=subprocess.PIPE)
+    with Monitor(0.02) as monitor:
+        watch = monitor.watch(one.pid, restart=True)
+        before = watch.name
+        assert one.stdin is not None
+        one.stdin.write(b"go\n")
+        one.stdin.close()
+        end = time.monotonic() + 5
+        while watch.name != "sleep" and time.monotonic() < end:
+            monitor.next(0.05)
+        one.kill()
+        one.wait()
+        told = [monitor.next(5)]
+        new = subprocess.Popen(["sleep", "61.7"])
+        told.append(monitor.next(5))
+        found = [(alert.event, alert.pid == new.pid) if alert else None for alert in told]
+        new.kill()
+        new.wait()
+        return [before, *found]
+
+
+def test_who_it_is_may_be_known_only_after_its_exec() -> None:
+    """Of a process that has just begun."""
+    assert isolated(_executing) == ["sh", ["died", False], ["restarted", True]]
 
 
 def _in_callback(act: str) -> list[Any]:

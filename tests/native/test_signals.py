@@ -213,7 +213,7 @@ def interrupted_runs(flood: str, engine: str, mechanism: str, count: int) -> dic
             fastproc.run("sleep", "0.05", capture=True)
             interrupts.armed = False
         except KeyboardInterrupt:
-            late += time.monotonic() - begin > 0.5
+            late += time.monotonic() - begin > 3
         except fastproc.ProcessError:
             wrong += 1
         interrupts.armed = False

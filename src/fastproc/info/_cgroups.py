@@ -30,7 +30,8 @@ class CgroupUse(NamedTuple):
 
     Attributes:
         paths: controller, or "" for version 2, and the folder below /sys/fs/cgroup that counts it.
-        memory_max: bytes; memory_high: bytes above which it is slowed; memory_used: bytes.
+        memory_max: bytes; memory_high: bytes above which it is slowed (with version 1 its soft
+            limit: bytes above which it is the first to give memory back); memory_used: bytes.
         swap_max, swap_used: bytes of swap. (Version 1 counts memory and swap together: what is above memory_max.)
         oom_kills: processes that the limit has killed.
         cpu_max: CPUs, such as 1.5; cpu_used: seconds of CPU; throttled: seconds that it was held back.

@@ -46,18 +46,18 @@ def has_ended(state: str | None, threads: int | None) -> bool:
     return state is not None and state in "ZX" and (threads or 0) <= 1
 
 
-def of_cgroup(metric: str, pid: int) -> float | None:
-    """A pressure of a process's cgroup; None where there is none.
+def of_cgroup(pid: int) -> dict[str, Pressure]:
+    """The pressures of a process's cgroup, by kind; none where they are not told.
 
     Raises:
         OSError: our own lack of descriptors or memory, which says nothing about the cgroup.
     """
     try:
-        return stalled(cgroup_use(pid).pressure, metric)
+        return cgroup_use(pid).pressure
     except OSError as error:
         if is_own_lack(error):
             raise
-        return None
+        return {}
 
 
 def why_absent(metric: str, record: Record) -> str | None:

@@ -67,7 +67,8 @@ class Monitor(Driven):
             rules: thresholds; none to be told of its end alone, which costs nothing until it comes.
             restart: after its end look for another process with the same name, user and arguments that began later
                 (not before this one was seen to live for the last time), tell of it ("restarted"), and watch that
-                one from then on.
+                one from then on. What they are is read again in the first second of their lives, as execve(2)
+                changes it. It is looked for at each look, until it is found or `unwatch()` is called.
 
         Raises:
             ProcessLookupError: there is no such process.
@@ -166,6 +167,8 @@ class Monitor(Driven):
         fields = {"pid", "starttime", "state", "num_threads"}
         fields.update(field for metric in metrics for field in METRICS[metric][1])
         try:
+            if young := [one for one in watched if one._is_young()]:
+                self._learn(young)
             if watched and (read := self._read(watched, fields)) is not None:
                 table, shares = read
                 before, self._before = self._before, table
@@ -179,12 +182,25 @@ class Monitor(Driven):
         finally:
             self._arm()
 
+    def _learn(self, young: list[Watch]) -> None:
+        """Read again who they are, where we have the descriptors for that."""
+        try:
+            for watch, record in zip(young, snapshot(IDENTITY, [one.pid for one in young]), strict=True):
+                watch._learn(record)
+        except OSError as error:
+            if not is_own_lack(error):
+                raise
+
     def _read(self, watched: list[Watch], fields: set[str]) -> tuple[Snapshot, Shares] | None:
         """What is looked at; None where we lack the descriptors now: the next look may have them."""
         try:
             table = snapshot(sorted(fields), [one.pid for one in watched])
-            wanted = [(name, one.pid) for one in watched if one.alive for name in one._metrics() if name in PRESSURES]
-            return table, {(name, pid): of_cgroup(name, pid) for name, pid in wanted}
+            shares: Shares = {}
+            for one in watched:
+                if one.alive and (wanted := one._metrics().intersection(PRESSURES)):
+                    found = of_cgroup(one.pid)
+                    shares.update({(name, one.pid): stalled(found, name) for name in wanted})
+            return table, shares
         except OSError as error:
             if is_own_lack(error):
                 return None

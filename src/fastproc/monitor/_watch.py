@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 IDENTITY: tuple[str, ...] = ("pid", "comm", "name", "state", "num_threads", "starttime", "uid", "cmdline")
 
+YOUNG = 1.0
+"""Seconds of its life in which a process may not be yet who it will be: execve sets the name before the arguments, and
+a shell executes what it was begun for."""
+
 
 class Watch:
     """One watched process, or the machine.
@@ -65,7 +69,11 @@ class Watch:
         """Whether the timer has to look at it."""
         if not self.alive:
             return self._restart or any(level.rule.metric == "zombie" for level in self._levels)
-        return bool(self._levels) or self.by == "polling"
+        return bool(self._levels) or self.by == "polling" or self._is_young()
+
+    def _is_young(self) -> bool:
+        """Whether who it is has to be read again, for one that takes its place to be known."""
+        return self._restart and self.alive and self._starttime is not None and since_boot() - self._starttime < YOUNG
 
     def __repr__(self) -> str:
         return f"<Watch of {self.pid} ({self.name}), {'alive' if self.alive else 'ended'}, by {self.by}>"
@@ -94,6 +102,12 @@ class Watch:
         self.name = record.name or "?"
         self._starttime = record.starttime
         self._like = likeness(record)
+
+    def _learn(self, record: Record) -> None:
+        """Take over who it is; nothing of another process, or of one that has ended."""
+        if record.starttime == self._starttime and record.state not in ("Z", "X"):
+            self.name = record.name or "?"
+            self._like = likeness(record)
 
     def _close(self) -> None:
         """Give its pidfd back, which nothing waits for any more."""
