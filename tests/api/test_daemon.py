@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -474,6 +475,103 @@ def given_a_pipe() -> list[str]:
 def test_descriptor_that_became_a_stream_is_open_once() -> None:
     """A reader hears the end when the stream is closed."""
     assert isolated(given_a_pipe, pid_namespace=True) == [""]
+
+
+def logs_at(path: Path, append: bool) -> str:
+    """Start a daemon of ours with its output there; what it wrote, or the reason."""
+    from fastproc import Append
+    from fastproc.daemon import Daemon, DaemonError
+
+    try:
+        outcome = Daemon(stdout=Append(path) if append else path, foreground=False).execute()
+    except DaemonError as error:
+        return f"{error.step}: {error.text}".replace(str(path), "PATH").replace(str(path.parent), "FOLDER")
+    if outcome.is_child:
+        outcome.ready()
+        os.write(1, b"new")
+        signal.pause()
+    wait_until(lambda: path.read_text().endswith("new"))
+    daemons.kill(outcome.pid)
+    return path.read_text()
+
+
+def planted_logs(append: bool) -> dict[str, str]:
+    victim = daemons.folder() / "victim"
+    victim.write_text("old ")
+    found = {}
+    for case in ("none", "own", "link", "hard link", "foreign", "fifo", "wide", "theirs", "own link"):
+        place = daemons.folder(0o755 if case in ("own link", "theirs") else 0o777 if case == "wide" else 0o1777)
+        path = place / "log"
+        if case == "theirs":
+            os.chown(place, 12345, 12345)
+        elif case in ("link", "own link"):
+            path.symlink_to(victim)
+            os.chown(path, 0 if case == "own link" else 12345, 0, follow_symlinks=False)
+        elif case == "hard link":
+            os.link(victim, path)
+        elif case == "fifo":
+            os.mkfifo(path)
+            os.chown(path, 12345, 12345)
+        elif case in ("foreign", "own"):
+            path.write_text("old ")
+            os.chown(path, 12345 if case == "foreign" else 0, 0)
+        with open(path, opener=lambda path, _: os.open(path, os.O_RDWR)) if case == "fifo" else nullcontext():
+            found[case] = logs_at(path, append)
+        if case != "own link":
+            assert victim.read_text() == "old "
+    return found
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_log_is_no_file_that_somebody_else_has_put_there(append: bool) -> None:
+    """HAZARDS H8, of a daemon that stays root."""
+    found = isolated(planted_logs, append, pid_namespace=True)
+    # In a sticky directory the kernel may refuse them itself (protected_symlinks and its like; proc_sys_fs(5)).
+    kernel = "stdout: [Errno 13] Permission denied: 'PATH'"
+    for case in ("foreign", "fifo"):
+        assert found.pop(case) in ("stdout: PATH belongs to user 12345 and has 1 names", kernel)
+    assert found.pop("link") in ("stdout: PATH is a symbolic link, where others can make one", kernel)
+    old = "old " if append else ""
+    assert found == {
+        "none": "new",
+        "own": f"{old}new",
+        "hard link": "stdout: PATH belongs to user 0 and has 2 names",
+        "own link": f"{old}new",
+        "wide": "stdout: the directory FOLDER can be written by others (mode 0777)",
+        "theirs": "stdout: the directory FOLDER belongs to user 12345",
+    }
+
+
+def logs_of_a_user() -> list[str]:
+    from fastproc.daemon import _streams
+
+    place = daemons.folder(0o777)
+    (place / "link").symlink_to("/dev/null")
+    read, write = os.pipe()
+    if (child := os.fork()) == 0:
+        os.setgroups([])
+        os.setresgid(12345, 12345, 12345)
+        os.setresuid(12345, 12345, 12345)
+        for name in ("file", "link"):
+            try:
+                with _streams._of_our_own(str(place / name), os.O_WRONLY | os.O_CREAT) as fd:
+                    said = "regular" if os.fstat(fd.number).st_uid == 12345 else "another's"
+            except _streams.Untrusted as error:
+                said = str(error)
+            os.write(write, said.encode() + b"\n")
+        os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    with open(read) as file:
+        return file.read().replace(str(place), "PLACE").splitlines()
+
+
+def test_user_without_privileges_may_log_where_others_write_too() -> None:
+    """A home directory may be the group's; no link is followed there."""
+    assert isolated(logs_of_a_user, pid_namespace=True) == [
+        "regular",
+        "PLACE/link is a symbolic link, where others can make one",
+    ]
 
 
 def ignores_children() -> list[Any]:

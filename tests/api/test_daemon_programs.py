@@ -245,6 +245,28 @@ def test_command_starts_finds_reloads_restarts_and_stops() -> None:
     assert isolated(life, pid_namespace=True) == expected
 
 
+def given_away(owner: str, more: list[str]) -> list[Any]:
+    path = daemons.folder() / "x.pid"
+    found = [command("start", "x", "-p", path, "--user", "1", "--chown-pid-file", owner, *more, "--", "sleep", "1000")]
+    status = path.stat()
+    pid = int(path.read_text().split()[0])
+    found += [[status.st_uid, status.st_gid], daemons.status_of(pid)["NoNewPrivs"]]
+    found.append(command("status", "x", "-p", path)[0])
+    found.append(command("status", "x", "-p", path, "--chown-pid-file", owner)[0])
+    found.append(command("stop", "x", "-p", path, "--chown-pid-file", owner)[0])
+    found[0] = found[0][0]
+    return [*found, daemons.nobody_left()]
+
+
+@pytest.mark.parametrize(
+    ("owner", "ids", "more", "no_new_privs"),
+    [("1", [1, 0], [], "1"), ("1:12345", [1, 12345], ["--allow-new-privs"], "0")],
+)
+def test_command_gives_the_pid_file_away(owner: str, ids: list[int], more: list[str], no_new_privs: str) -> None:
+    """It is found by who says whose it is; user 1 is no word for true."""
+    assert isolated(given_away, owner, more, pid_namespace=True) == [0, ids, no_new_privs, 4, 0, 0, []]
+
+
 def test_command_line_that_is_not_possible_is_refused() -> None:
     """With exit status 2, before anything is started."""
     assert command("start", "x")[0] == 2

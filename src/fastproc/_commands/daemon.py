@@ -43,6 +43,8 @@ def daemon(arguments: list[str]) -> int:
         parser.error(f"{chosen.action}: takes no command")
     try:
         given = _options(chosen) if starts else {}
+        if chosen.chown_pid_file is not None:
+            given["chown_pid_file"] = _owner(chosen.chown_pid_file)
         one = Daemon(chosen.name, pid_file=chosen.pid_file or default_pid_file(chosen.name), **given)
         return _do(chosen, one, command or [])
     except (TypeError, ValueError) as error:
@@ -132,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         one = actions.add_parser(name, help=text, description=text.capitalize() + ".", usage=usage, allow_abbrev=False)
         one.add_argument("name", metavar="NAME", help="what it is called; its pid file is /run/NAME.pid by default")
         one.add_argument("-p", "--pid-file", metavar="PATH", help="another pid file")
+        one.add_argument("--chown-pid-file", metavar="USER[:GROUP]", help="whose it is, if not root's; for each action")
         if name in ("stop", "restart"):
             one.add_argument("--grace", type=float, default=10.0, metavar="SECONDS", help="until SIGKILL (10)")
             one.add_argument("--signal", default="TERM", metavar="NAME", help="the first signal (TERM)")
@@ -153,6 +156,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     for name in ("stdin", "stdout", "stderr"):
         add(f"--{name}", metavar="WHERE", help=_WHERE[name])
     add("--capabilities", metavar="LIST", help="capabilities to keep, with commas")
+    add("--allow-new-privs", action="store_true", default=None, help="let set-user-ID programs work with another user")
     add("--rlimit", action="append", default=[], metavar="NAME=SOFT[:HARD]", help="a limit, such as nofile=4096")
     add("--core", action="store_true", default=None, help="let it leave core files")
     add("--clean-env", nargs="?", const=True, metavar="NAMES", help="pass on harmless variables only, and these")
@@ -186,6 +190,7 @@ def _options(chosen: argparse.Namespace) -> dict[str, Any]:
         "chroot": chosen.chroot,
         "umask": chosen.umask,
         "capabilities": chosen.capabilities.split(",") if chosen.capabilities else None,
+        "no_new_privs": False if chosen.allow_new_privs else None,
         "rlimits": dict(map(_rlimit, chosen.rlimit)),
         "core": chosen.core,
         "clean_env": chosen.clean_env if chosen.clean_env in (None, True) else chosen.clean_env.split(","),
@@ -199,6 +204,11 @@ def _options(chosen: argparse.Namespace) -> dict[str, Any]:
 
 def _who(text: str | None) -> str | int | None:
     return int(text) if text is not None and text.isascii() and text.isdigit() else text
+
+
+def _owner(text: str) -> str | int | tuple[str | int | None, str | int | None] | None:
+    user, colon, group = text.partition(":")
+    return (_who(user or None), _who(group or None)) if colon else _who(user)
 
 
 def _groups(text: str | None) -> str | list[str | int | None] | None:

@@ -89,7 +89,7 @@ def _check_stream(name: str, value: object) -> object:
 
 
 def _check_chown(name: str, value: object) -> object:
-    if value in (None, True, False):
+    if value is None or isinstance(value, bool):
         return value or None
     pair = value if isinstance(value, tuple) else (value, None)
     if len(pair) != 2:

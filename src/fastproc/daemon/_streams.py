@@ -108,12 +108,12 @@ class Streams:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         uid = self._whom.uid
         if uid is None or uid == os.geteuid():
-            return _owned(path, flags)
+            return _of_our_own(path, flags)
         # Opened with our rights for another user's daemon: only where that user could not put a link in its place. A
         # log in a directory of the user's is opened with the user's rights.
         try:
             with enter(folder) as place:
-                return _owned(path, flags | os.O_NOFOLLOW, name, place.number)
+                return _checked(path, flags, name, place.number, others=False)
         except Untrusted:
             pass
         from fastproc.privileges import temporarily
@@ -127,6 +127,45 @@ def _path(what: Any) -> str:
     return what.path if isinstance(what, Append) else what
 
 
+def _of_our_own(path: str, flags: int) -> OwnedFd:
+    """Open a file of a daemon that stays who we are (HAZARDS H8).
+
+    A link is followed where only we or root could have made it. Where others can make files, such as /tmp, it must be
+    a file of ours, no link; and root writes to no directory in which others can move what is there.
+    """
+    folder, name = os.path.split(path)
+    try:
+        try:
+            with enter(folder) as place:
+                return _owned(path, flags, name, place.number)
+        except Untrusted:
+            if os.geteuid() != 0:
+                return _checked(path, flags)
+        with enter(folder, sticky=True) as place:
+            return _checked(path, flags, name, place.number)
+    except OSError as error:
+        error.filename = path
+        raise
+
+
+def _checked(path: str, flags: int, name: str = "", folder: int | None = None, others: bool = True) -> OwnedFd:
+    """Open a file that is no link, and nobody else's; where `others` cannot make files, a device may be."""
+    try:
+        fd = _owned(path, (flags & ~os.O_TRUNC) | os.O_NOFOLLOW, name, folder)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise Untrusted(f"{path} is a symbolic link, where others can make one") from None
+        raise
+    status = os.fstat(fd.number)
+    regular = stat.S_ISREG(status.st_mode)
+    if (regular and status.st_nlink > 1) or ((regular or others) and status.st_uid not in trusted_owners()):
+        fd.close()
+        raise Untrusted(f"{path} belongs to user {status.st_uid} and has {status.st_nlink} names")
+    if regular and flags & os.O_TRUNC:
+        os.ftruncate(fd.number, 0)
+    return fd
+
+
 def _owned(path: str, flags: int, name: str = "", folder: int | None = None) -> OwnedFd:
     try:
         fd = OwnedFd(os.open(name or path, flags | _COMMON, NEW_MODE, dir_fd=folder))
@@ -136,11 +175,6 @@ def _owned(path: str, flags: int, name: str = "", folder: int | None = None) -> 
             error.strerror = "it is a FIFO without a reader, or a device without a driver"
         raise
     fd.lift()
-    if folder is not None:
-        status = os.fstat(fd.number)
-        if stat.S_ISREG(status.st_mode) and (status.st_nlink > 1 or status.st_uid not in trusted_owners()):
-            fd.close()
-            raise Untrusted(f"{path} belongs to user {status.st_uid} and has {status.st_nlink} names")
     os.set_blocking(fd.number, True)
     return fd
 
