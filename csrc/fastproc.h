@@ -334,8 +334,9 @@ int fp_landlock_allow(int ruleset_fd, int path_fd, int access);
 /* Collects the status and the resource usage in one call. pid is used where pidfd is -1. */
 int fp_wait(int pidfd, int pid, int options, struct fp_status *ret_status);
 /* The status of a process that somebody has reaped, by a pidfd from before (6.15): 1 when it is known, 0 when the kernel does
- * not tell. Takes nobody's status. */
-int fp_pidfd_status(int pidfd, struct fp_status *ret_status);
+ * not tell, as of a zombie. `reaped` says that it is none: then the moment in which the kernel learns it is waited for. Takes
+ * nobody's status. */
+int fp_pidfd_status(int pidfd, int reaped, struct fp_status *ret_status);
 
 /* Sends a signal through the pidfd. Where there is none (pidfd -1), by number: refuses pid <= 1, and the caller must hold
  * the unreaped child. */

@@ -56,10 +56,12 @@ struct pidfd_info {
 /* The kernel keeps the status of a reaped process for the holders of its pidfd (since 6.15): so it can be told although
  * somebody else took it or SIGCHLD is ignored (HAZARDS, finding 1). Between the moment at which waitid(2) stops finding the
  * child and the one at which the status is kept lies the thief's own reaping: some microseconds, waited out here. */
-static bool recover(int pidfd, struct fp_status *status)
+#define REAPED_TRIES 200
+
+static bool recover(int pidfd, int tries, struct fp_status *status)
 {
     int missed = 0;
-    for (int tries = 0; tries < 200; tries++) {
+    for (; tries > 0; tries--) {
         struct pidfd_info info;
         memset(&info, 0, sizeof info);
         info.mask = PIDFD_INFO_PID_BIT | PIDFD_INFO_EXIT_BIT;
@@ -75,15 +77,16 @@ static bool recover(int pidfd, struct fp_status *status)
             return true;
         }
         struct timespec pause = {0, 50000};
-        fp__sys2(SYS_nanosleep, &pause, NULL);
+        if (tries > 1)
+            fp__sys2(SYS_nanosleep, &pause, NULL);
     }
     return false;
 }
 
-int fp_pidfd_status(int pidfd, struct fp_status *ret_status)
+int fp_pidfd_status(int pidfd, int reaped, struct fp_status *ret_status)
 {
     memset(ret_status, 0, sizeof *ret_status);
-    return pidfd >= 0 && recover(pidfd, ret_status);
+    return pidfd >= 0 && recover(pidfd, reaped ? REAPED_TRIES : 1, ret_status);
 }
 
 int fp_wait(int pidfd, int pid, int options, struct fp_status *ret_status)
@@ -112,7 +115,7 @@ int fp_wait(int pidfd, int pid, int options, struct fp_status *ret_status)
     }
     if (r == -ECHILD) {
         memset(ret_status, 0, sizeof *ret_status);
-        if (pidfd < 0 || !recover(pidfd, ret_status))
+        if (pidfd < 0 || !recover(pidfd, REAPED_TRIES, ret_status))
             ret_status->state = FP_WAIT_UNKNOWN;
         return 0;
     }
@@ -239,9 +242,10 @@ int fp_subreaper(int on)
 
 #else /* other POSIX systems */
 
-int fp_pidfd_status(int pidfd, struct fp_status *ret_status)
+int fp_pidfd_status(int pidfd, int reaped, struct fp_status *ret_status)
 {
     (void)pidfd;
+    (void)reaped;
     memset(ret_status, 0, sizeof *ret_status);
     return 0;
 }

@@ -57,6 +57,28 @@ def test_end_is_told_without_descriptors(rules: bool) -> None:
     assert isolated(_without_descriptors, rules) == [None, ["died", True, None], None]
 
 
+def _switches() -> int:
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+
+
+def _of_a_zombie() -> list[Any]:
+    child = subprocess.Popen(["sleep", "60"])
+    with Monitor() as monitor:
+        watch = monitor.watch(child.pid)
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        before = _switches()
+        status = watch._status()
+        waits = _switches() - before
+    child.wait()
+    return [status, waits < 20]
+
+
+def test_end_of_a_zombie_is_told_without_a_wait() -> None:
+    """The kernel keeps its status for the pidfd only when it is reaped, for which nobody waits."""
+    assert isolated(_of_a_zombie) == [-9, True]
+
+
 def _of_two_threads(program: str) -> list[Any]:
     child = subprocess.Popen([program, "60000"])
     wait_until(lambda: snapshot(("state",), [child.pid])[0].state == "Z")

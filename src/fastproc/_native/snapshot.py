@@ -96,10 +96,14 @@ def children(root: bytes, pid: int, recursive: bool) -> list[int]:
         size = min(2 * r, _PLACES)
 
 
-def exit_status(pidfd: int) -> int | None:
+def exit_status(pidfd: int, reaped: bool = False) -> int | None:
     """Return the exit code, or minus the signal, of a process that was reaped; None: the kernel does not tell (6.15).
 
     Takes nobody's status: a zombie stays for its parent.
+
+    Args:
+        pidfd: the process.
+        reaped: whether it is known to be: the kernel may tell some microseconds later, for which is waited then.
     """
     status = ffi.new(_STATUS)
-    return int(status.returncode) if lib.fp_pidfd_status(pidfd, status) == 1 else None
+    return int(status.returncode) if lib.fp_pidfd_status(pidfd, reaped, status) == 1 else None

@@ -84,7 +84,7 @@ class Monitor(Driven):
         watch._identify()
         self.unwatch(pid)
         self._begin(watch)
-        self._arm()
+        self._arm(watch)
         return watch
 
     def watch_host(self, *rules: Rule) -> Watch:
@@ -154,8 +154,8 @@ class Monitor(Driven):
             self._arm()
         self._tell(ProcessAlert("died", watch.pid, watch.name, now_(), returncode=status))
 
-    def _arm(self) -> None:
-        if self._timer is None and any(one._needs_looks() for one in (*self._watches.values(), *self._dead)):
+    def _arm(self, *those: Watch) -> None:
+        if self._timer is None and any(one._needs_looks() for one in those or (*self._watches.values(), *self._dead)):
             self._timer = self._reactor.call_after(self.interval, self._look)
 
     def _look(self) -> None:

@@ -133,10 +133,10 @@ class Watch:
                 return None
             code: int = record.exit_code
             return -(code & 0x7F) if code & 0x7F else code >> 8
-        return self._told()
+        return self._told(reaped=True)
 
-    def _told(self) -> int | None:
-        return _native.exit_status(self._member.number) if self._member is not None else None
+    def _told(self, reaped: bool = False) -> int | None:
+        return _native.exit_status(self._member.number, reaped) if self._member is not None else None
 
 
 def likeness(record: Record) -> tuple[object, ...]:
