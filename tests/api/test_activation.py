@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import daemons
 import fastproc
 from conftest import wait_until
 from fastproc import systemd
@@ -178,6 +179,67 @@ def test_server_is_started_by_systemd_socket_activate(activate: str, tmp_path: P
             assert client.recv(99) == b"HELLO"
         result = child.result()
     assert result.stdout == b"[(3, 'web', 'stream'), (4, 'control', 'stream')]\n"
+
+
+@pytest.mark.privileged
+def test_sockets_reach_the_program_of_a_daemon(activate: str) -> None:
+    """The manager's child is the keeper, which stays in the foreground; LISTEN_PID is its program's."""
+    place = daemons.folder()
+    path, other = str(place / "socket"), str(place / "other")
+    command = (
+        sys.executable,
+        "-m",
+        "fastproc",
+        "daemon",
+        "start",
+        "x",
+        "-p",
+        str(place / "x.pid"),
+        "--",
+        sys.executable,
+    )
+    child = fastproc.start(
+        *(activate, "-l", path, "-l", other, "--fdname=web:control", "-E", "PYTHONPATH", *command, "-c", SERVER),
+        stdout=fastproc.PIPE,
+        stderr=fastproc.PIPE,
+    )
+    with child:
+        wait_until(lambda: os.path.exists(other))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+            client.sendall(b"hello")
+            assert client.recv(99) == b"HELLO"
+        result = child.result()
+    assert result.stdout == b"[(3, 'web', 'stream'), (4, 'control', 'stream')]\n"
+
+
+@pytest.mark.privileged
+def test_daemon_that_detaches_is_refused_sockets(activate: str) -> None:
+    """Nobody would have them."""
+    place = daemons.folder()
+    command = (
+        sys.executable,
+        "-m",
+        "fastproc",
+        "daemon",
+        "start",
+        "x",
+        "-p",
+        str(place / "x.pid"),
+        "--detach",
+        "--",
+        "true",
+    )
+    child = fastproc.start(*(activate, "-l", str(place / "socket"), *command), stderr=fastproc.PIPE, check=False)
+    with child:
+        wait_until(lambda: os.path.exists(place / "socket"))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(place / "socket"))
+            result = child.result()
+    assert result.returncode == 2
+    assert result.stderr.decode().endswith(
+        "--detach: the sockets that were passed to this process (LISTEN_FDS) would be lost\n"
+    )
 
 
 def test_server_is_started_by_systemd_socket_activate_with_a_datagram(activate: str, tmp_path: Path) -> None:

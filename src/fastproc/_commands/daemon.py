@@ -96,6 +96,8 @@ def _do(chosen: argparse.Namespace, one: Daemon, command: list[str]) -> int:
     sys.stdout.flush()
     if one.stays():
         return _stay(one, command, chosen.ready)
+    if os.environ.get("LISTEN_PID") == str(os.getpid()):
+        raise ValueError("--detach: the sockets that were passed to this process (LISTEN_FDS) would be lost")
     print(f"{chosen.name}: started (pid {one.spawn(*command, ready=chosen.ready)})")
     return 0
 
@@ -104,8 +106,13 @@ def _stay(one: Daemon, command: list[str], ready: str | float) -> int:
     """Be the keeper here, for the supervisor that has started this."""
     from fastproc.daemon._fresh import command_of
     from fastproc.daemon._keeper import keep
+    from fastproc.systemd import listen_fds
 
-    prepared = command_of(one.settings, tuple(command), {})
+    # They are the program's: the keeper only passes them on (sd_listen_fds(3)).
+    sockets: dict[str, list[int]] = {}
+    for passed in listen_fds(unset_environment=False):  # they are a reason to stay in the foreground
+        sockets.setdefault(passed.name, []).append(passed.fd)
+    prepared = command_of(one.settings, tuple(command), {"listen_fds": sockets} if sockets else {})
     outcome = one._execute(keeps=True, speaks=True)
     return keep(outcome, one.settings, prepared, ready)
 
