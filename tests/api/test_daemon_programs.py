@@ -754,6 +754,40 @@ def test_output_goes_to_syslog_line_by_line(form: str) -> None:
     assert isolated(logged, form, pid_namespace=True, prefix=prefix) == expected
 
 
+LAST_WORDS = """
+import os, sys
+from fastproc.daemon import Daemon
+def main(running):
+    running.ready()
+    os.write(1, b"first\\n")
+    print("buffered", end="")
+    os.write(2, b"last " + str(os.getpid()).encode())
+Daemon("teller", stdout="syslog", stderr="syslog").run(main)
+"""
+
+
+def as_pid_one_with_logs() -> list[str]:
+    place = daemons.folder()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(place / "log"))
+        receiver.settimeout(5.0)
+        assert not os.path.lexists("/dev/log")
+        os.symlink(place / "log", "/dev/log")
+        words = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", LAST_WORDS]
+        with subprocess.Popen(words, env=CLEAN) as container:
+            try:
+                return sorted(receiver.recv(4096).decode().rpartition("teller")[2] for _ in range(3))
+            finally:
+                container.wait(20)
+
+
+def test_last_words_of_a_first_process_reach_syslog() -> None:
+    """The kernel kills all processes of its namespace with it."""
+    prefix = ("unshare", "--mount", "sh", "-c", OWN_DEV, "sh")
+    found = isolated(as_pid_one_with_logs, pid_namespace=True, prefix=prefix)
+    assert found == ["[1]: buffered", "[1]: first", "[1]: last 1"]
+
+
 def in_the_journal() -> list[Any]:
     from fastproc.daemon import Daemon
 

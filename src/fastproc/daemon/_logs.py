@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SIZE = 1 << 16
 CLOSE_TIMEOUT = 5.0
 """Seconds for the last lines, where the syslog daemon is away."""
+LAST_WORDS = 1.0
+"""Seconds more for which process 1 waits for it, before both end."""
 PUMP_EVERY = 0.1
 """Seconds between two tries to send what waits, while nobody writes."""
 LINE_MAX = 8192
@@ -66,7 +68,7 @@ class Logs:
     def forward_apart(self) -> None:
         """Fork it twice, in the foreground, so that it is no child of the daemon.
 
-        But process 1 gets it as an orphan, and the kernel kills it when that ends (pid_namespaces(7)).
+        Process 1 takes it along when it ends (pid_namespaces(7)): it lets it say the last words first.
 
         Raises:
             Unsupported: this process has other threads.
@@ -76,24 +78,45 @@ class Logs:
         if len(os.listdir("/proc/self/task")) > 1:
             raise Unsupported("stdout, stderr: 'syslog' in the foreground needs a process without other threads")
         daemon = os.getpid()
+        ends = make_pipe() if daemon == 1 else ()
         between = os.fork()
         if between == 0:
             try:
                 os.setsid()
                 if os.fork() == 0:
-                    self._be(daemon)
+                    self._be(daemon, *(end.number for end in ends[1:]))
             finally:
                 os._exit(0)
         os.waitpid(between, 0)
+        if ends:
+            import atexit
 
-    def _be(self, daemon: int) -> None:
+            ends[1].close()
+            atexit.register(self._wait_for_last_words, ends[0])
+
+    def _wait_for_last_words(self, end: OwnedFd) -> None:
+        """Stop writing, and wait until all is sent, or others who write go on for too long."""
+        import select
+        import sys
+
+        if os.getpid() != 1:
+            return  # a copy of it
+        with open_null() as null:
+            for index in self._write:
+                file = (sys.stdin, sys.stdout, sys.stderr)[index]
+                if file is not None and not file.closed:
+                    file.flush()
+                os.dup2(null.number, index)
+        select.select([end.number], [], [], CLOSE_TIMEOUT + LAST_WORDS)
+
+    def _be(self, daemon: int, *kept: int) -> None:
         """Read until nobody writes any more. All signals of the watcher are blocked."""
         for fd in self._write.values():
             fd.close()
         with open_null() as null:
             for index in range(3):
                 os.dup2(null.number, index)
-        close_all_but([fd.number for fd in self._read.values()])
+        close_all_but([*(fd.number for fd in self._read.values()), *kept])
         os.chdir("/")
         sender = Syslog(facility="daemon", app_name=self._settings.ident, procid=daemon)
         self._drop()
