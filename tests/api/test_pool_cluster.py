@@ -279,6 +279,172 @@ def test_ends_of_tasks_on_dask(tmp_path: Path) -> None:
     isolated(end_tasks, str(tmp_path), timeout=120)
 
 
+def forget_tasks(folder: str) -> None:
+    """What the scheduler knows of cancelled tasks, with one worker that is killed, and stopped by a signal."""
+    from fastproc import Pool
+    from fastproc.pool import _dask
+
+    log, held = Path(folder, "log"), Path(folder, "held")
+    _dask._RECENT_SECONDS = 0.2
+    with cluster(1, 1) as client:
+        scheduler = client.cluster.scheduler
+
+        def asks() -> list[int]:
+            """How the tasks of a worker were asked to end; called there."""
+            from fastproc.pool import _worker
+
+            return [held._asked for held in list(_worker._running.values())]
+
+        def keys() -> list[str]:
+            return [key for key in list(scheduler.tasks) if str(key).startswith("fastproc-")]
+
+        with Pool(executor=client.get_executor()) as pool:
+            # SIGTERM is ignored: it runs until its worker is killed.
+            stubborn = f"echo $$ $PPID >>{log}; trap '' TERM; exec sleep 600"
+            sleeper = pool.submit("sh", "-c", stubborn, grace=60.0)
+            (child, worker) = map(int, until(lambda: words(log)))
+            waiting = pool.submit("touch", f"{folder}/never")
+            until(lambda: len(keys()) == 2)
+            # What waits in the scheduler's queue leaves it.
+            assert waiting.cancel()
+            until(lambda: len(keys()) == 1)
+            assert sleeper.cancel()
+            until(lambda: client.run(asks) == {next(iter(scheduler.workers)): [1]})
+            kill_worker(worker)
+            assert pool.drain(30)
+            assert pool.submit("echo", "x").result(30).stdout == b"x\n"
+            until(lambda: is_gone(child))
+            until(lambda: not keys())
+            # It has begun once.
+            assert words(log) == [str(child), str(worker)]
+            # Nothing is remembered for long.
+            until(lambda: not pool._crew.link._recent)  # type: ignore[union-attr]
+            # A worker that does not answer holds up nobody; what it runs ends when it goes on.
+            _dask._PATIENCE_SECONDS = 0.5
+            late = pool.submit("sh", "-c", SCRIPT, "sh", folder, "held", "sleep")
+            (child, worker) = map(int, until(lambda: words(held)))
+            os.kill(worker, signal.SIGSTOP)
+            try:
+                assert late.cancel()
+                assert pool.drain(15)
+            finally:
+                os.kill(worker, signal.SIGCONT)
+            until(lambda: is_gone(child))
+            until(lambda: not keys())
+        assert not Path(folder, "never").exists()
+
+
+def test_cancelled_tasks_are_forgotten_by_the_scheduler(tmp_path: Path) -> None:
+    """They are not run again when their worker dies, nor begun later; a worker that is silent is not waited for."""
+    isolated(forget_tasks, str(tmp_path), timeout=120)
+
+
+class OneLoop:
+    """Calls at once."""
+
+    def add_callback(self, function: Any, *arguments: Any) -> None:
+        function(*arguments)
+
+
+class OneClient:
+    """What a watch needs of a client."""
+
+    def __init__(self) -> None:
+        self.loop = OneLoop()
+        self.status = "running"
+        self.scheduler_comm: object = object()
+        self._event_handlers: dict[str, Any] = {}
+        self.subscribed: list[Any] = []
+
+    def subscribe_topic(self, topic: str, handler: Any) -> None:
+        self._event_handlers[topic] = handler
+        self.subscribed.append(handler)
+
+    def unsubscribe_topic(self, topic: str) -> None:
+        assert topic in self._event_handlers
+        self.subscribed.append(None)
+
+
+def watch() -> None:
+    """Who hears of lost workers."""
+    from distributed.cfexecutor import ClientExecutor
+
+    from fastproc import Pool
+    from fastproc.pool import _dask
+    from fastproc.pool._remote import make_link
+
+    class Own(ClientExecutor):  # type: ignore[misc]
+        pass
+
+    client: Any = OneClient()
+    client.scheduler = None
+    client._asynchronous = False
+    link = make_link(Own(client))
+    assert isinstance(link, _dask.DaskLink)
+    client._asynchronous = True
+    with pytest.raises(TypeError, match=r"^executor: its client is asynchronous; use fastproc.aio.Pool"):
+        Pool(executor=Own(client))
+    assert isinstance(make_link(Own(client), True), _dask.DaskLink)
+
+    watch = _dask._Watch()
+    watch.join(client, link)
+    watch.join(client, link)
+    watch.renew(client)
+    assert client.subscribed == [watch._on_event]
+    # Another connection: the scheduler that begins knows of nothing.
+    client.scheduler_comm = object()
+    watch.renew(client)
+    watch.renew(client)
+    assert client.subscribed == [watch._on_event] * 2
+    watch.leave(client)
+    assert len(client.subscribed) == 2
+    watch.leave(client)
+    assert client.subscribed[2:] == [None]
+    # The handler that was there before is there again, and one that was set meanwhile stays.
+    client.subscribe_topic("all", first := print)
+    watch.join(client, link)
+    watch.leave(client)
+    assert client.subscribed[3:] == [first, watch._on_event, first]
+    watch.join(client, link)
+    client.subscribe_topic("all", second := repr)
+    watch.leave(client)
+    assert client._event_handlers == {"all": second}
+    # A collector of garbage may end a pool in the middle of anything; a closed client is asked nothing.
+    with _dask._lock:
+        watch.join(client, link)
+        client.status = "closed"
+        watch.leave(client)
+    assert client._event_handlers["all"] == watch._on_event
+
+
+def test_who_hears_of_lost_workers() -> None:
+    """One handler for all pools of a client, renewed with its connection; the user's own is not lost."""
+    isolated(watch)
+
+
+def refuse_threads() -> None:
+    from distributed import Client, LocalCluster
+
+    import fastproc
+    from fastproc import Pool
+
+    def make(**options: Any) -> Any:
+        return LocalCluster(n_workers=1, processes=False, dashboard_address=None, memory_limit=0, **options)
+
+    with make() as made, Client(made) as client:
+        with pytest.raises(TypeError, match=r"^executor: its workers must be other processes"):
+            Pool(executor=client.get_executor())
+    with make(protocol="tcp", host="127.0.0.1") as made, Client(made) as client:
+        with Pool(executor=client.get_executor()) as pool:
+            with pytest.raises(fastproc.Unsupported, match=r"^executor: its workers must be other processes"):
+                pool.submit("true").result(10)
+
+
+def test_workers_of_this_process_are_refused() -> None:
+    """By their address, or when they get a task."""
+    isolated(refuse_threads)
+
+
 def run_in_a_loop(folder: str) -> None:
     """The pool of a loop with a client of the same loop."""
     import asyncio

@@ -114,6 +114,27 @@ def test_no_executor_is_refused(executor: Any) -> None:
             make()
     with Executor(1) as own, pytest.raises(TypeError, match=r"^executor: runs commands itself"):
         Pool(executor=own)
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        with pytest.raises(TypeError, match=r"^executor: its workers must be other processes"):
+            Pool(executor=threads)
+
+
+class Threads(concurrent.futures.Executor):
+    """Threads of this process, which nobody knows as such."""
+
+    def __init__(self, threads: concurrent.futures.Executor) -> None:
+        self.threads = threads
+
+    def submit(self, *arguments: Any, **options: Any) -> Any:
+        return self.threads.submit(*arguments, **options)
+
+
+def test_threads_of_this_process_run_nothing(tmp_path: Path) -> None:
+    """Whoever ends the commands of a worker would end those of others with them."""
+    with concurrent.futures.ThreadPoolExecutor(1) as threads, Pool(executor=Threads(threads)) as pool:
+        with pytest.raises(fastproc.Unsupported, match=r"^executor: its workers must be other processes"):
+            pool.submit("touch", f"{tmp_path}/ran").result(10)
+    assert not Path(tmp_path, "ran").exists()
 
 
 def test_output_of_a_map_is_grouped() -> None:
@@ -332,6 +353,73 @@ def test_what_the_executor_raises(answer: BaseException, at_once: bool, kind: ty
             assert error.__cause__ is answer
 
 
+class Answered(concurrent.futures.Executor):
+    """Gives what a worker would."""
+
+    def __init__(self, result: Any, error: BaseException | None) -> None:
+        self.answer = pickle.dumps(("there", result, error))
+
+    def submit(self, *_arguments: Any, **_options: Any) -> Any:
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        future.set_result(self.answer)
+        return future
+
+
+def test_stages_tell_who_ran_them() -> None:
+    """As the Result of the pipeline. Nothing of what was sent is kept."""
+    whole = fastproc.run(cmd("echo", "x") | cmd("cat"), capture=True)
+    with Pool(executor=Answered(whole, None)) as pool:
+        future = pool.submit(cmd("echo", "x") | cmd("cat"))
+        result = future.result(10)
+        assert isinstance(result, fastproc.PipelineResult)
+        assert [one.worker for one in (result, *result.stages)] == ["there"] * 3
+        assert future._task is not None
+        assert future._task.options is None
+
+
+def test_an_exception_with_another_kind_of_result() -> None:
+    """It comes as it is."""
+    error = ValueError("other")
+    error.result = 5  # type: ignore[attr-defined]
+    with Pool(executor=Answered(None, error)) as pool:
+        found = pool.submit("echo").exception(10)
+        assert (type(found), str(found), found.result) == (ValueError, "other", 5)  # type: ignore[union-attr]
+
+
+class Interrupted(concurrent.futures.Executor):
+    """A signal handler raises when it has a task already."""
+
+    def __init__(self) -> None:
+        self.futures: list[Any] = []
+
+    def submit(self, *_arguments: Any, **_options: Any) -> Any:
+        class Future(concurrent.futures.Future[Any]):
+            def add_done_callback(self, fn: Any) -> None:
+                super().add_done_callback(fn)
+                raise KeyboardInterrupt
+
+        self.futures.append(Future())
+        return self.futures[-1]
+
+
+def test_an_interrupt_while_a_task_is_given_to_the_executor() -> None:
+    """It is taken back, and not tried again."""
+    executor = Interrupted()
+    with Pool(1, executor=executor, retries=Retries(3, delay=0.0)) as pool:
+        with pytest.raises(KeyboardInterrupt):
+            next(pool.map(None, [cmd("sleep", "60")]))
+        assert [future.cancelled() for future in executor.futures] == [True]
+        assert (pool.running, pool.queued) == (0, 0)
+
+
+def fork_and(condition: Any) -> int:
+    """Return the pid of a fork that ends with 0 if it finds something so."""
+    child = os.fork()
+    if not child:
+        os._exit(0 if condition() else 1)
+    return child
+
+
 def talk_to_a_worker() -> list[Any]:
     """The side of the worker, in this process."""
     from fastproc.pool import _worker
@@ -355,6 +443,21 @@ def talk_to_a_worker() -> list[Any]:
         assert result is None or result.signal == 9
     _, result, error = pickle.loads(_worker.perform("broken", b"no pickle"))
     assert (result, type(error)) == (None, pickle.UnpicklingError)
+    # The options of a run may say themselves what ends it with its worker.
+    piped = pickle.dumps((cmd("echo", "x") | cmd("cat"), {"pdeathsig": 15, "capture": True}))
+    _, result, error = pickle.loads(_worker.perform("piped", piped))
+    assert (result.stdout, error) == (b"x\n", None)
+    # What does not pickle is told.
+    for result, error in ((Asker, None), (lambda: 0, None), (None, ValueError(lambda: 0)), (lambda: 0, OSError("x"))):
+        there, _, error = pickle.loads(_worker._packed("there", result, error))
+        assert there == "there"
+        assert (error is None) is (result is Asker)
+        assert error is None or "it cannot be sent" in str(error)
+    # A lock that is taken again by its thread, and is free in a fork.
+    with _worker._lock, concurrent.futures.ThreadPoolExecutor(1) as threads:
+        assert _worker.stop({"plain": 1}) == {"plain": _worker.ENDED}
+        child = threads.submit(fork_and, lambda: _worker._lock.acquire(blocking=False)).result(10)
+        assert os.waitpid(child, 0)[1] == 0
     before = len(_worker._ended)
     _worker.stop({str(number): 1 for number in range(_worker._KEPT + 10)})
     assert len(_worker._refused) == _worker._KEPT
@@ -363,7 +466,7 @@ def talk_to_a_worker() -> list[Any]:
 
 def test_the_side_of_the_worker() -> None:
     """Tasks there are ended by their tokens; which of them run, have ended or will not begin is told."""
-    assert isolated(talk_to_a_worker) == [3]
+    assert isolated(talk_to_a_worker) == [4]
 
 
 def leave_running(folder: str) -> str:

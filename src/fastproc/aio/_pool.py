@@ -163,7 +163,7 @@ class Pool(Front):
         **options: Unpack[OptionsDict],
     ) -> None:
         """Make the threads."""
-        self._crew = make_crew(workers, rate, deadline, retries, fail_fast, gate, options, executor)
+        self._crew = make_crew(workers, rate, deadline, retries, fail_fast, gate, options, executor, True)
         self._gate = gate
         self._hub: Hub | None = None
         self._channel: Channel | None = None

@@ -297,7 +297,8 @@ class Channel:
         held, task.held = task.held, None
         if type(held) is tuple and len(held) == 3:
             held[0].close()
-        if not task.asked:
+        # What an interrupt has given back already is not tried again.
+        if not task.asked and task.key in self.records:
             retries = task.retries or self.crew.retries
             if retries.times and self._is_tried_again(task, retries, result, error):
                 return
@@ -335,6 +336,8 @@ class Channel:
         if error is not None and crew.fail_fast and crew.failure is None:
             crew.failure = error
             crew.break_off()
+        # With an executor, its pickle.
+        task.options = None
         task.deliver(task, result, error)
         if self.waiters and not self.records:
             for wake in tuple(self.waiters):

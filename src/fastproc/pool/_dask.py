@@ -10,12 +10,15 @@ for a client that was closed, or died.
 
 from __future__ import annotations
 
+import asyncio
+import os
 import threading
 from time import monotonic
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from distributed import WorkerPlugin
+from distributed import Future, Worker, WorkerPlugin
+from distributed.client import ClosedClientError
 
 from fastproc.pool import _worker
 from fastproc.pool._remote import Link, Loss, Running
@@ -31,6 +34,9 @@ _RECENT = 1 << 12
 _RECENT_SECONDS = 10.0
 """So many tasks that have come back, and for so long, may still be held, in the scheduler's eyes, by who ran them."""
 
+_PATIENCE_SECONDS = 5.0
+"""How long all workers are given to say which of the tasks that are to end they have."""
+
 
 class DaskLink(Link):
     """The way to `distributed.Client.get_executor()`."""
@@ -38,24 +44,26 @@ class DaskLink(Link):
     def __init__(self, executor: Any) -> None:
         super().__init__(executor)
         self._client = executor._client
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._asked: dict[str, int] = {}
         self._held: dict[str, Running] = {}
         self._recent: dict[str, tuple[Task, float]] = {}
+        self._watch = _Watch()
 
     def open(self) -> None:
         """Told when the pool begins."""
         with _lock:
-            watch = _watches.setdefault(self._client, _Watch())
-        watch.join(self._client, self)
+            self._watch = _watches.setdefault(self._client, self._watch)
+        self._watch.join(self._client, self)
 
     def close(self) -> None:
         """Told when the pool has ended."""
-        _watches[self._client].leave(self._client)
+        self._watch.leave(self._client)
 
     def submit(self, running: Running) -> futures.Future[bytes]:
         """Give it to the scheduler, under a name of its own: equal commands are not one task."""
         token = running.token
+        self._watch.renew(self._client)
         self._held[token] = running
         options: dict[str, Any] = {"key": _worker.PREFIX + token, "pure": False}
         future: futures.Future[bytes] = self.executor.submit(_worker.perform, token, running.task.options, **options)
@@ -63,39 +71,76 @@ class DaskLink(Link):
 
     def forget(self, running: Running) -> None:
         """Keep its task for a while, see _RECENT."""
-        moment = monotonic()
         recent = self._recent
         with self._lock:
             self._held.pop(running.token, None)
-            recent[running.token] = running.task, moment
-            while len(recent) > _RECENT or next(iter(recent.values()))[1] < moment - _RECENT_SECONDS:
-                del recent[next(iter(recent))]
+            first = not recent
+            recent[running.token] = running.task, monotonic()
+            self._trim()
+        if first:
+            self._client.loop.add_callback(self._trim_later)
+
+    def _trim(self) -> None:
+        recent = self._recent
+        oldest = monotonic() - _RECENT_SECONDS
+        while recent:
+            token = next(iter(recent))
+            if len(recent) <= _RECENT and recent[token][1] > oldest:
+                return
+            del recent[token]
+
+    def _trim_later(self) -> None:
+        with self._lock:
+            self._trim()
+            if self._recent:
+                self._client.loop.call_later(_RECENT_SECONDS, self._trim_later)
 
     def stop(self, running: Running, how: int) -> None:
         """Have it ended where it runs, or never begun."""
         with self._lock:
             first = not self._asked
             self._asked[running.token] = how
-        if first:
-            try:
-                self._client.loop.add_callback(self._tell)
-            except RuntimeError:
-                # The client and its loop are closed; all of its futures are cancelled.
-                running.give_up()
+        if self._client.status == "closed":
+            # With its loop; all of its futures are cancelled.
+            super().take_back(running)
+        elif first:
+            self._client.loop.add_callback(self._tell)
+
+    def take_back(self, running: Running) -> None:
+        """Have the scheduler forget it: where it waits it never begins, and a worker that runs it ends it.
+
+        Its future is cancelled by the client, once that is said. Its own cancel() would have nobody say it when it is
+        called in the loop's thread.
+        """
+        if self._client.status == "closed":
+            super().take_back(running)
+        else:
+            self._client.loop.add_callback(self._cancel, running.token)
+
+    async def _cancel(self, token: str) -> None:
+        client, key = self._client, _worker.PREFIX + token
+        try:
+            if key in client.futures:
+                await client.cancel([Future(key, client)], asynchronous=True)
+        except ClosedClientError:
+            # So it has cancelled all.
+            pass
 
     async def _tell(self) -> None:
         with self._lock:
             asked, self._asked = self._asked, {}
         known: set[str] = set()
         try:
-            answers = await self._client.run(_worker.stop, asked, on_error="ignore")
-            known.update(*answers.values())
-        finally:
-            for token in asked:
-                running = self._held.get(token)
-                # Whoever has it gives its Result; where nobody has, nobody will begin it.
-                if running is not None and token not in known:
-                    running.give_up()
+            answers = self._client.run(_worker.stop, asked, on_error="ignore")
+            known.update(*(await asyncio.wait_for(answers, _PATIENCE_SECONDS)).values())
+        except Exception:
+            # Too late, or not at all: the scheduler is told, which cancels them with the workers that it reaches.
+            pass
+        for token in asked:
+            running = self._held.get(token)
+            # Whoever has it gives its Result; where nobody has, nobody will begin it.
+            if running is not None and token not in known:
+                self.take_back(running)
 
     def on_lost(self, worker: str, keys: list[Any]) -> None:
         """Take that a worker was lost, and what it held."""
@@ -107,7 +152,7 @@ class DaskLink(Link):
                 task = self._recent.get(token, (None, 0.0))[0] if running is None else running.task
             if running is not None and running.task.asked:
                 # Workers that come later have not been told.
-                running.give_up()
+                self.take_back(running)
             if task is not None:
                 task.lost = (*task.lost, worker)
                 expressions.append(task.expression)
@@ -120,32 +165,53 @@ class _Watch:
 
     It is said in order with all else: before the results of tasks that are run again. A client has one handler for what
     is said of everything; another one's is called, too.
+    Invariant: subscribed and unsubscribed only in the client's loop, in the order in which it sends what it is given.
     """
 
     def __init__(self) -> None:
         self._links: WeakSet[DaskLink] = WeakSet()
         self._joined = 0
         self._previous: Any = None
+        self._subscribed = False
+        self._comm: Any = None
 
     def join(self, client: Any, link: DaskLink) -> None:
         """Tell one more pool."""
         with _lock:
             self._links.add(link)
             self._joined += 1
-            if self._joined == 1:
-                previous = client._event_handlers.get(_TOPIC)
-                self._previous = None if previous == self._on_event else previous
-                client.subscribe_topic(_TOPIC, self._on_event)
+        client.loop.add_callback(self._adjust, client)
 
     def leave(self, client: Any) -> None:
         """Have one pool less; it is still told what is on its way."""
         with _lock:
             self._joined -= 1
-            if self._joined or client.status == "closed":
-                return
-            if self._previous is not None:
+        client.loop.add_callback(self._adjust, client)
+
+    def renew(self, client: Any) -> None:
+        """Subscribe again when the client has another connection: a scheduler that begins knows of nothing."""
+        if client.scheduler_comm is not self._comm:
+            client.loop.add_callback(self._adjust, client)
+
+    def _adjust(self, client: Any) -> None:
+        if client.status not in ("running", "connecting", "newly-created"):
+            return
+        found = client._event_handlers.get(_TOPIC)
+        is_own = found == self._on_event
+        is_new = client.scheduler_comm is not self._comm
+        self._comm = client.scheduler_comm
+        if self._joined and not self._subscribed:
+            self._previous = None if is_own else found
+            self._subscribed = True
+            client.subscribe_topic(_TOPIC, self._on_event)
+        elif self._joined and is_own and is_new:
+            client.subscribe_topic(_TOPIC, self._on_event)
+        elif self._subscribed and not self._joined:
+            self._subscribed = False
+            # Another one that was set meanwhile stays.
+            if is_own and self._previous is not None:
                 client.subscribe_topic(_TOPIC, self._previous)
-            else:
+            elif is_own:
                 client.unsubscribe_topic(_TOPIC)
 
     def _on_event(self, event: Any) -> Any:
@@ -158,8 +224,35 @@ class _Watch:
 
 
 _TOPIC = "all"
-_lock = threading.Lock()
+# Taken again by what the collector of garbage calls while it is held, as a pool that is left.
+_lock = threading.RLock()
 _watches: WeakKeyDictionary[Any, _Watch] = WeakKeyDictionary()
+
+
+def _after_fork() -> None:
+    """Have a lock that nobody holds who is not here."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def check_client(client: Any, in_loop: bool) -> None:
+    """Refuse a client whose workers are threads of this process, or with a loop that a blocking pool would hold up.
+
+    Raises:
+        TypeError: it is one.
+    """
+    if not in_loop and getattr(client, "_asynchronous", False):
+        raise TypeError("executor: its client is asynchronous; use fastproc.aio.Pool, or a client that is not")
+    if str(getattr(client.scheduler, "address", "")).startswith("inproc:"):
+        raise TypeError(f"executor: {_worker.IN_PROCESS}")
+
+
+def is_alone(worker: Any) -> bool:
+    """Whether a worker is the only one of this process that is open."""
+    return not any(other is not worker and other.status == worker.status for other in list(Worker._instances))
 
 
 class _Ending(WorkerPlugin):
@@ -175,8 +268,8 @@ class _Ending(WorkerPlugin):
         _worker.stop_all()
 
 
-def attend(worker: Any) -> None:
-    """See that a worker has the plugin; called in the thread of a task."""
+def attend(worker: Any, seconds: float) -> None:
+    """See that a worker has the plugin, within so many seconds or later; called in the thread of a task."""
     if _NAME in worker.plugins:
         return
     added = threading.Event()
@@ -189,4 +282,4 @@ def attend(worker: Any) -> None:
             added.set()
 
     worker.loop.add_callback(add)
-    added.wait()
+    added.wait(seconds)

@@ -7,13 +7,15 @@ is given to the executor, and ended by whatever means that has; what it amounts 
 from __future__ import annotations
 
 import pickle
+import sys
 from concurrent import futures
 from itertools import count
-from os import urandom
+from os import getpid, urandom
 
 from fastproc import errors
 from fastproc._values.options import checked
 from fastproc._values.sendable import check_sendable, check_values
+from fastproc._values.status import Result
 from fastproc.pool import _worker
 from fastproc.pool._task import Task
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from typing import Any, NamedTuple
 
     from fastproc._values.expression import Expression
-    from fastproc._values.status import Result
 
     class Loss(NamedTuple):
         """A worker that its executor has lost, and the tasks that it held: running, waiting, or their results.
@@ -54,12 +55,15 @@ class Link:
 
     Attributes:
         losses: what workers were lost, as far as the executor tells.
+        owner: the process that it is of.
     """
 
     def __init__(self, executor: futures.Executor) -> None:
         self.executor = executor
         self.losses: list[Loss] = []
+        self.owner = getpid()
         self._name = urandom(8).hex()
+        _worker.links[self._name] = self
         self._serial = count(1)
 
     def open(self) -> None:
@@ -77,7 +81,13 @@ class Link:
 
     def stop(self, running: Running, _how: int) -> None:
         """End it, as far as that is possible: here only if it has not begun."""
-        running.give_up()
+        self.take_back(running)
+
+    def take_back(self, running: Running) -> None:
+        """Have the executor give it up, if it can."""
+        future = running.future
+        if future is not None:
+            future.cancel()
 
     def forget(self, running: Running) -> None:
         """Told when it has come back."""
@@ -93,13 +103,17 @@ class Running:
         task: whose turn has come.
         link: to the executor.
         token: what it is known by there.
+
+    Attributes:
+        future: the executor's, until it is done.
     """
 
     def __init__(self, task: Task, link: Link, token: str) -> None:
         self.task = task
         self.token = token
         self._link = link
-        self._future: futures.Future[bytes] | None = None
+        self.future: futures.Future[bytes] | None = None
+        self._abandoned = False
         self._answer: bytes | None = None
         self._failure: BaseException | None = None
 
@@ -110,25 +124,23 @@ class Running:
             WorkerLost: the executor is broken.
             RuntimeError: it was shut down.
         """
+        # An interrupt after this, by a signal handler, finds it running; one within is the end of it.
+        self.task.running = self
         try:
-            future = self._future = self._link.submit(self)
-        except futures.BrokenExecutor as error:
+            future = self.future = self._link.submit(self)
+            future.add_done_callback(self._on_done)
+        except BaseException as error:
+            self._abandoned = True
+            self.task.running = None
+            self._link.take_back(self)
             self._link.forget(self)
-            raise self._lost(str(error)) from error
-        except BaseException:
-            self._link.forget(self)
+            if isinstance(error, futures.BrokenExecutor):
+                raise self._lost(str(error)) from error
             raise
-        future.add_done_callback(self._on_done)
 
     def end(self, how: int) -> None:
         """End it, as its deadline would, or at once; it is done later."""
         self._link.stop(self, how)
-
-    def give_up(self) -> None:
-        """Have the executor take it back, if it can."""
-        future = self._future
-        if future is not None:
-            future.cancel()
 
     def _on_done(self, future: futures.Future[bytes]) -> None:
         """Called in any thread."""
@@ -137,10 +149,12 @@ class Running:
             if self._failure is None:
                 self._answer = future.result()
         # An engine keeps a result, and makes a lost one again, as long as somebody has its future.
-        self._future = None
+        self.future = None
         self.task.channel.call(self._finish)
 
     def _finish(self) -> None:
+        if self._abandoned:
+            return
         self._link.forget(self)
         result: Result | None = None
         error: BaseException | None = None
@@ -164,8 +178,9 @@ class Running:
         worker, result, error = pickle.loads(self._answer)
         where = worker, self.task.lost
         for found in (result, getattr(error, "result", None)):
-            if found is not None:
-                found._where = where
+            if isinstance(found, Result):
+                for one in (found, *getattr(found, "stages", ())):
+                    one._where = where
         if result is None and error is None and not self.task.asked:
             error = self._lost("it was ended there")
         return result, error
@@ -174,11 +189,16 @@ class Running:
         return errors.WorkerLost(str(self.task.expression), self.task.lost, reason)
 
 
-def make_link(executor: Any) -> Link:
+def make_link(executor: Any, in_loop: bool = False) -> Link:
     """Return the way to an executor.
 
+    Args:
+        executor: as given to the pool.
+        in_loop: whether the pool is one of an event loop.
+
     Raises:
-        TypeError: it is none.
+        TypeError: it is none; or its workers are of this process; or its client is one of an event loop, whose thread a
+            blocking pool would hold up.
     """
     if not isinstance(executor, futures.Executor):
         found = "the client itself" if hasattr(executor, "get_executor") else type(executor).__name__
@@ -187,9 +207,13 @@ def make_link(executor: Any) -> Link:
 
     if isinstance(executor, Executor):
         raise TypeError("executor: runs commands itself, and here; give one whose workers are other processes")
-    if type(executor).__module__.partition(".")[0] == "distributed":
-        from fastproc.pool._dask import DaskLink
+    if isinstance(executor, futures.ThreadPoolExecutor):
+        raise TypeError(f"executor: {_worker.IN_PROCESS}")
+    module = sys.modules.get("distributed.cfexecutor")
+    if module is not None and isinstance(executor, module.ClientExecutor):
+        from fastproc.pool._dask import DaskLink, check_client
 
+        check_client(executor._client, in_loop)
         return DaskLink(executor)
     return Link(executor)
 

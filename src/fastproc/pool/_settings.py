@@ -56,8 +56,9 @@ def make_crew(
     gate: Gate | Callable[[], bool] | None,
     options: Mapping[str, Any],
     executor: futures.Executor | None = None,
+    in_loop: bool = False,
 ) -> Crew:
-    """Check everything that a pool takes, and make its threads.
+    """Check everything that a pool takes, and make its threads; `in_loop` for a pool of an event loop.
 
     Raises:
         TypeError, ValueError: something is not possible; its name comes first.
@@ -83,7 +84,7 @@ def make_crew(
         from fastproc.pool._remote import make_link
 
         check_values(checked(options))
-        link = make_link(executor)
+        link = make_link(executor, in_loop)
     crew = Crew(count, rate, deadline, tried, bool(fail_fast), options, link)
     if link is not None:
         try:

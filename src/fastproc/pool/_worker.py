@@ -12,6 +12,7 @@ import os
 import pickle
 import sys
 import threading
+from weakref import WeakValueDictionary
 
 from fastproc import errors
 from fastproc.pool._pool import Pool
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from fastproc._values.command import Command
     from fastproc._values.expression import Expression
+    from fastproc.pool._remote import Link
     from fastproc.pool._task import Task
 
 PREFIX = "fastproc-"
@@ -36,10 +38,19 @@ _KEPT = 1 << 14
 """Tokens of ended and refused tasks that are remembered: for the moment in which a word about them is on its way."""
 
 _PLACES = 1024
+_PATIENCE_SECONDS = 10.0
+"""How long a task waits for its worker to take the plugin."""
+
+IN_PROCESS = "its workers must be other processes, each with one worker, not threads of the pool's own"
+
+# The ways to executors that this process has, by the first part of their tokens.
+links: WeakValueDictionary[str, Link] = WeakValueDictionary()
+
 # What was sent says all: none of this process's defaults is added.
 _SAID = frozenset(("capture", "stdin", "pgid"))
 
-_lock = threading.Lock()
+# Taken again by what the collector of garbage calls while it is held.
+_lock = threading.RLock()
 _running: dict[str, _Held] = {}
 _ended: dict[str, None] = {}
 _refused: dict[str, None] = {}
@@ -53,7 +64,7 @@ class _Held:
         self.over = threading.Event()
         self.result: Any = None
         self.error: BaseException | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._task: Task | None = None
         self._asked = 0
 
@@ -89,7 +100,10 @@ def perform(token: str, data: bytes) -> bytes:
         token: what it is known by.
         data: the pickle of an expression, and of the options of its run or None.
     """
-    worker = _place()
+    try:
+        worker = _place(token)
+    except errors.Unsupported as error:
+        return pickle.dumps(("", None, error))
     held = _Held()
     with _lock:
         if token in _refused:
@@ -97,13 +111,13 @@ def perform(token: str, data: bytes) -> bytes:
         _running[token] = held
     try:
         expression, options = pickle.loads(data)
-        held.begin(_bound(expression), options)
+        held.begin(_bound(expression, options), options)
         _outlast(held)
     except Exception as error:
         held.error = error
     finally:
         with _lock:
-            del _running[token]
+            _running.pop(token, None)
             _remember(_ended, token)
     return _packed(worker, held.result, held.error)
 
@@ -152,17 +166,23 @@ def _outlast(held: _Held) -> None:
         raise
 
 
-def _bound(expression: Expression) -> Expression:
-    """Return it with every command ended by the kernel when this process dies: then it may be run elsewhere."""
+def _bound(expression: Expression, options: Any) -> Expression:
+    """Return it with every command ended by the kernel when this process dies: then it may be run elsewhere.
+
+    Not where the options of the run say something of that.
+    """
+    if options is not None and not _SAYS_WHO_DIES.isdisjoint(options):
+        return expression
 
     def change(command: Command) -> Command:
         values = command._options.values
-        return command if "pdeathsig" in values or "die_with_parent" in values else command._with(_DIES)
+        return command._with(_DIES) if _SAYS_WHO_DIES.isdisjoint(values) else command
 
     return expression._each(change)
 
 
 _DIES = {"die_with_parent": True}
+_SAYS_WHO_DIES = frozenset(("pdeathsig", "die_with_parent"))
 
 
 def _local_pool() -> Pool:
@@ -173,8 +193,15 @@ def _local_pool() -> Pool:
         return _pool
 
 
-def _place() -> str:
-    """Return the name of this worker."""
+def _place(token: str) -> str:
+    """Return the name of this worker.
+
+    Raises:
+        Unsupported: it is a thread of the process that the task comes from, or shares its process with another.
+    """
+    link = links.get(token.partition("-")[0])
+    if link is not None and link.owner == os.getpid():
+        raise errors.Unsupported(f"executor: {IN_PROCESS}")
     module = sys.modules.get("distributed.worker")
     if module is not None:
         try:
@@ -184,7 +211,9 @@ def _place() -> str:
         else:
             from fastproc.pool import _dask
 
-            _dask.attend(worker)
+            if not _dask.is_alone(worker):
+                raise errors.Unsupported(f"executor: {IN_PROCESS}")
+            _dask.attend(worker, _PATIENCE_SECONDS)
             return str(worker.address)
     return f"{os.uname().nodename}:{os.getpid()}"
 
@@ -193,8 +222,22 @@ def _packed(worker: str, result: Any, error: BaseException | None) -> bytes:
     try:
         return pickle.dumps((worker, result, error), pickle.HIGHEST_PROTOCOL)
     except Exception as broken:
-        told = errors.ProcessError(f"{type(error).__name__}: {error} (it cannot be sent: {broken})")
-        return pickle.dumps((worker, result, told), pickle.HIGHEST_PROTOCOL)
+        what = "the result" if error is None else f"{type(error).__name__}: {error}"
+        told = errors.ProcessError(f"{what} (it cannot be sent: {broken})")
+        try:
+            return pickle.dumps((worker, result, told), pickle.HIGHEST_PROTOCOL)
+        except Exception:
+            return pickle.dumps((worker, None, told), pickle.HIGHEST_PROTOCOL)
+
+
+def _after_fork() -> None:
+    """Have nothing of the parent's: whoever held the lock is not here."""
+    global _lock
+    _lock = threading.RLock()
+    _running.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _remember(kept: dict[str, None], token: str) -> None:
