@@ -10,7 +10,6 @@ for a client that was closed, or died.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from time import monotonic
@@ -19,6 +18,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from distributed import Future, Worker, WorkerPlugin
 from distributed.client import ClosedClientError
+from distributed.utils import wait_for
 
 from fastproc.pool import _worker
 from fastproc.pool._remote import Link, Loss, Running
@@ -132,7 +132,7 @@ class DaskLink(Link):
         known: set[str] = set()
         try:
             answers = self._client.run(_worker.stop, asked, on_error="ignore")
-            known.update(*(await asyncio.wait_for(answers, _PATIENCE_SECONDS)).values())
+            known.update(*(await wait_for(answers, _PATIENCE_SECONDS)).values())
         except Exception:
             # Too late, or not at all: the scheduler is told, which cancels them with the workers that it reaches.
             pass
