@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -499,11 +500,20 @@ def planted_logs(append: bool) -> dict[str, str]:
     victim = daemons.folder() / "victim"
     victim.write_text("old ")
     found = {}
-    for case in ("none", "own", "link", "hard link", "foreign", "fifo", "wide", "theirs", "own link"):
-        place = daemons.folder(0o755 if case in ("own link", "theirs") else 0o777 if case == "wide" else 0o1777)
+    for case in ("none", "own", "link", "hard link", "foreign", "fifo", "wide", "theirs", "link to a link", "own link"):
+        place = daemons.folder(0o755 if case in ("own link", "link to a link") else 0o1777)
         path = place / "log"
+        if case == "wide":
+            place.chmod(0o775)  # as /var/log of some systems
         if case == "theirs":
             os.chown(place, 12345, 12345)
+            path.write_text("old ")
+            os.chown(path, 12345, 12345)
+        elif case == "link to a link":
+            another = daemons.folder()
+            os.chown(another, 12345, 12345)
+            path.symlink_to(another / "log")
+            (another / "log").symlink_to(victim)
         elif case in ("link", "own link"):
             path.symlink_to(victim)
             os.chown(path, 0 if case == "own link" else 12345, 0, follow_symlinks=False)
@@ -528,17 +538,17 @@ def test_log_is_no_file_that_somebody_else_has_put_there(append: bool) -> None:
     found = isolated(planted_logs, append, pid_namespace=True)
     # In a sticky directory the kernel may refuse them itself (protected_symlinks and its like; proc_sys_fs(5)).
     kernel = "stdout: [Errno 13] Permission denied: 'PATH'"
-    for case in ("foreign", "fifo"):
-        assert found.pop(case) in ("stdout: PATH belongs to user 12345 and has 1 names", kernel)
+    for case in ("foreign", "fifo", "theirs"):
+        assert found.pop(case) in ("stdout: PATH: it belongs to user 12345", kernel)
     assert found.pop("link") in ("stdout: PATH is a symbolic link, where others can make one", kernel)
     old = "old " if append else ""
+    assert re.fullmatch(r"stdout: .*/log is a symbolic link, where others can make one", found.pop("link to a link"))
     assert found == {
         "none": "new",
         "own": f"{old}new",
-        "hard link": "stdout: PATH belongs to user 0 and has 2 names",
+        "wide": "new",
+        "hard link": "stdout: PATH: it has 2 names (hard links)",
         "own link": f"{old}new",
-        "wide": "stdout: the directory FOLDER can be written by others (mode 0777)",
-        "theirs": "stdout: the directory FOLDER belongs to user 12345",
     }
 
 
@@ -547,12 +557,14 @@ def logs_of_a_user() -> list[str]:
 
     place = daemons.folder(0o777)
     (place / "link").symlink_to("/dev/null")
+    (place / "colleague's").write_text("")
+    (place / "colleague's").chmod(0o666)
     read, write = os.pipe()
     if (child := os.fork()) == 0:
         os.setgroups([])
         os.setresgid(12345, 12345, 12345)
         os.setresuid(12345, 12345, 12345)
-        for name in ("file", "link"):
+        for name in ("file", "link", "colleague's"):
             try:
                 with _streams._of_our_own(str(place / name), os.O_WRONLY | os.O_CREAT) as fd:
                     said = "regular" if os.fstat(fd.number).st_uid == 12345 else "another's"
@@ -571,6 +583,7 @@ def test_user_without_privileges_may_log_where_others_write_too() -> None:
     assert isolated(logs_of_a_user, pid_namespace=True) == [
         "regular",
         "PLACE/link is a symbolic link, where others can make one",
+        "another's",
     ]
 
 

@@ -87,10 +87,13 @@ class Outcome:
             exit_code: what to end with.
             program_code: how a program has ended that was the daemon's, to be told instead.
         """
+        from fastproc.daemon._logs import last_words
+
         steps = self._needs("fail")
         tell_failure(steps, error, program_code)
         self._leave(steps)
         flush()
+        last_words()
         os._exit(exit_code)
 
     def _needs(self, what: str) -> Steps:
@@ -146,7 +149,7 @@ class Daemon:
         user, group, groups: whom to become; see `fastproc.privileges.drop_privileges()`.
         umask: of the daemon only.
         stdin, stdout, stderr: a path (with a slash), `Append(path)`, a descriptor or file, "null", "keep", and for
-            outputs "syslog" (not of process 1, whose last words it may lose), "journal"; for stderr STDOUT. None: the
+            outputs "syslog", "journal"; for stderr STDOUT. None: the
             null device, in the foreground what there is.
         chroot: the new root directory.
         privileged_action: called without arguments before the privileges go; `Outcome.value` is what it returns.

@@ -7,6 +7,7 @@ or waits for any child meets nobody.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from fastproc._engine.fds import OwnedFd, make_pipe
 from fastproc._engine.inherited import close_all_but
@@ -91,23 +92,11 @@ class Logs:
         if ends:
             import atexit
 
+            global _last_words
             ends[1].close()
-            atexit.register(self._wait_for_last_words, ends[0])
-
-    def _wait_for_last_words(self, end: OwnedFd) -> None:
-        """Stop writing, and wait until all is sent, or others who write go on for too long."""
-        import select
-        import sys
-
-        if os.getpid() != 1:
-            return  # a copy of it
-        with open_null() as null:
-            for index in self._write:
-                file = (sys.stdin, sys.stdout, sys.stderr)[index]
-                if file is not None and not file.closed:
-                    file.flush()
-                os.dup2(null.number, index)
-        select.select([end.number], [], [], CLOSE_TIMEOUT + LAST_WORDS)
+            # Opened now: there may be no /dev at the end.
+            _last_words = LastWords(ends[0], open_null(), self._write)
+            atexit.register(last_words)
 
     def _be(self, daemon: int, *kept: int) -> None:
         """Read until nobody writes any more. All signals of the watcher are blocked."""
@@ -130,6 +119,48 @@ class Logs:
         if self._settings.drops:
             kept = "keep" if groups is None else groups
             drop_privileges(uid, group=gid, groups=kept, users=FakeUsers())
+
+
+class LastWords:
+    """What process 1 waits for at its end: that the log process, which ends with it, has sent all."""
+
+    def __init__(self, end: OwnedFd, null: OwnedFd, write: dict[int, OwnedFd]) -> None:
+        self._end = end
+        self._null = null
+        self._write = write
+        self._pipes = {_identity(fd.number) for fd in write.values()}
+
+    def wait(self) -> None:
+        """Stop writing, and wait until all is sent, or others who write go on for too long."""
+        import select
+        import sys
+
+        for file in (sys.stdout, sys.stderr):
+            with suppress(AttributeError, OSError, ValueError):
+                file.flush()
+        for index in (1, 2):
+            with suppress(OSError):
+                if _identity(index) in self._pipes:
+                    os.dup2(self._null.number, index)
+        for fd in self._write.values():
+            fd.close()
+        select.select([self._end.number], [], [], CLOSE_TIMEOUT + LAST_WORDS)
+
+
+_last_words: LastWords | None = None
+
+
+def last_words() -> None:
+    """Let process 1 say its last words to syslog; nothing elsewhere, or a second time."""
+    global _last_words
+    waiting, _last_words = _last_words, None
+    if waiting is not None and os.getpid() == 1:
+        waiting.wait()
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
 
 
 def forward_lines(sources: dict[int, OwnedFd], sender: Syslog) -> None:

@@ -25,16 +25,12 @@ def trusted_owners() -> frozenset[int]:
     return frozenset((0, os.geteuid()))
 
 
-def enter(folder: str, sticky: bool = False) -> OwnedFd:
+def enter(folder: str) -> OwnedFd:
     """Open a directory by its absolute path, one component after the other.
 
     Root or this process's user must own each directory, and nobody else may write to it; on the way a sticky one, such
     as /tmp, is allowed, in which nobody can move what is ours. A symbolic link is followed where nobody else could have
     made it (/var/run). The last directory may not be sticky either.
-
-    Args:
-        folder: where.
-        sticky: let the last one be as those on the way: in it others can have made the file, also as a link.
 
     Raises:
         Untrusted: somebody else can change it, or something on the way.
@@ -45,7 +41,7 @@ def enter(folder: str, sticky: bool = False) -> OwnedFd:
     here = OwnedFd(os.open("/", _PATH | os.O_DIRECTORY))
     links, where = 0, "/"
     try:
-        _check_directory(os.fstat(here.number), where, owners, last=not todo and not sticky)
+        _check_directory(os.fstat(here.number), where, owners, last=not todo)
         while todo:
             part = todo.pop()
             found = OwnedFd(os.open(part, _PATH, dir_fd=here.number))
@@ -70,7 +66,7 @@ def enter(folder: str, sticky: bool = False) -> OwnedFd:
             where = os.path.join(where, part)
             if not stat.S_ISDIR(status.st_mode):
                 raise NotADirectoryError(20, os.strerror(20), where)
-            _check_directory(status, where, owners, last=not todo and not sticky)
+            _check_directory(status, where, owners, last=not todo)
         here.lift()
         return here
     except BaseException:

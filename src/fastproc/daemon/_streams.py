@@ -8,7 +8,7 @@ import stat
 
 from fastproc._engine.fds import OwnedFd
 from fastproc._values.redirect import STDOUT, Append
-from fastproc.daemon._place import Untrusted, enter, trusted_owners
+from fastproc.daemon._place import LINKS_MAX, Untrusted, enter, trusted_owners
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ PRIORITIES = {1: 6, 2: 3}
 
 NEW_MODE = 0o666
 """Of a new log file, less what the daemon's umask takes."""
+
+_OF_THE_KERNEL = ("/dev", "/dev/fd", "/proc/self/fd", "/proc/thread-self/fd")
+"""Where links lead to descriptors that are open: to be followed as they are."""
 
 _COMMON = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
@@ -113,7 +116,7 @@ class Streams:
         # log in a directory of the user's is opened with the user's rights.
         try:
             with enter(folder) as place:
-                return _checked(path, flags, name, place.number, others=False)
+                return _checked(path, flags, name, place.number, devices=False)
         except Untrusted:
             pass
         from fastproc.privileges import temporarily
@@ -127,40 +130,56 @@ def _path(what: Any) -> str:
     return what.path if isinstance(what, Append) else what
 
 
-def _of_our_own(path: str, flags: int) -> OwnedFd:
+def _of_our_own(path: str, flags: int, links: int = 0) -> OwnedFd:
     """Open a file of a daemon that stays who we are (HAZARDS H8).
 
-    A link is followed where only we or root could have made it. Where others can make files, such as /tmp, it must be
-    a file of ours, no link; and root writes to no directory in which others can move what is there.
+    A link is followed where only we or root could have made it, and so is the next one. In a directory in which others
+    can make files it must be no link, and for root a file of root's with one name.
     """
     folder, name = os.path.split(path)
+    if flags & os.O_ACCMODE == os.O_RDONLY or folder in _OF_THE_KERNEL:
+        return _owned(path, flags)
     try:
-        try:
-            with enter(folder) as place:
-                return _owned(path, flags, name, place.number)
-        except Untrusted:
-            if os.geteuid() != 0:
-                return _checked(path, flags)
-        with enter(folder, sticky=True) as place:
-            return _checked(path, flags, name, place.number)
+        with enter(folder) as place:
+            try:
+                return _owned(path, flags | os.O_NOFOLLOW, name, place.number)
+            except OSError as error:
+                if error.errno != errno.ELOOP or links >= LINKS_MAX:
+                    raise
+            target = os.readlink(name, dir_fd=place.number)
+    except Untrusted:
+        return _checked(path, flags, others=os.geteuid() == 0)
     except OSError as error:
         error.filename = path
         raise
+    return _of_our_own(os.path.join(folder, target), flags, links + 1)
 
 
-def _checked(path: str, flags: int, name: str = "", folder: int | None = None, others: bool = True) -> OwnedFd:
-    """Open a file that is no link, and nobody else's; where `others` cannot make files, a device may be."""
+def _checked(*where: Any, others: bool = True, devices: bool = True) -> OwnedFd:
+    """Open a file that is no link.
+
+    Args:
+        where: as for `_owned()`.
+        others: whether it must be ours or root's, and have one name.
+        devices: also if it is no regular file.
+    """
+    path, flags, *more = where
     try:
-        fd = _owned(path, (flags & ~os.O_TRUNC) | os.O_NOFOLLOW, name, folder)
+        fd = _owned(path, (flags & ~os.O_TRUNC) | os.O_NOFOLLOW, *more)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise Untrusted(f"{path} is a symbolic link, where others can make one") from None
         raise
     status = os.fstat(fd.number)
     regular = stat.S_ISREG(status.st_mode)
-    if (regular and status.st_nlink > 1) or ((regular or others) and status.st_uid not in trusted_owners()):
+    why = ""
+    if others and (regular or devices) and status.st_uid not in trusted_owners():
+        why = f"it belongs to user {status.st_uid}"
+    elif others and regular and status.st_nlink > 1:
+        why = f"it has {status.st_nlink} names (hard links)"
+    if why:
         fd.close()
-        raise Untrusted(f"{path} belongs to user {status.st_uid} and has {status.st_nlink} names")
+        raise Untrusted(f"{path}: {why}")
     if regular and flags & os.O_TRUNC:
         os.ftruncate(fd.number, 0)
     return fd
