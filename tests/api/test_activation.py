@@ -186,18 +186,8 @@ def test_sockets_reach_the_program_of_a_daemon(activate: str) -> None:
     """The manager's child is the keeper, which stays in the foreground; LISTEN_PID is its program's."""
     place = daemons.folder()
     path, other = str(place / "socket"), str(place / "other")
-    command = (
-        sys.executable,
-        "-m",
-        "fastproc",
-        "daemon",
-        "start",
-        "x",
-        "-p",
-        str(place / "x.pid"),
-        "--",
-        sys.executable,
-    )
+    options = ("-p", str(place / "x.pid"), "--keep-fd", "3")
+    command = (sys.executable, "-m", "fastproc", "daemon", "start", "x", *options, "--", sys.executable)
     child = fastproc.start(
         *(activate, "-l", path, "-l", other, "--fdname=web:control", "-E", "PYTHONPATH", *command, "-c", SERVER),
         stdout=fastproc.PIPE,
@@ -214,22 +204,12 @@ def test_sockets_reach_the_program_of_a_daemon(activate: str) -> None:
 
 
 @pytest.mark.privileged
-def test_daemon_that_detaches_is_refused_sockets(activate: str) -> None:
+@pytest.mark.parametrize("action", ["start", "restart"])
+def test_daemon_that_detaches_is_refused_sockets(activate: str, action: str) -> None:
     """Nobody would have them."""
     place = daemons.folder()
-    command = (
-        sys.executable,
-        "-m",
-        "fastproc",
-        "daemon",
-        "start",
-        "x",
-        "-p",
-        str(place / "x.pid"),
-        "--detach",
-        "--",
-        "true",
-    )
+    options = ("-p", str(place / "x.pid"), "--detach")
+    command = (sys.executable, "-m", "fastproc", "daemon", action, "x", *options, "--", "true")
     child = fastproc.start(*(activate, "-l", str(place / "socket"), *command), stderr=fastproc.PIPE, check=False)
     with child:
         wait_until(lambda: os.path.exists(place / "socket"))

@@ -756,36 +756,53 @@ def test_output_goes_to_syslog_line_by_line(form: str) -> None:
 
 LAST_WORDS = """
 import os, sys
+from fastproc import STDOUT
 from fastproc.daemon import Daemon
 def main(running):
     running.ready()
     os.write(1, b"first\\n")
     print("buffered", end="")
     os.write(2, b"last " + str(os.getpid()).encode())
-Daemon("teller", stdout="syslog", stderr="syslog").run(main)
+def fails(running):
+    os.write(1, b"first\\nbuffered")
+    os.write(2, b"last " + str(os.getpid()).encode())
+    running.fail("no database", 0)
+if sys.argv[1] == "fail":
+    fails(Daemon("teller", stdout="syslog", stderr="syslog").execute())
+Daemon("teller", stdout="syslog", stderr=STDOUT if sys.argv[1] == "one" else "syslog").run(main)
 """
 
 
-def as_pid_one_with_logs() -> list[str]:
+def as_pid_one_with_logs(how: str) -> list[Any]:
     place = daemons.folder()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(place / "log"))
         receiver.settimeout(5.0)
         assert not os.path.lexists("/dev/log")
         os.symlink(place / "log", "/dev/log")
-        words = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", LAST_WORDS]
+        words = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", LAST_WORDS, how]
+        begin = time.monotonic()
         with subprocess.Popen(words, env=CLEAN) as container:
             try:
-                return sorted(receiver.recv(4096).decode().rpartition("teller")[2] for _ in range(3))
+                said = sorted(
+                    receiver.recv(4096).decode().rpartition("teller")[2] for _ in range((how == "one" and 2) or 3)
+                )
             finally:
                 container.wait(20)
+        return [said, time.monotonic() - begin < 5]
 
 
-def test_last_words_of_a_first_process_reach_syslog() -> None:
-    """The kernel kills all processes of its namespace with it."""
+@pytest.mark.parametrize("how", ["end", "one", "fail"])
+def test_last_words_of_a_first_process_reach_syslog(how: str) -> None:
+    """The kernel kills all processes of its namespace with it. It waits no longer than is needed."""
     prefix = ("unshare", "--mount", "sh", "-c", OWN_DEV, "sh")
-    found = isolated(as_pid_one_with_logs, pid_namespace=True, prefix=prefix)
-    assert found == ["[1]: buffered", "[1]: first", "[1]: last 1"]
+    found = isolated(as_pid_one_with_logs, how, pid_namespace=True, prefix=prefix)
+    said = {
+        "end": ["[1]: buffered", "[1]: first", "[1]: last 1"],
+        "one": ["[1]: first", "[1]: last 1buffered"],
+        "fail": ["[1]: buffered", "[1]: first", "[1]: last 1the daemon did not start: step 'ready': no database"],
+    }
+    assert found == [said[how], True]
 
 
 def in_the_journal() -> list[Any]:

@@ -129,9 +129,9 @@ def test_sibling_that_lived_before_is_no_replacement() -> None:
     assert isolated(_siblings, 0.05) == [["died", False], None, ["restarted", True]]
 
 
-def _executing() -> list[Any]:
+def _executing(interval: float) -> list[Any]:
     one = subprocess.Popen(["sh", "-c", "read go; exec sleep 61.7"], stdin=subprocess.PIPE)
-    with Monitor(0.02) as monitor:
+    with Monitor(interval) as monitor:
         watch = monitor.watch(one.pid, restart=True)
         before = watch.name
         assert one.stdin is not None
@@ -151,9 +151,10 @@ def _executing() -> list[Any]:
         return [before, *found]
 
 
-def test_who_it_is_may_be_known_only_after_its_exec() -> None:
-    """Of a process that has just begun."""
-    assert isolated(_executing) == ["sh", ["died", False], ["restarted", True]]
+@pytest.mark.parametrize("interval", [0.02, 1.0])
+def test_who_it_is_may_be_known_only_after_its_exec(interval: float) -> None:
+    """Of a process that has just begun; also where the first look comes when it has lived for a second."""
+    assert isolated(_executing, interval) == ["sh", ["died", False], ["restarted", True]]
 
 
 def _in_callback(act: str) -> list[Any]:

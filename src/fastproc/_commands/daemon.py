@@ -10,6 +10,7 @@ from fastproc._commands.text import as_json, printable, write
 from fastproc._values.redirect import STDOUT, Append
 from fastproc.daemon import Daemon, DaemonError, PidFile, PidFileError, Status
 from fastproc.errors import ProcessError
+from fastproc.systemd import listen_fds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ def _do(chosen: argparse.Namespace, one: Daemon, command: list[str]) -> int:
     if chosen.action == "reload":
         print(f"{chosen.name}: told to reload (pid {one.reload()})")
         return 0
+    starts = chosen.action in ("start", "restart")
+    sockets = _sockets(one) if starts else None
     if chosen.action == "restart":
         from fastproc.daemon._fresh import check_start
 
@@ -95,23 +98,32 @@ def _do(chosen: argparse.Namespace, one: Daemon, command: list[str]) -> int:
             return 0
     sys.stdout.flush()
     if one.stays():
-        return _stay(one, command, chosen.ready)
-    if os.environ.get("LISTEN_PID") == str(os.getpid()):
-        raise ValueError("--detach: the sockets that were passed to this process (LISTEN_FDS) would be lost")
+        return _stay(one, command, chosen.ready, sockets)
     print(f"{chosen.name}: started (pid {one.spawn(*command, ready=chosen.ready)})")
     return 0
 
 
-def _stay(one: Daemon, command: list[str], ready: str | float) -> int:
+class _Sockets(list[tuple[str, int]]):
+    """Those that were passed, in their order; as the option `listen_fds` takes what has names."""
+
+    def items(self) -> list[tuple[str, int]]:
+        return self
+
+
+def _sockets(one: Daemon) -> _Sockets:
+    """The sockets that were passed to this process (sd_listen_fds(3)), which are its program's."""
+    # The variables are a reason to stay in the foreground.
+    found = _Sockets((passed.name, passed.fd) for passed in listen_fds(unset_environment=False))
+    if found and not one.stays():
+        raise ValueError("--detach: the sockets that were passed to this process (LISTEN_FDS) would be lost")
+    return found
+
+
+def _stay(one: Daemon, command: list[str], ready: str | float, sockets: _Sockets | None) -> int:
     """Be the keeper here, for the supervisor that has started this."""
     from fastproc.daemon._fresh import command_of
     from fastproc.daemon._keeper import keep
-    from fastproc.systemd import listen_fds
 
-    # They are the program's: the keeper only passes them on (sd_listen_fds(3)).
-    sockets: dict[str, list[int]] = {}
-    for passed in listen_fds(unset_environment=False):  # they are a reason to stay in the foreground
-        sockets.setdefault(passed.name, []).append(passed.fd)
     prepared = command_of(one.settings, tuple(command), {"listen_fds": sockets} if sockets else {})
     outcome = one._execute(keeps=True, speaks=True)
     return keep(outcome, one.settings, prepared, ready)

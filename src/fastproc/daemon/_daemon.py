@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 
 from fastproc import _native
 from fastproc._engine.handshake import Failed, Handshake
@@ -83,14 +84,12 @@ class Outcome:
         """In the daemon: say that it will not be ready, and end. In the launcher `DaemonError` tells it.
 
         Args:
-            error: what happened.
-            exit_code: what to end with.
+            error: what happened. exit_code: what to end with.
             program_code: how a program has ended that was the daemon's, to be told instead.
         """
         from fastproc.daemon._logs import last_words
 
-        steps = self._needs("fail")
-        tell_failure(steps, error, program_code)
+        tell_failure(steps := self._needs("fail"), error, program_code)
         self._leave(steps)
         flush()
         last_words()
@@ -339,10 +338,8 @@ def refuse_unsafe() -> None:
 def flush() -> None:
     """Write what is in the buffers of stdout and stderr, so that only one process does (HAZARDS H14)."""
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with suppress(AttributeError, OSError, ValueError):  # there is none, or it is closed
             stream.flush()
-        except (AttributeError, OSError, ValueError):
-            pass  # there is none, or it is closed
 
 
 def _in_foreground(settings: Settings, looked: Looked, keeps: bool) -> Outcome:

@@ -64,8 +64,9 @@ def command_of(settings: Settings, argv: tuple[Text, ...], options: dict[str, An
         raise TypeError(f"{name}: is decided by the options of the Daemon")
     target = Looked(settings).target
     found: dict[str, Any] = {"cwd": settings.working_directory, "die_with_parent": True, **options}
-    if settings.keep_fds:
-        found["pass_fds"] = settings.keep_fds
+    passed = {each for _, each in options["listen_fds"].items()} if "listen_fds" in options else set()
+    if kept := [fd for fd in settings.keep_fds if fd not in passed]:
+        found["pass_fds"] = kept
     if settings.chroot is not None:
         found["root"] = settings.chroot
     for name, value in zip(("user", "group"), target[:2], strict=True):

@@ -132,7 +132,6 @@ class LastWords:
 
     def wait(self) -> None:
         """Stop writing, and wait until all is sent, or others who write go on for too long."""
-        import select
         import sys
 
         for file in (sys.stdout, sys.stderr):
@@ -144,7 +143,14 @@ class LastWords:
                     os.dup2(self._null.number, index)
         for fd in self._write.values():
             fd.close()
-        select.select([self._end.number], [], [], CLOSE_TIMEOUT + LAST_WORDS)
+        over: list[object] = []
+        with borrowed() as reactor:
+            reactor.watch(self._end.number, READ, over.append)
+            timer = reactor.call_after(CLOSE_TIMEOUT + LAST_WORDS, lambda: over.append(None))
+            while not over:
+                reactor.run_once()
+            timer.cancel()
+            reactor.unwatch(self._end.number)
 
 
 _last_words: LastWords | None = None

@@ -67,7 +67,7 @@ class Monitor(Driven):
             rules: thresholds; none to be told of its end alone, which costs nothing until it comes.
             restart: after its end look for another process with the same name, user and arguments that began later
                 (not before this one was seen to live for the last time), tell of it ("restarted"), and watch that
-                one from then on. What they are is read again in the first second of their lives, as execve(2)
+                one from then on. What they are is read again until they have lived for a second, as execve(2)
                 changes it. It is looked for at each look, until it is found or `unwatch()` is called.
 
         Raises:

@@ -34,7 +34,7 @@ class Watch:
     """
 
     __slots__ = (
-        *("_died", "_levels", "_like", "_member", "_restart", "_starttime", "_unknown"),
+        *("_died", "_levels", "_like", "_member", "_restart", "_settled", "_starttime", "_unknown"),
         *("alive", "by", "name", "pid"),
     )
 
@@ -45,6 +45,7 @@ class Watch:
         self.alive = True
         self.by = "pidfd"
         self._restart = restart
+        self._settled = False
         self._levels = [Level(rule) for rule in rules]
         self._unknown: set[str] = set()
         self._member: Member | None = None
@@ -73,7 +74,7 @@ class Watch:
 
     def _is_young(self) -> bool:
         """Whether who it is has to be read again, for one that takes its place to be known."""
-        return self._restart and self.alive and self._starttime is not None and since_boot() - self._starttime < YOUNG
+        return self._restart and self.alive and not self._settled
 
     def __repr__(self) -> str:
         return f"<Watch of {self.pid} ({self.name}), {'alive' if self.alive else 'ended'}, by {self.by}>"
@@ -101,12 +102,17 @@ class Watch:
             raise
         self.name = record.name or "?"
         self._starttime = record.starttime
+        self._settled = self._is_grown()
         self._like = likeness(record)
+
+    def _is_grown(self) -> bool:
+        return self._starttime is None or since_boot() - self._starttime >= YOUNG
 
     def _learn(self, record: Record) -> None:
         """Take over who it is; nothing of another process, or of one that has ended."""
         if record.starttime == self._starttime and record.state not in ("Z", "X"):
             self.name = record.name or "?"
+            self._settled = self._is_grown()
             self._like = likeness(record)
 
     def _close(self) -> None:
