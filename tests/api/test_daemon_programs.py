@@ -761,7 +761,7 @@ from fastproc.daemon import Daemon
 def main(running):
     running.ready()
     os.write(1, b"first\\n")
-    print("buffered", end="")
+    print("buffered", end="", flush=sys.argv[1] == "one")
     os.write(2, b"last " + str(os.getpid()).encode())
 def fails(running):
     os.write(1, b"first\\nbuffered")
@@ -799,7 +799,7 @@ def test_last_words_of_a_first_process_reach_syslog(how: str) -> None:
     found = isolated(as_pid_one_with_logs, how, pid_namespace=True, prefix=prefix)
     said = {
         "end": ["[1]: buffered", "[1]: first", "[1]: last 1"],
-        "one": ["[1]: first", "[1]: last 1buffered"],
+        "one": ["[1]: bufferedlast 1", "[1]: first"],
         "fail": ["[1]: buffered", "[1]: first", "[1]: last 1the daemon did not start: step 'ready': no database"],
     }
     assert found == [said[how], True]

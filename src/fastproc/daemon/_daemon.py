@@ -6,6 +6,7 @@ second for the daemon, which cannot get a terminal back, as it does not lead tha
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from contextlib import suppress
@@ -84,7 +85,8 @@ class Outcome:
         """In the daemon: say that it will not be ready, and end. In the launcher `DaemonError` tells it.
 
         Args:
-            error: what happened. exit_code: what to end with.
+            error: what happened.
+            exit_code: what to end with.
             program_code: how a program has ended that was the daemon's, to be told instead.
         """
         from fastproc.daemon._logs import last_words
@@ -106,8 +108,6 @@ class Outcome:
 
     def _begin(self) -> None:
         """Watch the daemon's own code until it is ready, and its end."""
-        import atexit
-
         steps = self._needs("begin")
         atexit.register(self._leave, steps)
         if steps.voice is not None:
