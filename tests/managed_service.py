@@ -40,7 +40,7 @@ def failing() -> None:
 
 def slow() -> None:
     """Takes longer than its unit allows, and says so in time."""
-    for _ in range(4):
+    for _ in range(8):
         systemd.notify(extend_timeout_usec=2_000_000, status="migrating")
         time.sleep(0.5)
     systemd.notify(ready=True, status="migrated")
