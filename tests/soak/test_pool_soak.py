@@ -75,7 +75,9 @@ def test_a_million_commands(programs: Programs) -> None:
     assert rates[-1] >= 0.9 * rates[0] or shares[-1] >= 0.9 * shares[0]
     after = observe.fds(), observe.threads(), observe.children()
     assert len(after[0]) <= len(before[0]) + 1
-    assert after[1:] == before[1:]
+    # The watch dog of the test run's may just have been ending before.
+    assert after[1] <= before[1]
+    assert after[2] == before[2]
 
 
 def work(seconds: float) -> object:
