@@ -162,32 +162,9 @@ def activate() -> str:
     return found
 
 
-def test_server_is_started_by_systemd_socket_activate(activate: str, tmp_path: Path) -> None:
-    """Systemd's own program listens, starts the server at the first connection, and passes the sockets with names."""
-    path = str(tmp_path / "socket")
-    other = str(tmp_path / "other")
-    child = fastproc.start(
-        *(activate, "-l", path, "-l", other, "--fdname=web:control", "-E", "PYTHONPATH", sys.executable, "-c", SERVER),
-        stdout=fastproc.PIPE,
-        stderr=fastproc.PIPE,
-    )
-    with child:
-        wait_until(lambda: os.path.exists(other))
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(path)
-            client.sendall(b"hello")
-            assert client.recv(99) == b"HELLO"
-        result = child.result()
-    assert result.stdout == b"[(3, 'web', 'stream'), (4, 'control', 'stream')]\n"
-
-
-@pytest.mark.privileged
-def test_sockets_reach_the_program_of_a_daemon(activate: str) -> None:
-    """The manager's child is the keeper, which stays in the foreground; LISTEN_PID is its program's."""
-    place = daemons.folder()
-    path, other = str(place / "socket"), str(place / "other")
-    options = ("-p", str(place / "x.pid"), "--keep-fd", "3")
-    command = (sys.executable, "-m", "fastproc", "daemon", "start", "x", *options, "--", sys.executable)
+def check_two_sockets(activate: str, folder: Path, *command: str) -> None:
+    """Have SERVER started by a command at the first connection, with two sockets, and greet it."""
+    path, other = str(folder / "socket"), str(folder / "other")
     child = fastproc.start(
         *(activate, "-l", path, "-l", other, "--fdname=web:control", "-E", "PYTHONPATH", *command, "-c", SERVER),
         stdout=fastproc.PIPE,
@@ -201,6 +178,20 @@ def test_sockets_reach_the_program_of_a_daemon(activate: str) -> None:
             assert client.recv(99) == b"HELLO"
         result = child.result()
     assert result.stdout == b"[(3, 'web', 'stream'), (4, 'control', 'stream')]\n"
+
+
+def test_server_is_started_by_systemd_socket_activate(activate: str, tmp_path: Path) -> None:
+    """Systemd's own program listens, starts the server at the first connection, and passes the sockets with names."""
+    check_two_sockets(activate, tmp_path, sys.executable)
+
+
+@pytest.mark.privileged
+def test_sockets_reach_the_program_of_a_daemon(activate: str) -> None:
+    """The manager's child is the keeper, which stays in the foreground; LISTEN_PID is its program's."""
+    place = daemons.folder()
+    options = ("-p", str(place / "x.pid"), "--keep-fd", "3")
+    command = (sys.executable, "-m", "fastproc", "daemon", "start", "x", *options, "--", sys.executable)
+    check_two_sockets(activate, place, *command)
 
 
 @pytest.mark.privileged
