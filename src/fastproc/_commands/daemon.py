@@ -10,7 +10,6 @@ from fastproc._commands.text import as_json, printable, write
 from fastproc._values.redirect import STDOUT, Append
 from fastproc.daemon import Daemon, DaemonError, PidFile, PidFileError, Status
 from fastproc.errors import ProcessError
-from fastproc.systemd import listen_fds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,8 +81,7 @@ def _do(chosen: argparse.Namespace, one: Daemon, command: list[str]) -> int:
     if chosen.action == "reload":
         print(f"{chosen.name}: told to reload (pid {one.reload()})")
         return 0
-    starts = chosen.action in ("start", "restart")
-    sockets = _sockets(one) if starts else None
+    sockets = _sockets(one) if command else _Sockets()
     if chosen.action == "restart":
         from fastproc.daemon._fresh import check_start
 
@@ -112,6 +110,8 @@ class _Sockets(list[tuple[str, int]]):
 
 def _sockets(one: Daemon) -> _Sockets:
     """The sockets that were passed to this process (sd_listen_fds(3)), which are its program's."""
+    from fastproc.systemd import listen_fds
+
     # The variables are a reason to stay in the foreground.
     found = _Sockets((passed.name, passed.fd) for passed in listen_fds(unset_environment=False))
     if found and not one.stays():
@@ -119,7 +119,7 @@ def _sockets(one: Daemon) -> _Sockets:
     return found
 
 
-def _stay(one: Daemon, command: list[str], ready: str | float, sockets: _Sockets | None) -> int:
+def _stay(one: Daemon, command: list[str], ready: str | float, sockets: _Sockets) -> int:
     """Be the keeper here, for the supervisor that has started this."""
     from fastproc.daemon._fresh import command_of
     from fastproc.daemon._keeper import keep

@@ -99,7 +99,7 @@ class Lock:
 def _unlink(folder: OwnedFd, path: str, status: os.stat_result) -> None:
     name = os.path.basename(path)
     try:
-        if same_file(os.stat(name, dir_fd=folder.number, follow_symlinks=False), status):
+        if os.path.samestat(os.stat(name, dir_fd=folder.number, follow_symlinks=False), status):
             os.unlink(name, dir_fd=folder.number)
     except FileNotFoundError:
         pass
@@ -112,11 +112,6 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-def same_file(one: os.stat_result, other: os.stat_result) -> bool:
-    """Whether two are one file."""
-    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 
 
 def lock_path(path: str) -> str:
@@ -218,7 +213,7 @@ def hold(path: str, owners: frozenset[int]) -> Lock | None:
         try:
             fcntl.flock(fd.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
             now = os.fstat(fd.number)
-            if same_file(os.stat(os.path.basename(place), dir_fd=folder.number, follow_symlinks=False), now):
+            if os.path.samestat(os.stat(os.path.basename(place), dir_fd=folder.number, follow_symlinks=False), now):
                 _set_mode(fd.number, LOCK_MODE)
                 return Lock(path, fd)
             # Its last owner has removed it in between (HAZARDS H11).

@@ -128,18 +128,16 @@ class LastWords:
         self._end = end
         self._null = null
         self._write = write
-        self._pipes = {_identity(fd.number) for fd in write.values()}
+        self._pipes = [os.fstat(fd.number) for fd in write.values()]
 
     def wait(self) -> None:
         """Stop writing, and wait until all is sent, or others who write go on for too long."""
-        import sys
+        from fastproc.daemon._daemon import flush
 
-        for file in (sys.stdout, sys.stderr):
-            with suppress(AttributeError, OSError, ValueError):
-                file.flush()
+        flush()
         for index in (1, 2):
             with suppress(OSError):
-                if _identity(index) in self._pipes:
+                if any(os.path.samestat(os.fstat(index), pipe) for pipe in self._pipes):
                     os.dup2(self._null.number, index)
         for fd in self._write.values():
             fd.close()
@@ -162,11 +160,6 @@ def last_words() -> None:
     waiting, _last_words = _last_words, None
     if waiting is not None and os.getpid() == 1:
         waiting.wait()
-
-
-def _identity(fd: int) -> tuple[int, int]:
-    status = os.fstat(fd)
-    return status.st_dev, status.st_ino
 
 
 def forward_lines(sources: dict[int, OwnedFd], sender: Syslog) -> None:

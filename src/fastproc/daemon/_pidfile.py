@@ -380,7 +380,7 @@ def holds_lock(pid: int, status: os.stat_result) -> bool:
     for name in names:
         try:
             found = os.stat(f"/proc/{pid}/fd/{name}")
-            if not _lock.same_file(found, status):
+            if not os.path.samestat(found, status):
                 continue
             with open(f"/proc/{pid}/fdinfo/{name}", encoding="ascii", errors="replace") as file:
                 if any(line.startswith("lock:") and "FLOCK" in line for line in file):

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["Mapped", "Summary", "Task", "Template", "map"]
 
 
-EXECUTOR_WORKERS = 256
-"""As that of a pool."""
-
 AHEAD = 64
 """Items that are taken beyond the workers at most, so that these do not wait for Python."""
 
@@ -156,8 +153,12 @@ def _count(workers: int | None, executor: object) -> int:
     from os import cpu_count
 
     count = workers
-    if count is None:
-        count = cpu_count() or 1 if executor is None else EXECUTOR_WORKERS
+    if count is None and executor is None:
+        count = cpu_count() or 1
+    elif count is None:
+        from fastproc.pool._settings import EXECUTOR_WORKERS
+
+        count = EXECUTOR_WORKERS
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ValueError(f"workers: must be a positive number, not {workers!r}")
     return count
