@@ -508,12 +508,13 @@ static FP__BARE long run_step(struct fp__context *c, const struct step *step)
     c->report->stage = step->stage;
 #ifdef FP_FAULTS
     if (fp__fault.point == step->stage && --fp__fault.nth == 0) {
+        int error = fp__fault.error; /* while this child is stopped another fault may be armed */
         fp__fault.hits++;
-        if (fp__fault.error < 0)
-            fp__sys2(SYS_kill, fp__sys0(SYS_getpid), -fp__fault.error);
-        if (fp__fault.error == -SIGSTOP) /* somebody has set it going again */
+        if (error < 0)
+            fp__sys2(SYS_kill, fp__sys0(SYS_getpid), -error);
+        if (error == -SIGSTOP) /* somebody has set it going again */
             return step->run(c);
-        return -fp__fault.error;
+        return -error;
     }
 #endif
     return step->run(c);

@@ -152,7 +152,7 @@ struct fp_attr {
  * again is proven there. A uid other than 0 without FP_ID_CAPS leaves no capability but the ambient ones that are given. */
 struct fp_identity {
     uint32_t flags;
-    uint32_t uid;
+    uint32_t uid; /* 0 without its flag, as gid */
     uint32_t gid;
     uint32_t ngroups;
     const uint32_t *groups; /* ascending, each once */
@@ -943,8 +943,10 @@ enum fp_point {
 /* The nth passage (1 is the next) through the point or child stage fails with error; error < 0 makes the child die there by
  * signal -error, or stop (SIGSTOP) and then go on. 0, 0, 0 disarms. */
 int fp_fault_set(int point, int error, int nth);
-/* Every identity call number nr of the child, with this first argument unless it is -1, gives -error and does nothing. With 0
- * it says that it did. */
+/* Every identity call number nr of the child, with this first argument unless it is -1, returns -error and does nothing; with
+ * 0 it returns success. With a negative error the call is made, then the caller sends itself the signal -error; with
+ * FP_FAULT_GATE the caller waits before the call until the fault is taken back. */
+#define FP_FAULT_GATE -1000
 int fp_fault_call(int nr, int first, int error);
 /* In the child the step of one stage runs just before that of another (or after it) instead of in its place. 0, 0, 0 ends it. */
 int fp_fault_order(int stage, int other, int after);

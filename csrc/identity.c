@@ -54,11 +54,18 @@ struct capabilities {
 #ifdef FP_FAULTS
 FP__BARE long fp__call(long nr, long a, long b, long c, long d, long e)
 {
-    if (fp__fault.point == FP_POINT_CALL && fp__fault.nth == nr && (fp__fault.first < 0 || fp__fault.first == a)) {
-        fp__fault.hits++;
-        return -fp__fault.error;
-    }
-    return fp__sys6(nr, a, b, c, d, e, 0);
+    volatile struct fp__fault *fault = &fp__fault;
+    if (fault->point != FP_POINT_CALL || fault->nth != nr || (fault->first >= 0 && fault->first != a))
+        return fp__sys6(nr, a, b, c, d, e, 0);
+    fault->hits++;
+    if (fault->error >= 0)
+        return -fault->error;
+    while (fault->error == FP_FAULT_GATE && fault->point == FP_POINT_CALL)
+        fp__sys0(SYS_sched_yield);
+    long r = fp__sys6(nr, a, b, c, d, e, 0);
+    if (fault->point == FP_POINT_CALL && fault->error > FP_FAULT_GATE)
+        fp__sys2(SYS_kill, fp__sys0(SYS_getpid), -fault->error);
+    return r;
 }
 #endif
 
@@ -127,8 +134,8 @@ FP__BARE long fp__step_gate(struct fp__context *c)
     return c->gated && (r != 1 || byte != 1) ? -ESRCH : 0;
 }
 
-/* The root is entered by descriptor, then the directory, at once: one that lies outside of it would be a way out (HAZARDS G25).
- * cwd_fd was opened below the root, by openat2(2). */
+/* The directory is entered by descriptor and becomes the root: a directory outside of the root would be a way out (HAZARDS
+ * G25). cwd_fd was opened below the root, by openat2(2). */
 FP__BARE long fp__step_chroot(struct fp__context *c)
 {
     long r;
@@ -137,8 +144,6 @@ FP__BARE long fp__step_chroot(struct fp__context *c)
     r = fp__call(SYS_fchdir, c->root_fd, 0, 0, 0, 0);
     if (r == 0)
         r = fp__call(SYS_chroot, (long)".", 0, 0, 0, 0);
-    if (r == 0)
-        r = fp__call(SYS_chdir, (long)"/", 0, 0, 0, 0);
     if (r < 0)
         return r;
     return fp__same_place(c->root_fd, "/") && fp__same_place(c->root_fd, ".") ? 0 : -FP__NOT_SO;

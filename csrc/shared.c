@@ -61,9 +61,9 @@ static void give_back(void)
 {
     if (before != 1 || flag() != 0 || !is_root())
         return;
-    fp__sys5(SYS_prctl, PR_SET_DUMPABLE, 1, 0, 0, 0);
+    fp__call(SYS_prctl, PR_SET_DUMPABLE, 1, 0, 0, 0);
     if (!is_root())
-        fp__sys5(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
+        fp__call(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
 /* A copy of this process got the flag as it was just then, but its memory is its own. */
@@ -127,8 +127,7 @@ bool fp__memory_close(struct fp__birth *s)
     int32_t self = (int32_t)fp__sys0(SYS_getpid);
     bool plain = (identity->flags & ~(uint32_t)PLAIN_FLAGS) == 0 && identity->namespaces == 0 &&
                  identity->nfilter == 0 && identity->root_fd < 0 && identity->ruleset_fd < 0;
-    if (!plain || !(identity->flags & FP_ID_UID) || identity->uid == 0 || !(identity->flags & FP_ID_GID) ||
-        identity->gid == 0 || (s->order.attr->flags & FP_ATTR_OOM_SCORE_ADJ) || !is_root() || !may_compare() ||
+    if (!plain || identity->uid == 0 || identity->gid == 0 || (s->order.attr->flags & FP_ATTR_OOM_SCORE_ADJ) || !is_root() || !may_compare() ||
         !is_possible(self))
         return false;
     lock(self);
@@ -139,7 +138,7 @@ bool fp__memory_close(struct fp__birth *s)
         before = (int32_t)flag();
     children++; /* before the flag goes: a copy that is made in between gives it back */
     if (!closed)
-        closed = (before == 0 || before == 1) && fp__sys5(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 && flag() == 0;
+        closed = (before == 0 || before == 1) && fp__call(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 && flag() == 0;
     children -= !closed;
     s->closed_in = closed ? epoch : 0;
     unlock();

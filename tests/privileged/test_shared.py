@@ -19,13 +19,15 @@ import pytest
 
 import observe
 from conftest import isolated
-from identities import forked
+from identities import PRCTL, X86, forked, spoil
 
 pytestmark = [pytest.mark.privileged, pytest.mark.usefixtures("pid_namespace")]
 
 NOBODY = 65534
 OPTIONS: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "groups": [], "capabilities": []}
 PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4
+PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 38, 47
+SETRESUID, SETRESGID = (117, 119) if X86 else (147, 149)
 
 
 def prctl(option: int, value: int = 0) -> int:
@@ -163,6 +165,117 @@ def test_flag_that_somebody_else_sets() -> None:
     assert found == ["launcher", "launcher", 1]
 
 
+def opened_at(step: str, then: tuple[int, int]) -> list[Any]:
+    """Somebody sets the flag in a step; how often the child then makes the next call in our memory, and the mechanism."""
+    import fastproc
+    from fastproc._native._ffi import lib
+
+    options = {**OPTIONS, "capabilities": ["net_raw"]}
+    fastproc.run("true", **options)
+    if step == "setresuid":
+        lib.fp_fault_call(SETRESUID, NOBODY, -signal.SIGSTOP)
+    else:
+        lib.fp_fault_set(getattr(lib, f"FP_STAGE_{step}"), -signal.SIGSTOP, 1)
+    results: list[Any] = []
+    worker = threading.Thread(target=lambda: results.append(fastproc.run("true", timeout=30, **options)))
+    worker.start()
+    pid = wait_for(stopped_child)
+    prctl(PR_SET_DUMPABLE, 1)
+    # Counted in memory that the child shares with us; the launcher counts in its own. SIGCONT does nothing.
+    lib.fp_fault_call(*then, -signal.SIGCONT)
+    os.kill(pid, signal.SIGCONT)
+    worker.join()
+    return [lib.fp_fault_hits(), results[0].mechanism]
+
+
+@pytest.mark.parametrize(
+    ("step", "then"),
+    [
+        ("GID", (SETRESGID, NOBODY)),
+        ("UID", (SETRESUID, NOBODY)),
+        ("setresuid", (PRCTL, PR_CAP_AMBIENT)),
+        ("REGAIN", (PRCTL, PR_SET_NO_NEW_PRIVS)),
+    ],
+)
+def test_child_in_opened_memory_ends_before_its_next_step(step: str, then: tuple[int, int]) -> None:
+    """Each look at the flag counts: before the group changes, before and after the user does, and at the end."""
+    assert isolated(opened_at, step, then, faults=True, pid_namespace=True) == [0, "launcher"]
+
+
+def not_closed(error: int) -> list[Any]:
+    """The flag cannot be taken away: the memory is not counted as closed, so the own choice reaches the kernel."""
+    import fastproc
+    from fastproc._native import credentials
+
+    spoil(PRCTL, PR_SET_DUMPABLE, error)
+    found: list[Any] = [fastproc.run("true", **OPTIONS).mechanism]
+    try:
+        credentials.set_dumpable(False)
+        found.append("set")
+    except PermissionError:
+        found.append("refused")
+    return [*found, credentials.held().dumpable]
+
+
+@pytest.mark.parametrize(("error", "told"), [(1, "refused"), (0, "set")])
+def test_memory_that_cannot_be_closed_is_not_shared(error: int, told: str) -> None:
+    """By an error, and by a call that says it did."""
+    assert isolated(not_closed, error, pid_namespace=True) == ["launcher", told, 1]
+
+
+def dropped_late() -> list[int]:
+    """This process becomes somebody else between the look at who it is and the call that opens its memory."""
+    import fastproc
+    from fastproc._native._ffi import lib
+
+    fastproc.run("true", **OPTIONS)
+    lib.fp_fault_call(PRCTL, PR_SET_DUMPABLE, lib.FP_FAULT_GATE)
+    # The gate is passed twice: the first time the memory is closed.
+    worker = threading.Thread(target=lambda: fastproc.run("true", timeout=30, **OPTIONS))
+    worker.start()
+    wait_for(lambda: lib.fp_fault_hits() == 1)
+    lib.fp_fault_set(lib.FP_STAGE_SECCOMP, -signal.SIGSTOP, 1)
+    pid = wait_for(stopped_child)
+    lib.fp_fault_call(PRCTL, PR_SET_DUMPABLE, lib.FP_FAULT_GATE)
+    os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: lib.fp_fault_hits() == 1)
+    os.setresuid(1000, 1000, 1000)
+    lib.fp_fault_set(0, 0, 0)
+    worker.join()
+    return [prctl(PR_GET_DUMPABLE), os.getuid()]
+
+
+def test_who_stops_being_root_just_then_keeps_the_memory_closed() -> None:
+    assert isolated(dropped_late, faults=True, pid_namespace=True) == [0, 1000]
+
+
+def copied_under_lock() -> list[Any]:
+    """A copy made by the raw call, for which no handler of fork(3) runs, while another thread holds the lock."""
+    import fastproc
+    from fastproc._native._ffi import lib
+
+    fastproc.run("true", **OPTIONS)
+    lib.fp_fault_call(PRCTL, PR_SET_DUMPABLE, lib.FP_FAULT_GATE)
+    worker = threading.Thread(target=lambda: fastproc.run("true", timeout=30, **OPTIONS))
+    worker.start()
+    wait_for(lambda: lib.fp_fault_hits() == 1)
+    # PyDLL keeps the interpreter's lock, which the copy needs.
+    raw = ctypes.PyDLL(None)
+    pid = raw.syscall(56 if X86 else 220, signal.SIGCHLD, 0, 0, 0, 0)
+    if pid == 0:
+        signal.alarm(20)
+        lib.fp_fault_set(0, 0, 0)
+        os._exit(0 if fastproc.run("true", **OPTIONS).mechanism == "clone3_vm" else 1)
+    status = os.waitpid(pid, 0)[1]
+    lib.fp_fault_set(0, 0, 0)
+    worker.join()
+    return [status, prctl(PR_GET_DUMPABLE)]
+
+
+def test_raw_copy_takes_over_the_lock() -> None:
+    assert isolated(copied_under_lock, faults=True, pid_namespace=True) == [0, 1]
+
+
 def copied() -> list[Any]:
     """A forked copy has memory of its own: it is as dumpable as it was, and may make such children itself."""
     import fastproc
@@ -203,12 +316,27 @@ def refused(how: str) -> str:
         options = {"user": 0, "group": 0, "groups": []}
     if how == "oom score":
         options["oom_score_adj"] = 5
-    if how == "saved uid":
+    if how == "root's group":
+        options["group"] = 0
+    if how == "no group":
+        from fastproc._engine import identity
+
+        identity._add_ids = lambda spec, _: spec.update(uid=NOBODY, groups=[])  # type: ignore[assignment]
+    if how == "no kcmp":
+        from fastproc import privileges
+
+        privileges.effective.drop("sys_ptrace")
+    if how == "real uid":
         os.setresuid(1000, 0, 0)
+    if how == "group id":
+        os.setresgid(0, 1000, 0)
     return fastproc.run("true", **options).mechanism
 
 
-@pytest.mark.parametrize("how", ["sysctl", "to root", "oom score", "saved uid"])
+@pytest.mark.parametrize(
+    "how",
+    ["sysctl", "to root", "oom score", "root's group", "no group", "no kcmp", "real uid", "group id"],
+)
 def test_launcher_is_taken_instead(how: str) -> None:
     assert isolated(refused, how, pid_namespace=True) == "launcher"
 
