@@ -69,7 +69,8 @@ _Noreturn void fp__launcher_main(long *stack)
     if (n < (long)sizeof told)
         leave(126);
     memcpy(&told, text, sizeof told);
-    if (told.size != sizeof told || told.chunks + told.npaths >= (uint64_t)argc || told.npaths == 0)
+    if (told.size != sizeof told || (uint64_t)told.chunks + told.npaths >= (uint64_t)argc || told.chunks == 0 ||
+        told.npaths == 0)
         leave(126);
     for (uint32_t i = 1; i < told.chunks; i++) {
         long more = decode(argv[i], text + n);

@@ -127,8 +127,8 @@ bool fp__memory_close(struct fp__birth *s)
     int32_t self = (int32_t)fp__sys0(SYS_getpid);
     bool plain = (identity->flags & ~(uint32_t)PLAIN_FLAGS) == 0 && identity->namespaces == 0 &&
                  identity->nfilter == 0 && identity->root_fd < 0 && identity->ruleset_fd < 0;
-    if (!plain || identity->uid == 0 || identity->gid == 0 || (s->order.attr->flags & FP_ATTR_OOM_SCORE_ADJ) || !is_root() || !may_compare() ||
-        !is_possible(self))
+    if (!plain || identity->uid == 0 || identity->gid == 0 || (s->order.attr->flags & FP_ATTR_OOM_SCORE_ADJ) ||
+        !is_root() || !may_compare() || !is_possible(self))
         return false;
     lock(self);
     if (owner != self)

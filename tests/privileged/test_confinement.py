@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,43 @@ def landlocked(way: str, folder: str) -> list[Any]:
 def test_landlock(public: Path, way: str) -> None:
     found = isolated(landlocked, way, str(public), pid_namespace=True)
     assert found == [0, True, True, True, 0, True, [errno.ENOENT, "landlock", True]]
+
+
+SIZES = """
+import os, sys
+for path in sys.argv[1:]:
+    try:
+        os.truncate(path, 1)
+    except PermissionError:
+        print("refused")
+    else:
+        print("cut")
+"""
+
+
+def cut(folder: str) -> list[str]:
+    """Which files truncate(2), which opens none, may cut: read only, written, and one named by itself."""
+    import fastproc
+
+    os.mkdir(folder + "/open")
+    for name in ("shut", "open/file", "alone"):
+        Path(folder, name).write_text("text")
+    rules = {"/": "rx", folder + "/open": "w", folder + "/alone": "w"}
+    paths = [f"{folder}/{name}" for name in ("shut", "open/file", "alone")]
+    return fastproc.run(sys.executable, "-c", SIZES, *paths, landlock=rules, capture=True).text().split()
+
+
+def test_landlock_knows_truncation(public: Path) -> None:
+    """It is a right of its own since the third version (Linux 6.2)."""
+    if landlock_version() < 3:
+        pytest.skip("this kernel's Landlock does not know truncation")
+    assert isolated(cut, str(public), pid_namespace=True) == ["refused", "cut", "cut"]
+
+
+def landlock_version() -> int:
+    import ctypes
+
+    return int(ctypes.CDLL(None).syscall(444, None, 0, 1))
 
 
 def rooted(way: str, folder: str) -> list[Any]:

@@ -1154,6 +1154,154 @@ def test_threads_open_the_launcher_once() -> None:
         assert isolated(first_use, 16, pid_namespace=True) == [1, 16]
 
 
+def launcher_arguments(probe: str, groups: int) -> tuple[list[bytes], int]:
+    """What the launcher is given, as the probe in its place tells it, and the number of its report pipe."""
+    import json
+
+    import fastproc
+    from fastproc import _native
+    from fastproc._native import _ffi
+
+    _native.force("launcher")
+    _ffi.lib.fp_launcher_set(probe.encode())
+    options: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "groups": list(range(100_000, 100_000 + groups))}
+    with open(os.memfd_create("told"), "rb") as told:
+        with pytest.raises(fastproc.SpawnError):
+            fastproc.run("/bin/sh", "-c", "exit 7", env={"PROBE_FD": "9"}, fds={9: told.fileno()}, **options)
+        told.seek(0)
+        arguments = [item.encode("latin-1") for item in json.loads(told.readline())["argv"]]
+    place = os.path.join(os.path.dirname(_ffi.__file__), "launcher")
+    _ffi.lib.fp_launcher_set(place.encode())
+    number = arguments[0][24:32]
+    return arguments, sum((number[2 * i] - 97) * 16 + number[2 * i + 1] - 97 << 8 * i for i in range(4))
+
+
+def told_wrong(probe: str, groups: int) -> dict[str, Any]:
+    """What the launcher's exit status is when what it is told is not whole."""
+    from fastproc._native import _ffi
+
+    arguments, report = launcher_arguments(probe, groups)
+    chunks = len(arguments) - 4  # the path, and the program's three arguments
+    first = arguments[0]
+
+    def word(index: int, value: int) -> list[bytes]:
+        raw = value.to_bytes(4, "little")
+        text = b"".join(bytes([97 + (byte >> 4), 97 + (byte & 15)]) for byte in raw)
+        return [first[: 8 * index] + text + first[8 * index + 8 :], *arguments[1:]]
+
+    last = arguments[chunks - 1]
+    told: dict[str, list[bytes]] = {
+        "whole": arguments,
+        "two arguments": arguments[:2],
+        "one argument": arguments[:1],
+        "short": [first[:40], *arguments[1:]],
+        "another size": word(0, 8),
+        "no chunk": word(1, 0),
+        "more chunks": word(1, 500),
+        "no path": word(2, 0),
+        "more paths": word(2, 500),
+        "a sum that wraps": word(1, 2**32 - 1),
+        "a letter before a": [b"`" + first[1:], *arguments[1:]],
+        "a letter behind p": [first[:1] + b"q" + first[2:], *arguments[1:]],
+        "a letter in the last chunk": [*arguments[: chunks - 1], last[:-2] + b"za", *arguments[chunks:]],
+        "half a byte": [*arguments[: chunks - 1], last[:-1], *arguments[chunks:]],
+        "a byte less": [*arguments[: chunks - 1], last[:-2], *arguments[chunks:]],
+        "a byte more": [*arguments[: chunks - 1], last + b"aa", *arguments[chunks:]],
+    }
+    program = os.path.join(os.path.dirname(_ffi.__file__), "launcher")
+    ends = os.pipe()
+    found: dict[str, Any] = {"chunks": chunks}
+
+    def run(argv: list[bytes], open_report: bool) -> int:
+        pid = os.fork()
+        if pid == 0:
+            if open_report:
+                os.dup2(ends[1], report)
+            else:
+                os.close(report)
+            os.execve(program, argv, {})
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    os.dup2(ends[1], report)
+    for name, argv in told.items():
+        found[name] = run(argv, True)
+    found["no report pipe"] = run(arguments, False)
+    return found
+
+
+@pytest.mark.parametrize(("groups", "chunks"), [(3, 1), (20_000, 3)])
+def test_launcher_that_is_told_wrong_executes_nothing(probe_path: str, groups: int, chunks: int) -> None:
+    """It ends with 126, as nobody could read a report."""
+    found = isolated(told_wrong, probe_path, groups, pid_namespace=True)
+    assert found.pop("chunks") == chunks
+    assert found.pop("whole") == 7
+    assert found == dict.fromkeys(found, 126)
+    assert len(found) == 16
+
+
+def open_numbers(way: str, probe: str) -> list[list[str]]:
+    """The descriptors of a program: nothing of the launcher's, of a ruleset or of a gate stays."""
+    import json
+
+    import fastproc
+    from fastproc import _native
+
+    _native.force(way)
+    fastproc.run("true")
+    rows: list[dict[str, Any]] = [
+        {"user": NOBODY, "group": NOBODY, "groups": []},
+        {"capabilities": [], "landlock": {"/": "rx"}},
+        {"capabilities": [], "namespaces": ["user"]},
+        {"root": "/", "cwd": "/"},
+    ]
+    return [sorted(json.loads(fastproc.run(probe, capture=True, **row).stdout)["fds"]) for row in rows]
+
+
+@pytest.mark.parametrize("way", ["clone3_vm", "launcher", "fork_pipe"])
+def test_program_has_the_standard_streams_only(probe_path: str, way: str) -> None:
+    assert isolated(open_numbers, way, probe_path, pid_namespace=True) == [["0", "1", "2"]] * 4
+
+
+def lacking(way: str, what: str) -> list[Any]:
+    """Root without some capabilities in its permitted set, which an execve would give back from the bounding set."""
+    import fastproc
+    from fastproc import _native, privileges
+
+    _native.force(way)
+    options: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "groups": [4]}
+    if what == "bounding":
+        options = {"bounding": ["chown"]}
+    privileges.permitted.drop(*{"setuid": ("setuid", "setgid"), "bounding": ("setpcap",)}[what])
+    try:
+        return [fastproc.run("true", **options).returncode]
+    except fastproc.SpawnError as error:
+        return [error.errno, error.stage]
+
+
+@pytest.mark.parametrize("way", ["clone3_vm", "launcher", "fork_pipe"])
+@pytest.mark.parametrize(("what", "stage"), [("setuid", "groups"), ("bounding", "bounding")])
+def test_launcher_has_no_more_than_the_parent(way: str, what: str, stage: str) -> None:
+    assert isolated(lacking, way, what, pid_namespace=True) == [errno.EPERM, stage]
+
+
+def unbounded(way: str) -> list[Any]:
+    """A bounding set is asked for that has more than this process has."""
+    import fastproc
+    from fastproc import _native, privileges
+
+    _native.force(way)
+    privileges.bounding.drop("kill")
+    try:
+        return [fastproc.run("true", bounding=["kill", "chown"], capabilities=["chown"]).returncode]
+    except fastproc.SpawnError as error:
+        return [error.errno, error.stage, "kill" in str(error)]
+
+
+@pytest.mark.parametrize("way", ["launcher", "fork_pipe"])
+def test_bounding_set_cannot_grow(way: str) -> None:
+    assert isolated(unbounded, way, pid_namespace=True) == [errno.EPERM, "bounding", True]
+
+
 def many_groups(way: str) -> list[int]:
     """A list that does not fit one argument of the launcher, nor the room on its stack."""
     import fastproc

@@ -166,7 +166,11 @@ def test_flag_that_somebody_else_sets() -> None:
 
 
 def opened_at(step: str, then: tuple[int, int]) -> list[Any]:
-    """Somebody sets the flag in a step; how often the child then makes the next call in our memory, and the mechanism."""
+    """Somebody sets the flag in a step.
+
+    Returns:
+        How often the child then makes the next call in our memory, and the mechanism of the run.
+    """
     import fastproc
     from fastproc._native._ffi import lib
 
