@@ -206,6 +206,20 @@ def landlock_version() -> int:
     return int(ctypes.CDLL(None).syscall(444, None, 0, 1))
 
 
+def both(way: str) -> int:
+    """A filter that refuses landlock_restrict_self(2) comes after the ruleset."""
+    import fastproc
+    from fastproc import _native
+
+    _native.force(way)
+    return fastproc.run("true", landlock={"/": "rx"}, seccomp=answering(446, 0x00050000 | errno.EPERM)).returncode
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_filter_is_installed_after_the_ruleset(way: str) -> None:
+    assert isolated(both, way, pid_namespace=True) == 0
+
+
 def rooted(way: str, folder: str) -> list[Any]:
     import fastproc
     from fastproc import _native

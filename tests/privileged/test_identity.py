@@ -932,6 +932,23 @@ def test_another_user_gets_no_key_of_ours(way: str) -> None:
     assert isolated(keys_of, way, pid_namespace=True) == [True, False]
 
 
+def owner_of_keyring(way: str) -> list[str]:
+    import fastproc
+    from fastproc import _native
+
+    _native.force(way)
+    lines = fastproc.run("cat", "/proc/keys", capture=True, **NO_ONE).text().splitlines()
+    return [fields[5] for fields in map(str.split, lines) if fields[8] == "_ses:"]
+
+
+@pytest.mark.parametrize("way", ["clone3_vm", "launcher", "fork_pipe"])
+def test_new_keyring_counts_against_the_quota_of_the_parent(way: str) -> None:
+    """It is made before the user changes: another user's quota may be used up (keyrings(7))."""
+    if not Path("/proc/keys").exists():
+        pytest.skip("this kernel has no keys")
+    assert isolated(owner_of_keyring, way, pid_namespace=True) == ["0"]
+
+
 def set_uid_program(folder: str) -> list[Any]:
     import fastproc
 
