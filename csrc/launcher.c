@@ -37,9 +37,10 @@ static _Noreturn void leave(int code)
         fp__sys1(SYS_exit_group, code);
 }
 
+/* Negative for all but 'a' to 'p'. */
 static int letter(char c)
 {
-    return c >= 'a' && c <= 'p' ? c - 'a' : -1;
+    return c <= 'p' ? c - 'a' : -1;
 }
 
 /* Two letters become a byte, in place, as the result is shorter. Returns the number of bytes, or -1. */

@@ -32,22 +32,39 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SKIP = "mutate: equivalent"
 
-IDENTITY = (
-    "tests/privileged/test_identity.py::test_truth_table",
-    "tests/privileged/test_identity.py::test_calls_that_fail_or_lie_are_refused",
-    "tests/privileged/test_identity.py::test_lies_that_the_state_hides_are_refused",
-    "tests/privileged/test_shared.py",
-    "tests/privileged/test_identity.py",
-    "tests/privileged/test_confinement.py",
-    "tests/native/test_faults.py",
+TRUTH = tuple(
+    f"tests/privileged/test_identity.py::test_{name}"
+    for name in (
+        "truth_table",
+        "calls_that_fail_or_lie_are_refused",
+        "lies_that_the_state_hides_are_refused",
+        "truth_table_of_other_parents",
+        "launcher_has_no_more_than_the_parent",
+        "bounding_set_cannot_grow",
+        "wrong_orders_are_noticed",
+        "another_user_gets_no_key_of_ours",
+        "new_keyring_counts_against_the_quota_of_the_parent",
+        "dumpable_flag_of_the_parent_stays",
+        "forty_thousand_groups",
+        "directory_is_found_below_the_root",
+    )
+)
+LAUNCHER = tuple(
+    f"tests/privileged/test_identity.py::test_{name}"
+    for name in (
+        "launcher_that_is_told_wrong_executes_nothing",
+        "program_has_the_standard_streams_only",
+        "child_without_the_launcher",
+        "launcher_of_somebody_else_is_not_executed",
+        "forked_copy_does_not_wait_for_who_opens_the_launcher",
+        "threads_open_the_launcher_once",
+    )
 )
 TESTS: dict[str, tuple[str, ...]] = {
-    "csrc/identity.c": IDENTITY,
-    "csrc/shared.c": IDENTITY,
-    "csrc/launcher.c": IDENTITY,
-    "csrc/grant.c": IDENTITY,
-    "csrc/reported.c": IDENTITY,
-    "csrc/child.c": ("tests/native", *IDENTITY, "tests/api/test_child_setup.py"),
+    "csrc/identity.c": (*TRUTH, "tests/privileged/test_shared.py", "tests/privileged/test_confinement.py", *LAUNCHER),
+    "csrc/shared.c": ("tests/privileged/test_shared.py", *TRUTH[:2]),
+    "csrc/launcher.c": (*LAUNCHER, *TRUTH[:2]),
+    "csrc/grant.c": (*TRUTH[:2], *LAUNCHER, "tests/privileged/test_confinement.py", *TRUTH[2:5]),
 }
 """The tests that should notice a mutation of a file, quick ones first."""
 
