@@ -947,7 +947,12 @@ int fp_fault_set(int point, int error, int nth);
  * 0 it returns success. With a negative error the call is made, then the caller sends itself the signal -error; with
  * FP_FAULT_GATE the caller waits before the call until the fault is taken back. */
 #define FP_FAULT_GATE -1000
+#define FP_FAULT_ALSO -1001
 int fp_fault_call(int nr, int first, int error);
+/* After fp_fault_call(): only the hit-th of these calls is meant, and the caller then also makes the call nr: after it with
+ * FP_FAULT_ALSO, in its place with error 0. capset(2) takes the low words of the effective, permitted and inheritable sets,
+ * setgroups(2) one group, every other call up to three numbers. nr 0 makes none. */
+int fp_fault_also(int hit, int nr, int a, int b, int c);
 /* In the child the step of one stage runs just before that of another (or after it) instead of in its place. 0, 0, 0 ends it. */
 int fp_fault_order(int stage, int other, int after);
 /* How often an armed fault was hit. */

@@ -52,18 +52,36 @@ struct capabilities {
 };
 
 #ifdef FP_FAULTS
+static FP__BARE void call_also(void)
+{
+    const int *arguments = fp__fault.arguments;
+    uint32_t header[2] = {FP__CAP_VERSION_3, 0}, data[6] = {0}, group = (uint32_t)arguments[0];
+    for (int i = 0; i < 3; i++)
+        data[i] = (uint32_t)arguments[i];
+    if (fp__fault.also == SYS_capset)
+        fp__sys2(SYS_capset, header, data);
+    else if (fp__fault.also == SYS_setgroups)
+        fp__sys2(SYS_setgroups, 1, &group);
+    else if (fp__fault.also)
+        fp__sys5(fp__fault.also, arguments[0], arguments[1], arguments[2], 0, 0);
+}
+
 FP__BARE long fp__call(long nr, long a, long b, long c, long d, long e)
 {
     volatile struct fp__fault *fault = &fp__fault;
-    if (fault->point != FP_POINT_CALL || fault->nth != nr || (fault->first >= 0 && fault->first != a))
-        return fp__sys6(nr, a, b, c, d, e, 0);
-    fault->hits++;
-    if (fault->error >= 0)
+    bool armed = fault->point == FP_POINT_CALL && fault->nth == nr && (fault->first < 0 || fault->first == a);
+    if (armed && ++fault->hits != fault->hit && fault->hit)
+        armed = false;
+    if (armed && fault->error >= 0) {
+        call_also();
         return -fault->error;
-    while (fault->error == FP_FAULT_GATE && fault->point == FP_POINT_CALL)
+    }
+    while (armed && fault->error == FP_FAULT_GATE && fault->point == FP_POINT_CALL)
         fp__sys0(SYS_sched_yield);
     long r = fp__sys6(nr, a, b, c, d, e, 0);
-    if (fault->point == FP_POINT_CALL && fault->error > FP_FAULT_GATE)
+    if (armed && fault->error == FP_FAULT_ALSO)
+        call_also();
+    else if (armed && fault->error > FP_FAULT_GATE && fault->error < 0)
         fp__sys2(SYS_kill, fp__sys0(SYS_getpid), -fault->error);
     return r;
 }

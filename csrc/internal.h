@@ -287,7 +287,7 @@ struct fp__launch {
     int32_t ruleset_fd;
     int32_t parent_pid;
     uint32_t parent_waits;
-    int32_t fault[8]; /* only builds with fault points look at it */
+    int32_t fault[13]; /* only builds with fault points look at it */
     uint64_t parent_mask;
     struct fp__grant grant;
     struct fp_attr attr;
@@ -511,6 +511,9 @@ struct fp__fault {
     int moved; /* fp_fault_order() */
     int other;
     int after;
+    int hit; /* fp_fault_also() */
+    int also;
+    int arguments[3];
 };
 extern struct fp__fault fp__fault;
 int fp__fault_check(int point);

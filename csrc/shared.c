@@ -32,7 +32,8 @@ static void lock(int32_t self)
         if (atomic_compare_exchange_weak_explicit(&locked_by, &holder, self, memory_order_acquire,
                                                   memory_order_relaxed))
             return;
-        if (holder != 0 && holder != self &&
+        /* Nobody's, or another process's, of which this one is a copy. */
+        if (holder != self &&
             atomic_compare_exchange_strong_explicit(&locked_by, &holder, self, memory_order_acquire,
                                                     memory_order_relaxed))
             return;

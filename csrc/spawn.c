@@ -24,6 +24,16 @@ int fp_fault_call(int nr, int first, int error)
     return 0;
 }
 
+int fp_fault_also(int hit, int nr, int a, int b, int c)
+{
+    fp__fault.hit = hit;
+    fp__fault.also = nr;
+    fp__fault.arguments[0] = a;
+    fp__fault.arguments[1] = b;
+    fp__fault.arguments[2] = c;
+    return 0;
+}
+
 int fp_fault_order(int stage, int other, int after)
 {
     fp__fault = (struct fp__fault){.moved = stage, .other = other, .after = after};

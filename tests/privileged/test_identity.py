@@ -578,6 +578,86 @@ def test_calls_that_fail_or_lie_are_refused(probe_path: str, public: Path, way: 
     assert found == {"count": 3 * len(calls_of(way)), "wrong": [], "mechanism": way}
 
 
+# Who is asked for; a call of the child, which of them, and whether it is made (-1) or not (0); the call that is made besides;
+# and the stage whose look finds that. In REGAIN's first call everything has been looked at once: the state changes behind it.
+NOBODY_IS: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "groups": [4]}
+SETRESUID, SETRESGID, SETGROUPS = NR["setresuid"], NR["setresgid"], NR["setgroups"]
+SETFSUID, SETFSGID = (122, 123) if "x86" in os.uname().machine else (151, 152)
+RAW, SETPCAP, UIDS, GIDS = (1 << number for number in (13, 8, 7, 6))
+WITH_RAW, WITH_UIDS, WITH_GIDS = ({**NOBODY_IS, "capabilities": [name]} for name in ("net_raw", "setuid", "setgid"))
+DEVIATIONS: dict[str, tuple[dict[str, Any], tuple[int, int, int], tuple[int, int, int, int], str]] = {
+    # The call is not made, another is.
+    "real uid stays": (NOBODY_IS, (SETRESUID, 1, 0), (SETRESUID, 0, NOBODY, NOBODY), "uid"),
+    "effective uid stays": (NOBODY_IS, (SETRESUID, 1, 0), (SETRESUID, NOBODY, 0, NOBODY), "uid"),
+    "saved uid stays": (NOBODY_IS, (SETRESUID, 1, 0), (SETRESUID, NOBODY, NOBODY, 0), "uid"),
+    "real gid stays": (NOBODY_IS, (SETRESGID, 1, 0), (SETRESGID, 0, NOBODY, NOBODY), "gid"),
+    "effective gid stays": (NOBODY_IS, (SETRESGID, 1, 0), (SETRESGID, NOBODY, 0, NOBODY), "gid"),
+    "saved gid stays": (NOBODY_IS, (SETRESGID, 1, 0), (SETRESGID, NOBODY, NOBODY, 0), "gid"),
+    "another group": (NOBODY_IS, (SETGROUPS, 1, 0), (SETGROUPS, 5, 0, 0), "groups"),
+    "regained uid 0": (NOBODY_IS, (SETRESUID, 2, 0), (0, 0, 0, 0), "regain"),
+    "regained gid 0": (NOBODY_IS, (SETRESGID, 2, 0), (0, 0, 0, 0), "regain"),
+    # It is made, and another behind it.
+    "fsuid": ({"user": 0, "group": 0, "groups": []}, (SETRESUID, 1, -1), (SETFSUID, 5, 0, 0), "uid"),
+    "fsgid": (NOBODY_IS, (SETRESGID, 1, -1), (SETFSGID, 5, 0, 0), "gid"),
+    "no group more": ({**NOBODY_IS, "groups": []}, (SETGROUPS, 1, -1), (SETGROUPS, 5, 0, 0), "groups"),
+    "effective": (WITH_RAW, (NR["capset"], 1, -1), (NR["capset"], 0, RAW, RAW), "capabilities"),
+    "permitted": (WITH_RAW, (NR["capset"], 1, -1), (NR["capset"], 0, 0, RAW), "capabilities"),
+    "inheritable": (WITH_RAW, (NR["capset"], 1, -1), (NR["capset"], RAW, RAW, 0), "capabilities"),
+    "ambient is less": (WITH_RAW, (NR["prctl"], 1, -1), (NR["prctl"], 47, 3, 13), "ambient"),
+    "effective, late": (WITH_RAW, (SETRESUID, 2, -1), (NR["capset"], 0, RAW, RAW), "regain"),
+    "permitted, late": (WITH_RAW, (SETRESUID, 2, -1), (NR["capset"], 0, 0, RAW), "regain"),
+    "inheritable, late": (WITH_RAW, (SETRESUID, 2, -1), (NR["capset"], RAW, RAW, 0), "regain"),
+    "ambient, late": (WITH_RAW, (SETRESUID, 2, -1), (NR["prctl"], 47, 3, 13), "regain"),
+    "real uid, late": (WITH_UIDS, (SETRESGID, 2, -1), (SETRESUID, 5, -1, -1), "regain"),
+    "effective uid, late": (WITH_UIDS, (SETRESGID, 2, -1), (SETRESUID, -1, 5, -1), "regain"),
+    "saved uid, late": (WITH_UIDS, (SETRESGID, 2, -1), (SETRESUID, -1, -1, 5), "regain"),
+    "real gid, late": (WITH_GIDS, (SETRESUID, 2, -1), (SETRESGID, 5, -1, -1), "regain"),
+    "effective gid, late": (WITH_GIDS, (SETRESUID, 2, -1), (SETRESGID, -1, 5, -1), "regain"),
+    "saved gid, late": (WITH_GIDS, (SETRESUID, 2, -1), (SETRESGID, -1, -1, 5), "regain"),
+    "groups, late": (WITH_GIDS, (SETRESUID, 2, -1), (SETGROUPS, 5, 0, 0), "regain"),
+    "securebits, late": (
+        {**NOBODY_IS, "capabilities": ["setpcap"], "securebits": ["noroot"]},
+        (SETRESUID, 2, -1),
+        (NR["prctl"], 28, 0, 0),
+        "regain",
+    ),
+}
+
+
+def deviations_of(way: str) -> dict[str, Any]:
+    """Before the launcher capset(2) is called once more, and a run that fails there is made again."""
+    return {name: row for name, row in DEVIATIONS.items() if way != "launcher" or row[1][0] != NR["capset"]}
+
+
+def deviating(way: str) -> dict[str, Any]:
+    import fastproc
+    from fastproc import _native
+    from fastproc._native._ffi import lib
+
+    _native.force(way)
+    found = {}
+    for name, (options, (call, hit, how), also, _) in deviations_of(way).items():
+        healthy = fastproc.run("true", **options)
+        first = 47 if call == NR["prctl"] else -1
+        lib.fp_fault_call(call, first, 0 if how == 0 else lib.FP_FAULT_ALSO)
+        lib.fp_fault_also(2 if "ambient is" in name else hit, *also)
+        try:
+            got: Any = ["ran", fastproc.run("true", **options).returncode]
+        except fastproc.SpawnError as error:
+            got = [error.errno, error.stage]
+        finally:
+            lib.fp_fault_set(0, 0, 0)
+        found[name] = [healthy.returncode, got]
+    return found
+
+
+@pytest.mark.parametrize("way", ["clone3_vm", "launcher", "fork_pipe"])
+def test_each_deviation_is_found_by_its_own_look(way: str) -> None:
+    """One id, set or group is another than was asked for, at the call that should have set it, or later."""
+    found = isolated(deviating, way, faults=True, pid_namespace=True)
+    assert found == {name: [0, [errno.EPROTO, row[3]]] for name, row in deviations_of(way).items()}
+
+
 def false_proc() -> None:
     """A /proc that takes every offset, and has other clocks for the children, it says."""
     subprocess.run(["mount", "-t", "tmpfs", "none", "/proc"], check=True)

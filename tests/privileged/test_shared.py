@@ -253,6 +253,46 @@ def test_who_stops_being_root_just_then_keeps_the_memory_closed() -> None:
     assert isolated(dropped_late, faults=True, pid_namespace=True) == [0, 1000]
 
 
+def is_kept_waiting() -> bool:
+    """Whether a second thread spins for the lock while the first stands at the gate."""
+    import fastproc
+    from fastproc._native import credentials
+    from fastproc._native._ffi import lib
+
+    lib.fp_fault_call(PRCTL, PR_SET_DUMPABLE, lib.FP_FAULT_GATE)
+    first = threading.Thread(target=lambda: fastproc.run("true", timeout=30, **OPTIONS))
+    first.start()
+    wait_for(lambda: lib.fp_fault_hits() == 1)
+    second = threading.Thread(target=credentials.held)
+    second.start()
+    assert second.ident is not None
+    clock = time.pthread_getcpuclockid(second.ident)
+
+    def spins() -> bool:
+        try:
+            return not second.is_alive() or time.clock_gettime(clock) > 0.05
+        except OSError:
+            return True  # it has ended
+
+    wait_for(spins)
+    waits = second.is_alive()
+    lib.fp_fault_set(0, 0, 0)
+    first.join()
+    second.join()
+    return waits
+
+
+def locked() -> list[bool]:
+    import fastproc
+
+    fastproc.run("true", **OPTIONS)
+    return [is_kept_waiting()]
+
+
+def test_second_thread_waits_for_the_first() -> None:
+    assert isolated(locked, faults=True, pid_namespace=True) == [True]
+
+
 def copied_under_lock() -> list[Any]:
     """A copy made by the raw call, for which no handler of fork(3) runs, while another thread holds the lock."""
     import fastproc
@@ -268,8 +308,9 @@ def copied_under_lock() -> list[Any]:
     pid = raw.syscall(56 if X86 else 220, signal.SIGCHLD, 0, 0, 0, 0)
     if pid == 0:
         signal.alarm(20)
-        lib.fp_fault_set(0, 0, 0)
-        os._exit(0 if fastproc.run("true", **OPTIONS).mechanism == "clone3_vm" else 1)
+        # The lock is taken over, and is held then: the first to come keeps the second waiting.
+        waits = is_kept_waiting()
+        os._exit(0 if waits and fastproc.run("true", **OPTIONS).mechanism == "clone3_vm" else 1)
     status = os.waitpid(pid, 0)[1]
     lib.fp_fault_set(0, 0, 0)
     worker.join()
@@ -332,6 +373,11 @@ def refused(how: str) -> str:
         privileges.effective.drop("sys_ptrace")
     if how == "real uid":
         os.setresuid(1000, 0, 0)
+    if how == "effective uid":
+        from fastproc.privileges import Securebits, set_securebits
+
+        set_securebits(Securebits.NO_SETUID_FIXUP)  # or its capabilities would be gone
+        os.setresuid(0, 1000, 0)
     if how == "group id":
         os.setresgid(0, 1000, 0)
     return fastproc.run("true", **options).mechanism
@@ -339,7 +385,7 @@ def refused(how: str) -> str:
 
 @pytest.mark.parametrize(
     "how",
-    ["sysctl", "to root", "oom score", "root's group", "no group", "no kcmp", "real uid", "group id"],
+    ["sysctl", "to root", "oom score", "root's group", "no group", "no kcmp", "real uid", "effective uid", "group id"],
 )
 def test_launcher_is_taken_instead(how: str) -> None:
     assert isolated(refused, how, pid_namespace=True) == "launcher"
