@@ -578,8 +578,9 @@ def test_calls_that_fail_or_lie_are_refused(probe_path: str, public: Path, way: 
     assert found == {"count": 3 * len(calls_of(way)), "wrong": [], "mechanism": way}
 
 
-# Who is asked for; a call of the child, which of them, and whether it is made (-1) or not (0); the call that is made besides;
-# and the stage whose look finds that. In REGAIN's first call everything has been looked at once: the state changes behind it.
+# Who is asked for; a call of the child, which of them, and whether it is made (-1) or not (0); the call that is made
+# besides; the stage whose look finds that. REGAIN's first call comes after all other looks: the state
+# changes behind it.
 NOBODY_IS: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "groups": [4]}
 SETRESUID, SETRESGID, SETGROUPS = NR["setresuid"], NR["setresgid"], NR["setgroups"]
 SETFSUID, SETFSGID = (122, 123) if "x86" in os.uname().machine else (151, 152)
