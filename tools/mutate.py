@@ -295,7 +295,9 @@ def main() -> int:
     parser.add_argument("files", nargs="+", help="source files, below the top of the tree")
     parser.add_argument("--list", action="store_true", help="print the mutations and do nothing")
     parser.add_argument("--only", default="", help="numbers of lines, with commas")
-    parser.add_argument("--checks", action="store_true", help="only checks that are taken out, one operand or refusal at a time")
+    parser.add_argument(
+        "--checks", action="store_true", help="only checks that are taken out, one operand or refusal at a time"
+    )
     parser.add_argument("--sample", type=int, default=0, help="so many of them, chosen by the seed")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--tests", nargs="*", help="other tests than the usual ones")
