@@ -70,19 +70,20 @@ FP__BARE long fp__call(long nr, long a, long b, long c, long d, long e)
 {
     volatile struct fp__fault *fault = &fp__fault;
     bool armed = fault->point == FP_POINT_CALL && fault->nth == nr && (fault->first < 0 || fault->first == a);
+    int error = fault->error; /* behind the gate another fault may be armed */
     if (armed && ++fault->hits != fault->hit && fault->hit)
         armed = false;
-    if (armed && fault->error >= 0) {
+    if (armed && error >= 0) {
         call_also();
-        return -fault->error;
+        return -error;
     }
-    while (armed && fault->error == FP_FAULT_GATE && fault->point == FP_POINT_CALL)
+    while (armed && error == FP_FAULT_GATE && fault->point == FP_POINT_CALL)
         fp__sys0(SYS_sched_yield);
     long r = fp__sys6(nr, a, b, c, d, e, 0);
-    if (armed && fault->error == FP_FAULT_ALSO)
+    if (armed && error == FP_FAULT_ALSO)
         call_also();
-    else if (armed && fault->error > FP_FAULT_GATE && fault->error < 0)
-        fp__sys2(SYS_kill, fp__sys0(SYS_getpid), -fault->error);
+    else if (armed && error > FP_FAULT_GATE && error < 0)
+        fp__sys2(SYS_kill, fp__sys0(SYS_getpid), -error);
     return r;
 }
 #endif
