@@ -19,6 +19,7 @@ from fastproc._engine.reactor import Reactor, borrowed, instant
 from fastproc._engine.request import Request, break_off, conclude, tell_group
 from fastproc._values.combination import Pipe
 from fastproc._values.lines import LineSplitter
+from fastproc._values.quoting import cut
 from fastproc._values.status import KILLED
 
 TYPE_CHECKING = False
@@ -94,7 +95,7 @@ class Pipeline:
     def __repr__(self) -> str:
         """Show the line, the pids, and whether it runs."""
         state = "ended" if self._run.done else "running"
-        return f"<Pipeline `{str(self._run.expression)[:300]}` pids={self.pids} {state}>"
+        return f"<Pipeline `{cut(str(self._run.expression), 300)}` pids={self.pids} {state}>"
 
     @property
     def pids(self) -> list[int]:

@@ -115,7 +115,7 @@ def test_joblog_has_each_task_with_its_status(tmp_path: Path) -> None:
         ("1", "0", "0", "sh -c 'exit 0'"),
         ("2", "3", "0", "sh -c 'exit 3'"),
         ("3", "0", "9", "sh -c 'kill -9 $$'"),
-        ("4", "0", "0", "sh -c 'echo\\ta'"),
+        ("4", "0", "0", "sh -c $'echo\\\\ta'"),
     ]
 
 
@@ -360,3 +360,28 @@ def test_progress_bars(kind: str, capfdbinary: Any) -> None:
     pytest.importorskip(kind)
     list(fastproc.map("true", range(3), progress=kind))
     assert "3/3" in capfdbinary.readouterr().err.decode()
+
+
+def test_dry_run_shows_the_options_of_the_map_and_nothing_that_does_not_print(capfd, tmp_path) -> None:
+    """A line does what the task would, or no shell runs it; the command's own options and those of map() are in it."""
+    items = ["a b", "\x1b[2J\n", "\udcff"]
+    list(fastproc.map("rm {}", items, dry_run=True, cwd="/srv", env_add={"A": "\x1b"}))
+    list(fastproc.map(cmd("rm", "{}", root="/srv"), items, dry_run=True))
+    list(fastproc.map("rm {}", items[:1], dry_run=True, user="nobody"))
+    list(fastproc.map(Template(["rm {}; echo x"], shell=True), items, dry_run=True))
+    list(fastproc.map("rm {}", ["a\0b"], dry_run=True))
+    lines = capfd.readouterr().out.splitlines()
+    shown = ["'a b'", r"$'\033[2J\n'", r"$'\377'"]
+    assert lines == [
+        *(rf"cd /srv && A=$'\033' rm {item}" for item in shown),
+        *(f"(root=/srv) rm {item}" for item in shown),
+        "(user=nobody) rm 'a b'",
+        *(f"rm {item}; echo x" for item in shown),
+        "rm $'a'(NUL)$'b'",
+    ]
+
+
+def test_tag_of_an_item_is_one_line_that_prints(capfd) -> None:
+    """An item chooses its name, and not what the terminal does."""
+    list(fastproc.map("echo x", ["\x1b[2Ja\nb\u202e"], output="group", tag=True, feed=lambda item: b""))
+    assert capfd.readouterr().out == "\\x1b[2Ja b\\u202e\tx\n"

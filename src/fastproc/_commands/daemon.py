@@ -6,6 +6,8 @@ import argparse
 import os
 import sys
 
+from fastproc._commands.complaint import complain
+from fastproc._commands.parsing import Parser
 from fastproc._commands.text import as_json, printable, write
 from fastproc._values.redirect import STDOUT, Append
 from fastproc.daemon import Daemon, DaemonError, PidFile, PidFileError, Status
@@ -58,7 +60,7 @@ def _complain(chosen: argparse.Namespace, error: Exception, status: int) -> int:
     text = str(error)
     if isinstance(error, DaemonError):
         text = str(DaemonError(error.step, error.kind, error.text, "", error.exit_code))
-    print(f"python -m fastproc daemon {chosen.action} {chosen.name}: {printable(text)}", file=sys.stderr)
+    complain(f"daemon {chosen.action} {printable(chosen.name)}", text)
     return status
 
 
@@ -146,7 +148,7 @@ def _status(file: PidFile, json: bool) -> int:
 def _parser() -> argparse.ArgumentParser:
     about = "Run any program as a daemon, and tell whether it started; find, end and reload it by a pid file that "
     about += "names nobody else."
-    parser = argparse.ArgumentParser(prog="python -m fastproc daemon", description=about, allow_abbrev=False)
+    parser = Parser(prog="python -m fastproc daemon", description=about, allow_abbrev=False)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, text in ACTIONS.items():
         usage = f"%(prog)s [options] NAME{' -- COMMAND [ARGUMENT...]' if name in ('start', 'restart') else ''}"

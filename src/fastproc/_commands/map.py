@@ -6,6 +6,7 @@ import sys
 from os import fsdecode
 
 from fastproc import errors
+from fastproc._commands.complaint import complain
 from fastproc._commands.map_arguments import Asked, Wrong, usage
 from fastproc._values.redirect import DEVNULL
 from fastproc._values.template import Template
@@ -40,7 +41,7 @@ def map_(arguments: list[str]) -> int:
             return 0
         mapped = _begin(asked)
     except (Wrong, ValueError, OSError) as error:
-        print(f"python -m fastproc map: {error}", file=sys.stderr)
+        complain("map", error)
         return 2
     try:
         with mapped:
@@ -51,7 +52,7 @@ def map_(arguments: list[str]) -> int:
     except BrokenPipeError:
         return _BROKEN_PIPE
     except (ValueError, TypeError, OSError) as error:
-        print(f"python -m fastproc map: {error}", file=sys.stderr)
+        complain("map", error)
         return 255
     if asked.text("summary"):
         print(failed_to_start, file=sys.stderr)
@@ -109,7 +110,7 @@ def _finish(mapped: Mapped, halt: str) -> int:
     summary = mapped.summary
     lost = len(summary.doubt) if mapped.skips_doubt else 0
     for line in summary.doubt if lost else ():
-        print(f"python -m fastproc map: in doubt, and not run again: {line}", file=sys.stderr)
+        complain("map", f"in doubt, and not run again: {line}")
     if summary.halted:
         # As GNU parallel: the status of the task that ended it, or the share of those that failed.
         if halt.endswith("%") and "fail" in halt:
@@ -125,7 +126,7 @@ def _tell(task: Task) -> None:
     """Say why a task failed, where it cannot do so itself."""
     error = task.error
     if isinstance(error, (errors.SpawnError, errors.TimeoutExpired)):
-        print(f"python -m fastproc map: {error}", file=sys.stderr)
+        complain("map", error)
 
 
 # -- the command

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
+
+from fastproc._commands.complaint import complain
 
 USAGE = """\
 usage: python -m fastproc syslog [OPTION...]
@@ -54,7 +55,7 @@ def syslog(arguments: list[str]) -> int:
         number = severity(given.get("severity", "info"))
         log = _sender(given)
     except (ValueError, OSError) as error:
-        print(f"python -m fastproc syslog: {error}", file=sys.stderr)
+        complain("syslog", error)
         return 2
     # Its end is that of its input: what a terminal tells the whole group must not cut off the last words.
     for sig in (signal.SIGINT, signal.SIGHUP):
@@ -63,7 +64,7 @@ def syslog(arguments: list[str]) -> int:
     counts = log.close(timeout)
     missing = counts.dropped + counts.uncertain
     if missing:
-        print(f"python -m fastproc syslog: {missing} of {counts.given} messages: {log.error}", file=sys.stderr)
+        complain("syslog", f"{missing} of {counts.given} messages: {log.error}")
     return 1 if missing else 0
 
 

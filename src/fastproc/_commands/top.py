@@ -6,9 +6,10 @@ where not; anywhere else, and with --batch, one text follows the other.
 
 from __future__ import annotations
 
-import argparse
 import sys
 
+from fastproc._commands.complaint import complain
+from fastproc._commands.parsing import Parser
 from fastproc._commands.processes import Shown, command
 from fastproc._commands.text import clip, duration, printable, size, write
 from fastproc.errors import Unsupported
@@ -211,7 +212,7 @@ def coloured(system: System, view: View, width: int, height: int) -> list[str]:
 def top(arguments: list[str]) -> int:
     """Show the busiest processes until somebody quits; return the exit status."""
     words = {word: key for key, (_, _, word) in KEYS.items()}
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m fastproc top", description="Show the busiest processes, again and again.", epilog=HELP
     )
     parser.add_argument("-d", "--interval", type=float, default=2.0, metavar="SECONDS", help="between two looks (2)")
@@ -231,7 +232,7 @@ def top(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 0
     except (OSError, Unsupported) as error:
-        print(f"python -m fastproc top: {error}", file=sys.stderr)
+        complain("top", error)
         return 1
 
 

@@ -137,10 +137,19 @@ class Template:
         """
         return cls(split(text), mark, append=append)
 
-    def render(self, items: tuple[str, ...], number: int, slot: int | str) -> list[str]:
-        """Return the arguments for these items, one of each source."""
+    def render(
+        self, items: tuple[str, ...], number: int, slot: int | str, quoted: Callable[[str], str] = quote
+    ) -> list[str]:
+        """Return the arguments for these items, one of each source.
+
+        Args:
+            items: of each source.
+            number: of the task.
+            slot: of the task.
+            quoted: what quotes an item in a line for a shell: another one for a line that a person reads.
+        """
         if self.shell:
-            return ["sh", "-c", "".join(_joined(word, items, number, slot, quote) for word in self.words)]
+            return ["sh", "-c", "".join(_joined(word, items, number, slot, quoted) for word in self.words)]
         found: list[str] = []
         for word in self.words:
             if len(word) == 1 and type(word[0]) is Place:

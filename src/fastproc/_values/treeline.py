@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastproc._values.combination import Pipe, Scoped, Sequence, Tee
 from fastproc._values.command import Command
 from fastproc._values.redirect import DEVNULL, PIPE, STDERR, STDOUT, Append
-from fastproc._values.shellline import line, redirection
+from fastproc._values.shellline import line, notes, redirection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +63,10 @@ def lines(expression: Expression) -> str:
         *others, last = expression.consumers
         words = "".join(f" >({line(item)})" for item in others)
         middle = f" | tee{words}" if others else ""
-        return f"{_part(expression.source)}{middle} | {_part(last)}"
+        # bash reads what is in >( ) only when it runs it: what no line can say stands before all.
+        refused = [word for item in others for word in notes(item)]
+        before = f"({' '.join(refused)}) " if refused else ""
+        return f"{before}{_part(expression.source)}{middle} | {_part(last)}"
     assert isinstance(expression, Scoped)
     if expression.name == "unchecked":
         return line(expression.inner)

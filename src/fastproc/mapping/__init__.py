@@ -118,7 +118,7 @@ def map(
         raise ValueError("resume, doubt, durable: are about a joblog or results")
     stopping = None if halt is None else Halt.parse(halt)
     if dry_run:
-        return _dry(made, items, count)
+        return _dry(made, items, count, given)
     given.setdefault("capture", output != "ungroup")
     if kept is not None and "pdeathsig" not in given:
         given.setdefault("die_with_parent", True)
@@ -186,12 +186,21 @@ def _make_progress(kind: Any) -> Any:
     return make(kind, now)
 
 
-def _dry(work: Work, items: Iterable[Any], workers: int) -> Mapped:
+def _dry(work: Work, items: Iterable[Any], workers: int, options: dict[str, Any]) -> Mapped:
     """Print what would be run."""
+    from fastproc._values.options import RUN_LEVEL
+    from fastproc._values.redirect import DEVNULL
     from fastproc.mapping._output import write_all
+
+    # No input is what a task has in any case.
+    common = {
+        name: value
+        for name, value in options.items()
+        if name not in RUN_LEVEL and not (name == "stdin" and value is DEVNULL)
+    }
 
     for number, item in enumerate(items, 1):
         task = work.task(number, item)
-        line = work.shown(task, (number - 1) % workers + 1)
+        line = work.shown(task, (number - 1) % workers + 1, common)
         write_all("stdout", line.encode("utf-8", "surrogateescape") + b"\n")
     return Mapped(work, (), make_runner(1, {}), workers=1, ordered=True, options={})

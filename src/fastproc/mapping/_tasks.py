@@ -5,12 +5,12 @@ from __future__ import annotations
 from fastproc import errors
 from fastproc._values.command import Command, build, cmd
 from fastproc._values.expression import Expression
-from fastproc._values.quoting import join
+from fastproc._values.quoting import joined, pasteable, printable
 from fastproc._values.template import Template, item_texts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 
@@ -61,10 +61,14 @@ class Task:
 
     @property
     def tag(self) -> str:
-        """The item, in one line."""
-        if self.texts is not None:
-            return " ".join(self.texts).replace("\n", " ")[:_LINE]
-        return str(self.item).replace("\n", " ")[:_LINE]
+        """The item, in one line, with nothing in it that does not print but tabs."""
+        text = " ".join(self.texts) if self.texts is not None else str(self.item)
+        return printable(text.replace("\n", " ")[:_LINE], "\t")
+
+
+def _with_options(expression: Expression, options: Mapping[str, Any] | None) -> Expression:
+    """Return it with options in every command of it."""
+    return expression._each(lambda command: command._with(options)) if options else expression
 
 
 class Work:
@@ -141,9 +145,24 @@ class Work:
             text += f" # input {blake2b(fed, digest_size=8).hexdigest()}"
         return text
 
-    def shown(self, task: Task, slot: int | str) -> str:
-        """Return what is run, as a line."""
-        if self._template is None:
-            return str(self.expression(task))
-        words = self._template.render(task.texts or (), task.number, slot)
-        return words[2] if self._template.shell else join(words)
+    def shown(self, task: Task, slot: int | str, options: Mapping[str, Any] | None = None) -> str:
+        """Return what is run, as a line.
+
+        Args:
+            task: of which item.
+            slot: what stands in the place of its slot.
+            options: of the child, that it is run with beside its own.
+        """
+        template = self._template
+        if template is None:
+            return str(_with_options(self.expression(task), options))
+        texts, number = task.texts or (), task.number
+        if template.shell and not options:
+            return template.render(texts, number, slot, pasteable)[2]
+        words = template.render(texts, number, slot)
+        try:
+            made = cmd(*words) if self._base is None else build(tuple(words), self._base._options)
+            return str(_with_options(made, options))
+        except ValueError:
+            # Such as for a NUL: it is shown, and fails when it is to be run.
+            return joined(words)
