@@ -16,9 +16,11 @@ OPTIONS: tuple[tuple[str, str, str, str], ...] = (
     ("-d --delimiter", "delimiter", "CHAR", r"items end with this character, such as , \t \0"),
     ("-C --colsep", "colsep", "REGEXP", "each line is several sources: {1} {2}"),
     ("-I --replace", "mark", "TEXT", "what stands for the item in place of {}"),
-    ("-n -N --max-args", "group", "N", "N items for each command: {1} {2}, or {} for all"),
-    ("-L --max-lines", "lines", "N", "the same: an item is a line"),
-    ("-X -m --xargs", "pack", "", "as many items for each command as fit into 128 KiB"),
+    ("-n --max-args", "group", "N", "N items for each command: {1} {2}, or {} for all"),
+    ("-N --max-replace-args", "repeated", "N", "the same; a word with {} in it is repeated for each item"),
+    ("-L --max-lines", "lines", "N", "the same as -N: an item is a line"),
+    ("-X", "pack=repeat", "", "as many items for each command as fit (128 KiB at most); repeats words as -N"),
+    ("-m --xargs", "pack=join", "", "the same; all items come into one word, with blanks between"),
     ("--link --xapply", "link", "", "sources are taken side by side, not each with each"),
     ("-r --no-run-if-empty", "_", "", "nothing is run without items; it never is"),
     ("--shell", "shell", "", "the command is a line for sh -c; items in it are quoted"),
@@ -175,7 +177,13 @@ class Asked:
             return None
         if not (text.isascii() and text.isdigit()) or int(text) < least:
             raise Wrong(f"{_name(where)}: must be a number from {least} on, not {text!r}")
+        if len(text) > 18 or int(text) > MOST:
+            raise Wrong(f"{_name(where)}: must be at most {MOST}, not {text[:30]!r}")
         return int(text)
+
+    def named(self, where: str) -> str:
+        """Return the name of an option, for a message."""
+        return _name(where)
 
     def seconds(self, where: str) -> float | None:
         """Return the value of an option in seconds, or None; s, m, h and d may follow.
@@ -191,8 +199,8 @@ class Asked:
             value = float(text[:-1]) * factor if factor else float(text)
         except ValueError:
             value = -1.0
-        if not 0 <= value < float("inf"):
-            raise Wrong(f"{_name(where)}: must be seconds, or such as 5m, not {text!r}")
+        if not 0 <= value <= MOST:
+            raise Wrong(f"{_name(where)}: must be seconds up to {MOST}, or such as 5m, not {text[:30]!r}")
         return value
 
     def jobs(self) -> int:
@@ -210,16 +218,26 @@ class Asked:
         digits = text.lstrip("+-").removesuffix("%")
         if not (digits.isascii() and digits.isdigit()) or text[:2] in ("+-", "-+", "--", "++"):
             raise Wrong(f"-P: must be a number, or such as 50%, +1, -1, not {text!r}")
-        number = int(digits)
+        number = int(digits) if len(digits) < 10 else MOST
         if text.endswith("%"):
             number = cpus * number // 100
         if text[0] in "+-":
-            return max(1, cpus + (number if text[0] == "+" else -number))
-        return max(1, number) if number or text.endswith("%") else MOST_JOBS
+            number = max(1, cpus + (number if text[0] == "+" else -number))
+        elif not number:
+            number = 1 if text.endswith("%") else MOST_JOBS
+        if number > TOO_MANY_JOBS:
+            raise Wrong(f"-P: {text[:30]!r} is more than {TOO_MANY_JOBS} tasks at once")
+        return number
 
 
 MOST_JOBS = 252
 """What -P 0 is: as GNU parallel, which takes what a process may have open."""
+
+TOO_MANY_JOBS = 100_000
+"""More tasks at once than any machine has places for: each takes memory before it begins."""
+
+MOST = 2**31 - 1
+"""The largest number, and number of seconds, that an option takes."""
 
 
 def _known(name: str) -> tuple[str, str]:
@@ -237,7 +255,7 @@ def _known(name: str) -> tuple[str, str]:
 
 
 def _name(where: str) -> str:
-    return next(names.split()[-1] for names, found, _, _ in OPTIONS if found == where)
+    return next(names.split()[-1] for names, found, _, _ in OPTIONS if found.partition("=")[0] == where)
 
 
 def usage() -> str:
