@@ -102,6 +102,43 @@ class Asked:
         self._behind(rest[cut:])
         if not self.sources:
             self.sources = [Source(None, "-", False)]
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse what would be ignored.
+
+        Raises:
+            Wrong: two options exclude each other, or one is about a command that is not there.
+        """
+        numbers = (("group", "-n"), ("repeated", "-N"), ("lines", "-L"))
+        counts = [name for where, name in numbers if where in self.values]
+        if len(counts) > 1:
+            raise Wrong(f"{counts[1]}: {counts[0]} is given too, and each says how many items a command gets")
+        if self.values.get("pack") == "join" and self.repeats:
+            raise Wrong(f"-m: puts all items into one word, and {counts[0]} repeats the word: use -n with -m, or -X")
+        if "null" in self.values and "delimiter" in self.values:
+            raise Wrong("-d: -0 is given too, and each says what ends an item")
+        if self.values.get("output") == "ungroup" and "keep" in self.values:
+            raise Wrong("-k: with -u, tasks write where we write, at once and so in no order")
+        if not self.command:
+            for where, name in (("mark", "-I"), ("pack", "-X, -m")):
+                if where in self.values:
+                    raise Wrong(f"{name}: there is no command to put items into: each item is one")
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a word with {} in it is repeated for each item."""
+        return self.values.get("pack") == "repeat" or "repeated" in self.values or "lines" in self.values
+
+    @property
+    def count(self) -> int | None:
+        """How many items a command gets; None where that is not said.
+
+        Raises:
+            Wrong: it is no number.
+        """
+        found = (self.number(where, 1) for where in ("group", "repeated", "lines"))
+        return next((number for number in found if number is not None), None)
 
     def _options(self, arguments: list[str]) -> list[str]:
         waiting = list(reversed(arguments))
@@ -175,15 +212,13 @@ class Asked:
         text = self.text(where)
         if text is None:
             return None
-        if not (text.isascii() and text.isdigit()) or int(text) < least:
-            raise Wrong(f"{_name(where)}: must be a number from {least} on, not {text!r}")
+        if not (text.isascii() and text.isdigit()):
+            raise Wrong(f"{_name(where)}: must be a number from {least} on, not {text[:30]!r}")
         if len(text) > 18 or int(text) > MOST:
             raise Wrong(f"{_name(where)}: must be at most {MOST}, not {text[:30]!r}")
+        if int(text) < least:
+            raise Wrong(f"{_name(where)}: must be a number from {least} on, not {text!r}")
         return int(text)
-
-    def named(self, where: str) -> str:
-        """Return the name of an option, for a message."""
-        return _name(where)
 
     def seconds(self, where: str) -> float | None:
         """Return the value of an option in seconds, or None; s, m, h and d may follow.

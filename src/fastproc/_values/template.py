@@ -153,6 +153,16 @@ class Template:
         _check_first(text)
         return cls(split(text, mark), mark, append=append, repeats=repeats)
 
+    @property
+    def takes_one_source(self) -> bool:
+        """Whether there is a place for the item of one source."""
+        return any(isinstance(part, Place) and part.source is not None for word in self.words for part in word)
+
+    @property
+    def places(self) -> int:
+        """How many places there are."""
+        return sum(isinstance(part, Place) for word in self.words for part in word)
+
     def render(
         self, items: tuple[str, ...], number: int, slot: int | str, quoted: Callable[[str], str] = quote
     ) -> list[str]:

@@ -94,7 +94,8 @@ def map(
 
     Raises:
         ExitError, SpawnError, TimeoutExpired: of an item, when its turn comes; all that still run are ended. With
-            check=False a result is given.
+            check=False a result is given: where nothing could be started its status is 126 or 127, and `error` says why.
+        Exception: no command could be made of an item, such as for a NUL in it; as these.
         FileExistsError: the file has records, and resume was not asked for.
         BlockingIOError: another map has the file.
         TypeError, ValueError: an argument is not possible; its name comes first. Nothing was run.
@@ -116,6 +117,8 @@ def map(
     kept = chosen_form(joblog, results)
     if kept is None and (resume or doubt == "skip" or durable):
         raise ValueError("resume, doubt, durable: are about a joblog or results")
+    if results is not None and output == "ungroup":
+        raise ValueError("results: has what tasks write, of which nothing comes here with output='ungroup'")
     stopping = None if halt is None else Halt.parse(halt)
     if dry_run:
         return _dry(made, items, count, given)

@@ -6,12 +6,13 @@ from fastproc import errors
 from fastproc._values.command import Command, build, cmd
 from fastproc._values.expression import Expression
 from fastproc._values.quoting import joined, pasteable, printable
+from fastproc._values.status import Result
 from fastproc._values.template import Template, item_texts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
+    from typing import Any, NoReturn
 
 
 def status_of(result: object, error: BaseException | None) -> int:
@@ -20,6 +21,42 @@ def status_of(result: object, error: BaseException | None) -> int:
     if code is not None:
         return int(code)
     return 127 if isinstance(error, errors.SpawnError) and isinstance(error, FileNotFoundError) else 126
+
+
+class NotStarted(Result):
+    """In the place of a result, where nothing could be run for an item: see map(check=False).
+
+    Its returncode is a shell's: 127 where there is no such program, else 126.
+
+    Attributes:
+        error: why: a SpawnError, or what the item or a function of the user's has raised.
+    """
+
+    __slots__ = ("error",)
+
+    error: BaseException
+
+    def __init__(self, item: str, error: BaseException) -> None:
+        """Take the item as text, and why."""
+        super().__init__(getattr(error, "argv", (item,)), status_of(None, error), None, None, 0, 0, None, "")
+        self.error = error
+
+    @property
+    def ok(self) -> bool:
+        """Never."""
+        return False
+
+    def status_text(self) -> str:
+        """Why it was not started."""
+        return printable(f"not started: {self.error or type(self.error).__name__}")
+
+    def check(self) -> NoReturn:
+        """Raise the error."""
+        raise self.error
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by the constructor's arguments."""
+        return type(self), (self.argv[0] if self.argv else "", self.error)
 
 
 _LINE = 2000
@@ -38,9 +75,13 @@ class Task:
         tries: how often it was started.
         began: when, in seconds since the epoch.
         result, error: what became of it.
+        fault: why nothing can be run for the item; None.
+        parts: the tasks that do its work, where it was too long for one; of one of those, its neighbours too.
     """
 
-    __slots__ = ("began", "error", "item", "line", "number", "result", "seq", "slot", "texts", "tries")
+    __slots__ = (
+        *("began", "error", "fault", "item", "line", "number", "parts", "result", "seq", "slot", "texts", "tries"),
+    )
 
     def __init__(self, number: int, item: Any, texts: tuple[str, ...] | None) -> None:
         self.number = self.seq = number
@@ -52,6 +93,8 @@ class Task:
         self.began = 0.0
         self.result: Any = None
         self.error: BaseException | None = None
+        self.fault: Exception | None = None
+        self.parts: list[Task] | None = None
 
     @property
     def shell_status(self) -> int:
@@ -104,14 +147,23 @@ class Work:
             raise ValueError("template: the name of the program is empty")
 
     def task(self, number: int, item: Any) -> Task:
-        """Return the task of an item.
-
-        Raises:
-            TypeError: a template cannot take the item.
-        """
+        """Return the task of an item, which has a fault where a template cannot take it."""
         # A template that has no place for items takes everything.
         template = self._template
-        return Task(number, item, item_texts(item) if template is not None and template.takes_items else None)
+        if template is None or not template.takes_items:
+            return Task(number, item, None)
+        try:
+            return Task(number, item, item_texts(item))
+        except TypeError as error:
+            task = Task(number, item, None)
+            task.fault = error
+            return task
+
+    def halves(self, task: Task) -> tuple[Task, Task] | None:
+        """Return two tasks that do the work of one of several items; None for a single item."""
+        texts = task.texts or ()
+        middle = len(texts) // 2
+        return (self.task(task.number, texts[:middle]), self.task(task.number, texts[middle:])) if middle else None
 
     @property
     def takes_slot(self) -> bool:
