@@ -383,7 +383,11 @@ def _batches(
     try:
         while (piece := pipeline.take()) is not None:
             yield splitter.batch(piece, CUT)
+            while splitter.waits:
+                yield iter(splitter.resume())
         yield iter(splitter.finish())
+        while splitter.waits:
+            yield iter(splitter.resume())
         pipeline.wait()
     finally:
         _leave(pipeline)

@@ -466,3 +466,15 @@ def test_started_in_a_loop_it_is_ended_as_elsewhere(in_loop: Callable[..., Any])
         return found
 
     assert in_loop(main) == [[9, 9], [15, 15], b"x"]
+
+
+def test_undecodable_line_of_a_pipeline_is_raised_after_the_lines_before_it() -> None:
+    """Also where nothing more comes; every stage is ended."""
+    for tail in ("", "; exec sleep 60"):
+        lines = (sh(r"printf 'a\nb\n\377x\nc\n'" + tail) | CAT).lines(text=True)
+        assert [next(lines), next(lines)] == ["a", "b"]
+        pids = observe.children()
+        with pytest.raises(UnicodeDecodeError) as caught:
+            next(lines)
+        assert caught.value.object == b"\xffx"
+        assert all(gone(pid) for pid in pids)

@@ -342,3 +342,35 @@ def test_ended_child_is_seen_by_its_end_of_file() -> None:
     process.wait()
     wait_until(lambda: observe.fds() == before)
     assert os.path.exists("/proc/self/fd")
+
+
+UNDECODABLE = r"printf 'a\nb\n\377x\nc\n\nd\303'"
+
+
+@pytest.mark.parametrize("how", ["lines", "universal", "limited", "events", "merged"])
+def test_undecodable_line_is_raised_in_its_place_and_the_next_reading_goes_on(how: str) -> None:
+    """Each good line is given once, each bad one is in its error, and nothing waits for more."""
+    with sh(UNDECODABLE, stderr=STDOUT) as process:
+        found: list[object] = []
+        options: dict[str, Any] = {"universal": {"newline": "universal"}, "limited": {"longest": 5}}.get(how, {})
+        for _ in range(3):
+            try:
+                if how in ("events", "merged"):
+                    for event in getattr(process, how)(text=True):
+                        found.append(event.data)
+                else:
+                    for line in process.lines(text=True, **options):
+                        found.append(line)
+            except UnicodeDecodeError as error:
+                found.append(error.object)
+        assert found == ["a", "b", b"\xffx", "c", "", b"d\xc3"]
+        assert process.wait() == 0
+
+
+def test_undecodable_line_is_raised_before_more_is_waited_for() -> None:
+    """The child says no more."""
+    with sh(r"printf 'a\n\377\n'; exec sleep 60") as process:
+        lines = process.lines(text=True)
+        assert next(lines) == "a"
+        with pytest.raises(UnicodeDecodeError):
+            next(lines)

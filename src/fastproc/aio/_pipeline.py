@@ -109,6 +109,9 @@ async def lines(
             if piece is not None:
                 for line in splitter.batch(piece, CUT):
                     yield line
+                while splitter.waits:
+                    for line in splitter.resume():
+                        yield line
             elif running.run.done:
                 break
             else:
@@ -118,6 +121,9 @@ async def lines(
                 running.check()
         for line in splitter.finish():
             yield line
+        while splitter.waits:
+            for line in splitter.resume():
+                yield line
         conclude(running.run, running.request)
     finally:
         if not running.run.done and not running.hub.reactor.inert:

@@ -94,7 +94,7 @@ def map(
 
     Raises:
         ExitError, SpawnError, TimeoutExpired: of an item, when its turn comes; all that still run are ended. With
-            check=False a result is given: where nothing could be started its status is 126 or 127, and `error` says why.
+            check=False a result is given: where nothing could be started, with status 126 or 127 and an `error`.
         Exception: no command could be made of an item, such as for a NUL in it; as these.
         FileExistsError: the file has records, and resume was not asked for.
         BlockingIOError: another map has the file.
