@@ -586,3 +586,49 @@ def test_start_up_is_light() -> None:
         env={"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"]},
     )
     assert done.stdout == "[]\n"
+
+
+class Counted(bytes):
+    """A piece that counts the bytes that are copied to put something before it."""
+
+    copied = 0
+
+    def __radd__(self, before: bytes) -> bytes:
+        Counted.copied += len(before) + len(self)
+        return bytes(before) + bytes(self)
+
+
+def test_item_of_many_pieces_is_copied_once() -> None:
+    """Whatever its length: 2,000 pieces of one line are not put together 2,000 times."""
+    from fastproc._commands.map import _cut
+
+    class Stream:
+        def __init__(self) -> None:
+            self.left = [b"a\nb", *[b"x" * 1000] * 2000, b"\nc\n", b"d"]
+
+        def read1(self, _size: int) -> bytes:
+            return Counted(self.left.pop(0)) if self.left else b""
+
+    Counted.copied = 0
+    assert list(_cut(Stream(), b"\n")) == ["a", "b" + "x" * 2_000_000, "c", "d"]
+    assert Counted.copied < 10_000
+
+
+def test_record_of_many_pieces_is_copied_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in a results file, where one line has all that a task wrote; a last line without an end is cut off."""
+    import fastproc.mapping._log as log
+
+    path = tmp_path / "results"
+    whole = ours("--results", str(path), "sh", "-c", "head -c 300000 /dev/zero; echo $0", ":::", "a", "b")
+    assert whole.returncode == 0
+    size = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(b'{"begun": ' * 50)
+    monkeypatch.setattr(log, "_CHUNK", 512)
+    real = os.pread
+    monkeypatch.setattr(log.os, "pread", lambda *args: Counted(real(*args)))
+    Counted.copied = 0
+    opened = log.LogFile(path, log.JSONLines, True, False)
+    opened.close()
+    assert (opened.book.broken, len(opened.book._tasks), path.stat().st_size) == (0, 2, size)
+    assert Counted.copied < 10_000

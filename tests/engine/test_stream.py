@@ -374,3 +374,70 @@ def test_undecodable_line_is_raised_before_more_is_waited_for() -> None:
         assert next(lines) == "a"
         with pytest.raises(UnicodeDecodeError):
             next(lines)
+
+
+class Fake:
+    """One output of a child, of which each wait brings one piece more."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        from collections import deque
+
+        self.pieces = deque(pieces)
+        self.items: Any = deque()
+        self.offset = 0
+        self.ended = False
+        self.times = (None, None, None)
+        self.argv = ("x",)
+
+    def uncut(self) -> None:
+        """Nothing is cut."""
+
+    def read(self) -> bool:
+        """Nothing comes without a wait."""
+        return False
+
+    def waiting(self, *_arguments: object) -> Any:
+        """Bring the next piece."""
+        if not self.pieces:
+            return False
+        data = self.pieces.popleft()
+        self.items.append((0.0, self.offset, data))
+        self.offset += len(data)
+        return True
+        yield
+
+
+@pytest.mark.parametrize("how", ["readline", "read", "expect"])
+def test_waiting_for_more_copies_nothing_of_what_has_come(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of 3,000 pieces is copied a few times, and not with each of them."""
+    from fastproc._engine import expecting
+    from fastproc._values import expect as values
+
+    copied = 0
+
+    def counted(*arguments: Any) -> bytes:
+        nonlocal copied
+        made = bytes(*arguments)
+        copied += len(made)
+        return made
+
+    monkeypatch.setattr(expecting, "bytes", counted, raising=False)
+    fake: Any = Fake([b"x" * 100] * 3000 + [b"END\n" + b"y" * 100_000])
+    line = b"x" * 300_000 + b"END\n"
+    calls = {
+        "readline": lambda: expecting.readline(fake, fake, fake, None),
+        "read": lambda: expecting.read(fake, fake, fake, len(line), None),
+        "expect": lambda: expecting.expect(fake, fake, fake, values.Search([b"END\n", b"no"]), None),
+    }
+    with pytest.raises(StopIteration) as end:
+        next(calls[how]())
+    found = end.value.value
+    assert (found.before + found.data if how == "expect" else found) == line
+    assert copied < 4 * (len(line) + 100_000)
+    # And what was given back costs a bounded copy for each further line.
+    fake.items.extend([(0.0, 0, b"short\n" * 10)])
+    copied = 0
+    for _ in range(5):
+        with pytest.raises(StopIteration):
+            next(expecting.read(fake, fake, fake, 10, None))
+    assert copied < 5 * (3 << 14)

@@ -70,14 +70,20 @@ class LogFile:
 
     def _lines(self, fd: int) -> Iterator[bytes]:
         """The lines that have an end; what is behind the last end is cut off."""
-        rest = b""
+        begun: list[bytes] = []
         at = 0
         while piece := os.pread(fd, _CHUNK, at):
             at += len(piece)
-            *whole, rest = (rest + piece).split(b"\n")
-            yield from (line + b"\n" for line in whole)
-        if rest:
-            os.ftruncate(fd, at - len(rest))
+            *whole, rest = piece.split(b"\n")
+            if whole:
+                # A line of many pieces is copied once.
+                whole[0] = b"".join((*begun, whole[0]))
+                begun.clear()
+                yield from (line + b"\n" for line in whole)
+            if rest:
+                begun.append(rest)
+        if begun:
+            os.ftruncate(fd, at - sum(map(len, begun)))
 
     def write(self, record: Record) -> None:
         """Add a record.
