@@ -173,7 +173,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add("--groups", metavar="LIST", help="supplementary groups, with commas; 'init' (those of the user), 'keep', or ''")
     add("-C", "--directory", metavar="PATH", help="working directory (/)")
     add("--chroot", metavar="PATH", help="another root directory")
-    add("--umask", type=lambda text: int(text, 8), metavar="OCTAL", help="of new files (027)")
+    add("--umask", type=_octal, metavar="OCTAL", help="of new files (027)")
     for name in ("stdin", "stdout", "stderr"):
         add(f"--{name}", metavar="WHERE", help=_WHERE[name])
     add("--capabilities", metavar="LIST", help="capabilities to keep, with commas")
@@ -193,6 +193,13 @@ _WHERE = {
     "stdout": "a file, +file to append, null, keep, syslog or journal (null)",
     "stderr": "the same, or stdout (null)",
 }
+
+
+def _octal(text: str) -> int:
+    try:
+        return int(text, 8)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an octal number") from None
 
 
 def _ready(text: str) -> str | float:
@@ -243,7 +250,10 @@ def _rlimit(text: str) -> tuple[str, Sequence[int | None]]:
     soft, _, hard = value.partition(":")
     if not equals:
         raise ValueError(f"--rlimit: {text!r} is not NAME=SOFT[:HARD]")
-    numbers = [None if one == "unlimited" else int(one) for one in (soft, hard or soft)]
+    try:
+        numbers = [None if one == "unlimited" else int(one) for one in (soft, hard or soft)]
+    except ValueError:
+        raise ValueError(f"--rlimit: {text!r} is not NAME=SOFT[:HARD]") from None
     return name, numbers
 
 

@@ -52,8 +52,9 @@ def ps(arguments: list[str]) -> int:
     order = (chosen.sort,) if chosen.sort else ()
     uid: int | None = None
     if chosen.user:
-        known = None if chosen.user.isdigit() else UsersCache().find_user(chosen.user)
-        uid = int(chosen.user) if chosen.user.isdigit() else getattr(known, "uid", None)
+        number = chosen.user.isascii() and chosen.user.isdigit() and len(chosen.user) < 20
+        known = None if number else UsersCache().find_user(chosen.user)
+        uid = int(chosen.user) if number else getattr(known, "uid", None)
         if uid is None:
             complain("ps", f"{chosen.user}: there is no such user")
             return 1
