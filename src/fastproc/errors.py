@@ -79,7 +79,7 @@ class SpawnError(ProcessError, OSError):
         text = text[:1].lower() + text[1:]
         if self.stage == "exec" and isinstance(self, FileNotFoundError):
             text = "no such file"
-        elif self.stage == "exec" and self.errno == 8:
+        elif self.stage == "exec" and self.errno == 8 and not self.extra:
             # HAZARDS F9: execve(2) says ENOEXEC for a script without an interpreter line; no fallback to sh.
             text += " (no #! line? it is not handed to /bin/sh; run it as `sh FILE`)"
         elif self.stage in ("cwd", "chroot"):

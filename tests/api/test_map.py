@@ -464,3 +464,16 @@ def test_endlessly_many_items_that_cannot_be_run_are_given_one_by_one() -> None:
 def test_timeout_without_check_is_a_result_and_the_others_go_on() -> None:
     found = list(fastproc.map("sleep {}", [0, 60, 0], timeout=0.2, check=False))
     assert [(result.ok, result.timed_out) for result in found] == [(True, False), (False, True), (True, False)]
+
+
+def test_dry_run_leaves_out_what_the_log_has_and_shows_tags(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """With the file as it is: it is neither made nor changed."""
+    log = tmp_path / "log"
+    list(fastproc.map("test {} = b", "abc", joblog=log, resume=True, dry_run=True))
+    assert (capfd.readouterr().out, log.exists()) == ("test a = b\ntest b = b\ntest c = b\n", False)
+    list(fastproc.map("test {} = b", "ab", joblog=log, check=False))
+    before = log.read_bytes()
+    for resume, left in ((True, "c"), ("failed", "ac")):
+        list(fastproc.map("test {} = b", "abc", joblog=log, resume=resume, dry_run=True, output="group", tag=True))
+        assert capfd.readouterr().out == "".join(f"{item}\ttest {item} = b\n" for item in left)
+    assert log.read_bytes() == before

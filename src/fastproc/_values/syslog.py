@@ -28,6 +28,9 @@ SEVERITIES = {
 _OTHER_NAMES = {"panic": 0, "critical": 2, "error": 3, "warn": 4}
 
 FORMATS = ("rfc5424", "rfc3164")
+# A year of four digits, in every zone.
+TIME_MIN, TIME_MAX = -62_135_500_000, 253_370_000_000
+
 FRAMINGS = ("octet", "newline", "nul")
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

@@ -13,7 +13,7 @@ from __future__ import annotations
 from fastproc._values.halt import Halt
 from fastproc._values.options import checked
 from fastproc._values.template import Template
-from fastproc.mapping._log import LogFile, chosen_form
+from fastproc.mapping._log import Known, LogFile, chosen_form
 from fastproc.mapping._mapped import Mapped, Summary, now
 from fastproc.mapping._runner import make as make_runner
 from fastproc.mapping._tasks import Task, Work
@@ -121,7 +121,9 @@ def map(
         raise ValueError("results: has what tasks write, of which nothing comes here with output='ungroup'")
     stopping = None if halt is None else Halt.parse(halt)
     if dry_run:
-        return _dry(made, items, count, given)
+        known = None if kept is None or not resume else Known(*kept, resume == "failed", doubt == "skip")
+        marked = (lambda task: task.tag) if tag is True else tag or None
+        return _dry(made, items, count, given, marked, known)
     given.setdefault("capture", output != "ungroup")
     if kept is not None and "pdeathsig" not in given:
         given.setdefault("die_with_parent", True)
@@ -189,8 +191,15 @@ def _make_progress(kind: Any) -> Any:
     return make(kind, now)
 
 
-def _dry(work: Work, items: Iterable[Any], workers: int, options: dict[str, Any]) -> Mapped:
-    """Print what would be run."""
+def _dry(
+    work: Work,
+    items: Iterable[Any],
+    workers: int,
+    options: dict[str, Any],
+    tag: Callable[[Any], str] | None,
+    known: Known | None,
+) -> Mapped:
+    """Print what would be run, without what a log says is done."""
     from fastproc._values.options import RUN_LEVEL
     from fastproc._values.redirect import DEVNULL
     from fastproc.mapping._output import write_all
@@ -204,6 +213,10 @@ def _dry(work: Work, items: Iterable[Any], workers: int, options: dict[str, Any]
 
     for number, item in enumerate(items, 1):
         task = work.task(number, item)
-        line = work.shown(task, (number - 1) % workers + 1, common)
+        if known is not None and known.is_done(work, task):
+            continue
+        line = f"# {task.tag}: {task.fault}" if task.fault else work.shown(task, (number - 1) % workers + 1, common)
+        if tag is not None:
+            line = f"{tag(task)}\t{line}"
         write_all("stdout", line.encode("utf-8", "surrogateescape") + b"\n")
     return Mapped(work, (), make_runner(1, {}), workers=1, ordered=True, options={})
