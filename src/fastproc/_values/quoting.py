@@ -51,7 +51,7 @@ def pasteable(text: str | bytes | PathLike[str] | PathLike[bytes]) -> str:
         text = fsdecode(fspath(text))
     if text.isprintable():
         # zsh replaces a word that begins with "=" by the path of a program.
-        return f"'{text}'" if text.startswith("=") and _SAFE.issuperset(text) else quote(text)
+        return f"'{text}'" if text[:1] == "=" != text and _SAFE.issuperset(text) else quote(text)
     return "$'" + "".join(map(_escaped, text)) + "'"
 
 

@@ -14,8 +14,9 @@ from fastproc._values.halt import Halt
 from fastproc._values.options import checked
 from fastproc._values.template import Template
 from fastproc.mapping._log import Known, LogFile, chosen_form
-from fastproc.mapping._mapped import Mapped, Summary, now
+from fastproc.mapping._mapped import Mapped
 from fastproc.mapping._runner import make as make_runner
+from fastproc.mapping._summary import Summary, now
 from fastproc.mapping._tasks import Task, Work
 
 TYPE_CHECKING = False
