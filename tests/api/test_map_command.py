@@ -632,3 +632,27 @@ def test_record_of_many_pieces_is_copied_once(tmp_path: Path, monkeypatch: pytes
     opened.close()
     assert (opened.book.broken, len(opened.book._tasks), path.stat().st_size) == (0, 2, size)
     assert Counted.copied < 10_000
+
+
+@pytest.mark.parametrize(
+    ("stack", "variables", "expected"),
+    [
+        (8 << 20, 0, 128 << 10),
+        (256 << 10, 0, (128 << 10) - 24),
+        (256 << 10, 4, (128 << 10) - 24 - 4 * (2 + 9_998 + 2 + 8)),
+        (2 << 20, 45, (512 << 10) - 24 - 45 * (2 + 9_998 + 2 + 8)),
+        (-1, 0, 128 << 10),
+    ],
+)
+def test_room_of_arguments_is_the_kernel_s(
+    stack: int, variables: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quarter of the stack's limit, at least 128 KiB, without the environment and its pointers."""
+    import resource
+
+    from fastproc._commands import map as command
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (stack, stack))
+    environ = {b"%02d" % number: b"v" * 9_998 for number in range(variables)}
+    monkeypatch.setattr(os, "environb", environ)
+    assert command.room() == min(expected, command.PACKED) - command.HEADROOM
