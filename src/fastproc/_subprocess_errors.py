@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 
-from fastproc._values.quoting import shortened
+from fastproc._values.quoting import printable, shortened
 from fastproc.errors import ProcessError
 
 TYPE_CHECKING = False
@@ -74,7 +74,7 @@ class TimeoutExpired(ProcessError, subprocess.TimeoutExpired, TimeoutError):
 
     def __str__(self) -> str:
         """The shell line, the limit, and how the child was ended."""
-        line = self.cmd if isinstance(self.cmd, str) else shortened(self.cmd, _LINE)
+        line = printable(self.cmd) if isinstance(self.cmd, str) else shortened(self.cmd, _LINE)
         text = f"`{line}` timed out after {self.timeout:g} seconds"
         if self.result is None:
             return "; ".join([text, *(f"{one.name!r} (pid {one.pid}) is {one.why}" for one in self.survivors)])
@@ -94,12 +94,12 @@ del _class
 
 
 def _tail(stderr: bytes | None) -> str:
-    """The last lines of the captured error output, for a message."""
+    """The last lines of the captured error output, for a message: lines stay lines, all else is escaped."""
     if not stderr:
         return ""
     text = str(stderr[-_TAIL_BYTES:], "utf-8", "backslashreplace").rstrip()
     lines = text.split("\n")
-    shown = lines[-_TAIL_LINES:]
+    shown = [printable(line.removesuffix("\r"), "\t") for line in lines[-_TAIL_LINES:]]
     if len(stderr) > _TAIL_BYTES or len(lines) > len(shown):
         shown.insert(0, "[...]")
     return "\n".join(shown)

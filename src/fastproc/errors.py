@@ -66,18 +66,20 @@ class SpawnError(ProcessError, OSError):
 
     def __str__(self) -> str:
         """The line to show: errno, program, reason, stage."""
+        from fastproc._values.quoting import printable
+
         program = self.argv[0] if self.argv else self.filename
         where = f"stage {self.stage}"
         if self.searched is not None and self.stage == "exec":
-            where += f", searched {self.searched}"
-        return f"[Errno {self.errno}] cannot start {program!r}: {self._reason()} ({where})"
+            where += f", searched {printable(self.searched)}"
+        return f"[Errno {self.errno}] cannot start {program!r}: {printable(self._reason())} ({where})"
 
     def _reason(self) -> str:
         text = self.strerror or f"error {self.errno}"
         text = text[:1].lower() + text[1:]
         if self.stage == "exec" and isinstance(self, FileNotFoundError):
             text = "no such file"
-        elif self.stage == "exec" and self.errno == 8:
+        elif self.stage == "exec" and self.errno == 8 and not self.extra:
             # HAZARDS F9: execve(2) says ENOEXEC for a script without an interpreter line; no fallback to sh.
             text += " (no #! line? it is not handed to /bin/sh; run it as `sh FILE`)"
         elif self.stage in ("cwd", "chroot"):
@@ -157,8 +159,11 @@ class WorkerLost(ProcessError):
 
     def __str__(self) -> str:
         """The line, the workers and the reason."""
-        where = f" (held by {', '.join(self.workers)})" if self.workers else ""
-        return f"`{self.line[:1000]}`: the executor has lost it{where}, so it may have run or not: {self.reason}"
+        from fastproc._values.quoting import cut, printable
+
+        where = f" (held by {printable(', '.join(self.workers))})" if self.workers else ""
+        line, reason = printable(cut(self.line, 1000)), printable(self.reason, "\n\t")
+        return f"`{line}`: the executor has lost it{where}, so it may have run or not: {reason}"
 
 
 # Made when first needed, as a class costs an import 30 us. They pickle by the factory, so they need no name here.

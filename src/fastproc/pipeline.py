@@ -6,6 +6,7 @@ All of it drives the engine's Run by a reactor. Not here: what an expression mea
 from __future__ import annotations
 
 from _thread import RLock
+from collections import deque
 from io import BytesIO
 from itertools import chain
 from os import environ
@@ -19,6 +20,7 @@ from fastproc._engine.reactor import Reactor, borrowed, instant
 from fastproc._engine.request import Request, break_off, conclude, tell_group
 from fastproc._values.combination import Pipe
 from fastproc._values.lines import LineSplitter
+from fastproc._values.quoting import cut
 from fastproc._values.status import KILLED
 
 TYPE_CHECKING = False
@@ -94,7 +96,7 @@ class Pipeline:
     def __repr__(self) -> str:
         """Show the line, the pids, and whether it runs."""
         state = "ended" if self._run.done else "running"
-        return f"<Pipeline `{str(self._run.expression)[:300]}` pids={self.pids} {state}>"
+        return f"<Pipeline `{cut(str(self._run.expression), 300)}` pids={self.pids} {state}>"
 
     @property
     def pids(self) -> list[int]:
@@ -221,6 +223,10 @@ def start(expression: Expression, options: AnyMapping[str, Any]) -> Pipeline:
     return Pipeline(expression, options)
 
 
+_PIECE = 1 << 14
+"""Bytes of a piece that a reader has taken and not given: the next read may take one byte of it."""
+
+
 class Reader:
     """A file of the standard output of a running expression, for reading.
 
@@ -235,7 +241,7 @@ class Reader:
         self.pipeline = pipeline
         # What came and was not read: whole lines, and what follows them in pieces. At the end all is in the first.
         self._whole = BytesIO()
-        self._begun: list[bytes] = []
+        self._begun: deque[bytes] = deque()
 
     def read(self, size: int = -1) -> bytes:
         """Read up to `size` bytes, all when negative; b"" at the end.
@@ -246,19 +252,32 @@ class Reader:
         first = self._whole.read(size)
         if 0 <= size <= len(first):
             return first
-        pieces = self._begun
-        pieces.insert(0, first)
-        have = sum(len(piece) for piece in pieces)
-        while (size < 0 or have < size) and (piece := self.pipeline.take()) is not None:
-            pieces.append(piece)
-            have += len(piece)
+        pieces = [first]
+        have = len(first)
+        try:
+            while size < 0 or have < size:
+                if self._begun:
+                    piece = self._begun.popleft()
+                elif (taken := self.pipeline.take()) is not None:
+                    piece = taken
+                else:
+                    break
+                pieces.append(piece)
+                have += len(piece)
+        except BaseException:
+            # Nothing that was read is lost.
+            self._begun.extendleft(reversed(pieces))
+            raise
+        if 0 <= size < have:
+            # Only the last piece is more than was asked for, and only it is cut.
+            last = pieces[-1]
+            keep = len(last) - (have - size)
+            pieces[-1] = last[:keep]
+            self._put_back(last, keep)
         data = b"".join(pieces)
-        self._begun = []
         if size < 0 or not data:
             self._finish(data)
-            return data
-        self._hold(data, size)
-        return data[:size]
+        return data
 
     def readline(self) -> bytes:
         r"""Read up to and with the next "\n"; b"" at the end. Raises as read()."""
@@ -280,17 +299,26 @@ class Reader:
     def _fill(self) -> bool:
         """Wait for more whole lines, when there are none; False at the end."""
         while (piece := self.pipeline.take()) is not None:
-            self._begun.append(piece)
-            if b"\n" in piece:
-                self._hold(b"".join(self._begun), 0)
+            end = piece.rfind(b"\n") + 1
+            if end:
+                whole = b"".join((*self._begun, piece[:end]))
+                self._whole, self._begun = BytesIO(whole), deque((piece[end:],) if end < len(piece) else ())
                 return True
+            self._begun.append(piece)
         data = b"".join(self._begun)
-        self._whole, self._begun = BytesIO(data), []
+        self._whole, self._begun = BytesIO(data), deque()
         return bool(data)
 
-    def _hold(self, data: bytes, taken: int) -> None:
-        end = max(taken, data.rfind(b"\n") + 1)
-        self._whole, self._begun = BytesIO(data[taken:end]), [data[end:]]
+    def _put_back(self, piece: bytes, start: int) -> None:
+        """Keep what is behind the start of a piece; `_whole` is empty, and no end of a line is in `_begun`."""
+        end = piece.rfind(b"\n") + 1
+        if end > start:
+            self._whole = BytesIO(piece[start:end])
+            start = end
+        if start < len(piece):
+            # In pieces: the next read may take a byte only.
+            rest = [piece[at : at + _PIECE] for at in range(start, len(piece), _PIECE)]
+            self._begun.extendleft(reversed(rest))
 
     def _finish(self, data: bytes) -> None:
         try:
@@ -382,7 +410,11 @@ def _batches(
     try:
         while (piece := pipeline.take()) is not None:
             yield splitter.batch(piece, CUT)
+            while splitter.waits:
+                yield iter(splitter.resume())
         yield iter(splitter.finish())
+        while splitter.waits:
+            yield iter(splitter.resume())
         pipeline.wait()
     finally:
         _leave(pipeline)

@@ -193,12 +193,14 @@ class Syslog:
             procid: with it its pid.
 
         Raises:
-            TypeError, ValueError: there is no such severity.
+            TypeError, ValueError: there is no such severity, or created is no time of the calendar.
         """
         number = values.severity(severity)
         header = self._header(app_name, procid)
         if created is None:
             created = channels.now()
+        elif not values.TIME_MIN <= created <= values.TIME_MAX:
+            raise ValueError(f"created: {created!r} is not in the years 1 to 9998, in seconds since 1970")
         if self._format == "rfc5424":
             message = header.rfc5424(number, created, text, msgid, structured_data, self._bom)
         else:

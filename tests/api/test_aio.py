@@ -497,3 +497,26 @@ def test_child_has_what_its_loops_thread_has(loop: str) -> None:
     thread.start()
     thread.join()
     assert found == [b"Cpus_allowed_list:\t%d\n" % cpu] * 2
+
+
+def test_undecodable_line_is_raised_in_its_place(loop: str) -> None:
+    """Of a process, where the next reading goes on, and of a pipeline."""
+    script = r"printf 'a\n\377x\nb\n'"
+
+    async def main() -> list[object]:
+        found: list[object] = []
+        async with aio.start("sh", "-c", script, stdout=fastproc.PIPE) as process:
+            for _ in range(2):
+                try:
+                    async for line in process.lines(text=True):
+                        found.append(line)
+                except UnicodeDecodeError as error:
+                    found.append(error.object)
+        try:
+            async for line in aio.lines(fastproc.cmd("sh", "-c", f"{script}; exec sleep 60"), text=True):
+                found.append(line)
+        except UnicodeDecodeError as error:
+            found.append(error.object)
+        return found
+
+    assert drivers.run_in(loop, main) == ["a", b"\xffx", "b", "a", b"\xffx"]

@@ -297,3 +297,63 @@ def with_few_descriptors(static_exit: str, mechanism: str) -> dict[str, Any]:
         if [os.fstat(fd).st_ino for fd in range(3)] != before or observe.fds() != all_before:
             found["wrong"].append([limit, "descriptors changed"])
     return found
+
+
+ELF = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\0"
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "words"),
+    [
+        (b"#!/bin/sh\r\necho x\r\n", FileNotFoundError, ("'/bin/sh\\r'", "carriage returns")),
+        (b"#! /bin/sh -e\r\n", PermissionError, None),
+        (b"#!/no/such/thing -x\n", FileNotFoundError, ("'/no/such/thing'",)),
+        (b"#!/tmp\n", PermissionError, ("its interpreter '/tmp' is not",)),
+        (b"#!\necho x\n", OSError, ("without an interpreter",)),
+        (b"#!" + b" " * 300 + b"/bin/sh\n", OSError, ("longer than 255 bytes",)),
+        (ELF + b"\xb7\0" + bytes(100), OSError, ("ELF file for aarch64, 64 bits; this machine is",)),
+        (ELF[:4] + b"\1\2" + ELF[6:] + b"\0\x08" + bytes(100), OSError, ("ELF file for mips, 32 bits",)),
+        (ELF[:7], OSError, ("cut off after 7 bytes",)),
+        (b"MZ" + bytes(60), OSError, ("a program of Windows",)),
+        (b"\xcf\xfa\xed\xfe" + bytes(60), OSError, ("a program of macOS",)),
+        (b"\xef\xbb\xbf#!/bin/sh\n", OSError, ("byte order mark",)),
+        (b"\1\2\0\3", OSError, ("neither a program for this system nor a script",)),
+        (b"", OSError, ("is empty",)),
+        (b"echo x\n", OSError, ("run it as `sh FILE`",)),
+    ],
+)
+def test_file_that_cannot_be_executed_is_described(data, kind, words, tmp_path):
+    """By what it is: only a file of text without a #! line is one for a shell."""
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    path.chmod(0o755)
+    if words is None:
+        assert fastproc.run(path, check=False).returncode != 126
+        return
+    with pytest.raises(fastproc.SpawnError) as caught:
+        fastproc.run(path)
+    assert isinstance(caught.value, kind)
+    text = str(caught.value)
+    assert all(word in text for word in words), text
+    assert ("sh FILE" in text) is (data == b"echo x\n")
+    assert text.isprintable()
+
+
+@pytest.mark.parametrize("value", [1 << 31, 1 << 40, 1 << 70, -1, -(1 << 70), 65])
+def test_number_that_is_no_signal_or_time_is_refused_by_name(value: int) -> None:
+    """Whatever takes it: no OverflowError of the border to C."""
+    with fastproc.start("sleep", "60", pgid=0) as process:
+        for call in (process.send_signal, process.signal_group):
+            with pytest.raises(ValueError, match=rf"^sig: {value} is no signal number"):
+                call(value)
+        assert process.poll() is None
+        process.kill()
+    from fastproc.syslog import Syslog
+
+    log = Syslog("/no/such/socket")
+    if abs(value) > 1 << 39:
+        with pytest.raises(ValueError, match=r"^created: "):
+            log.send("x", created=value)
+    log.send("x", created=-62_135_500_000)
+    log.send("x", created=253_370_000_000)
+    log.close(0)

@@ -276,3 +276,93 @@ def test_text_from_strangers_moves_no_cursor() -> None:
 def test_any_encoding_of_the_output_will_do() -> None:
     done = command("id", env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stderr) == (0, "")
+
+
+REFUSED_NUMBERS = [
+    *(("syslog", "--timeout", value) for value in ("-1", "nan", "inf", "1e400", "x", "9" * 5000)),
+    *(("syslog", "--port", value) for value in ("0", "-1", "65536", "²", "9" * 5000)),
+    ("top", "-b", "-n", "-1"),
+    ("top", "-b", "-d", "nan"),
+    ("ps", "-u", "²"),
+    ("ps", "9" * 30),
+    ("ps", "-c", "-3"),
+    ("tree", "9" * 30),
+    ("caps", "²"),
+    ("id", "0"),
+    ("init", "-e", "256", "true"),
+    ("init", "-p", "9" * 30, "true"),
+    ("daemon", "stop", "x", "--pid-file", "{}/pid", "--grace", "nan"),
+    ("daemon", "stop", "x", "--pid-file", "{}/pid", "--signal", "9" * 30),
+    ("daemon", "start", "x", "--pid-file", "{}/pid", "--timeout", "-1", "--", "true"),
+    ("daemon", "start", "x", "--pid-file", "{}/pid", "--umask", "9", "--", "true"),
+    ("daemon", "start", "x", "--pid-file", "{}/pid", "--rlimit", "nofile=x", "--", "true"),
+    ("daemon", "start", "x", "--pid-file", "{}/pid", "--keep-fd", "9" * 30, "--", "true"),
+    ("daemon", "start", "x", "--pid-file", "{}/pid", "--ready", "nan", "--", "true"),
+]
+
+
+@pytest.mark.parametrize("words", REFUSED_NUMBERS, ids=lambda words: " ".join(words)[:40])
+def test_number_that_is_not_possible_is_refused_before_anything_is_read(words: tuple[str, ...], tmp_path: Path) -> None:
+    """A sentence and a status, no traceback; stdin, which has no end here, is not waited for."""
+    reading, writing = os.pipe()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "fastproc", *(word.format(tmp_path) for word in words)],
+            stdin=reading,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+    assert done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+BAD_NAME = "x\x1b[2J\x9b31m\u202e"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("map", "--" + BAD_NAME),
+        ("map", "-a", BAD_NAME, "true"),
+        ("map", BAD_NAME, ":::", "a"),
+        ("map", "--tag", "--dry-run", "echo", ":::", BAD_NAME),
+        ("map", "-P1", "sh -c 'echo x; exit 1'", ":::", BAD_NAME),
+        ("syslog", "--" + BAD_NAME),
+        ("syslog", "--severity", BAD_NAME),
+        ("ps", "-u", BAD_NAME),
+        ("ps", "--" + BAD_NAME),
+        ("ps", "-f", BAD_NAME),
+        ("tree", BAD_NAME),
+        ("top", "-s", BAD_NAME),
+        ("caps", BAD_NAME),
+        ("id", "--" + BAD_NAME),
+        ("init", "--" + BAD_NAME),
+        ("init", BAD_NAME),
+        ("run-module", BAD_NAME),
+        ("daemon", BAD_NAME),
+        ("daemon", "status", BAD_NAME),
+        ("daemon", "start", "n", "--pid-file", "/no/" + BAD_NAME, "--", "true"),
+        ("daemon", "stop", "n", "--pid-file", "/no/such/" + BAD_NAME),
+    ],
+    ids=lambda words: " ".join(words[:2]).encode("ascii", "backslashreplace").decode(),
+)
+def test_names_that_are_given_do_not_reach_the_terminal_as_they_are(words: tuple[str, ...]) -> None:
+    """Whatever a command says of them, on both outputs."""
+    done = subprocess.run(
+        [sys.executable, "-m", "fastproc", *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    for line in (done.stdout + done.stderr).split("\n"):
+        assert line.replace("\t", "").isprintable(), line

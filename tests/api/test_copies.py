@@ -639,3 +639,13 @@ def test_end_inside_a_character_hides_no_end_of_the_child() -> None:
     assert caught.value.result.stdout == b"abc\xc3"  # type: ignore[attr-defined]
     with pytest.raises(UnicodeDecodeError):
         (cmd("printf", r"abc\303") | cmd("cat")).run(capture=True, on_line=call)
+
+
+@pytest.mark.parametrize("end", ["\\n", ""])
+def test_undecodable_line_ends_the_telling_after_the_lines_before_it(end: str) -> None:
+    """At the end of the output, too, where it must not hide how the child has ended."""
+    found: list[str] = []
+    call = OnLine(lambda _, line: found.append(line), text=True)
+    with pytest.raises(UnicodeDecodeError) as caught:
+        sh(rf"printf 'a\nb\n\377x{end}'", capture=True, on_line=call)
+    assert (found, caught.value.object) == (["a", "b"], b"\xffx")

@@ -5,8 +5,10 @@ What becomes of its results is in test_pipeline_handle.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -115,7 +117,7 @@ def test_joblog_has_each_task_with_its_status(tmp_path: Path) -> None:
         ("1", "0", "0", "sh -c 'exit 0'"),
         ("2", "3", "0", "sh -c 'exit 3'"),
         ("3", "0", "9", "sh -c 'kill -9 $$'"),
-        ("4", "0", "0", "sh -c 'echo\\ta'"),
+        ("4", "0", "0", "sh -c $'echo\\\\ta'"),
     ]
 
 
@@ -360,3 +362,118 @@ def test_progress_bars(kind: str, capfdbinary: Any) -> None:
     pytest.importorskip(kind)
     list(fastproc.map("true", range(3), progress=kind))
     assert "3/3" in capfdbinary.readouterr().err.decode()
+
+
+def test_dry_run_shows_the_options_of_the_map_and_nothing_that_does_not_print(capfd, tmp_path) -> None:
+    """A line does what the task would, or no shell runs it; the command's own options and those of map() are in it."""
+    items = ["a b", "\x1b[2J\n", "\udcff"]
+    list(fastproc.map("rm {}", items, dry_run=True, cwd="/srv", env_add={"A": "\x1b"}))
+    list(fastproc.map(cmd("rm", "{}", root="/srv"), items, dry_run=True))
+    list(fastproc.map("rm {}", items[:1], dry_run=True, user="nobody"))
+    list(fastproc.map(Template(["rm {}; echo x"], shell=True), items, dry_run=True))
+    list(fastproc.map("rm {}", ["a\0b"], dry_run=True))
+    lines = capfd.readouterr().out.splitlines()
+    shown = ["'a b'", r"$'\033[2J\n'", r"$'\377'"]
+    assert lines == [
+        *(rf"cd /srv && A=$'\033' rm {item}" for item in shown),
+        *(f"(root=/srv) rm {item}" for item in shown),
+        "(user=nobody) rm 'a b'",
+        *(f"rm {item}; echo x" for item in shown),
+        "rm $'a'(NUL)$'b'",
+    ]
+
+
+def test_tag_of_an_item_is_one_line_that_prints(capfd) -> None:
+    """An item chooses its name, and not what the terminal does."""
+    list(fastproc.map("echo x", ["\x1b[2Ja\nb\u202e"], output="group", tag=True, feed=lambda item: b""))
+    assert capfd.readouterr().out == "\\x1b[2Ja b\\u202e\tx\n"
+
+
+NASTY_ITEMS = ["a", "b\0c", "x" * 131_072, "\ud800", "d"]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("work", ["echo {}", lambda item: cmd("echo", item)], ids=["template", "function"])
+def test_item_that_cannot_be_run_fails_alone(work: Any, ordered: bool) -> None:
+    """NUL, too long for the kernel, not to be encoded: with check=False a result says why, and the others run."""
+    mapped = fastproc.map(work, NASTY_ITEMS, workers=2, ordered=ordered, check=False)
+    found = list(mapped)
+    assert sorted(result.text() for result in found if result.ok) == ["a\n", "d\n"]
+    failed = [result for result in found if not result.ok]
+    assert [type(result).__name__ for result in failed] == ["NotStarted"] * 3
+    assert {result.returncode for result in failed} == {126}
+    texts = [str(result.error) for result in failed]
+    assert all(any(word in text for text in texts) for word in ("NUL byte", "too long", "cannot be encoded")), texts
+    assert all(result.status_text().startswith("not started: ") and repr(result).isprintable() for result in failed)
+    for result in failed:
+        with pytest.raises(type(result.error)):
+            result.check()
+        again = pickle.loads(pickle.dumps(result))
+        assert (again.returncode, str(again.error)) == (126, str(result.error))
+    assert (mapped.summary.started, mapped.summary.succeeded, mapped.summary.failed) == (5, 2, 3)
+
+
+def test_item_that_cannot_be_run_raises_in_its_turn_and_not_before() -> None:
+    """As every other failure: the results before it are given, then it is raised, and the rest is ended."""
+    mapped = fastproc.map("sh -c 'sleep 0.1; echo $0' {}", ["a", "b", "c\0", "d"], workers=4)
+    assert [next(mapped).text() for _ in range(2)] == ["a\n", "b\n"]
+    with pytest.raises(ValueError, match="NUL byte"):
+        next(mapped)
+    assert list(mapped) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "work", "why"),
+    [
+        ({}, lambda item: 1 / item and cmd("true"), ZeroDivisionError),
+        ({}, lambda item: "true" if item == 0 else cmd("true"), TypeError),
+        ({}, lambda item: cmd("true", "/no") if item else cmd("/no/such/program"), FileNotFoundError),
+        ({}, lambda item: cmd("true", cwd="/no/such" if item == 0 else "/"), FileNotFoundError),
+        ({}, lambda item: cmd("true", stdout="/no/such/file" if item == 0 else None), FileNotFoundError),
+        ({}, lambda item: cmd("true", stdin=77 if item == 0 else None), OSError),
+        ({}, lambda item: cmd("true", before_spawn=lambda _: 1 // 0) if item == 0 else cmd("true"), ZeroDivisionError),
+        ({"feed": lambda item: b"x" if item else 1 // 0}, "cat", ZeroDivisionError),
+        ({}, "test {} -ge 0", TypeError),
+    ],
+)
+def test_whatever_is_wrong_with_one_item_is_its_failure(options: Any, work: Any, why: type, tmp_path: Path) -> None:
+    """What a function raises or returns, a program, directory or file that is not there: log, halt and counts know."""
+    items = [1, 0, 2] if callable(work) or options else [1, object(), 2]
+    log = tmp_path / "log"
+    mapped = fastproc.map(work, items, workers=1, check=False, joblog=log, retries=1, **options)
+    found = list(mapped)
+    assert [result.ok for result in found] == [True, False, True]
+    assert isinstance(found[1].error, why)
+    assert (mapped.summary.failed, mapped.summary.retried) == (1, 1)
+    assert len(log.read_text().splitlines()) == 4
+    again = fastproc.map(work, items, workers=1, check=False, joblog=log, resume=True, **options)
+    assert (list(again), again.summary.skipped) == ([], 3)
+    halted = fastproc.map(work, items, workers=1, check=False, halt="now,fail=1", **options)
+    assert [result.ok for result in halted] == [True, False]
+    assert halted.summary.halted
+
+
+def test_endlessly_many_items_that_cannot_be_run_are_given_one_by_one() -> None:
+    """As many results as are asked for, and no more items are taken than there is room for."""
+    taken = itertools.count()
+    with fastproc.map("echo {}", (f"{next(taken)}\0" for _ in itertools.count()), check=False, workers=2) as mapped:
+        assert [result.returncode for result in itertools.islice(mapped, 50)] == [126] * 50
+        assert next(taken) < 200
+
+
+def test_timeout_without_check_is_a_result_and_the_others_go_on() -> None:
+    found = list(fastproc.map("sleep {}", [0, 60, 0], timeout=0.2, check=False))
+    assert [(result.ok, result.timed_out) for result in found] == [(True, False), (False, True), (True, False)]
+
+
+def test_dry_run_leaves_out_what_the_log_has_and_shows_tags(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """With the file as it is: it is neither made nor changed."""
+    log = tmp_path / "log"
+    list(fastproc.map("test {} = b", "abc", joblog=log, resume=True, dry_run=True))
+    assert (capfd.readouterr().out, log.exists()) == ("test a = b\ntest b = b\ntest c = b\n", False)
+    list(fastproc.map("test {} = b", "ab", joblog=log, check=False))
+    before = log.read_bytes()
+    for resume, left in ((True, "c"), ("failed", "ac")):
+        list(fastproc.map("test {} = b", "abc", joblog=log, resume=resume, dry_run=True, output="group", tag=True))
+        assert capfd.readouterr().out == "".join(f"{item}\ttest {item} = b\n" for item in left)
+    assert log.read_bytes() == before

@@ -127,6 +127,62 @@ TABLE = [
     row("-a twice", "", "-k -a {f1} -a {f2} echo {1}{2}", None, "-k -a {f1} -a {f2} echo {1}{2}"),
     row("-a and :::", "", "-k -a {f1} echo {1}{2} ::: x y", None, "-k -a {f1} echo {1}{2} ::: x y"),
     row("-C", "a,b\nc,d\n", "-k -C , echo {2}{1}", None, "-k -C , echo {2}{1}"),
+    # Options together.
+    row("-N 2 repeats a word", "a\nb\nc\n", "-k -N2 echo x{}y z{.}{}", None, "-k -N2 echo x{}y z{.}{}"),
+    row("-L 2 repeats a word", "a\nb\nc\n", "-k -L2 echo x{}y", None, "-k -L2 echo x{}y"),
+    row("-X repeats a word", "a\nb\nc\n", "-j1 -X echo x{}y {} {#}", None, "-j1 -X echo x{}y {} {#}"),
+    row("-m fills a word", "a\nb\nc\n", "-j1 -m echo x{}y", None, "-j1 -m echo x{}y"),
+    row("-X -n 2", "a\nb\nc\n", "-k -X -n2 echo x{}y", None, "-j1 -k -X -n2 echo x{}y"),
+    row("-m -n 2", "a\nb\nc\n", "-k -m -n2 echo x{}y", None, "-j1 -k -m -n2 echo x{}y"),
+    row("-X of several sources", "", "-j1 -X echo x{} ::: a b ::: 1 2", None, "-j1 -X echo x{} ::: a b ::: 1 2"),
+    row(
+        "-C of several sources",
+        "",
+        "-k -C , echo {1}+{2}+{3} ::: a,b c ::: x y,z",
+        None,
+        "-k -C , echo {1}+{2}+{3} ::: a,b c ::: x y,z",
+    ),
+    row(
+        "-C and :::+",
+        "",
+        "-k -C , echo {1}+{2}+{3} ::: a,b c,d :::+ x y z",
+        None,
+        "-k -C , echo {1}+{2}+{3} ::: a,b c,d :::+ x y z",
+    ),
+    row(
+        "-C and --link",
+        "",
+        "-k --link -C , echo {1}+{2}+{3} ::: a,b c,d ::: x y z",
+        None,
+        "-k --link -C , echo {1}+{2}+{3} ::: a,b c,d ::: x y z",
+    ),
+    row("-C and ::::", "", "-k -C 1 echo {1}+{2}+{3} :::: {f1} {f2}", None, "-k -C 1 echo {1}+{2}+{3} :::: {f1} {f2}"),
+    row(
+        "-C and -N 2",
+        "",
+        "-k -C , -N2 echo {1}+{2}+{3}+{4} ::: a,b c,d e",
+        None,
+        "-k -C , -N2 echo {1}+{2}+{3}+{4} ::: a,b c,d e",
+    ),
+    row("-C and -X", "", "-j1 -X -C , echo x{}y ::: a,b c,d", None, "-j1 -X -C , echo x{}y ::: a,b c,d"),
+    row("-C with empty columns", "a,,b\n,c\n\nx\n", "-k -C , echo {1}+{2}+{-1}", None, "-k -C , echo {1}+{2}+{-1}"),
+    row(
+        "-C with a group",
+        "a,b;c\n",
+        "-k -C (,)|; echo {1}+{2}+{3}+{4}+{5}",
+        None,
+        "-k -C (,)|; echo {1}+{2}+{3}+{4}+{5}",
+    ),
+    row("-C without a place", "", "-k -C , echo ::: a,b ::: x", None, "-k -C , echo ::: a,b ::: x"),
+    row("{} of columns", "", "-k -C , echo x{}y {/} ::: a/b,c ::: x", None, "-k -C , echo x{}y {/} ::: a/b,c ::: x"),
+    row(
+        "-d cuts what is behind :::",
+        "",
+        "-k -d , echo {1}{2} ::: a,b c ::: x,y",
+        None,
+        "-k -d , echo {1}{2} ::: a,b c ::: x,y",
+    ),
+    row("an empty source", "", "-k echo {1}+{2} ::: a b :::", None, "-k echo {1}+{2} ::: a b :::"),
     # The command.
     row("one word is a line", "a b\n", ["printf '<%s>' {} z"], None, ["printf '<%s>' {} z"]),
     row("--shell", "a b;c\n", ["--shell", "printf '<%s>' {} | tr a-z A-Z"], None, ["printf '<%s>' {} | tr a-z A-Z"]),
@@ -351,6 +407,31 @@ def ours(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         (["--resume", "true"], "resume, doubt, durable: are about"),
         (["echo | cat"], "template: '|' is for a shell"),
         (["--shell", "echo '{}'"], "leave the quotes away"),
+        (["-C", "(", "true"], "-C: '(' is no regular expression"),
+        (["-C", "", "true"], "-C: is empty"),
+        (["-n2", "-L2", "true"], "-L: -n is given too"),
+        (["-n2", "-N2", "true"], "-N: -n is given too"),
+        (["-m", "-N2", "true"], "-m: puts all items into one word, and -N repeats"),
+        (["-m", "-L2", "true"], "-m: puts all items into one word, and -L repeats"),
+        (["-X", "echo", "{1}"], "-X, -m: take as many items as fit"),
+        (["-m", "echo x{2/}"], "-X, -m: take as many items as fit"),
+        (["-X", "--shell", "echo x{}"], "part of a word"),
+        (["-0", "-d", ",", "true"], "-d: -0 is given too"),
+        (["-k", "-u", "true"], "-k: with -u"),
+        (["-u", "--tag", "true"], "tag: what is not grouped"),
+        (["-X"], "-X, -m: there is no command"),
+        (["-I", "%"], "-I: there is no command"),
+        (["-u", "--results", "/dev/null", "true"], "results: "),
+        (["-d", r"\xffffffffffffffffffff", "true"], "-d: must be one character"),
+        (["-n", "9" * 30, "true"], "--max-args: must be at most"),
+        (["-P", "9" * 30, "true"], "-P: '999"),
+        (["-P", "+9999999", "true"], "-P: '+9999999' is more than"),
+        (["--retries", "9" * 5000, "true"], "--retries: must be at most"),
+        *(
+            ([option, value, "true"], f"{option}: must be seconds")
+            for option in ("--timeout", "--delay")
+            for value in ("-1", "nan", "inf", "1e300", "9" * 400, "")
+        ),
     ],
 )
 def test_wrong_command_line_is_told(arguments: list[str], message: str) -> None:
@@ -361,8 +442,86 @@ def test_wrong_command_line_is_told(arguments: list[str], message: str) -> None:
 
 def test_no_file_is_told() -> None:
     done = ours("echo", "::::", "/no/such/file")
-    assert (done.returncode, done.stdout) == (255, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert "/no/such/file" in done.stderr
+
+
+def test_one_of_several_files_that_is_not_there_is_told_before_anything_is_run(tmp_path: Path) -> None:
+    """What the user asked for is wrong, as any other argument."""
+    for arguments in (["-a", "{}", "-a", str(tmp_path / "no")], ["-a", str(tmp_path)]):
+        done = ours(*(__file__ if word == "{}" else word for word in arguments), "touch", str(tmp_path / "ran"))
+        assert (done.returncode, done.stdout, os.listdir(tmp_path)) == (2, "", [])
+        assert str(tmp_path) in done.stderr
+
+
+def test_item_that_cannot_be_run_is_a_task_that_failed(tmp_path: Path) -> None:
+    """Too long, with a NUL, without a quote's end: the others run, and log, status and message tell of it."""
+    long, log = "x" * 131072, tmp_path / "log"
+    for keep in ("-k", "-P1"):
+        done = ours(keep, "-d", "\\n", "--summary", "echo", stdin=f"a\nb\0c\n{long}\nd\n")
+        assert (done.returncode, sorted(done.stdout.split())) == (2, ["a", "d"])
+        assert "argument 1: has a NUL byte" in done.stderr
+        assert "rgument list too long" in done.stderr
+        assert "2 succeeded, 2 failed" in done.stderr
+    done = ours("-k", "--joblog", str(log), stdin="echo a\necho 'b\necho c | d\necho e\n")
+    assert (done.returncode, done.stdout) == (2, "a\ne\n")
+    assert [line.split("\t")[6] for line in sorted(log.read_text().splitlines()[1:])] == ["0", "126", "126", "0"]
+    assert ours("--joblog", str(log), "--resume", "--summary", stdin="echo a\necho 'b\n").stderr.startswith("0 succ")
+    halted = ours("-j1", "--halt", "now,fail=1", "echo", stdin="a\0\nb\n")
+    assert (halted.returncode, halted.stdout) == (126, "")
+
+
+@pytest.mark.parametrize(
+    "words", [["echo"], ["echo", "x{}y", "{.}-{#}", "{}"], ["--shell", "echo {} z"], ["-m", "echo", "x{}"]]
+)
+@pytest.mark.parametrize(
+    ("stack", "more"), [(8 << 20, 0), (256 << 10, 0), (1 << 20, 120_000), (1 << 20, 230_000), (8 << 20, 2_000_000)]
+)
+def test_packed_commands_are_as_long_as_the_kernel_takes(
+    words: list[str], stack: int, more: int, tmp_path: Path
+) -> None:
+    """Under any limit of the stack and beside any environment: nothing is refused, and no item is lost."""
+    items = [f"item {number}'" for number in range(15_000)]
+    size = sum(map(len, items)) + len(items)
+    # Variables may not be longer than one argument.
+    env = {f"V{number}": "v" * 9_990 for number in range(more // 10_000)}
+    line = ["prlimit", f"--stack={stack}:", *OURS, "-k", "-X", "--summary", *words]
+    done = subprocess.run(
+        line, input="\n".join(items), capture_output=True, text=True, check=False, env=os.environ | env, timeout=100
+    )
+    summary = done.stderr.split(" succeeded, ")
+    assert (done.returncode, summary[1][:8]) == (0, "0 failed"), done.stderr[-300:]
+    assert all(done.stdout.count(item) >= 1 for item in ("item 0'", "item 7777'", "item 14999'"))
+    assert done.stdout.count("item ") % len(items) == 0
+    assert done.stdout.count("item ") // len(items) == (3 if "{}" in words else 1)
+    if words == ["echo"] and not more:
+        # Each has at least half of what is there, the last one perhaps less.
+        assert int(summary[0]) <= 2 * (size + 8 * len(items)) // (110_000 if stack > 1 << 20 else 100_000) + 1
+
+
+def test_packed_command_that_the_kernel_refuses_all_the_same_is_run_as_two(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """In the order of the items, each once, and so in the log; an item that is too long alone fails alone."""
+    from fastproc._commands import map as command
+
+    monkeypatch.setattr(command, "room", lambda: 40 << 20)
+    items = [*map(str, range(3)), "x" * 131_072, *map(str, range(4, 900_000))]
+    path, log = tmp_path / "items", tmp_path / "log"
+    path.write_text("\n".join(items))
+    for order in ("-k", "-P2"):
+        arguments = [order, "-X", "--joblog", str(log), "--resume", "-a", str(path), "echo"]
+        assert command.map_(arguments) == (order == "-k")
+        found = capfd.readouterr()
+        assert ("too long" in found.err) is (order == "-k")
+        printed = found.out.split()
+        if order == "-k":
+            assert printed == [item for item in items if len(item) < 10]
+            lines = log.read_text().splitlines()[1:]
+            assert len(lines) > 3
+            assert sum(line.split("\t")[6] != "0" for line in lines) == 1
+    # Resumed: all parts are known again, and only the one that failed is not run again either.
+    assert printed == []
 
 
 def test_help_names_every_option() -> None:
@@ -427,3 +586,73 @@ def test_start_up_is_light() -> None:
         env={"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"]},
     )
     assert done.stdout == "[]\n"
+
+
+class Counted(bytes):
+    """A piece that counts the bytes that are copied to put something before it."""
+
+    copied = 0
+
+    def __radd__(self, before: bytes) -> bytes:
+        Counted.copied += len(before) + len(self)
+        return bytes(before) + bytes(self)
+
+
+def test_item_of_many_pieces_is_copied_once() -> None:
+    """Whatever its length: 2,000 pieces of one line are not put together 2,000 times."""
+    from fastproc._commands.map import _cut
+
+    class Stream:
+        def __init__(self) -> None:
+            self.left = [b"a\nb", *[b"x" * 1000] * 2000, b"\nc\n", b"d"]
+
+        def read1(self, _size: int) -> bytes:
+            return Counted(self.left.pop(0)) if self.left else b""
+
+    Counted.copied = 0
+    assert list(_cut(Stream(), b"\n")) == ["a", "b" + "x" * 2_000_000, "c", "d"]
+    assert Counted.copied < 10_000
+
+
+def test_record_of_many_pieces_is_copied_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in a results file, where one line has all that a task wrote; a last line without an end is cut off."""
+    import fastproc.mapping._log as log
+
+    path = tmp_path / "results"
+    whole = ours("--results", str(path), "sh", "-c", "head -c 300000 /dev/zero; echo $0", ":::", "a", "b")
+    assert whole.returncode == 0
+    size = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(b'{"begun": ' * 50)
+    monkeypatch.setattr(log, "_CHUNK", 512)
+    real = os.pread
+    monkeypatch.setattr(log.os, "pread", lambda *args: Counted(real(*args)))
+    Counted.copied = 0
+    opened = log.LogFile(path, log.JSONLines, True, False)
+    opened.close()
+    assert (opened.book.broken, len(opened.book._tasks), path.stat().st_size) == (0, 2, size)
+    assert Counted.copied < 10_000
+
+
+@pytest.mark.parametrize(
+    ("stack", "variables", "expected"),
+    [
+        (8 << 20, 0, 128 << 10),
+        (256 << 10, 0, (128 << 10) - 24),
+        (256 << 10, 4, (128 << 10) - 24 - 4 * (2 + 9_998 + 2 + 8)),
+        (2 << 20, 45, (512 << 10) - 24 - 45 * (2 + 9_998 + 2 + 8)),
+        (-1, 0, 128 << 10),
+    ],
+)
+def test_room_of_arguments_is_the_kernel_s(
+    stack: int, variables: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quarter of the stack's limit, at least 128 KiB, without the environment and its pointers."""
+    import resource
+
+    from fastproc._commands import map as command
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (stack, stack))
+    environ = {b"%02d" % number: b"v" * 9_998 for number in range(variables)}
+    monkeypatch.setattr(os, "environb", environ)
+    assert command.room() == min(expected, command.PACKED) - command.HEADROOM

@@ -5,8 +5,10 @@ The rules are duct's; docs/pipelines.md names the test for each.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -712,3 +714,38 @@ def test_lines_in_an_event_loop() -> None:
         return found
 
     assert asyncio.run(main()) == ["1", "2", "3", b"y", b"last", 3]
+
+
+def test_long_chain_runs() -> None:
+    """Each after the one before; with the meaning that two have, of both operators, in any order."""
+    chain: fastproc.Expression = cmd("true")
+    for number in range(400):
+        chain = chain.then(cmd("true")) if number % 2 else chain.or_else(sh("exit 9"))
+    result = chain.run()
+    assert (result.returncode, len(result.stages)) == (0, 201)
+    for signs in itertools.product("&|", repeat=3):
+        for codes in itertools.product((0, 1), repeat=4):
+            words = [f"exit {code}" for code in codes]
+            chain = sh(f"echo 0; {words[0]}")
+            line = f"(echo 0; {words[0]})"
+            for number, (sign, word) in enumerate(zip(signs, words[1:], strict=True), 1):
+                other = sh(f"echo {number}; {word}")
+                chain = chain.then(other) if sign == "&" else chain.or_else(other)
+                line += f" {sign * 2} (echo {number}; {word})"
+            found = chain.run(capture=True, check=False)
+            bash = subprocess.run(["bash", "-c", line], capture_output=True, check=False)
+            assert (found.stdout, found.returncode) == (bash.stdout, bash.returncode), line
+
+
+def test_deepest_expression_runs() -> None:
+    """What can be made can be run, also where Python is some calls deep already."""
+    deep: fastproc.Expression = cmd("true")
+    with pytest.raises(ValueError, match="one inside of the other"):  # noqa: PT012 - the last of many
+        while True:
+            previous, deep = deep, cmd("true").then(deep)
+    assert previous.run().ok
+    deep = cmd("true")
+    with pytest.raises(ValueError, match="one inside of the other"):  # noqa: PT012 - the last of many
+        while True:
+            previous, deep = deep, (cmd("true") | cmd("true").then(deep)).stderr_null()
+    assert previous.run().ok

@@ -466,3 +466,49 @@ def test_started_in_a_loop_it_is_ended_as_elsewhere(in_loop: Callable[..., Any])
         return found
 
     assert in_loop(main) == [[9, 9], [15, 15], b"x"]
+
+
+def test_undecodable_line_of_a_pipeline_is_raised_after_the_lines_before_it() -> None:
+    """Also where nothing more comes; every stage is ended."""
+    for tail in ("", "; exec sleep 60"):
+        lines = (sh(r"printf 'a\nb\n\377x\nc\n'" + tail) | CAT).lines(text=True)
+        assert [next(lines), next(lines)] == ["a", "b"]
+        pids = observe.children()
+        with pytest.raises(UnicodeDecodeError) as caught:
+            next(lines)
+        assert caught.value.object == b"\xffx"
+        assert all(gone(pid) for pid in pids)
+
+
+def test_reader_that_reads_little_copies_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a long output without an end of a line each read takes a piece of it, and not all."""
+    from fastproc import pipeline
+
+    class Taken:
+        def __init__(self) -> None:
+            self.left = [b"x" * 500_000, b"y\nz" + b"x" * 500_000, b"\nend"]
+
+        def take(self) -> bytes | None:
+            return self.left.pop(0) if self.left else None
+
+        def wait(self) -> None:
+            """It has ended."""
+
+    sizes: list[int] = []
+
+    class Counted(bytes):
+        def __getitem__(self, key: Any) -> Any:
+            found = bytes.__getitem__(self, key)
+            sizes.append(len(found))
+            return Counted(found)
+
+    taken: Any = Taken()
+    taken.left = [Counted(piece) for piece in taken.left]
+    reader = pipeline.Reader(taken)
+    whole = b"".join(taken.left)
+    found = [reader.read(7) for _ in range(2000)]
+    assert b"".join(found) == whole[:14_000]
+    assert sum(sizes) < 500_000 + 2000 * (1 << 15)
+    assert reader.readline() == whole[14_000:500_002]
+    assert reader.read(3) + reader.read(-1) == whole[500_002:]
+    assert reader.read(5) == b""

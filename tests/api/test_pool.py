@@ -769,3 +769,47 @@ def test_a_dropped_pool_ends_by_itself() -> None:
     future = fastproc.Pool(2).submit("echo", "x")
     assert future.result().text().strip() == "x"
     wait_until(lambda: future.done())
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_item_of_which_no_command_can_be_made_fails_alone(door: Door, ordered: bool) -> None:
+    """In its place with return_exceptions; else in its turn, after the results before it."""
+
+    def made(item: str) -> Any:
+        if item == "raises":
+            raise LookupError(item)
+        return "no command" if item == "text" else cmd("echo", item)
+
+    items = ["a", "b\0", "\ud800", "x" * 131_072, "raises", "text", "z"]
+
+    async def body() -> None:
+        async with door.Pool(2) as pool:
+            found = [one async for one in pool.map(made, items, ordered=ordered, return_exceptions=True)]
+            kinds = [type(one) if isinstance(one, Exception) else one.text() for one in found]
+            wanted = ["a\n", ValueError, ValueError, fastproc.SpawnError, LookupError, TypeError, "z\n"]
+            if not ordered:
+                kinds.sort(key=str)
+                wanted.sort(key=str)
+            assert kinds == wanted
+            got = []
+            with pytest.raises(ValueError, match="NUL byte"):  # noqa: PT012 - what comes before it counts
+                async for one in pool.map(made, items):
+                    got.append(one.text())
+            assert got == ["a\n"]
+            assert (await pool.submit("true")).ok
+
+    door.run(body)
+
+
+def test_item_of_which_no_command_can_be_made_is_a_first_failure(door: Door) -> None:
+    """With fail_fast, as every other."""
+
+    async def body() -> None:
+        async with door.Pool(2, fail_fast=True) as pool:
+            sleeper = pool.submit("sleep", "60")
+            with pytest.raises((ValueError, CancelledError)):
+                [one async for one in pool.map(lambda item: cmd("echo", item), ["\0"])]
+            await door.until(sleeper.done)
+            assert sleeper.cancelled()
+
+    door.run(body)

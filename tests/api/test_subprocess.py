@@ -259,7 +259,7 @@ def test_child_is_as_the_standard_ones(programs: Programs, options: dict[str, An
     found = []
     try:
         for module in (standard, ours):
-            child = Probed(module.run([programs.probe, "x"], stdout=module.PIPE, env={"A": "1"}, **options).stdout)
+            child = Probed(module.run([programs.probe, "x"], stdout=ours.PIPE, env={"A": "1"}, **options).stdout)
             fields = {name: value for name, value in child.fields.items() if name in FIELDS}
             fields["fds"] = {fd: seen.get("flags") for fd, seen in fields.get("fds", {}).items() if int(fd) > 2}
             # The C library's own two, which its posix_spawn() leaves ignored.
@@ -283,7 +283,7 @@ def _audited(name: str) -> list[str]:
     sys.addaudithook(lambda event, args: events.append(repr(args)) if event == "subprocess.Popen" else None)
     module.run(["echo", "x"], stdout=module.DEVNULL)
     module.run("exit 0", shell=True, cwd="/", env={"A": "1"})
-    module.Popen([b"true"], executable="/bin/true").wait()
+    ours.Popen([b"true"], executable="/bin/true").wait()
     return events
 
 
@@ -458,7 +458,7 @@ def _stolen(name: str, how: str) -> list[Any]:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     found: list[Any] = []
     for code in (0, 42):
-        process = module.Popen([SH, "-c", f"exit {code}"])
+        process = ours.Popen([SH, "-c", f"exit {code}"])
         if how == "waited":
             os.waitpid(process.pid, 0)
         process.terminate()
@@ -735,3 +735,14 @@ def test_forked_copy_leaves_the_child_alone() -> None:
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert process.poll() is None
+
+
+@pytest.mark.parametrize("value", [1 << 31, 1 << 40, 1 << 70])
+@pytest.mark.parametrize("name", ["pipesize", "umask", "process_group"])
+def test_number_that_no_system_call_takes_is_named(name, value):
+    """Before there is a child; of the types that the standard module has, where it raises."""
+    with pytest.raises((ValueError, OverflowError), match=rf"^{name}: {value} is"):
+        ours.Popen(["true"], stdout=ours.PIPE, **{name: value})
+    if name != "pipesize":
+        with pytest.raises(OverflowError, match=rf"^{name}: -{value + 1} is"):
+            ours.Popen(["true"], **{name: -value - 1})

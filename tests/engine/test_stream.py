@@ -342,3 +342,102 @@ def test_ended_child_is_seen_by_its_end_of_file() -> None:
     process.wait()
     wait_until(lambda: observe.fds() == before)
     assert os.path.exists("/proc/self/fd")
+
+
+UNDECODABLE = r"printf 'a\nb\n\377x\nc\n\nd\303'"
+
+
+@pytest.mark.parametrize("how", ["lines", "universal", "limited", "events", "merged"])
+def test_undecodable_line_is_raised_in_its_place_and_the_next_reading_goes_on(how: str) -> None:
+    """Each good line is given once, each bad one is in its error, and nothing waits for more."""
+    with sh(UNDECODABLE, stderr=STDOUT) as process:
+        found: list[object] = []
+        options: dict[str, Any] = {"universal": {"newline": "universal"}, "limited": {"longest": 5}}.get(how, {})
+        for _ in range(3):
+            try:
+                if how in ("events", "merged"):
+                    for event in getattr(process, how)(text=True):
+                        found.append(event.data)
+                else:
+                    for line in process.lines(text=True, **options):
+                        found.append(line)
+            except UnicodeDecodeError as error:
+                found.append(error.object)
+        assert found == ["a", "b", b"\xffx", "c", "", b"d\xc3"]
+        assert process.wait() == 0
+
+
+def test_undecodable_line_is_raised_before_more_is_waited_for() -> None:
+    """The child says no more."""
+    with sh(r"printf 'a\n\377\n'; exec sleep 60") as process:
+        lines = process.lines(text=True)
+        assert next(lines) == "a"
+        with pytest.raises(UnicodeDecodeError):
+            next(lines)
+
+
+class Fake:
+    """One output of a child, of which each wait brings one piece more."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        from collections import deque
+
+        self.pieces = deque(pieces)
+        self.items: Any = deque()
+        self.offset = 0
+        self.ended = False
+        self.times = (None, None, None)
+        self.argv = ("x",)
+
+    def uncut(self) -> None:
+        """Nothing is cut."""
+
+    def read(self) -> bool:
+        """Nothing comes without a wait."""
+        return False
+
+    def waiting(self, *_arguments: object) -> Any:
+        """Bring the next piece."""
+        if not self.pieces:
+            return False
+        data = self.pieces.popleft()
+        self.items.append((0.0, self.offset, data))
+        self.offset += len(data)
+        return True
+        yield
+
+
+@pytest.mark.parametrize("how", ["readline", "read", "expect"])
+def test_waiting_for_more_copies_nothing_of_what_has_come(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of 3,000 pieces is copied a few times, and not with each of them."""
+    from fastproc._engine import expecting
+    from fastproc._values import expect as values
+
+    copied = 0
+
+    def counted(*arguments: Any) -> bytes:
+        nonlocal copied
+        made = bytes(*arguments)
+        copied += len(made)
+        return made
+
+    monkeypatch.setattr(expecting, "bytes", counted, raising=False)
+    fake: Any = Fake([b"x" * 100] * 3000 + [b"END\n" + b"y" * 100_000])
+    line = b"x" * 300_000 + b"END\n"
+    calls = {
+        "readline": lambda: expecting.readline(fake, fake, fake, None),
+        "read": lambda: expecting.read(fake, fake, fake, len(line), None),
+        "expect": lambda: expecting.expect(fake, fake, fake, values.Search([b"END\n", b"no"]), None),
+    }
+    with pytest.raises(StopIteration) as end:
+        next(calls[how]())
+    found = end.value.value
+    assert (found.before + found.data if how == "expect" else found) == line
+    assert copied < 4 * (len(line) + 100_000)
+    # And what was given back costs a bounded copy for each further line.
+    fake.items.extend([(0.0, 0, b"short\n" * 10)])
+    copied = 0
+    for _ in range(5):
+        with pytest.raises(StopIteration):
+            next(expecting.read(fake, fake, fake, 10, None))
+    assert copied < 5 * (3 << 14)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
+from collections.abc import Callable
 
 import pytest
 
@@ -181,3 +182,49 @@ def test_combinations_know_their_parts() -> None:
     for expression, _ in EXPRESSIONS:
         if isinstance(expression, (Pipe, Scoped, Sequence, Tee)):
             assert type(expression)(*expression._key()) == expression
+
+
+@pytest.mark.parametrize("name", ["then", "or_else", "pipe"])
+def test_long_chain_is_not_deep(name: str) -> None:
+    """Thousands of them are compared, printed, copied and changed without a call for each inside of the other."""
+    chain: Expression = A
+    for number in range(3000):
+        chain = getattr(chain, name)(cmd("b", str(number)))
+    assert chain.depth == 1  # type: ignore[attr-defined]
+    assert hash(chain) == hash(pickle.loads(pickle.dumps(chain)))
+    assert copy.deepcopy(chain) == chain != chain.env("K", "v")
+    sign = {"then": "&&", "or_else": "||", "pipe": "|"}[name]
+    assert str(chain) == f" {sign} ".join(["a", *(f"b {number}" for number in range(3000))])
+    assert repr(chain).startswith("cmd('a')")
+    assert len(list(leaves(chain))) == 3001
+    assert captures(chain.stdout_capture()) == {"stdout"}
+
+
+def test_left_side_of_a_chain_is_a_chain() -> None:
+    """As if each had two sides."""
+    chain = A.then(B).or_else(C)
+    assert isinstance(chain, Sequence)
+    assert (chain.left, chain.right, chain.on_success) == (A.then(B), C, False)
+    assert A.then(B).then(C) != A.then(B.then(C))
+    assert A.then(B).then(C) != A.then(B).or_else(C)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda inner: A.then(inner),
+        lambda inner: A | B.then(inner),
+        lambda inner: (inner | A).stderr_null(),
+        lambda inner: A.tee(inner, B),
+        lambda inner: cmd("x", fd_of(inner)) | A,
+    ],
+)
+def test_expressions_inside_of_one_another_are_limited(wrap: Callable[[Expression], Expression]) -> None:
+    """Up to the limit all works; beyond it a sentence says so, and not a RecursionError."""
+    deep = A.then(B)
+    with pytest.raises(ValueError, match="more than 100 expressions are one inside of the other"):  # noqa: PT012
+        while True:
+            previous, deep = deep, wrap(deep)
+    assert pickle.loads(pickle.dumps(previous)) == previous == copy.deepcopy(previous)
+    assert (hash(previous), bool(str(previous)), bool(repr(previous))) == (hash(previous), True, True)
+    assert list(leaves(previous.env("K", "v")))

@@ -120,7 +120,7 @@ def test_exit_error_text(given, text):
 def test_exit_error_of_long_arguments_is_cut():
     """A long line does not hide the status."""
     text = str(errors.exit_error(result(argv=("x" * 5000,), stderr=b"")))
-    assert text == f"`{'x' * 1000}[...]`: exit status 2"
+    assert text == f"`{'x' * 1000} ([...])`: exit status 2"
 
 
 def test_exit_error_of_much_stderr_shows_the_end():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,3 +66,29 @@ def test_book_equal_tasks_are_counted() -> None:
         (6, "new", None),
         (3, "new", None),
     ]
+
+
+def test_equal_lines_cost_one_step_each() -> None:
+    """Placing the next of n equal tasks looks at one record, not at all of them."""
+    steps = 0
+
+    class Counted(dict[int, Any]):
+        def __iter__(self) -> Any:
+            nonlocal steps
+            for key in dict.keys(self):
+                steps += 1
+                yield key
+
+        def items(self) -> Any:
+            nonlocal steps
+            for item in dict.items(self):
+                steps += 1
+                yield item
+
+    book = Book()
+    number = 2000
+    book.read([TSV.encode(Record(seq, "same", 1.0, 0.1, 0)) for seq in range(1, number + 1)], TSV)
+    book._tasks["same"] = Counted(book._tasks["same"])
+    placed = [book.place("same", position)[:2] for position in range(1, number + 3)]
+    assert placed == [*((seq, "ended") for seq in range(1, number + 1)), (number + 1, "new"), (number + 2, "new")]
+    assert steps <= number + 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -123,8 +124,6 @@ def test_long_lines(keep: bool, encoding: str | None, data: bytes, places: list[
         assert len(error.start) == longest
         assert any(len(bare(line)) > longest for line in whole)
         assert "longer than" in str(pickle.loads(pickle.dumps(error)))
-        with pytest.raises(LineTooLong):
-            splitter.feed(b"more")
     short = []
     for line in whole:
         if len(bare(line)) > longest:
@@ -168,3 +167,84 @@ def test_impossible_arguments_are_named(options: dict[str, Any], name: str) -> N
     """Before anything is split."""
     with pytest.raises(ValueError, match=f"^{name}: "):
         LineSplitter(**options)
+
+
+def everything(pieces: list[bytes], batch: bool = False, **options: Any) -> list[Any]:
+    """All that a splitter gives: lines, and errors where they are raised."""
+    splitter = LineSplitter(**options)
+    found: list[Any] = []
+
+    def take(call: Callable[[], Any]) -> None:
+        try:
+            found.extend(call())
+        except (LineTooLong, UnicodeDecodeError) as error:
+            found.append(error.object if isinstance(error, UnicodeDecodeError) else type(error))
+        if splitter.waits:
+            take(splitter.resume)
+
+    for piece in pieces:
+        take(lambda piece=piece: splitter.batch(piece) if batch else splitter.feed(piece))
+    take(splitter.finish)
+    return found
+
+
+DATA = b"good\nbad\xff\xfe!\n\xc3\xa9\n\xc3\nlast \xe2\x82"
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_undecodable_bytes_are_an_error_in_the_place_of_their_line(size: int, batch: bool) -> None:
+    """Lines before and behind are given, and all bytes are in the error, however the data is cut."""
+    pieces = [DATA[at : at + size] for at in range(0, len(DATA), size)]
+    bad = [b"bad\xff\xfe!", b"\xc3", b"last \xe2\x82"]
+    assert everything(pieces, batch, encoding="utf-8") == ["good", bad[0], "é", bad[1], bad[2]]
+    assert everything(pieces, batch, encoding="utf-8", newline="universal") == ["good", bad[0], "é", bad[1], bad[2]]
+    kept = ["good\n", bad[0] + b"\n", "é\n", bad[1] + b"\n", bad[2]]
+    assert everything(pieces, batch, encoding="utf-8", keep_ends=True) == kept
+    limited = ["good", bad[0], "é", bad[1], bad[2]]
+    assert everything(pieces, batch, encoding="utf-8", longest=30) == limited
+    assert everything(pieces, batch, encoding="ascii", newline="!") == [b"good\nbad\xff\xfe", DATA.partition(b"!")[2]]
+
+
+def test_undecodable_bytes_in_every_kind_of_encoding() -> None:
+    """Of several bytes and with a state, and where the error handler lets surrogates pass."""
+    assert everything([b"a\n\x82\n\x82\xa0\n"], encoding="shift_jis") == ["a", b"\x82", "あ"]
+    data = "a\nb".encode("utf-16-le") + b"\x00\xdc" + "\nc\n".encode("utf-16-le")
+    found = everything([data[:5], data[5:]], encoding="utf-16-le")
+    assert (found[0], type(found[1]), found[2]) == ("a", bytes, "c")
+    given = everything([b"\xed\xb0\x80\n\xff\nx\n"], encoding="utf-8", errors="surrogatepass")
+    assert given == ["\udc00", b"\xff", "x"]
+
+
+@given(st.lists(st.sampled_from([b"a", b"\n", b"\xff", b"\xc3", b"\xa9", b"\xf0\x9f", b"bb"]), max_size=30), st.data())
+def test_undecodable_bytes_lose_nothing(parts: list[bytes], data: Any) -> None:
+    """Line by line the text of bytes.decode(), or the bytes that it refuses."""
+    whole = b"".join(parts)
+    expected: list[Any] = []
+    *lines, rest = whole.split(b"\n")
+    for line in [*lines, *([rest] if rest else [])]:
+        try:
+            expected.append(line.decode())
+        except UnicodeDecodeError as error:
+            expected.append(line)
+            assert error.object == line
+    size = data.draw(st.integers(1, 8))
+    pieces = [whole[at : at + size] for at in range(0, len(whole), size)]
+    assert everything(pieces, data.draw(st.booleans()), encoding="utf-8") == expected
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_line_too_long_is_an_error_in_its_place(size: int) -> None:
+    """It is raised once, and what is behind it is given."""
+    data = b"a\ntoo long\nb\nlong too\nc\nendless one"
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    found = everything(pieces, longest=3, over="raise")
+    assert found == [b"a", LineTooLong, b"b", LineTooLong, b"c", LineTooLong]
+
+
+def test_marks_of_undecodable_bytes_are_never_cut() -> None:
+    """A limited line with such bytes is an error as a whole."""
+    for over in ("split", "truncate"):
+        found = everything([b"ok\n", b"\xff" * 50, b"\xff\nok\n"], encoding="utf-8", longest=5, over=over)
+        assert (found[0], found[-1], len(found)) == ("ok", "ok", 3)
+        assert set(found[1]) == {0xFF}

@@ -172,3 +172,52 @@ def test_names_and_numbers(call: object, value: object, expected: int) -> None:
 def test_what_is_no_name_is_refused(call: object, value: object, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"^(facility|severity): "):
         call(value)  # type: ignore[operator]
+
+
+DATA = {"a@1": {"k": 'x"]\\y', "b": "\x00\n\x1b\x7f"}, "é b@2": {"=": "\udcff", "k": "日本"}}
+
+
+def read_data(message: bytes) -> list[bytes]:
+    """Read the elements of structured data by the grammar of RFC 5424, 6; [] for "-"."""
+    rest = message.split(b" ", 6)[6]
+    found = []
+    at = 0
+    while element := re.compile(SD).match(rest, at):
+        assert re.search(rb"[\x00-\x1f\x7f]", element[0]) is None
+        found.append(element[0])
+        at = element.end()
+    if not found:
+        assert rest.startswith(b"-")
+        at = 1
+    assert rest[at : at + 1] in (b"", b" "), rest[at:]
+    return found
+
+
+def test_structured_data_with_what_is_no_unicode_and_controls_is_valid() -> None:
+    """Each byte of it prints; names that become the same are one element."""
+    message = Header(1, "h", "app", 1).rfc5424(6, 0.0, "text\udcff", None, DATA)
+    assert read_data(message) == [
+        rb'[a@1 k="x\"\]\\y" b="#000#012#033#177"]',
+        r'[__b@2 _="\\udcff" k="日本"]'.encode(),
+    ]
+    assert message.endswith(b" text\\udcff")
+    assert syslog.structured({"a b": {"x": 1}, "a=b": {"y": 2}}) == '[a_b x="1" y="2"]'
+
+
+def test_shortened_leaves_structured_data_whole_or_out() -> None:
+    """At every size: valid, and the text is cut at a character."""
+    for data in (DATA, {"q@1": {"k": "]" * 40}, "r@2": {}}, None):
+        message = Header(1, "h", "app", 1).rfc5424(6, 0.0, "日本 [x] text", "id", data, bom=True)
+        whole = read_data(message)
+        header = len(message.split(b" ", 6)[0]) + sum(len(field) + 1 for field in message.split(b" ", 6)[1:6]) + 1
+        kept = 0
+        for size in range(header + 1, len(message) + 1):
+            short = syslog.shortened(message, size)
+            assert len(short) <= size
+            found = read_data(short)
+            assert found in ([], whole)
+            kept += bool(found)
+            assert short.decode()
+        assert bool(kept) is bool(data)
+    old = Header(1, "h", "app", 1).rfc3164(6, 0.0, "a [b " + "x" * 50)
+    assert syslog.shortened(old, 40) == old[:40]

@@ -59,6 +59,12 @@ def test_template_for_a_shell_quotes_the_items() -> None:
         ("a \\", "nothing follows"),
         *((f"a {char} b", "for a shell") for char in "|&;<>()`$*?[\n"),
         ('a "$x"', "for a shell"),
+        *((f"a {word}", "for a shell") for word in ("~", "~/x", "~root", "#", "#b", "x=~/y", "PATH=/a:~/b")),
+        *((f"a {word}", "which bash expands") for word in ("{a,b}", "x{a,}y", "{1..3}", "{}.{txt,bak}", "{a,{}}")),
+        *(
+            (f"{word} a", "for a shell")
+            for word in ("A=b", "A=", "A+=b", "if", "while", "!", "{", "case", "#a", "~/bin/x")
+        ),
         ('a "`x`"', "for a shell"),
     ],
 )
@@ -90,3 +96,34 @@ def test_items_are_texts() -> None:
 def test_template_mark_must_not_be_empty() -> None:
     with pytest.raises(ValueError, match=r"^replace: must not be empty$"):
         Template(["p"], "")
+
+
+def test_template_what_means_nothing_to_a_shell_there_is_taken_as_it_stands() -> None:
+    """And everything that is quoted, in each way."""
+    plain = "p a~ a#b --x=~/y c:~ {a} {} {1.2} } = =ls %1 ! a!b ^ ] @ , + time if A=b -A=b"
+    assert split(plain) == plain.split(" ")
+    quoted = r"""'A=b' \#a '#'b \~ "~"/x '{a,b}' {a\,b} x='~'/y {'a,b'} {1.\.3}"""
+    assert split(quoted) == ["A=b", "#a", "#b", "~", "~/x", "{a,b}", "{a,b}", "x=~/y", "{a,b}", "{1..3}"]
+    for first in ("'A=b'", "\\A=b", "'if'", "\\{", "A.b=c", "-A=b", "iff", "a"):
+        Template.parse(f"{first} x")
+
+
+def test_template_mark_is_no_character_for_a_shell() -> None:
+    """Whatever it is."""
+    for mark in ("?", "~", "#", "$x", "[]", "{a,b}"):
+        assert Template.parse(f"p {mark} a{mark}", mark).render(("i",), 1, 1) == ["p", "i", "ai"]
+
+
+def test_template_that_repeats_makes_a_word_for_each_item() -> None:
+    """As GNU parallel's -X; what is of one source, or of the task, stays as it is in each."""
+    template = Template(["p", "x{}y", "{}", "{.}-{#}{.}", "{#}", "c"], repeats=True)
+    assert template.render(("a.1", "b.2"), 7, 1) == [
+        *("p", "xa.1y", "xb.2y", "a.1", "b.2", "a-7a", "b-7b", "7", "c"),
+    ]
+    assert Template(["p", "x{}y"]).render(("a", "b"), 1, 1) == ["p", "xa by"]
+    assert Template(["echo {} >x; cat ({}|{})"], shell=True, repeats=True).render(("a", "b b"), 1, 1)[2] == (
+        "echo a 'b b' >x; cat (a 'b b'|a 'b b')"
+    )
+    for line in ("echo x{}", "echo {}y", "echo {}{}", "echo {}{1}"):
+        with pytest.raises(ValueError, match="part of a word"):
+            Template([line], shell=True, repeats=True)

@@ -6,6 +6,8 @@ import argparse
 import os
 import sys
 
+from fastproc._commands.complaint import complain
+from fastproc._commands.parsing import Parser
 from fastproc._commands.text import as_json, printable, write
 from fastproc._values.redirect import STDOUT, Append
 from fastproc.daemon import Daemon, DaemonError, PidFile, PidFileError, Status
@@ -58,7 +60,7 @@ def _complain(chosen: argparse.Namespace, error: Exception, status: int) -> int:
     text = str(error)
     if isinstance(error, DaemonError):
         text = str(DaemonError(error.step, error.kind, error.text, "", error.exit_code))
-    print(f"python -m fastproc daemon {chosen.action} {chosen.name}: {printable(text)}", file=sys.stderr)
+    complain(f"daemon {chosen.action} {printable(chosen.name)}", text)
     return status
 
 
@@ -146,7 +148,7 @@ def _status(file: PidFile, json: bool) -> int:
 def _parser() -> argparse.ArgumentParser:
     about = "Run any program as a daemon, and tell whether it started; find, end and reload it by a pid file that "
     about += "names nobody else."
-    parser = argparse.ArgumentParser(prog="python -m fastproc daemon", description=about, allow_abbrev=False)
+    parser = Parser(prog="python -m fastproc daemon", description=about, allow_abbrev=False)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, text in ACTIONS.items():
         usage = f"%(prog)s [options] NAME{' -- COMMAND [ARGUMENT...]' if name in ('start', 'restart') else ''}"
@@ -171,7 +173,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add("--groups", metavar="LIST", help="supplementary groups, with commas; 'init' (those of the user), 'keep', or ''")
     add("-C", "--directory", metavar="PATH", help="working directory (/)")
     add("--chroot", metavar="PATH", help="another root directory")
-    add("--umask", type=lambda text: int(text, 8), metavar="OCTAL", help="of new files (027)")
+    add("--umask", type=_octal, metavar="OCTAL", help="of new files (027)")
     for name in ("stdin", "stdout", "stderr"):
         add(f"--{name}", metavar="WHERE", help=_WHERE[name])
     add("--capabilities", metavar="LIST", help="capabilities to keep, with commas")
@@ -191,6 +193,13 @@ _WHERE = {
     "stdout": "a file, +file to append, null, keep, syslog or journal (null)",
     "stderr": "the same, or stdout (null)",
 }
+
+
+def _octal(text: str) -> int:
+    try:
+        return int(text, 8)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an octal number") from None
 
 
 def _ready(text: str) -> str | float:
@@ -241,7 +250,10 @@ def _rlimit(text: str) -> tuple[str, Sequence[int | None]]:
     soft, _, hard = value.partition(":")
     if not equals:
         raise ValueError(f"--rlimit: {text!r} is not NAME=SOFT[:HARD]")
-    numbers = [None if one == "unlimited" else int(one) for one in (soft, hard or soft)]
+    try:
+        numbers = [None if one == "unlimited" else int(one) for one in (soft, hard or soft)]
+    except ValueError:
+        raise ValueError(f"--rlimit: {text!r} is not NAME=SOFT[:HARD]") from None
     return name, numbers
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 
 from fastproc import _credentials
-from fastproc._commands.text import as_json, table, write
+from fastproc._commands.complaint import complain
+from fastproc._commands.parsing import Parser
+from fastproc._commands.text import as_json, printable, table, write
 from fastproc._values.capabilities import CapabilitySet, name_of
 from fastproc._values.identity import Identity
 from fastproc.capabilities import cap_last_cap, read_identity, to_iab, to_text
@@ -47,7 +48,7 @@ def identify(arguments: list[str]) -> int:
 
 
 def _parser(name: str, about: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"python -m fastproc {name}", description=about)
+    parser = Parser(prog=f"python -m fastproc {name}", description=about)
     parser.add_argument("pid", nargs="*", type=_pid, metavar="PID", help="processes or threads (this one)")
     parser.add_argument("-j", "--json", action="store_true", help="print a JSON list with one object for each")
     return parser
@@ -71,7 +72,7 @@ def _show(
         try:
             found.append(_credentials.own() if pid is None else read_identity(pid))
         except OSError as error:
-            print(f"python -m fastproc {command}: {pid}: {error.strerror}", file=sys.stderr)
+            complain(command, f"{pid}: {error.strerror}")
             status = 1
     if found or chosen.json:
         write(lambda: as_json([facts(one) for one in found]) if chosen.json else "\n\n".join(map(rows, found)))
@@ -100,7 +101,7 @@ def _thread_row(one: Identity) -> tuple[str, str]:
     count, different = _threads(one)
     if not different:
         return "threads", f"{count}" if count < 2 else f"{count}, all the same"
-    names = ", ".join(f"{other.pid} ({other.name})" for other in different)
+    names = ", ".join(f"{other.pid} ({printable(other.name)})" for other in different)
     return "threads", f"{count}, of which DIFFERENT: {names}"
 
 

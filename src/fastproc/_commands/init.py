@@ -13,12 +13,14 @@ from errno import EACCES, ENOENT, ENOEXEC
 from getopt import GetoptError, getopt
 
 from fastproc import errors, start
+from fastproc._commands.complaint import complain
 from fastproc._engine.adopting import attend
 from fastproc._engine.receiving import Inbox
 from fastproc._engine.which import which
 from fastproc._native import signals as native
 from fastproc._native import subreaper
 from fastproc._values import signals as names
+from fastproc._values.quoting import printable
 from fastproc._values.received import Received
 
 TYPE_CHECKING = False
@@ -53,7 +55,7 @@ _BACKGROUND = ("TTIN", "TTOU")
 
 
 def _say(text: str) -> None:
-    print(f"fastproc init [{os.getpid()}]: {text}", file=sys.stderr, flush=True)
+    print(f"fastproc init [{os.getpid()}]: {printable(text)}", file=sys.stderr, flush=True)
 
 
 class _Options:
@@ -83,7 +85,8 @@ def init(arguments: list[str]) -> int:
     try:
         options = _Options(arguments)
     except (GetoptError, ValueError) as error:
-        print(f"python -m fastproc init: {error}\n\n{USAGE}", file=sys.stderr)
+        complain("init", error)
+        print(f"\n{USAGE}", file=sys.stderr)
         return 2
     if options.help:
         print(USAGE)

@@ -16,9 +16,11 @@ OPTIONS: tuple[tuple[str, str, str, str], ...] = (
     ("-d --delimiter", "delimiter", "CHAR", r"items end with this character, such as , \t \0"),
     ("-C --colsep", "colsep", "REGEXP", "each line is several sources: {1} {2}"),
     ("-I --replace", "mark", "TEXT", "what stands for the item in place of {}"),
-    ("-n -N --max-args", "group", "N", "N items for each command: {1} {2}, or {} for all"),
-    ("-L --max-lines", "lines", "N", "the same: an item is a line"),
-    ("-X -m --xargs", "pack", "", "as many items for each command as fit into 128 KiB"),
+    ("-n --max-args", "group", "N", "N items for each command: {1} {2}, or {} for all"),
+    ("-N --max-replace-args", "repeated", "N", "the same; a word with {} in it is repeated for each item"),
+    ("-L --max-lines", "lines", "N", "the same as -N: an item is a line"),
+    ("-X", "pack=repeat", "", "as many items for each command as fit (128 KiB at most); repeats words as -N"),
+    ("-m --xargs", "pack=join", "", "the same; all items come into one word, with blanks between"),
     ("--link --xapply", "link", "", "sources are taken side by side, not each with each"),
     ("-r --no-run-if-empty", "_", "", "nothing is run without items; it never is"),
     ("--shell", "shell", "", "the command is a line for sh -c; items in it are quoted"),
@@ -100,6 +102,43 @@ class Asked:
         self._behind(rest[cut:])
         if not self.sources:
             self.sources = [Source(None, "-", False)]
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse what would be ignored.
+
+        Raises:
+            Wrong: two options exclude each other, or one is about a command that is not there.
+        """
+        numbers = (("group", "-n"), ("repeated", "-N"), ("lines", "-L"))
+        counts = [name for where, name in numbers if where in self.values]
+        if len(counts) > 1:
+            raise Wrong(f"{counts[1]}: {counts[0]} is given too, and each says how many items a command gets")
+        if self.values.get("pack") == "join" and self.repeats:
+            raise Wrong(f"-m: puts all items into one word, and {counts[0]} repeats the word: use -n with -m, or -X")
+        if "null" in self.values and "delimiter" in self.values:
+            raise Wrong("-d: -0 is given too, and each says what ends an item")
+        if self.values.get("output") == "ungroup" and "keep" in self.values:
+            raise Wrong("-k: with -u, tasks write where we write, at once and so in no order")
+        if not self.command:
+            for where, name in (("mark", "-I"), ("pack", "-X, -m")):
+                if where in self.values:
+                    raise Wrong(f"{name}: there is no command to put items into: each item is one")
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a word with {} in it is repeated for each item."""
+        return self.values.get("pack") == "repeat" or "repeated" in self.values or "lines" in self.values
+
+    @property
+    def count(self) -> int | None:
+        """How many items a command gets; None where that is not said.
+
+        Raises:
+            Wrong: it is no number.
+        """
+        found = (self.number(where, 1) for where in ("group", "repeated", "lines"))
+        return next((number for number in found if number is not None), None)
 
     def _options(self, arguments: list[str]) -> list[str]:
         waiting = list(reversed(arguments))
@@ -173,7 +212,11 @@ class Asked:
         text = self.text(where)
         if text is None:
             return None
-        if not (text.isascii() and text.isdigit()) or int(text) < least:
+        if not (text.isascii() and text.isdigit()):
+            raise Wrong(f"{_name(where)}: must be a number from {least} on, not {text[:30]!r}")
+        if len(text) > 18 or int(text) > MOST:
+            raise Wrong(f"{_name(where)}: must be at most {MOST}, not {text[:30]!r}")
+        if int(text) < least:
             raise Wrong(f"{_name(where)}: must be a number from {least} on, not {text!r}")
         return int(text)
 
@@ -191,8 +234,8 @@ class Asked:
             value = float(text[:-1]) * factor if factor else float(text)
         except ValueError:
             value = -1.0
-        if not 0 <= value < float("inf"):
-            raise Wrong(f"{_name(where)}: must be seconds, or such as 5m, not {text!r}")
+        if not 0 <= value <= MOST:
+            raise Wrong(f"{_name(where)}: must be seconds up to {MOST}, or such as 5m, not {text[:30]!r}")
         return value
 
     def jobs(self) -> int:
@@ -210,16 +253,26 @@ class Asked:
         digits = text.lstrip("+-").removesuffix("%")
         if not (digits.isascii() and digits.isdigit()) or text[:2] in ("+-", "-+", "--", "++"):
             raise Wrong(f"-P: must be a number, or such as 50%, +1, -1, not {text!r}")
-        number = int(digits)
+        number = int(digits) if len(digits) < 10 else MOST
         if text.endswith("%"):
             number = cpus * number // 100
         if text[0] in "+-":
-            return max(1, cpus + (number if text[0] == "+" else -number))
-        return max(1, number) if number or text.endswith("%") else MOST_JOBS
+            number = max(1, cpus + (number if text[0] == "+" else -number))
+        elif not number:
+            number = 1 if text.endswith("%") else MOST_JOBS
+        if number > TOO_MANY_JOBS:
+            raise Wrong(f"-P: {text[:30]!r} is more than {TOO_MANY_JOBS} tasks at once")
+        return number
 
 
 MOST_JOBS = 252
 """What -P 0 is: as GNU parallel, which takes what a process may have open."""
+
+TOO_MANY_JOBS = 100_000
+"""More tasks at once than any machine has places for: each takes memory before it begins."""
+
+MOST = 2**31 - 1
+"""The largest number, and number of seconds, that an option takes."""
 
 
 def _known(name: str) -> tuple[str, str]:
@@ -237,7 +290,7 @@ def _known(name: str) -> tuple[str, str]:
 
 
 def _name(where: str) -> str:
-    return next(names.split()[-1] for names, found, _, _ in OPTIONS if found == where)
+    return next(names.split()[-1] for names, found, _, _ in OPTIONS if found.partition("=")[0] == where)
 
 
 def usage() -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 
+from fastproc._commands.complaint import complain
+from fastproc._commands.parsing import Parser
 from fastproc._commands.text import as_json, duration, printable, size, table, write
 from fastproc._values.fields import ABOUT
 from fastproc.errors import Unsupported
@@ -32,7 +33,7 @@ TITLES = {
 
 def ps(arguments: list[str]) -> int:
     """Show processes as a table; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m fastproc ps", description="Show the processes of the machine.")
+    parser = Parser(prog="python -m fastproc ps", description="Show the processes of the machine.")
     parser.add_argument("pid", nargs="*", type=int, metavar="PID", help="only these (all)")
     parser.add_argument("-o", "--fields", metavar="FIELD,...", help="what to show of each; -L lists what there is")
     parser.add_argument("-L", "--list-fields", action="store_true", help="list the fields, and what they mean")
@@ -51,20 +52,21 @@ def ps(arguments: list[str]) -> int:
     order = (chosen.sort,) if chosen.sort else ()
     uid: int | None = None
     if chosen.user:
-        known = None if chosen.user.isdigit() else UsersCache().find_user(chosen.user)
-        uid = int(chosen.user) if chosen.user.isdigit() else getattr(known, "uid", None)
+        number = chosen.user.isascii() and chosen.user.isdigit() and len(chosen.user) < 20
+        known = None if number else UsersCache().find_user(chosen.user)
+        uid = int(chosen.user) if number else getattr(known, "uid", None)
         if uid is None:
-            print(f"python -m fastproc ps: {chosen.user}: there is no such user", file=sys.stderr)
+            complain("ps", f"{chosen.user}: there is no such user")
             return 1
     try:
         pids = children(chosen.children_of, recursive=True) if chosen.children_of else (chosen.pid or None)
         found = snapshot((*fields, *order, "pid", "name", "euid", "state", "cmdline"), pids)
     except (ValueError, OSError, Unsupported) as error:
-        print(f"python -m fastproc ps: {error}", file=sys.stderr)
+        complain("ps", error)
         return 1
     missing = [one.pid for one in found if one.why("state") in ("gone", "hidden")] if chosen.pid else []
     for pid in missing:
-        print(f"python -m fastproc ps: {pid}: there is no such process", file=sys.stderr)
+        complain("ps", f"{pid}: there is no such process")
     found = _chosen(found, chosen.name, uid, missing).sort_by(*order, reverse=chosen.reverse)
     if chosen.json:
         write(lambda: as_json([{name: one[name] for name in fields} for one in found]))
@@ -145,9 +147,7 @@ def _table(found: Snapshot, fields: tuple[str, ...]) -> str:
 
 def show_tree(arguments: list[str]) -> int:
     """Show processes as a tree; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fastproc tree", description="Show processes as a tree, drawn as pstree(1) does."
-    )
+    parser = Parser(prog="python -m fastproc tree", description="Show processes as a tree, drawn as pstree(1) does.")
     parser.add_argument("pid", nargs="*", type=int, metavar="PID", help="below these (all)")
     parser.add_argument("-p", "--pids", action="store_true", help="show pids; equal families are not put together then")
     parser.add_argument("-a", "--arguments", action="store_true", help="show arguments, one process on each line")
@@ -160,11 +160,11 @@ def show_tree(arguments: list[str]) -> int:
     try:
         found = tree(("comm", "name", "cmdline", "num_threads"))
     except (OSError, Unsupported) as error:
-        print(f"python -m fastproc tree: {error}", file=sys.stderr)
+        complain("tree", error)
         return 1
     missing = [pid for pid in chosen.pid if pid not in found]
     for pid in missing:
-        print(f"python -m fastproc tree: {pid}: there is no such process", file=sys.stderr)
+        complain("tree", f"{pid}: there is no such process")
     wanted = [pid for pid in chosen.pid if pid not in missing] if chosen.pid else found.roots
     threads = {}
     if chosen.threads:

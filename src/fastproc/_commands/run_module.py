@@ -6,6 +6,8 @@ import runpy
 import sys
 from importlib.util import find_spec
 
+from fastproc._values.quoting import printable
+
 USAGE = """\
 usage: python -m fastproc run-module MODULE [ARGUMENT...]
 
@@ -32,7 +34,7 @@ def run_module(arguments: list[str]) -> int:
             raise
         found = None
     if found is None:
-        print(f"{sys.executable}: No module named {name}", file=sys.stderr)
+        print(printable(f"{sys.executable}: No module named {name}"), file=sys.stderr)
         return 1
     sys.argv = arguments
     runpy.run_module(name, run_name="__main__", alter_sys=True)

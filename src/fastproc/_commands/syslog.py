@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
+
+from fastproc._commands.complaint import complain
 
 USAGE = """\
 usage: python -m fastproc syslog [OPTION...]
@@ -50,11 +51,11 @@ def syslog(arguments: list[str]) -> int:
 
     try:
         given = _parse(arguments)
-        timeout = float(given.get("timeout", "5"))
+        timeout = _seconds(given.get("timeout", "5"))
         number = severity(given.get("severity", "info"))
         log = _sender(given)
     except (ValueError, OSError) as error:
-        print(f"python -m fastproc syslog: {error}", file=sys.stderr)
+        complain("syslog", error)
         return 2
     # Its end is that of its input: what a terminal tells the whole group must not cut off the last words.
     for sig in (signal.SIGINT, signal.SIGHUP):
@@ -63,8 +64,21 @@ def syslog(arguments: list[str]) -> int:
     counts = log.close(timeout)
     missing = counts.dropped + counts.uncertain
     if missing:
-        print(f"python -m fastproc syslog: {missing} of {counts.given} messages: {log.error}", file=sys.stderr)
+        complain("syslog", f"{missing} of {counts.given} messages: {log.error}")
     return 1 if missing else 0
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= TIMEOUT_MAX:
+        raise ValueError(f"--timeout: must be seconds from 0 to {TIMEOUT_MAX}, not {text!r}")
+    return value
+
+
+TIMEOUT_MAX = 2**31 - 1
 
 
 def _parse(arguments: list[str]) -> dict[str, str]:
@@ -93,9 +107,9 @@ def _sender(given: dict[str, str]) -> Syslog:
     from fastproc.syslog import SOCKET, Syslog
 
     port = given.get("port", "514")
-    if not port.isdigit():
-        raise ValueError(f"--port: must be a number, not {port!r}")
-    network = "server" in given or "tcp" in given
+    if not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536):
+        raise ValueError(f"--port: must be a number from 1 to 65535, not {port!r}")
+    network = not {"server", "tcp", "port"}.isdisjoint(given)
     return Syslog(
         (given.get("server", "localhost"), int(port)) if network else given.get("address", SOCKET),
         protocol="tcp" if "tcp" in given else None,

@@ -6,18 +6,11 @@ import json
 import os
 import sys
 
+from fastproc._values.quoting import printable as printable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-
-
-def printable(text: str) -> str:
-    r"""Return a text in which nothing moves the cursor or ends a line: a process chooses its own name.
-
-    >>> printable("a\x1b[2J\n")
-    'a\\x1b[2J\\n'
-    """
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:

@@ -6,9 +6,10 @@ where not; anywhere else, and with --batch, one text follows the other.
 
 from __future__ import annotations
 
-import argparse
 import sys
 
+from fastproc._commands.complaint import complain
+from fastproc._commands.parsing import Parser
 from fastproc._commands.processes import Shown, command
 from fastproc._commands.text import clip, duration, printable, size, write
 from fastproc.errors import Unsupported
@@ -211,7 +212,7 @@ def coloured(system: System, view: View, width: int, height: int) -> list[str]:
 def top(arguments: list[str]) -> int:
     """Show the busiest processes until somebody quits; return the exit status."""
     words = {word: key for key, (_, _, word) in KEYS.items()}
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m fastproc top", description="Show the busiest processes, again and again.", epilog=HELP
     )
     parser.add_argument("-d", "--interval", type=float, default=2.0, metavar="SECONDS", help="between two looks (2)")
@@ -220,6 +221,8 @@ def top(arguments: list[str]) -> int:
     parser.add_argument("-b", "--batch", action="store_true", help="print one text after the other, of all processes")
     parser.add_argument("-p", "--plain", action="store_true", help="no colours, also where rich is installed")
     chosen = parser.parse_args(arguments)
+    if not 0 <= chosen.number < 2**31:
+        parser.error("--number: from 0 (for ever) on")
     if not 0.05 <= chosen.interval <= 86_400:
         parser.error("--interval: from 0.05 to 86400 seconds")
     view = View(words[chosen.sort], chosen.interval)
@@ -231,7 +234,7 @@ def top(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 0
     except (OSError, Unsupported) as error:
-        print(f"python -m fastproc top: {error}", file=sys.stderr)
+        complain("top", error)
         return 1
 
 

@@ -166,6 +166,10 @@ class Tap:
         except (LineTooLong, UnicodeDecodeError) as error:
             self._stop_telling()
             self.failure = error
+        else:
+            if splitter.error is not None:
+                self._stop_telling()
+                self.failure = splitter.error
         self._tell()
 
     def _tell(self) -> None:
@@ -178,8 +182,8 @@ class Tap:
             if splitter is None:
                 return
             try:
-                if splitter.error is not None:
-                    raise splitter.error
+                if splitter.waits:
+                    splitter.resume()
                 if not unsplit:
                     return
                 lines.extend(splitter.feed(unsplit.popleft()))

@@ -35,8 +35,9 @@ def expect(process: Process, streams: Streams, output: Output, search: Search, t
         EndOfOutput: nor before the end.
     """
 
-    def look(data: bytes) -> tuple[int, Expected] | None:
-        found = search.find(data)
+    def look(data: bytearray) -> tuple[int, Expected] | None:
+        # A regular expression needs all of it, and its match keeps it.
+        found = search.find(data if search.is_literal else bytes(data))
         return None if found is None else (len(found.before) + len(found.data), found)
 
     data, found = yield from _gather(process, streams, output, look, timeout, AT_ONCE)
@@ -57,7 +58,7 @@ def readline(process: Process, streams: Streams, output: Output, timeout: float 
     """
     search = Search(b"\n")
 
-    def look(data: bytes) -> tuple[int, bytes] | None:
+    def look(data: bytearray) -> tuple[int, bytes] | None:
         found = search.find(data)
         return None if found is None else (len(found.before) + 1, found.before + found.data)
 
@@ -72,8 +73,8 @@ def read(process: Process, streams: Streams, output: Output, size: int, timeout:
         TimeoutExpired: as expect().
     """
 
-    def look(data: bytes) -> tuple[int, bytes] | None:
-        return None if size < 0 or len(data) < size else (size, data[:size])
+    def look(data: bytearray) -> tuple[int, bytes] | None:
+        return None if size < 0 or len(data) < size else (size, bytes(data[:size]))
 
     data, found = yield from _gather(process, streams, output, look, timeout)
     return data if found is None else found
@@ -83,7 +84,7 @@ def _gather(
     process: Process,
     streams: Streams,
     output: Output,
-    look: Callable[[bytes], tuple[int, Any] | None],
+    look: Callable[[bytearray], tuple[int, Any] | None],
     timeout: float | None,
     at_once: int = 1,
 ) -> Steps:
@@ -93,7 +94,8 @@ def _gather(
         process: whose.
         streams: all of it.
         output: the one to read.
-        look: given all that came, returns how much of it is taken, and a value; or None.
+        look: given all that came, returns how much of it is taken, and a value; or None. Called for each piece that
+            comes, so it must not copy what it has seen.
         timeout: seconds.
         at_once: bytes to take, where they are there, between two looks; more when more was looked at in vain already,
             so that the looks cost no more than the reading.
@@ -111,7 +113,7 @@ def _gather(
         while True:
             _take(output, data, max(at_once, searched))
             if len(data) > searched or not searched:
-                found = look(bytes(data))
+                found = look(data)
                 if found is not None:
                     size, value = found
                     rest = bytes(data[size:])
@@ -148,7 +150,13 @@ def _take(output: Output, data: bytearray, room: int) -> None:
         room -= len(piece)
 
 
+GIVEN_BACK = 1 << 14
+"""Bytes of a piece that is given back: the next reading takes a whole piece, and gives most of it back again."""
+
+
 def _give_back(output: Output, rest: bytes) -> None:
     if rest:
-        offset = output.items[0][1] if output.items else output.offset
-        output.items.appendleft((monotonic(), offset - len(rest), rest))
+        end = output.items[0][1] if output.items else output.offset
+        now, offset = monotonic(), end - len(rest)
+        pieces = [(now, offset + at, rest[at : at + GIVEN_BACK]) for at in range(0, len(rest), GIVEN_BACK)]
+        output.items.extendleft(reversed(pieces))

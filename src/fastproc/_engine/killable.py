@@ -85,8 +85,7 @@ class Killable:
             PermissionError: the child runs as another user.
             ProcessError: in a forked copy.
         """
-        if not 0 <= sig <= SIGNAL_MAX:
-            raise ValueError(f"sig: {sig} is no signal number (0 to {SIGNAL_MAX})")
+        _check_signal(sig)
         self._check_usable()
         with self._lock:
             number = self.hold()
@@ -136,10 +135,12 @@ class Killable:
         """Send a signal to the process group that the child leads (HAZARDS D14, D15). Does nothing when it has ended.
 
         Raises:
+            ValueError: no signal number.
             ProcessLookupError: it leads no group.
             PermissionError: nobody in it may be signalled by us.
             ProcessError: in a forked copy.
         """
+        _check_signal(sig)
         self._check_usable()
         # The lock keeps the leader unreaped, and with it the number of the group its own.
         with self._lock:
@@ -314,3 +315,8 @@ def _drive(steps: Generator[float, None, TreeEnd]) -> TreeEnd:
             end: TreeEnd = done.value
             return end
         sleep(pause)
+
+
+def _check_signal(sig: int) -> None:
+    if not 0 <= sig <= SIGNAL_MAX:
+        raise ValueError(f"sig: {sig} is no signal number (0 to {SIGNAL_MAX})")

@@ -264,45 +264,55 @@ class SubstitutedNode(Parallel):
 
 
 class SequenceNode(Node):
-    """Two, of which the second starts, or not, when the first has ended."""
+    """Several, of which each starts, or not, when the one before it has ended."""
 
-    __slots__ = ("_left", "_right", "_sequence", "_streams")
+    __slots__ = ("_at", "_nodes", "_sequence", "_so_far", "_streams")
 
     def __init__(self, run: Run, sequence: Sequence, on_end: Callable[[Node], object]) -> None:
         super().__init__(run, on_end)
         self._sequence = sequence
+        # Kept until the last one is started, or left out.
         self._streams: Streams | None = None
-        self._left = make_node(run, sequence.left, self._left_ended)
-        self._right = make_node(run, sequence.right, self._right_ended)
+        self._nodes = [make_node(run, part, self._ended) for part in sequence.parts]
+        self._at = 0
+        self._so_far: Outcome | None = None
 
     def start(self, streams: Streams) -> None:
         first, out, err = self._streams = streams
-        self._left.start((use(first), use(out), use(err)))
+        self._nodes[0].start((use(first), use(out), use(err)))
 
-    def _left_ended(self, node: Node) -> None:
-        outcome, streams, run = node.outcome, self._streams, self.run
+    def _ended(self, node: Node) -> None:
+        outcome, run, sequence = node.outcome, self.run, self._sequence
         assert outcome is not None
-        assert streams is not None
-        self._streams = None
+        if self._so_far is not None and sequence.conditions[self._at - 1]:
+            # What failed before `||` is no failure any more; an unchecked failure before `&&` still is a status.
+            outcome = precedence(self._so_far, outcome)
+        self._so_far = outcome
         went_well = outcome.ok or not outcome.checked
-        # With its reader gone, what follows would have nobody to write to: neither `&&` nor `||` goes on.
-        if run.stopping or run.lost_reader(outcome.stage) or went_well is not self._sequence.on_success:
-            drop(streams)
-            run.skipped(self._sequence.right)
-            self._end(outcome)
+        last = len(self._nodes) - 1
+        while self._at < last:
+            streams = self._streams
+            assert streams is not None
+            self._at += 1
+            # With its reader gone, what follows would have nobody to write to: neither `&&` nor `||` goes on.
+            if run.stopping or run.lost_reader(outcome.stage) or went_well is not sequence.conditions[self._at - 1]:
+                if self._at == last:
+                    self._streams = None
+                    drop(streams)
+                run.skipped(sequence.parts[self._at])
+                continue
+            if self._at == last:
+                self._streams = None
+            else:
+                first, out, err = streams
+                streams = use(first), use(out), use(err)
+            try:
+                self._nodes[self._at].start(streams)
+            except Exception as error:
+                # Nobody is here to be told; the run breaks off, and its result raises it.
+                run.fail(error)
             return
-        try:
-            self._right.start(streams)
-        except Exception as error:
-            # Nobody is here to be told; the run breaks off, and its result raises it.
-            run.fail(error)
-
-    def _right_ended(self, node: Node) -> None:
-        outcome, left = node.outcome, self._left.outcome
-        assert outcome is not None
-        assert left is not None
-        # What failed before `||` is no failure any more; an unchecked failure before `&&` still is a status.
-        self._end(precedence(left, outcome) if self._sequence.on_success else outcome)
+        self._end(outcome)
 
 
 class ScopedNode(Node):

@@ -220,7 +220,9 @@ class Plain(_Backlog):
                 if written >= len(data):
                     self._settle(written)
                 else:
-                    done.extend(map(self._file.write, (data[written:] if written else data,)))
+                    # A file that takes little at a time is given a view: the rest of a piece is not copied each time.
+                    rest_of = memoryview(data)[written:] if isinstance(self._file, RawIOBase) else data[written:]
+                    done.extend(map(self._file.write, (rest_of if written else data,)))
         except Exception:
             self.broken = True
             self.drop()

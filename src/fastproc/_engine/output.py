@@ -290,4 +290,4 @@ class Lines:
             whole = keep_ends or self.finished
             rest = cut() if cut else b"".join(self.batch if whole else (line + self.end for line in self.batch))
             return rest + (b"" if self.finished else b"".join(self.splitter.finish()))
-        return b"" if self.finished and not length_hint(self.batch) else None
+        return b"" if self.finished and not length_hint(self.batch) and not self.splitter.waits else None

@@ -42,8 +42,11 @@ def batches(
     wanted = [output]
     while True:
         yield lines.batch
-        if splitter.error is not None:
-            raise splitter.error
+        if splitter.waits:
+            # An error, once, and with the next reading what is behind it.
+            lines.batch = iter(())
+            lines.batch = iter(splitter.resume())
+            continue
         if lines.finished:
             return
         if items or (yield from streams.waiting(process, wanted, idle, drain)):
@@ -81,11 +84,11 @@ def events(
     label: str | None,
 ) -> Iterator[Any]:
     """Give what comes on all streams in the order in which it was read, in steps, under their names or a label."""
-    found = streams.events
+    found: deque[Event | UnicodeDecodeError] = streams.events
     going = True
     while going:
         while found:
-            yield found.popleft()
+            yield _raised(found.popleft())
         going = any(output.items for output in wanted) or (yield from streams.waiting(process, wanted, idle, drain))
         ready = [output for output in wanted if output.items]
         if ready:
@@ -105,13 +108,24 @@ def events(
                 cut = cuts[output.name]
                 cut.finished = True
                 _add_lines(found, label or output.name, monotonic(), cut, cut.splitter.finish(), decode)
-    yield from found
-    found.clear()
+    while found:
+        yield _raised(found.popleft())
     yield from streams.checked(process)
 
 
+def _raised(event: Event | UnicodeDecodeError) -> Event:
+    """Return an event.
+
+    Raises:
+        UnicodeDecodeError: it stands in the place of a line. The next reading goes on behind it.
+    """
+    if isinstance(event, UnicodeDecodeError):
+        raise event
+    return event
+
+
 def _add_lines(
-    events: deque[Event],
+    events: deque[Event | UnicodeDecodeError],
     name: str,
     time: float,
     cut: Lines,
@@ -121,6 +135,9 @@ def _add_lines(
     offset = cut.offset
     for line in lines:
         data = line.removesuffix(cut.end)
-        events.append(Event(name, time, offset, data if decode is None else decode(data)))
+        try:
+            events.append(Event(name, time, offset, data if decode is None else decode(data)))
+        except UnicodeDecodeError as error:
+            events.append(error)
         offset += len(line)
     cut.offset = offset

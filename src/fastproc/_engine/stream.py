@@ -114,7 +114,7 @@ class Streams:
             for number in (1, 2)
             if not process.ends[number].closed
         }
-        self.events: deque[Event] = deque()
+        self.events: deque[Event | UnicodeDecodeError] = deque()
         self.given_up = False
 
     def close(self, process: Process) -> None:

@@ -53,8 +53,9 @@ class Streaming:
 
         Raises:
             TimeoutExpired: nothing came for idle_timeout seconds; another call goes on.
-            LineTooLong: a line is longer than `longest`, and over is "raise".
-            UnicodeDecodeError: the output is no such text.
+            LineTooLong: a line is longer than `longest`, and over is "raise". The lines before it were given, and
+                another call goes on behind it.
+            UnicodeDecodeError: a line is no such text; its `object` has the bytes. The same.
             ValueError: the stream is no pipe, is in use as a file, or an argument is not possible.
         """
         from fastproc._engine import steps as engine

@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 import os
-from errno import E2BIG, EACCES, EAGAIN, EBUSY, ECANCELED, EDQUOT, EINVAL, EMFILE, ENOENT, ENOTSUP, EPERM, EPROTO
+from errno import (
+    E2BIG,
+    EACCES,
+    EAGAIN,
+    EBUSY,
+    ECANCELED,
+    EDQUOT,
+    EINVAL,
+    EMFILE,
+    ENOENT,
+    ENOEXEC,
+    ENOTSUP,
+    EPERM,
+    EPROTO,
+)
 
 from fastproc import errors
 from fastproc._native.stage import mechanism_name, stage_name
@@ -41,6 +55,8 @@ def spawn_error(plan: Any, number: int, child: Any) -> Exception:
             extra = f"looked for below the root {_place(plan, 'chroot')!r}"
         elif number in (ENOENT, EACCES) and detail < len(candidates):
             number, filename, extra = _look(plan, candidates, number, detail)
+        elif number == ENOEXEC and detail < len(candidates):
+            extra = _foreign_format(candidates[detail])
         elif number == E2BIG:
             extra = plan.size_note(os.sysconf("SC_ARG_MAX"))
     elif stage in ("cwd", "cgroup", "chroot"):
@@ -160,17 +176,92 @@ def _look_refused(plan: Any, candidates: list[bytes], detail: int) -> tuple[int,
     if not os.access(path, os.X_OK):
         return EACCES, path, f"{name} is not executable"
     if getattr(plan.settled, "identity", None) is None:
-        return EACCES, path, ""
+        interpreter = _interpreter(path)
+        return EACCES, path, f"{name} is executable, but its interpreter {interpreter!r} is not" if interpreter else ""
     return EACCES, path, f"{name} is executable, but not to the child: by its mode, a directory above it, or landlock"
 
 
-def _shebang(path: bytes) -> str:
+def _beginning(path: bytes) -> bytes:
+    """Return what execve(2) looks at: BINPRM_BUF_SIZE bytes of a regular file, as many as there are; b"" for none."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            first = file.read(256)
+        # Somebody may have put a FIFO there, whose open would wait.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        try:
+            return os.read(fd, 256) if os.fstat(fd).st_mode & 0o170000 == 0o100000 else b""
+        finally:
+            os.close(fd)
     except OSError:
-        return ""
-    return f" ({os.fsdecode(first[2:].splitlines()[0].strip())!r})" if first.startswith(b"#!") else ""
+        return b""
+
+
+def _interpreter(path: bytes) -> str:
+    """Return the interpreter that the first line of a script names, as the kernel takes it; "" for none."""
+    first = _beginning(path)
+    words = first[2:].split(b"\n", 1)[0].replace(b"\t", b" ").split(b" ") if first.startswith(b"#!") else []
+    return os.fsdecode(next(filter(None, words), b""))
+
+
+def _shebang(path: bytes) -> str:
+    interpreter = _interpreter(path)
+    if interpreter.endswith("\r"):
+        return f" ({interpreter!r}: the lines of the script end in carriage returns; store it with line feeds alone)"
+    return f" ({interpreter!r})" if interpreter else ""
+
+
+_MACHINES = {
+    2: "sparc",
+    3: "i386",
+    8: "mips",
+    20: "ppc",
+    21: "ppc64",
+    22: "s390",
+    40: "arm",
+    42: "sh",
+    43: "sparc64",
+    50: "ia64",
+    62: "x86_64",
+    183: "aarch64",
+    243: "riscv",
+    258: "loongarch",
+}
+# Magic numbers of what other systems execute, and of what is no program.
+_FORMATS = (
+    (b"MZ", "a program of Windows"),
+    (b"\xcf\xfa\xed\xfe", "a program of macOS"),
+    (b"\xce\xfa\xed\xfe", "a program of macOS"),
+    (b"\xca\xfe\xba\xbe", "a program of macOS, or a class of Java"),
+    (b"\0asm", "a WebAssembly module"),
+    (b"\xef\xbb\xbf#!", "a script with a byte order mark before its #! line"),
+)
+
+
+def _foreign_format(path: bytes) -> str:
+    """Say what a file is that the kernel cannot execute; "" for what may be a script without a #! line."""
+    first = _beginning(path)
+    name = repr(os.fsdecode(path))
+    if first.startswith(b"\x7fELF"):
+        if len(first) < 20:
+            return f"{name} is the beginning of an ELF program, cut off after {len(first)} bytes"
+        machine = int.from_bytes(first[18:20], "big" if first[5] == 2 else "little")
+        made_for = f"{_MACHINES.get(machine, f'machine {machine}')}, {64 if first[4] == 2 else 32} bits"
+        return f"{name} is an ELF file for {made_for}; this machine is {os.uname().machine}"
+    for magic, what in _FORMATS:
+        if first.startswith(magic):
+            return f"{name} is {what}"
+    if first.startswith(b"#!"):
+        return f"{name} has a #! line without an interpreter, or one that is longer than 255 bytes"
+    if b"\0" in first:
+        return f"{name} is neither a program for this system nor a script"
+    if not first and _is_empty(path):
+        return f"{name} is empty"
+    return ""
+
+
+def _is_empty(path: bytes) -> bool:
+    try:
+        return os.stat(path).st_size == 0
+    except OSError:
+        return False
 
 
 def _name_fd(plan: Any, target: int) -> str:

@@ -24,10 +24,44 @@ SUBSTITUTES_MAX = 50
 _set = object.__setattr__
 
 
-class Combination(Expression):
-    """What is made of other expressions; it and they never change."""
+DEPTH_MAX = 100
+"""How many expressions may be one inside of the other: each takes several calls of Python, which allows a thousand."""
 
-    __slots__ = ()
+
+def depth_of(expression: Expression) -> int:
+    """Return how many expressions are one inside of the other in it."""
+    if isinstance(expression, Combination):
+        return expression.depth
+    options = getattr(expression, "_options", None)
+    substitutes = () if options is None else options.get("substitutes")
+    return 1 + max((depth_of(item.expression) for item in substitutes), default=-1)
+
+
+def _deeper(parts: Iterable[Expression]) -> int:
+    """Return the depth of what is made of these.
+
+    Raises:
+        ValueError: it is too much.
+    """
+    depth = 1 + max(map(depth_of, parts))
+    if depth > DEPTH_MAX:
+        raise ValueError(
+            f"expression: more than {DEPTH_MAX} expressions are one inside of the other; "
+            "a.then(b).then(c) and a | b | c are not, whatever their number"
+        )
+    return depth
+
+
+class Combination(Expression):
+    """What is made of other expressions; it and they never change.
+
+    Attributes:
+        depth: how many expressions are one inside of the other in it.
+    """
+
+    __slots__ = ("depth",)
+
+    depth: int
 
     def _key(self) -> tuple[Any, ...]:
         """The constructor's arguments."""
@@ -71,6 +105,7 @@ class Pipe(Combination):
             raise ValueError("pipe: needs an expression to write to")
         _set(self, "parts", tuple(flat))
         _set(self, "_prepared", None)
+        _set(self, "depth", _deeper(flat))
 
     def _each(self, change: Callable[[Command], Command]) -> Expression:
         return Pipe(part._each(change) for part in self.parts)
@@ -80,31 +115,75 @@ class Pipe(Combination):
 
 
 class Sequence(Combination):
-    """Two expressions, of which the second runs, or not, after the first.
+    """Expressions of which each runs, or not, after those before it.
 
     Attributes:
-        left, right: the two.
-        on_success: whether right runs when left has succeeded, or else when it has failed.
+        parts: from left to right; the first is no Sequence, as `(a && b) || c` is `a && b || c`.
+        conditions: of each but the first: whether it runs when those before it have succeeded, or else failed.
     """
 
-    __slots__ = ("left", "on_success", "right")
+    __slots__ = ("conditions", "parts")
 
-    left: Expression
-    right: Expression
-    on_success: bool
+    parts: tuple[Expression, ...]
+    conditions: tuple[bool, ...]
 
     def __init__(self, left: Expression, right: Expression, on_success: bool) -> None:
-        """Take both."""
+        """Take what is there, and what runs after it."""
         name = "then" if on_success else "or_else"
-        _set(self, "left", check_part(name, left))
-        _set(self, "right", check_part(name, right))
-        _set(self, "on_success", on_success)
+        check_part(name, left)
+        before: tuple[Expression, ...] = (left,)
+        conditions: tuple[bool, ...] = ()
+        if type(left) is Sequence:
+            before, conditions = left.parts, left.conditions
+        self._fill((*before, check_part(name, right)), (*conditions, on_success))
+
+    def _fill(self, parts: tuple[Expression, ...], conditions: tuple[bool, ...]) -> None:
+        _set(self, "parts", parts)
+        _set(self, "conditions", conditions)
+        _set(self, "depth", _deeper(parts))
 
     def _each(self, change: Callable[[Command], Command]) -> Expression:
-        return Sequence(self.left._each(change), self.right._each(change), self.on_success)
+        return _sequence(tuple(part._each(change) for part in self.parts), self.conditions)
+
+    @property
+    def left(self) -> Expression:
+        """What comes before the last."""
+        return self.parts[0] if len(self.parts) == 2 else _sequence(self.parts[:-1], self.conditions[:-1])
+
+    @property
+    def right(self) -> Expression:
+        """The last."""
+        return self.parts[-1]
+
+    @property
+    def on_success(self) -> bool:
+        """When the last runs."""
+        return self.conditions[-1]
 
     def _key(self) -> tuple[Any, ...]:
         return self.left, self.right, self.on_success
+
+    # Not by the key, in which a long one is one inside of the other.
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the whole tree."""
+        if type(other) is not Sequence:
+            return super().__eq__(other)
+        return self.conditions == other.conditions and self.parts == other.parts
+
+    def __hash__(self) -> int:
+        """Hash the whole tree."""
+        return hash((self.parts, self.conditions))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by all parts."""
+        return _sequence, (self.parts, self.conditions)
+
+
+def _sequence(parts: tuple[Expression, ...], conditions: tuple[bool, ...]) -> Sequence:
+    made = object.__new__(Sequence)
+    made._fill(parts, conditions)
+    return made
 
 
 class Tee(Combination):
@@ -127,6 +206,7 @@ class Tee(Combination):
             raise ValueError("tee: needs an expression to write to")
         _set(self, "source", check_part("tee", source))
         _set(self, "consumers", found)
+        _set(self, "depth", _deeper((source, *found)))
 
     def _each(self, change: Callable[[Command], Command]) -> Expression:
         return Tee(self.source._each(change), [item._each(change) for item in self.consumers])
@@ -155,6 +235,7 @@ class Scoped(Combination):
         _set(self, "inner", check_part(name, inner))
         _set(self, "name", name)
         _set(self, "value", value)
+        _set(self, "depth", _deeper((inner,)))
 
     def _each(self, change: Callable[[Command], Command]) -> Expression:
         return Scoped(self.inner._each(change), self.name, self.value)
@@ -179,6 +260,7 @@ class Substitute:
     def __init__(self, expression: Expression, writes: bool) -> None:
         """Take the expression."""
         _set(self, "expression", check_part("fd_to" if writes else "fd_of", expression))
+        _deeper((expression,))
         _set(self, "writes", bool(writes))
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -302,10 +384,8 @@ def captures(expression: Expression) -> frozenset[str]:
 
 def parts(expression: Expression) -> tuple[Expression, ...]:
     """Return the expressions of which one is made, from left to right; the substitutions of a command."""
-    if isinstance(expression, Pipe):
+    if isinstance(expression, (Pipe, Sequence)):
         return expression.parts
-    if isinstance(expression, Sequence):
-        return expression.left, expression.right
     if isinstance(expression, Tee):
         return expression.source, *expression.consumers
     if isinstance(expression, Scoped):

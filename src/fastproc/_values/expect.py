@@ -112,22 +112,31 @@ class Search:
                 f"{type(pattern).__name__}"
             )
 
-    def find(self, data: bytes) -> Expected | None:
-        """Return the match in all that has come so far, or None. Each call is given what the last was, and more."""
+    @property
+    def is_literal(self) -> bool:
+        """Whether no regular expression is among the patterns."""
+        return not self._regexes
+
+    def find(self, data: bytes | bytearray) -> Expected | None:
+        """Return the match in all that has come so far, or None. Each call is given what the last was, and more.
+
+        Where `is_literal`, only what is new is looked at, and nothing of a bytearray is kept or copied but a match.
+        """
         best: tuple[int, int, int, Any] | None = None
         for index, literal in self._literals:
             start = data.find(literal, max(0, self._from - len(literal) + 1))
             if start >= 0:
                 best = _first(best, (start, index, start + len(literal), None))
         if self._regexes:
-            text = _decode(data) if self._text else ""
+            whole = bytes(data)
+            text = _decode(whole) if self._text else ""
             for index, regex in self._regexes:
-                best = _first(best, _search(index, regex, data, text))
+                best = _first(best, _search(index, regex, whole, text))
         self._from = len(data)
         if best is None:
             return None
         start, index, end, match = best
-        return Expected(index, data[:start], data[start:end], match)
+        return Expected(index, bytes(data[:start]), bytes(data[start:end]), match)
 
     def at_end(self, data: bytes) -> Expected | None:
         """Return the match of the end itself, or None where that is not expected."""

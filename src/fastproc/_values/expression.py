@@ -224,6 +224,10 @@ class Expression:
             newline: the one character that ends a line, such as "\0" for `find -print0`; or "universal".
             keep_ends: leave the ends on.
             options: as of run().
+
+        Raises:
+            UnicodeDecodeError: a line is no such text; its `object` has the bytes. The lines before it were given, and
+                every stage is ended.
         """
         from fastproc.pipeline import lines
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
 STARTED = None
@@ -174,7 +174,8 @@ class Book:
     def __init__(self) -> None:
         self.broken = 0
         self._tasks: dict[str, dict[int, int | None]] = {}
-        self._taken: dict[str, int] = {}
+        # Of each command that was asked for, those that are left.
+        self._taken: dict[str, Iterator[tuple[int, int | None]]] = {}
         self._used: set[int] = set()
         self._highest = 0
 
@@ -209,11 +210,10 @@ class Book:
         """
         numbers = self._tasks.get(command)
         if numbers is not None:
-            order = self._taken.get(command, 0)
-            if order < len(numbers):
-                self._taken[command] = order + 1
-                seq = list(numbers)[order]
-                status = numbers[seq]
+            left = self._taken.get(command)
+            if left is None:
+                left = self._taken[command] = iter(numbers.items())
+            for seq, status in left:
                 return seq, "doubt" if status is None else "ended", status
         seq = position if position not in self._used else self._highest + 1
         self._use(seq)

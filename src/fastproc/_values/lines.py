@@ -6,6 +6,7 @@ Invariant: without a limit nothing is lost and nothing changes its place, howeve
 from __future__ import annotations
 
 from codecs import getincrementaldecoder
+from collections import deque
 from io import BytesIO, IncrementalNewlineDecoder, StringIO
 from operator import length_hint
 
@@ -112,15 +113,34 @@ class LineSplitter:
         over: what becomes of a longer one: "split": it is given in pieces, "truncate": its rest is dropped, "raise":
             LineTooLong, after the lines before it.
 
+    A line that is too long, or no text of the encoding, is an error in its place: the lines before it are given, then
+    it is raised once, and the lines behind it follow. Nothing but that line is lost, and its bytes are in the error.
+
     Attributes:
-        error: the LineTooLong that the next feed() raises, when its line came with others before it; else None.
+        error: what the next call raises, when the line that it is about came with others before it; else None.
 
     Raises:
         ValueError, TypeError: an argument is not possible; its name comes first.
         LookupError: no such encoding.
     """
 
-    __slots__ = ("_carry", "_decoder", "_end", "_join", "_keep", "_longest", "_over", "_size", "_skip", "error")
+    __slots__ = (
+        *(
+            "_bad",
+            "_carry",
+            "_decoder",
+            "_end",
+            "_errors",
+            "_encoding",
+            "_fault",
+            "_join",
+            "_keep",
+            "_later",
+            "_longest",
+            "_over",
+        ),
+        *("_size", "_skip", "_universal", "error"),
+    )
 
     def __init__(
         self,
@@ -140,15 +160,11 @@ class LineSplitter:
         if longest is not None and (isinstance(longest, bool) or not isinstance(longest, int) or longest < 1):
             raise ValueError(f"longest: must be an int of 1 or more, or None, not {longest!r}")
         end = "\n" if universal else newline.decode("latin-1") if isinstance(newline, bytes) else newline
-        self._decoder: Any = None
-        if encoding is not None:
-            self._decoder = getincrementaldecoder(encoding)(errors)
+        self._encoding = encoding
+        self._errors = errors
+        self._universal = universal
+        self._decoder: Any = self._make_decoder(errors)
         self._end: Any = end if encoding is not None else end.encode("latin-1")
-        if universal:
-            # latin-1 maps every byte to itself, so that bytes can be translated by the same code.
-            inner = self._decoder or getincrementaldecoder("latin-1")()
-            decoder = IncrementalNewlineDecoder(inner, translate=True)
-            self._decoder = decoder if encoding is not None else _Translated(decoder)
         self._join = self._end[:0].join
         self._keep = keep_ends
         self._longest = longest
@@ -157,19 +173,88 @@ class LineSplitter:
         self._carry: list[Any] = []
         self._size = 0
         self._skip = False
-        self.error: LineTooLong | None = None
+        # Whether undecodable bytes were met: from then on they are marked, and looked for in each line.
+        self._bad = False
+        # Whether an error has been put among lines.
+        self._fault = False
+        # Lines that come behind an error, and further errors among them.
+        self._later: deque[Any] = deque()
+        self.error: LineTooLong | UnicodeDecodeError | None = None
+
+    def _make_decoder(self, errors: str) -> Any:
+        decoder: Any = None
+        if self._encoding is not None:
+            decoder = getincrementaldecoder(self._encoding)(errors)
+        if not self._universal:
+            return decoder
+        # latin-1 maps every byte to itself, so that bytes can be translated by the same code.
+        inner = decoder or getincrementaldecoder("latin-1")()
+        decoder = IncrementalNewlineDecoder(inner, translate=True)
+        return decoder if self._encoding is not None else _Translated(decoder)
+
+    @property
+    def waits(self) -> bool:
+        """Whether resume() has something to give or to raise."""
+        return bool(self._later) or self.error is not None
+
+    def resume(self) -> list[Any]:
+        """Raise the error that waits; else give the lines behind the last one.
+
+        Raises:
+            LineTooLong, UnicodeDecodeError: as feed().
+        """
+        return self._sound([])
 
     def feed(self, data: bytes) -> list[Any]:
         """Take the next piece and give the lines that it completes.
 
         Raises:
-            LineTooLong: a line is too long; the splitter cannot go on.
-            UnicodeDecodeError: what came is no text of the encoding.
+            LineTooLong: a line is too long. The next call goes on behind it.
+            UnicodeDecodeError: a line is no text of the encoding; its `object` has the bytes. The next call goes on
+                behind it.
         """
-        if self.error is not None:
-            raise self.error
-        piece: Any = data if self._decoder is None else self._decoder.decode(data)
-        return self._split(piece)
+        return self._sound(self._split(data if self._decoder is None else self._decode(data)))
+
+    def _sound(self, lines: list[Any]) -> list[Any]:
+        """Give lines up to the first error among those that wait and these; raise an error in its turn."""
+        if self._bad:
+            lines = [_checked_text(line, self._encoding) for line in lines]
+        error = self.error
+        if not self._bad and not self._fault:
+            return lines
+        later = self._later
+        later += lines
+        if error is None:
+            sound: list[Any] = []
+            while later and not isinstance(later[0], Exception):
+                sound.append(later.popleft())
+            if not later:
+                return sound
+            error = later.popleft()
+            if sound:
+                self.error = error
+                return sound
+        self.error = None
+        raise error
+
+    def _decode(self, data: bytes, final: bool = False) -> Any:
+        """Decode the next piece; undecodable bytes are marked.
+
+        Raises:
+            UnicodeDecodeError: the encoding's decoder cannot go on behind an error.
+        """
+        state = self._decoder.getstate() if self._encoding is not None else None
+        try:
+            return self._decoder.decode(data, final)
+        except UnicodeDecodeError:
+            if self._bad:
+                raise
+            marking = self._make_decoder(_marking(self._errors))
+            marking.setstate(state)
+            text = marking.decode(data, final)
+            self._decoder = marking
+            self._bad = True
+            return text
 
     def batch(self, data: bytes, cut: Callable[[Any, Any, bool], Iterator[Any]] = Cut) -> Iterator[Any]:
         """Do feed() at less cost: the lines are made one by one, as they are asked for, where that is possible.
@@ -178,9 +263,11 @@ class LineSplitter:
             data: the next piece.
             cut: what cuts complete lines: Cut, or its like.
         """
-        if self._longest is not None:
+        if self._longest is not None or self._bad:
             return iter(self.feed(data))
-        piece: Any = data if self._decoder is None else self._decoder.decode(data)
+        piece: Any = data if self._decoder is None else self._decode(data)
+        if self._bad:
+            return iter(self._sound(self._split(piece)))  # type: ignore[unreachable]
         size = piece.rfind(self._end) + 1
         if not size:
             if piece:
@@ -201,15 +288,13 @@ class LineSplitter:
         Raises:
             LineTooLong, UnicodeDecodeError: as feed().
         """
-        if self.error is not None:
-            raise self.error
-        lines = [] if self._decoder is None else self._split(self._decoder.decode(b"", True))
+        lines = [] if self._decoder is None else self._split(self._decode(b"", True))
         if self._carry:
             rest = self._join(self._carry)
             self._carry = []
             self._size = 0
             lines.append(rest)
-        return lines
+        return self._sound(lines)
 
     def _split(self, piece: Any) -> list[Any]:
         end = self._end
@@ -255,7 +340,10 @@ class LineSplitter:
         longest = self._longest
         assert longest is not None
         extra = 1 if self._keep else 0
-        if self._size <= longest and not self._skip and (not lines or max(map(len, lines)) <= longest + extra):
+        if self._bad:
+            # Before a mark could be cut.
+            lines = [_checked_text(line, self._encoding) for line in lines]
+        elif self._size <= longest and not self._skip and (not lines or max(map(len, lines)) <= longest + extra):
             return lines
         found: list[Any] = []
         for line in lines:
@@ -263,11 +351,16 @@ class LineSplitter:
                 # The rest of a line whose beginning was given.
                 self._skip = False
                 continue
+            if isinstance(line, Exception):
+                found.append(line)
+                continue
             if len(line) <= longest + extra:
                 found.append(line)
                 continue
             if self._over == "raise":
-                return self._fail(found, line)
+                found.append(LineTooLong(longest, line[:longest]))
+                self._fault = True
+                continue
             if self._over == "truncate":
                 found.append(line[:longest] + self._end if self._keep else line[:longest])
                 continue
@@ -279,9 +372,13 @@ class LineSplitter:
             self._size = 0
         elif self._size > longest:
             line = self._join(self._carry)
-            if self._over == "raise":
-                return self._fail(found, line)
-            if self._over == "truncate":
+            checked = _checked_text(line, self._encoding) if self._bad else line
+            if isinstance(checked, Exception) or self._over == "raise":
+                found.append(checked if isinstance(checked, Exception) else LineTooLong(longest, line[:longest]))
+                self._fault = True
+                self._skip = True
+                line = line[:0]
+            elif self._over == "truncate":
                 found.append(line[:longest] + self._end if self._keep else line[:longest])
                 self._skip = True
                 line = line[:0]
@@ -294,12 +391,42 @@ class LineSplitter:
             self._size = len(line)
         return found
 
-    def _fail(self, found: list[Any], line: Any) -> list[Any]:
-        assert self._longest is not None
-        self.error = LineTooLong(self._longest, line[: self._longest])
-        if not found:
-            raise self.error
-        return found
+
+_MARK = "\udbff\udbff"
+"""What stands before each undecodable byte: two surrogates that no decoder gives one behind the other."""
+
+_BYTES = 0xDC00
+
+
+def _marking(errors: str) -> str:
+    """Return the name of an error handler that marks the bytes that the named one refuses."""
+    from codecs import lookup_error, register_error
+
+    handler = lookup_error(errors)
+
+    def mark(error: UnicodeError) -> tuple[str | bytes, int]:
+        assert isinstance(error, UnicodeDecodeError)
+        try:
+            return handler(error)
+        except UnicodeDecodeError:
+            bad = error.object[error.start : error.end]
+            return "".join(_MARK + chr(_BYTES + byte) for byte in bad), error.end
+
+    name = f"fastproc.{errors}"
+    register_error(name, mark)
+    return name
+
+
+def _checked_text(line: Any, encoding: str | None) -> Any:
+    """Return a line, or in the place of one with undecodable bytes the error that says so."""
+    if isinstance(line, Exception) or _MARK not in line:
+        return line
+    assert encoding is not None
+    before, *pieces = line.split(_MARK)
+    data = before.encode(encoding, "surrogatepass")
+    start = len(data)
+    parts = [bytes((ord(piece[0]) - _BYTES,)) + piece[1:].encode(encoding, "surrogatepass") for piece in pieces]
+    return UnicodeDecodeError(encoding, b"".join((data, *parts)), start, start + 1, "undecodable bytes in a line")
 
 
 class _Translated:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fastproc._values.quoting import printable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -201,14 +203,14 @@ class ProcessAlert:
 
     def __str__(self) -> str:
         """A line for a log."""
-        who = f"process {self.pid} ({self.name})" if self.pid else "the machine"
+        who = f"process {self.pid} ({printable(self.name)})" if self.pid else "the machine"
         if self.event == "died":
             how = "" if self.returncode is None else f" with {self.returncode}"
             return f"{who} has died{how}"
         if self.event == "restarted":
             return f"{who} has taken the place of {self.replaced}"
         if self.event == "unknown":
-            return f"{who}: {self.metric} cannot be had: {self.reason}"
+            return f"{who}: {self.metric} cannot be had: {printable(self.reason)}"
         assert self.rule is not None
         side = "above" if self.rule.above is not None else "below"
         threshold = self.rule.threshold if self.event == "raised" else self.rule.clear

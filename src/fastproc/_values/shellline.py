@@ -1,8 +1,13 @@
-"""An expression as text: the calls that make it, and a line for a shell."""
+"""An expression as text: the calls that make it, and a line for a shell.
+
+A line is read, and pasted. Each option of a command is in one of three tables: what a line shows in a shell's or a
+tool's words; what may be left out, with the reason; and all others, which no line can say. A command with one of these
+begins with the option in parentheses, `(user=bob) id`, a syntax error to every shell: nothing of the line runs.
+"""
 
 from __future__ import annotations
 
-from fastproc._values.quoting import quote
+from fastproc._values.quoting import pasteable
 from fastproc._values.redirect import DEVNULL, STDERR, STDOUT, Append
 
 TYPE_CHECKING = False
@@ -16,6 +21,55 @@ if TYPE_CHECKING:
 
 _MAPPINGS = ("env", "env_add", "fds")
 _STREAMS = (("stdin", "<", ""), ("stdout", ">", ""), ("stderr", "2>", "2"))
+
+SHOWN = frozenset(
+    (
+        *("cwd", "relative_to_parent", "env", "env_add", "env_remove", "umask", "substitutes"),
+        *("stdin", "stdout", "stderr", "swap_outputs", "fds", "pass_fds"),
+        *("setsid", "no_new_privs", "rlimits", "sigmask", "sigignore"),
+    )
+)
+"""Options that a line shows, in its own words or those of env(1), prlimit(1), setpriv(1) and setsid(1)."""
+
+LEFT_OUT = {
+    **dict.fromkeys(
+        ("nice", "ionice", "affinity", "scheduler", "timer_slack_ns", "oom_score_adj", "pipe_size"),
+        "how fast it runs, not what it does",
+    ),
+    **dict.fromkeys(
+        ("pgid", "foreground", "pty", "restore_signals", "sigdefault"), "a shell gives each command the same"
+    ),
+    **dict.fromkeys(
+        ("pdeathsig", "die_with_parent", "kill_tree", "subreaper", "close_fds"),
+        "about this process, which is not there",
+    ),
+    **dict.fromkeys(("check", "ok_codes", "sigpipe_ok"), "about the status; a pipe or sequence shows `|| :`"),
+    **dict.fromkeys(
+        ("capture", "stdout_limit", "stderr_limit", "on_line", "tee"), "the output goes to whoever runs the line"
+    ),
+    "input": "may be a secret; whoever runs the line is asked for it",
+    **dict.fromkeys(("timeout", "grace", "drain_timeout", "idle_timeout"), "whoever runs the line can end it"),
+}
+"""Options that a line does without, each with the reason why it does no other harm then."""
+
+_RESOURCES = (
+    *("cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as", "locks", "sigpending"),
+    *("msgqueue", "nice", "rtprio", "rttime"),
+)
+_RLIM_INFINITY = 2**64 - 1
+# Words that bash takes for itself where a program's name stands. Those that a quote disarms are keywords.
+_KEYWORD_NAMES = (
+    "if then else elif fi do done case esac while until for select function in time coproc foreach repeat end"
+)
+_BUILTIN_NAMES = (
+    ". : alias bg bind break builtin caller cd command compgen complete compopt continue declare dirs disown enable "
+    "eval exec exit export fc fg getopts hash help history jobs let local logout mapfile popd pushd read readarray "
+    "readonly return set shift shopt source suspend times trap type typeset ulimit umask unalias unset wait "
+    "noglob nocorrect"
+)
+_KEYWORDS = frozenset(_KEYWORD_NAMES.split())
+_BUILTINS = frozenset(_BUILTIN_NAMES.split())
+_VALUE = 100
 
 
 def call(expression: Expression) -> str:
@@ -44,8 +98,8 @@ def call(expression: Expression) -> str:
 def line(expression: Expression) -> str:
     """Return the expression as a shell line: directory, environment, arguments, redirections.
 
-    The values of environment variables are shown. What a shell has no word for (limits, signals, captured output) is
-    not.
+    The values of environment variables are shown. What a shell has no word for is left out where that does no harm
+    (LEFT_OUT), and else makes it a line that no shell runs.
     """
     from fastproc._values.command import Command
 
@@ -54,18 +108,61 @@ def line(expression: Expression) -> str:
 
         return lines(expression)
     values = expression._options.values
-    words = [quote(word) for word in expression.argv]
+    argv = expression.argv
+    words = [pasteable(word) for word in argv]
     cwd = values.get("cwd")
     if "relative_to_parent" in values:
         # `cd` has put there where it comes from.
         words[0] = f'"$OLDPWD"/{words[0]}'
     for index, item in substituted(expression):
         words[index] = f"{'>' if item.writes else '<'}({line(item.expression)})"
-    words = [*_environment(values), *words, *_redirections(values)]
-    text = " ".join(words)
+    program = argv[0]
+    if program in _KEYWORDS or "=" in program:
+        words[0] = f"'{words[0]}'" if words[0] == program else words[0]
+    refused = notes(expression)
+    before = _environment(values, [*_tools(values)], program)
+    text = " ".join([*([f"({' '.join(refused)})"] if refused else ()), *before, *words])
+    streams = [*_redirections(values)]
+    if "umask" in values:
+        # The files of redirections are made outside of it.
+        text = f"( umask {values['umask']:03o} && {text} )"
     if cwd is None:
-        return text
-    return f"cd {quote(f'/dev/fd/{cwd}' if isinstance(cwd, int) else str(cwd))} && {text}"
+        return " ".join([text, *streams])
+    place = f"/dev/fd/{cwd}" if isinstance(cwd, int) else str(cwd)
+    # `cd -` is another one.
+    text = f"cd {pasteable(f'./{place}' if place.startswith('-') else place)} && {text}"
+    if any(map(_is_relative, _paths(values))):
+        # The files of redirections are opened in the directory that it comes from.
+        text = f"( {text} )"
+    return " ".join([text, *streams])
+
+
+def notes(expression: Expression) -> list[str]:
+    """Return the options that a line cannot say, with their values, of a command and its substitutions."""
+    from fastproc._values.combination import leaves
+
+    found: dict[str, None] = {}
+    for command in leaves(expression):
+        argv0 = command.argv[0]
+        values = command._options.values
+        if "=" in argv0 and _by_env(values, argv0):
+            # env(1) takes it for a variable.
+            found["program"] = None
+        for name, value in values.items():
+            if name in SHOWN or name in LEFT_OUT:
+                continue
+            if name == "capabilities" or type(value) in (str, int, bool) or _is_simple(value):
+                found[f"{name}={pasteable(str(value)[:_VALUE])}"] = None
+            else:
+                found[name] = None
+        for number, _, _ in values.get("rlimits", ()):
+            if number >= len(_RESOURCES):
+                found[f"rlimits={number}"] = None
+    return list(found)
+
+
+def _is_simple(value: object) -> bool:
+    return isinstance(value, tuple) and all(type(item) in (str, int) for item in value)
 
 
 def substituted(command: Command) -> Iterator[tuple[int, Substitute]]:
@@ -78,18 +175,69 @@ def substituted(command: Command) -> Iterator[tuple[int, Substitute]]:
             yield command.argv.index(substituted_path(number)), item
 
 
-def _environment(values: Mapping[str, Any]) -> Iterator[str]:
+def _tools(values: Mapping[str, Any]) -> Iterator[str]:
+    """Give the programs that change what a shell cannot, each of which executes what follows it."""
+    if values.get("no_new_privs"):
+        yield "setpriv --no-new-privs"
+    limits = [
+        f"--{_RESOURCES[number]}={_limit(soft)}:{_limit(hard)}"
+        for number, soft, hard in values.get("rlimits", ())
+        if number < len(_RESOURCES)
+    ]
+    if limits:
+        yield f"prlimit {' '.join(limits)}"
+    if values.get("setsid"):
+        # In a shell it may be the leader of a group already, and forks then.
+        yield "setsid -w"
+    for option, name in (("block", "sigmask"), ("ignore", "sigignore")):
+        numbers = values.get(name, ())
+        if numbers and numbers != "keep":
+            yield f"env --{option}-signal={','.join(map(str, numbers))}"
+
+
+def _limit(value: int) -> str:
+    return "unlimited" if value == _RLIM_INFINITY else str(value)
+
+
+def _by_env(values: Mapping[str, Any], program: str) -> bool:
+    """Whether env(1) has to start it."""
+    return (
+        "env" in values
+        or "env_remove" in values
+        or program in _BUILTINS
+        or program.startswith("%")
+        or not all(map(_is_name, dict(values.get("env_add", ()))))
+        or any(name in values and values[name] != "keep" for name in ("sigmask", "sigignore"))
+    )
+
+
+def _is_name(name: str) -> bool:
+    return name.isascii() and name.isidentifier()
+
+
+def _environment(values: Mapping[str, Any], tools: list[str], program: str) -> list[str]:
+    """Return what stands before the program: assignments and tools, or tools and env(1) with its own."""
     removed: tuple[str, ...] = values.get("env_remove", ())
     added: dict[str, str] = dict(values.get("env_add", ()))
     if "env" in values:
         whole: dict[str, str] = dict(values["env"])
         added = {name: value for name, value in whole.items() if name not in removed} | added
-        yield "env -i"
+    assignments = [_assignment(name, value) for name, value in added.items()]
+    # A shell takes an assignment only with a plain name, and some programs' names for its own; env(1) takes any.
+    if not _by_env(values, program):
+        return assignments + tools
+    words = [] if tools and tools[-1].startswith("env ") else ["env"]
+    if "env" in values:
+        words.append("-i")
     elif removed:
-        yield "env " + " ".join(f"-u {quote(name)}" for name in removed)
-    for name, value in added.items():
-        # A shell takes an assignment only with a plain name; env(1) takes any.
-        yield f"{name}={quote(value)}" if name.isidentifier() else quote(f"{name}={value}")
+        words += [f"-u {pasteable(name)}" for name in removed]
+    if program.startswith("-") and not assignments:
+        words.append("--")
+    return tools + words + assignments
+
+
+def _assignment(name: str, value: str) -> str:
+    return f"{name}={pasteable(value)}" if _is_name(name) else pasteable(f"{name}={value}")
 
 
 def _redirections(values: Mapping[str, Any]) -> Iterator[str]:
@@ -101,6 +249,21 @@ def _redirections(values: Mapping[str, Any]) -> Iterator[str]:
         yield "3>&1 1>&2 2>&3 3>&-"
     for number, source in values.get("fds", ()):
         yield f"{number}<&{_number(source)}"
+    for source in values.get("pass_fds", ()):
+        yield f"{_number(source)}<&{_number(source)}"
+
+
+def _paths(values: Mapping[str, Any]) -> Iterator[str]:
+    for name, _, _ in _STREAMS:
+        stream = values.get(name)
+        if isinstance(stream, str):
+            yield stream
+        elif isinstance(stream, Append):
+            yield str(stream.path)
+
+
+def _is_relative(path: str) -> bool:
+    return not path.startswith("/")
 
 
 def redirection(stream: object, sign: str, number: str) -> str:
@@ -112,9 +275,9 @@ def redirection(stream: object, sign: str, number: str) -> str:
     if stream is STDERR:
         return "1>&2"
     if isinstance(stream, str):
-        return sign + quote(stream)
+        return sign + pasteable(stream)
     if isinstance(stream, Append):
-        return f"{number}>>{quote(stream.path)}"
+        return f"{number}>>{pasteable(stream.path)}"
     if isinstance(stream, int) and stream >= 0:
         return f"{sign}&{int(stream)}"
     if stream is not None and not isinstance(stream, int):
@@ -129,4 +292,4 @@ def _number(source: object) -> object:
     try:
         return source.fileno()  # type: ignore[attr-defined]
     except (OSError, ValueError):
-        return "?"
+        return "'?'"

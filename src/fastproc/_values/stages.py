@@ -127,10 +127,10 @@ class PipelineResult(Result):
     @property
     def heading(self) -> str:
         """The stage that decides and the whole, for a message."""
-        from fastproc._values.quoting import shortened
+        from fastproc._values.quoting import cut, shortened
 
         stages = len(self.stages)
-        return f"`{shortened(self.argv, 300)}` (stage {self._decisive + 1} of {stages} of `{self.line[:700]}`)"
+        return f"`{shortened(self.argv, 300)}` (stage {self._decisive + 1} of {stages} of `{cut(self.line, 700)}`)"
 
     @property
     def said(self) -> bytes | None:
@@ -139,10 +139,12 @@ class PipelineResult(Result):
 
     def __repr__(self) -> str:
         """Show the line and the status, and how much was captured."""
+        from fastproc._values.quoting import cut
+
         sizes = [
             f", {name} {len(data)} bytes" for name, data in (("stdout", self.stdout), ("stderr", self.stderr)) if data
         ]
-        return f"<PipelineResult `{self.line[:300]}`: {self.status_text()}{''.join(sizes)}>"
+        return f"<PipelineResult `{cut(self.line, 300)}`: {self.status_text()}{''.join(sizes)}>"
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by the constructor's arguments."""

@@ -28,6 +28,9 @@ SEVERITIES = {
 _OTHER_NAMES = {"panic": 0, "critical": 2, "error": 3, "warn": 4}
 
 FORMATS = ("rfc5424", "rfc3164")
+# A year of four digits, in every zone.
+TIME_MIN, TIME_MAX = -62_135_500_000, 253_370_000_000
+
 FRAMINGS = ("octet", "newline", "nul")
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -133,7 +136,8 @@ class Header:
             f"<{self._facility + severity}>1 {day}{second:02d}.{micro:06d}{offset} {self._middle} "
             f"{'-' if msgid is None else _field('msgid', msgid)} {'-' if not data else structured(data)} "
         )
-        return head.encode() + (b"\xef\xbb\xbf" if bom else b"") + text.encode("utf-8", "backslashreplace")
+        mark = b"\xef\xbb\xbf" if bom else b""
+        return head.encode("utf-8", "backslashreplace") + mark + text.encode("utf-8", "backslashreplace")
 
     def rfc3164(self, severity: int, created: float, text: str, local: bool = False) -> bytes:
         """Return a message of RFC 3164.
@@ -147,20 +151,23 @@ class Header:
         seconds, _, old, _ = self._time(created)
         host = "" if local else f"{self._host.rstrip(':') or '-'} "
         head = f"<{self._facility + severity}>{old}{int(seconds):02d} {host}{self._tag} "
-        return head.encode() + text.encode("utf-8", "backslashreplace")
+        return head.encode("utf-8", "backslashreplace") + text.encode("utf-8", "backslashreplace")
 
 
 def structured(data: Mapping[str, Mapping[str, object]]) -> str:
     r"""Return structured data (RFC 5424, 6.3): names are made valid, values escaped.
 
+    Elements whose names become the same are one: a name may be there once.
+
     >>> structured({"mine@32473": {"path": 'a"]b'}})
     '[mine@32473 path="a\\"\\]b"]'
     """
-    found = []
+    found: dict[str, str] = {}
     for element, values in data.items():
-        pairs = "".join(f' {_sd_name(name)}="{_sd_value(value)}"' for name, value in values.items())
-        found.append(f"[{_sd_name(element)}{pairs}]")
-    return "".join(found)
+        name = _sd_name(element)
+        pairs = "".join(f' {_sd_name(key)}="{_sd_value(value)}"' for key, value in values.items())
+        found[name] = found.get(name, "") + pairs
+    return "".join(f"[{name}{pairs}]" for name, pairs in found.items())
 
 
 def _sd_name(name: str) -> str:
@@ -168,19 +175,60 @@ def _sd_name(name: str) -> str:
 
 
 def _sd_value(value: object) -> str:
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("]", "\\]")
-    # A line end is allowed there, and breaks every receiver that frames by lines.
-    return text.replace("\n", "#012").replace("\0", "#000")
+    # What is no Unicode becomes text before the backslashes of that are escaped.
+    text = str(value).encode("utf-8", "backslashreplace").decode()
+    text = text.replace("\\", "\\\\").replace('"', '\\"').replace("]", "\\]")
+    # Control characters are allowed there; a line end breaks every receiver that frames by lines, others a terminal.
+    return text if text.isprintable() else "".join(map(_sd_char, text))
+
+
+def _sd_char(char: str) -> str:
+    return f"#{ord(char):03o}" if ord(char) < 0x20 or ord(char) == 0x7F else char
 
 
 def shortened(message: bytes, size: int) -> bytes:
-    """Return at most `size` bytes of a message, without a piece of a character at the end."""
+    """Return at most `size` bytes of a message, without a piece of a character at the end.
+
+    Structured data that does not fit is left out as a whole: a piece of it would make the message invalid (RFC 5424,
+    6.1).
+    """
     if len(message) <= size:
         return message
+    bounds = _data_bounds(message)
+    if bounds is not None and size < bounds[1]:
+        begin, end = bounds
+        message = message[:begin] + b"-" + message[end:]
+        if len(message) <= size:
+            return message
     end = size
     while end > max(0, size - 4) and message[end] & 0xC0 == 0x80:
         end -= 1
     return message[:end]
+
+
+def _data_bounds(message: bytes) -> tuple[int, int] | None:
+    """Return where the structured data of a message of RFC 5424 begins and ends; None for another message."""
+    if not message[message.find(b">") :].startswith(b">1 "):
+        return None
+    fields = message.split(b" ", 6)
+    if len(fields) < 7:
+        return None
+    begin = end = len(message) - len(fields[6])
+    if message[begin : begin + 1] != b"[":
+        return begin, begin + 1
+    quoted = False
+    while end < len(message):
+        char = message[end]
+        end += 1
+        if quoted:
+            # A backslash takes the next one with it.
+            end += char == 0x5C
+            quoted = char != 0x22
+        elif char == 0x22:
+            quoted = True
+        elif char == 0x5D and message[end : end + 1] != b"[":
+            break
+    return begin, end
 
 
 def framed(message: bytes, framing: str) -> bytes:

@@ -66,6 +66,11 @@ class Place:
         self.form = form
         self.source = source
 
+    @property
+    def is_for_all(self) -> bool:
+        """Whether it takes the items of all sources."""
+        return self.source is None and self.form in FORMS
+
     def values(self, items: tuple[str, ...], number: int, slot: int | str) -> list[str]:
         """Return what stands there: one for each source that is meant."""
         if self.form == "#":
@@ -94,11 +99,14 @@ class Template:
         takes_items: whether a place for an item was found.
         takes_slot: whether {%} was.
         shell: whether it is one line for `sh -c`, in which items are quoted.
+        repeats: whether a word with a place in it is repeated for each of several items.
     """
 
-    __slots__ = ("shell", "takes_items", "takes_slot", "words")
+    __slots__ = ("repeats", "shell", "takes_items", "takes_slot", "words")
 
-    def __init__(self, words: Iterable[str], mark: str = "{}", shell: bool = False, append: bool = True) -> None:
+    def __init__(
+        self, words: Iterable[str], mark: str = "{}", shell: bool = False, append: bool = True, repeats: bool = False
+    ) -> None:
         """Find the places in words.
 
         Args:
@@ -106,9 +114,12 @@ class Template:
             mark: what stands for the item in the place of {}.
             shell: whether it is a line for a shell.
             append: whether an item with no place comes behind the last word.
+            repeats: whether a word with a place in it is repeated for each of several items, as GNU parallel has it
+                with -X; else they come into the one word, with blanks between.
 
         Raises:
-            ValueError: there is no word; mark is empty; a place is inside the quotes of a line for a shell.
+            ValueError: there is no word; mark is empty; a place is inside the quotes of a line for a shell, or in a
+                word of it that would be repeated.
         """
         if not mark:
             raise ValueError("replace: must not be empty")
@@ -119,8 +130,11 @@ class Template:
         places = [part for word in self.words for part in word if type(part) is Place]
         self.takes_items = any(place.form in FORMS for place in places)
         self.takes_slot = any(place.form == "%" for place in places)
+        self.repeats = repeats
         if shell:
             _check_unquoted(self.words[0])
+            if repeats:
+                _check_alone(self.words[0])
         if not places and append:
             if shell:
                 self.words[0] = (*self.words[0], " ", Place("", None))
@@ -129,34 +143,66 @@ class Template:
             self.takes_items = True
 
     @classmethod
-    def parse(cls, text: str, mark: str = "{}", append: bool = True) -> Template:
+    def parse(cls, text: str, mark: str = "{}", append: bool = True, repeats: bool = False) -> Template:
         """Split a line into words as a shell does (blanks, quotes, backslashes), and find the places.
 
         Raises:
-            ValueError: a quote is not closed; something stands unquoted there that only a shell understands.
+            ValueError: a quote is not closed; something stands unquoted there that only a shell understands: see
+                split(); or the first word is an assignment, as in `A=b make`, or begins a compound command, as `if`.
         """
-        return cls(split(text), mark, append=append)
+        _check_first(text)
+        return cls(split(text, mark), mark, append=append, repeats=repeats)
 
-    def render(self, items: tuple[str, ...], number: int, slot: int | str) -> list[str]:
-        """Return the arguments for these items, one of each source."""
+    @property
+    def takes_one_source(self) -> bool:
+        """Whether there is a place for the item of one source."""
+        return any(isinstance(part, Place) and part.source is not None for word in self.words for part in word)
+
+    @property
+    def places(self) -> int:
+        """How many places there are."""
+        return sum(isinstance(part, Place) for word in self.words for part in word)
+
+    def render(
+        self, items: tuple[str, ...], number: int, slot: int | str, quoted: Callable[[str], str] = quote
+    ) -> list[str]:
+        """Return the arguments for these items, one of each source.
+
+        Args:
+            items: of each source.
+            number: of the task.
+            slot: of the task.
+            quoted: what quotes an item in a line for a shell: another one for a line that a person reads.
+        """
         if self.shell:
-            return ["sh", "-c", "".join(_joined(word, items, number, slot, quote) for word in self.words)]
+            return ["sh", "-c", "".join(_joined(word, items, number, slot, quoted) for word in self.words)]
         found: list[str] = []
         for word in self.words:
             if len(word) == 1 and type(word[0]) is Place:
                 found += word[0].values(items, number, slot)
             elif len(word) == 1:
                 found.append(word[0])  # type: ignore[arg-type]
+            elif self.repeats and any(type(part) is Place and part.is_for_all for part in word):
+                found += (_joined(word, items, number, slot, str, (item,)) for item in items)
             else:
                 found.append(_joined(word, items, number, slot, str))
         return found
 
 
 def _joined(
-    word: tuple[Part, ...], items: tuple[str, ...], number: int, slot: int | str, show: Callable[[str], str]
+    word: tuple[Part, ...],
+    items: tuple[str, ...],
+    number: int,
+    slot: int | str,
+    show: Callable[[str], str],
+    every: tuple[str, ...] | None = None,
 ) -> str:
+    """Return a word with its places filled; those for all items by `every`, if it is given."""
     return "".join(
-        part if isinstance(part, str) else " ".join(map(show, part.values(items, number, slot))) for part in word
+        part
+        if isinstance(part, str)
+        else " ".join(map(show, part.values(items if every is None or not part.is_for_all else every, number, slot)))
+        for part in word
     )
 
 
@@ -197,8 +243,62 @@ def _place(body: str) -> Place | None:
     return Place(form, int(source))
 
 
-def split(text: str) -> list[str]:
+_FOR_A_SHELL_HERE = "is for a shell, and none reads this: quote it, or give the words 'sh', '-c', ..."
+_COMPOUND = ("!", "{", "}", "case", "do", "done", "elif", "else", "esac", "fi", "for", "if", "then", "until", "while")
+
+
+def _check_first(text: str) -> None:
+    """Refuse a first word that only a shell understands.
+
+    Raises:
+        ValueError: it is an assignment or a reserved word, and no quote is in it.
+    """
+    text = text.strip(" \t\n")
+    end = next((at for at, char in enumerate(text) if char in " \t'\"\\"), len(text))
+    word = text[:end]
+    name, equals, _ = word.partition("=")
+    if equals and name.removesuffix("+").isidentifier() and name.isascii():
+        raise ValueError(f"template: {word!r} {_FOR_A_SHELL_HERE}, or as an option, such as env_add, or by env(1)")
+    if word in _COMPOUND and text[end : end + 1] in (" ", "\t", ""):
+        raise ValueError(f"template: {word!r} {_FOR_A_SHELL_HERE}")
+
+
+def _check_plain(word: list[str], start: int, text: str, at: int) -> None:
+    """Refuse an unquoted character that means something to a shell only where it stands.
+
+    Args:
+        word: what there is of the word before it, without quotes.
+        start: where the word begins in the text.
+        text: the line.
+        at: where the character is.
+
+    Raises:
+        ValueError: it does.
+    """
+    char = text[at]
+    if char == "#" and at == start:
+        raise ValueError(f"template: '#' at the beginning of a word, a comment, {_FOR_A_SHELL_HERE}")
+    if char == "~":
+        name = "".join(word).partition("=")[0]
+        if at == start or (name.isascii() and name.isidentifier() and word[-1] in "=:" and "=" in word):
+            raise ValueError(f"template: '~', a home directory, {_FOR_A_SHELL_HERE}")
+    if char == "}":
+        begun, depth = at, 1
+        while begun > start and depth:
+            begun -= 1
+            depth += (text[begun] == "}") - (text[begun] == "{")
+        inside = text[begun + 1 : at]
+        if not depth and ("," in inside or ".." in inside) and not set(inside) & set(" \t'\"\\"):
+            raise ValueError(f"template: {text[begun : at + 1]!r}, which bash expands, {_FOR_A_SHELL_HERE}")
+
+
+def split(text: str, mark: str = "") -> list[str]:
     r"""Split a line into words as a POSIX shell does, which `shlex` would do with the imports of `re`.
+
+    Unquoted are refused: `| & ; < > ( ) ` $ * ? [` and a newline; `~` and `#` at the beginning of a word (and `~`
+    behind the `=` or a `:` of an assignment); braces that bash expands, as {a,b} and {1..3}. All others are as they
+    stand.
+    The mark of a place, where it is given, means nothing else.
 
     >>> split(r'''printf '%s\n' "a b"  c\ d''')
     ['printf', '%s\\n', 'a b', 'c d']
@@ -208,6 +308,7 @@ def split(text: str) -> list[str]:
     """
     words: list[str] = []
     word: list[str] | None = None
+    start = 0
     text = text.strip(" \t\n")
     at = 0
     while at < len(text):
@@ -221,8 +322,12 @@ def split(text: str) -> list[str]:
         if char == "\\" and text[at : at + 1] == "\n":
             at += 1
             continue
-        word = [] if word is None else word
-        if char == "\\":
+        if word is None:
+            word, start = [], at - 1
+        if mark and text.startswith(mark, at - 1):
+            word.append(mark)
+            at += len(mark) - 1
+        elif char == "\\":
             if at == len(text):
                 raise ValueError("template: nothing follows the last backslash")
             word.append(text[at])
@@ -230,10 +335,9 @@ def split(text: str) -> list[str]:
         elif char in "'\"":
             at = _quoted(text, at, char, word)
         elif char in _FOR_A_SHELL:
-            raise ValueError(
-                f"template: {char!r} is for a shell, and none reads this: quote it, or give the words 'sh', '-c', ..."
-            )
+            raise ValueError(f"template: {char!r} {_FOR_A_SHELL_HERE}")
         else:
+            _check_plain(word, start, text, at - 1)
             word.append(char)
     if word is not None:
         words.append("".join(word))
@@ -276,6 +380,21 @@ def _check_unquoted(word: tuple[Part, ...]) -> None:
             elif char in "'\"":
                 inside = char
             at += 1
+
+
+def _check_alone(word: tuple[Part, ...]) -> None:
+    """Refuse a place for all items that is a part of a word only: which word that is only a shell knows."""
+    for at, part in enumerate(word):
+        if isinstance(part, str) or not part.is_for_all:
+            continue
+        before, after = word[at - 1] if at else " ", word[at + 1] if at + 1 < len(word) else " "
+        if not (isinstance(before, str) and before[-1] in _ENDS_A_WORD):
+            raise ValueError("template: {} is a part of a word, which a line for a shell cannot repeat")
+        if not (isinstance(after, str) and after[0] in _ENDS_A_WORD):
+            raise ValueError("template: {} is a part of a word, which a line for a shell cannot repeat")
+
+
+_ENDS_A_WORD = " \t\n;|&()<>"
 
 
 def item_text(item: Any) -> str:

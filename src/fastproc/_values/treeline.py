@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastproc._values.combination import Pipe, Scoped, Sequence, Tee
 from fastproc._values.command import Command
 from fastproc._values.redirect import DEVNULL, PIPE, STDERR, STDOUT, Append
-from fastproc._values.shellline import line, redirection
+from fastproc._values.shellline import line, notes, redirection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +20,9 @@ def calls(expression: Expression) -> str:
     if isinstance(expression, Pipe):
         return " | ".join(map(repr, expression.parts))
     if isinstance(expression, Sequence):
-        name = "then" if expression.on_success else "or_else"
-        return f"{_operand(expression.left)}.{name}({expression.right!r})"
+        following = zip(expression.conditions, expression.parts[1:], strict=True)
+        words = [f".{'then' if on_success else 'or_else'}({part!r})" for on_success, part in following]
+        return _operand(expression.parts[0]) + "".join(words)
     if isinstance(expression, Tee):
         return f"{_operand(expression.source)}.tee({', '.join(map(repr, expression.consumers))})"
     assert isinstance(expression, Scoped)
@@ -56,14 +57,17 @@ def lines(expression: Expression) -> str:
         return " | ".join(map(_part, expression.parts))
     if isinstance(expression, Sequence):
         # Both operators have the same precedence and bind to the left.
-        left = expression.left if isinstance(expression.left, Sequence) else None
-        words = lines(left) if left is not None else _and_part(expression.left)
-        return f"{words} {'&&' if expression.on_success else '||'} {_and_part(expression.right)}"
+        following = zip(expression.conditions, expression.parts[1:], strict=True)
+        after = [f" {'&&' if on_success else '||'} {_and_part(part)}" for on_success, part in following]
+        return _and_part(expression.parts[0]) + "".join(after)
     if isinstance(expression, Tee):
         *others, last = expression.consumers
         words = "".join(f" >({line(item)})" for item in others)
         middle = f" | tee{words}" if others else ""
-        return f"{_part(expression.source)}{middle} | {_part(last)}"
+        # bash reads what is in >( ) only when it runs it: what no line can say stands before all.
+        refused = [word for item in others for word in notes(item)]
+        before = f"({' '.join(refused)}) " if refused else ""
+        return f"{before}{_part(expression.source)}{middle} | {_part(last)}"
     assert isinstance(expression, Scoped)
     if expression.name == "unchecked":
         return line(expression.inner)

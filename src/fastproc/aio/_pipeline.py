@@ -9,6 +9,7 @@ from fastproc._engine.pipeline import Run
 from fastproc._engine.reactor import instant
 from fastproc._engine.request import Request, attach, conclude
 from fastproc._values.lines import LineSplitter
+from fastproc._values.quoting import cut
 from fastproc._values.status import KILLED
 from fastproc.aio._hub import Scope, current_hub
 from fastproc.aio._run import end_all
@@ -108,6 +109,9 @@ async def lines(
             if piece is not None:
                 for line in splitter.batch(piece, CUT):
                     yield line
+                while splitter.waits:
+                    for line in splitter.resume():
+                        yield line
             elif running.run.done:
                 break
             else:
@@ -117,6 +121,9 @@ async def lines(
                 running.check()
         for line in splitter.finish():
             yield line
+        while splitter.waits:
+            for line in splitter.resume():
+                yield line
         conclude(running.run, running.request)
     finally:
         if not running.run.done and not running.hub.reactor.inert:
@@ -139,7 +146,7 @@ class Pipeline:
     def __repr__(self) -> str:
         """Show the line, the pids, and whether it runs."""
         state = "ended" if self.done else "running"
-        return f"<Pipeline `{str(self._running.run.expression)[:300]}` pids={self.pids} {state}>"
+        return f"<Pipeline `{cut(str(self._running.run.expression), 300)}` pids={self.pids} {state}>"
 
     @property
     def pids(self) -> list[int]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from fastproc._values.quoting import printable
 from fastproc.errors import ProcessError
+
+_TEXT = "\n\t"
+"""What a text of several lines may have."""
 
 
 class DaemonError(ProcessError):
@@ -32,12 +36,12 @@ class DaemonError(ProcessError):
 
     def __str__(self) -> str:
         """The step, the error, how the daemon ended, and its traceback."""
-        reason = f"{self.kind}: {self.text}" if self.kind else self.text
+        reason = printable(f"{self.kind}: {self.text}" if self.kind else self.text, _TEXT)
         line = f"the daemon did not start: step {self.step!r}: {reason}"
         if self.exit_code is not None:
             how = f"signal {-self.exit_code}" if self.exit_code < 0 else f"exit status {self.exit_code}"
             line += f" ({how})"
-        return f"{line}\n{self.traceback.rstrip()}" if self.traceback else line
+        return f"{line}\n{printable(self.traceback.rstrip(), _TEXT)}" if self.traceback else line
 
 
 class PidFileError(ProcessError):
@@ -56,7 +60,7 @@ class PidFileError(ProcessError):
 
     def __str__(self) -> str:
         """Both."""
-        return f"pid file {self.path}: {self.reason}"
+        return f"pid file {printable(self.path)}: {printable(self.reason, _TEXT)}"
 
 
 class AlreadyRunning(PidFileError):

@@ -13,9 +13,10 @@ from __future__ import annotations
 from fastproc._values.halt import Halt
 from fastproc._values.options import checked
 from fastproc._values.template import Template
-from fastproc.mapping._log import LogFile, chosen_form
-from fastproc.mapping._mapped import Mapped, Summary, now
+from fastproc.mapping._log import Known, LogFile, chosen_form
+from fastproc.mapping._mapped import Mapped
 from fastproc.mapping._runner import make as make_runner
+from fastproc.mapping._summary import Summary, now
 from fastproc.mapping._tasks import Task, Work
 
 TYPE_CHECKING = False
@@ -94,7 +95,8 @@ def map(
 
     Raises:
         ExitError, SpawnError, TimeoutExpired: of an item, when its turn comes; all that still run are ended. With
-            check=False a result is given.
+            check=False a result is given: where nothing could be started, with status 126 or 127 and an `error`.
+        Exception: no command could be made of an item, such as for a NUL in it; as these.
         FileExistsError: the file has records, and resume was not asked for.
         BlockingIOError: another map has the file.
         TypeError, ValueError: an argument is not possible; its name comes first. Nothing was run.
@@ -116,9 +118,13 @@ def map(
     kept = chosen_form(joblog, results)
     if kept is None and (resume or doubt == "skip" or durable):
         raise ValueError("resume, doubt, durable: are about a joblog or results")
+    if results is not None and output == "ungroup":
+        raise ValueError("results: has what tasks write, of which nothing comes here with output='ungroup'")
     stopping = None if halt is None else Halt.parse(halt)
     if dry_run:
-        return _dry(made, items, count)
+        known = None if kept is None or not resume else Known(*kept, resume == "failed", doubt == "skip")
+        marked = (lambda task: task.tag) if tag is True else tag or None
+        return _dry(made, items, count, given, marked, known)
     given.setdefault("capture", output != "ungroup")
     if kept is not None and "pdeathsig" not in given:
         given.setdefault("die_with_parent", True)
@@ -186,12 +192,32 @@ def _make_progress(kind: Any) -> Any:
     return make(kind, now)
 
 
-def _dry(work: Work, items: Iterable[Any], workers: int) -> Mapped:
-    """Print what would be run."""
+def _dry(
+    work: Work,
+    items: Iterable[Any],
+    workers: int,
+    options: dict[str, Any],
+    tag: Callable[[Any], str] | None,
+    known: Known | None,
+) -> Mapped:
+    """Print what would be run, without what a log says is done."""
+    from fastproc._values.options import RUN_LEVEL
+    from fastproc._values.redirect import DEVNULL
     from fastproc.mapping._output import write_all
+
+    # No input is what a task has in any case.
+    common = {
+        name: value
+        for name, value in options.items()
+        if name not in RUN_LEVEL and not (name == "stdin" and value is DEVNULL)
+    }
 
     for number, item in enumerate(items, 1):
         task = work.task(number, item)
-        line = work.shown(task, (number - 1) % workers + 1)
+        if known is not None and known.is_done(work, task):
+            continue
+        line = f"# {task.tag}: {task.fault}" if task.fault else work.shown(task, (number - 1) % workers + 1, common)
+        if tag is not None:
+            line = f"{tag(task)}\t{line}"
         write_all("stdout", line.encode("utf-8", "surrogateescape") + b"\n")
     return Mapped(work, (), make_runner(1, {}), workers=1, ordered=True, options={})

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from fastproc._values.joblog import Record
+    from fastproc.mapping._tasks import Task, Work
 
 _CHUNK = 1 << 20
 
@@ -70,14 +71,20 @@ class LogFile:
 
     def _lines(self, fd: int) -> Iterator[bytes]:
         """The lines that have an end; what is behind the last end is cut off."""
-        rest = b""
+        begun: list[bytes] = []
         at = 0
         while piece := os.pread(fd, _CHUNK, at):
             at += len(piece)
-            *whole, rest = (rest + piece).split(b"\n")
-            yield from (line + b"\n" for line in whole)
-        if rest:
-            os.ftruncate(fd, at - len(rest))
+            *whole, rest = piece.split(b"\n")
+            if whole:
+                # A line of many pieces is copied once.
+                whole[0] = b"".join((*begun, whole[0]))
+                begun.clear()
+                yield from (line + b"\n" for line in whole)
+            if rest:
+                begun.append(rest)
+        if begun:
+            os.ftruncate(fd, at - sum(map(len, begun)))
 
     def write(self, record: Record) -> None:
         """Add a record.
@@ -102,6 +109,44 @@ class LogFile:
     def close(self) -> None:
         """Let another map have it."""
         self._fd.close()
+
+
+class Known:
+    """What such a file says, for a map that runs nothing: it is read once, and neither made, locked nor changed.
+
+    Args:
+        path: where it is; it need not be there.
+        form: TSV or JSONLines.
+        failed_again: whether tasks that failed are to be run again.
+        skip_doubt: whether tasks whose end is not known are left out.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: str | bytes | PathLike[str],
+        form: type[TSV] | type[JSONLines],
+        failed_again: bool,
+        skip_doubt: bool,
+    ) -> None:
+        self._book = Book()
+        self._failed_again = failed_again
+        self._skip_doubt = skip_doubt
+        try:
+            with open(path, "rb") as file:
+                self._book.read(file, form)
+        except FileNotFoundError:
+            pass
+
+    def is_done(self, work: Work, task: Task) -> bool:
+        """Whether a task would not be run."""
+        expression = None if task.texts is not None else work.expression(task)
+        _, state, status = self._book.place(work.line(task, expression, work.fed(task)), task.number)
+        if state == "doubt":
+            return self._skip_doubt
+        return state == "ended" and not (self._failed_again and status != 0)
 
 
 def chosen_form(

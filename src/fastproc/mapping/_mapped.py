@@ -6,10 +6,12 @@ Invariant: a task is in one place: running, waiting for another try, ended, or r
 from __future__ import annotations
 
 from collections import deque
+from errno import E2BIG
 from time import time
 
-from fastproc._engine.reactor import instant
-from fastproc.mapping._tasks import Task, status_of
+from fastproc.errors import ProcessError, SpawnError
+from fastproc.mapping._summary import Summary, now
+from fastproc.mapping._tasks import NotStarted, Task, status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,70 +31,6 @@ BACKLOG = 4
 """Results that may wait to be taken, for each worker, while an earlier item is still running."""
 
 
-def now() -> float:
-    """The monotonic instant."""
-    found = instant("", 0.0)
-    assert found is not None
-    return found
-
-
-class Summary:
-    """How far a map is.
-
-    Attributes:
-        total: how many items there are, or None while that is not known.
-        skipped: how many the log had already.
-        doubt: the lines of tasks that were started before and whose end is not known; they are not run again with
-            `doubt="skip"`, and are counted in skipped.
-        started, succeeded, failed: how many were. A task that is tried again is started once.
-        retried: how many further tries there were.
-        halted: whether `halt` has ended it before its time.
-    """
-
-    def __init__(self, total: int | None) -> None:
-        self.total = total
-        self.skipped = 0
-        self.doubt: list[str] = []
-        self.started = 0
-        self.succeeded = 0
-        self.failed = 0
-        self.retried = 0
-        self.halted = False
-        self._began = now()
-        self._ended: float | None = None
-
-    @property
-    def finished(self) -> int:
-        """How many are done, those of an earlier run among them."""
-        return self.skipped + self.succeeded + self.failed
-
-    @property
-    def duration(self) -> float:
-        """Seconds since it began, or that it took."""
-        return (self._ended or now()) - self._began
-
-    @property
-    def rate(self) -> float:
-        """Tasks that have ended in a second."""
-        duration = self.duration
-        return (self.succeeded + self.failed) / duration if duration > 0 else 0.0
-
-    @property
-    def eta(self) -> float | None:
-        """Seconds that it will still take at this rate; None where that cannot be known."""
-        rate = self.rate
-        return None if self.total is None or not rate else max(0, self.total - self.finished) / rate
-
-    def __str__(self) -> str:
-        """Say it in one line."""
-        words = [f"{self.succeeded} succeeded", f"{self.failed} failed"]
-        words += [f"{self.skipped} skipped"] if self.skipped else []
-        words += [f"{len(self.doubt)} in doubt"] if self.doubt else []
-        words += [f"{self.retried} retried"] if self.retried else []
-        words += ["halted"] if self.halted else []
-        return f"{', '.join(words)} in {self.duration:.2f} s, {self.rate:.1f}/s"
-
-
 class Mapped:
     """The results of a map, one after the other; see map().
 
@@ -102,6 +40,7 @@ class Mapped:
         summary: how far it is.
         skips_doubt: whether tasks whose end is not known are left out.
         on_begin: called with each expression before it is run, or None.
+        splits: whether a task of several items that the kernel refuses as too long (E2BIG) is run as two.
     """
 
     def __init__(
@@ -144,11 +83,14 @@ class Mapped:
         self._printer = printer
         self._progress = progress
         self.on_begin: Callable[[Expression], object] | None = None
+        self.splits = False
         self._slots = list(range(workers + ahead, 0, -1))
-        self._active: dict[int, Task] = {}
+        self._active: set[Task] = set()
         self._again: deque[Task] = deque()
         self._ended: dict[int, Task | None] = {}
         self._ready: deque[Task] = deque()
+        # Of those in parts, which have ended.
+        self._done: set[Task] = set()
         self._position = 0
         self._front = 1
         self._start_at = 0.0
@@ -163,12 +105,24 @@ class Mapped:
         """Give the next result.
 
         Raises:
-            ExitError, SpawnError, TimeoutExpired: of its task; all others are ended.
+            ExitError, SpawnError, TimeoutExpired: of its task; all others are ended. With check=False a result is
+                given.
+            Exception: no command could be made of its item; as these.
         """
         task = self.next_task()
-        if task.error is not None:
-            self.close()
-            raise task.error
+        error = task.error
+        if error is not None:
+            found: Result | None = None
+            if not self._options.get("check", True):
+                # What has a result has ended; what has none, and may still run, must be heard of.
+                if isinstance(error, SpawnError) or not isinstance(error, ProcessError):
+                    found = NotStarted(task.tag, error)
+                elif isinstance(error, TimeoutError):
+                    found = getattr(error, "result", None)
+            if found is None:
+                self.close()
+                raise error
+            return found
         result: Result = task.result
         return result
 
@@ -244,7 +198,9 @@ class Mapped:
             task = self._again.popleft() if self._again else self._take()
             if task is None:
                 return
-            self._begin(task)
+            if not self._begin(task):
+                # It has failed already: there may be endlessly many such items.
+                return
             if self._delay:
                 self._start_at = now() + self._delay
 
@@ -271,37 +227,50 @@ class Mapped:
 
     def _is_wanted(self, task: Task, log: LogFile) -> bool:
         """Whether the log does not say that it is done."""
-        expression = None if task.texts is not None else self._work.expression(task)
-        task.line = self._work.line(task, expression, self._work.fed(task))
+        try:
+            expression = None if task.texts is not None else self._work.expression(task)
+            task.line = self._work.line(task, expression, self._work.fed(task))
+        except Exception as error:
+            task.fault = error
+            task.line = f"# {task.tag}"
         task.seq, state, status = log.book.place(task.line, task.number)
         if state == "doubt":
             self.summary.doubt.append(task.line)
             return not self.skips_doubt
         return state == "new" or (self._failed_again and status != 0)
 
-    def _begin(self, task: Task) -> None:
+    def _begin(self, task: Task) -> bool:
+        """Run a task; return False where nothing can be run for its item."""
         task.slot = self._slots.pop()
         task.began = time()
         task.tries += 1
-        expression = self._work.expression(task)
+        if task.tries == 1:
+            self.summary.started += 1
         options = self._options
+        try:
+            if task.fault is not None:
+                raise task.fault
+            expression = self._work.expression(task)
+            fed = self._work.fed(task)
+        except Exception as error:
+            self._active.add(task)
+            self._on_end(task, None, error)
+            return False
         if self.on_begin is not None:
             self.on_begin(expression)
-        fed = self._work.fed(task)
         if fed is not None:
             options = {**options, "input": fed}
         if self._printer is not None and self._printer.follows:
             options = {**options, **self._printer.options(task)}
-        if task.tries == 1:
-            self.summary.started += 1
         if self.skips_doubt and self._log is not None:
             self._record(task, None)
-        self._active[task.number] = task
+        self._active.add(task)
 
         def deliver(result: Result | None, error: BaseException | None) -> None:
             self._on_end(task, result, error)
 
         self._runner.start(expression, options, deliver)
+        return True
 
     def _record(self, task: Task, status: int | None) -> None:
         from fastproc._values.joblog import Record
@@ -313,15 +282,15 @@ class Mapped:
         self._log.write(Record(task.seq, task.line, task.began, runtime, status, out, err))
 
     def _on_end(self, task: Task, result: Result | None, error: BaseException | None) -> None:
-        del self._active[task.number]
+        self._active.remove(task)
         self._slots.append(task.slot)
         task.result, task.error = result, error
         if result is None and error is None:
             # It was still waiting when the rest was killed.
             self.summary.started -= 1
-            if self._ordered:
-                self._ended[task.number] = None
-                self._advance()
+            self._give(task, False)
+            return
+        if self.splits and isinstance(error, SpawnError) and error.errno == E2BIG and self._split(task):
             return
         if result is not None:
             task.began = max(task.began, time() - result.duration)
@@ -353,19 +322,59 @@ class Mapped:
                 self._killed = True
                 self._runner.kill()
 
-    def _give(self, task: Task) -> None:
-        if self._ordered:
-            self._ended[task.number] = task
+    def _split(self, task: Task) -> bool:
+        """Put two tasks in the place of one that the kernel has refused; False where it has one item only."""
+        halves = self._work.halves(task)
+        if halves is None:
+            return False
+        self.summary.started -= 1
+        # All of one number come to the front together, in the order of their items.
+        parts = task.parts = task.parts or [task]
+        at = parts.index(task)
+        wanted = []
+        for half in halves:
+            half.parts = parts
+            if self._log is None or self._is_wanted(half, self._log):
+                wanted.append(half)
+            else:
+                self.summary.skipped += 1
+        parts[at : at + 1] = wanted
+        self._again.extendleft(reversed(wanted))
+        if not parts:
+            self._ended[task.number] = None
+            self._advance()
+        return True
+
+    def _give(self, task: Task, ran: bool = True) -> None:
+        """Let a task be given, in its turn.
+
+        Args:
+            task: which has ended.
+            ran: whether it has; else it is left out.
+        """
+        parts = task.parts
+        if not self._ordered:
+            if ran:
+                self._ready.append(task)
+        elif parts is None:
+            self._ended[task.number] = task if ran else None
             self._advance()
         else:
-            self._ready.append(task)
+            if not ran:
+                parts.remove(task)
+            self._done.add(task)
+            if self._done.issuperset(parts):
+                self._done.difference_update(parts)
+                self._done.discard(task)
+                self._ended[task.number] = task if parts else None
+                self._advance()
 
     def _advance(self) -> None:
         while self._front in self._ended:
             task = self._ended.pop(self._front)
             self._front += 1
             if task is not None:
-                self._ready.append(task)
+                self._ready.extend(task.parts or (task,))
 
     def _pick(self) -> Task | None:
         while True:
@@ -377,7 +386,8 @@ class Mapped:
                 found = self._ended.pop(number)
                 if found is None:
                     continue
-                task = found
+                self._ready.extend(found.parts or (found,))
+                task = self._ready.popleft()
             else:
                 return None
             if self._printer is not None:

@@ -6,6 +6,7 @@ last line that has no end gets none.
 
 from __future__ import annotations
 
+import os
 import sys
 
 TYPE_CHECKING = False
@@ -29,8 +30,17 @@ def write_all(stream: str, data: bytes | memoryview) -> None:
         # Somebody's replacement, such as a notebook's or io.StringIO.
         target.write(bytes(data).decode("utf-8", "replace"))
         return
-    raw.write(data)
     raw.flush()
+    try:
+        fd = raw.fileno()
+    except (OSError, ValueError, AttributeError):
+        raw.write(data)
+        raw.flush()
+        return
+    # Not by the buffer: of some 130 KB into a pipe it has lost the end, in four of a hundred runs.
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 class Printer:

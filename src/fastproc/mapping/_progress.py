@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from fastproc.mapping._mapped import Summary
+    from fastproc.mapping._summary import Summary
 
 KINDS = ("auto", "rich", "tqdm", "plain")
 PAUSE = 1.0

@@ -104,12 +104,21 @@ class PoolRunner:
             or type(expression) is not Command
             or expression._options.values
         ):
-            expression, said = self._door.as_expression(crew, expression, (), dict(options))
+            try:
+                expression, said = self._door.as_expression(crew, expression, (), dict(options))
+            except (TypeError, ValueError) as error:
+                deliver(None, error)
+                return
 
         def delivered(_task: object, result: Result | None, error: BaseException | None) -> None:
             deliver(result, error)
 
-        channel.submit(self._door.make_task(crew, channel, expression, said, 0, None, delivered))
+        try:
+            task = self._door.make_task(crew, channel, expression, said, 0, None, delivered)
+        except (TypeError, ValueError) as error:
+            deliver(None, error)
+            return
+        channel.submit(task)
 
     def turn(self, seconds: float | None) -> None:
         """See Runner."""
@@ -150,7 +159,11 @@ class ReactorRunner:
 
     def start(self, expression: Expression, options: Mapping[str, Any], deliver: Deliver) -> None:
         """See Runner."""
-        request = Request(expression, options)
+        try:
+            request = Request(expression, options)
+        except (TypeError, ValueError) as error:
+            deliver(None, error)
+            return
 
         def done(running: Run) -> None:
             self._active.discard(running)

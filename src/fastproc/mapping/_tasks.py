@@ -5,13 +5,14 @@ from __future__ import annotations
 from fastproc import errors
 from fastproc._values.command import Command, build, cmd
 from fastproc._values.expression import Expression
-from fastproc._values.quoting import join
+from fastproc._values.quoting import joined, pasteable, printable
+from fastproc._values.status import Result
 from fastproc._values.template import Template, item_texts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Callable, Mapping
+    from typing import Any, NoReturn
 
 
 def status_of(result: object, error: BaseException | None) -> int:
@@ -20,6 +21,42 @@ def status_of(result: object, error: BaseException | None) -> int:
     if code is not None:
         return int(code)
     return 127 if isinstance(error, errors.SpawnError) and isinstance(error, FileNotFoundError) else 126
+
+
+class NotStarted(Result):
+    """In the place of a result, where nothing could be run for an item: see map(check=False).
+
+    Its returncode is a shell's: 127 where there is no such program, else 126.
+
+    Attributes:
+        error: why: a SpawnError, or what the item or a function of the user's has raised.
+    """
+
+    __slots__ = ("error",)
+
+    error: BaseException
+
+    def __init__(self, item: str, error: BaseException) -> None:
+        """Take the item as text, and why."""
+        super().__init__(getattr(error, "argv", (item,)), status_of(None, error), None, None, 0, 0, None, "")
+        self.error = error
+
+    @property
+    def ok(self) -> bool:
+        """Never."""
+        return False
+
+    def status_text(self) -> str:
+        """Why it was not started."""
+        return printable(f"not started: {self.error or type(self.error).__name__}")
+
+    def check(self) -> NoReturn:
+        """Raise the error."""
+        raise self.error
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by the constructor's arguments."""
+        return type(self), (self.argv[0] if self.argv else "", self.error)
 
 
 _LINE = 2000
@@ -38,9 +75,13 @@ class Task:
         tries: how often it was started.
         began: when, in seconds since the epoch.
         result, error: what became of it.
+        fault: why nothing can be run for the item; None.
+        parts: the tasks that do its work, where it was too long for one; of one of those, its neighbours too.
     """
 
-    __slots__ = ("began", "error", "item", "line", "number", "result", "seq", "slot", "texts", "tries")
+    __slots__ = (
+        *("began", "error", "fault", "item", "line", "number", "parts", "result", "seq", "slot", "texts", "tries"),
+    )
 
     def __init__(self, number: int, item: Any, texts: tuple[str, ...] | None) -> None:
         self.number = self.seq = number
@@ -52,6 +93,8 @@ class Task:
         self.began = 0.0
         self.result: Any = None
         self.error: BaseException | None = None
+        self.fault: Exception | None = None
+        self.parts: list[Task] | None = None
 
     @property
     def shell_status(self) -> int:
@@ -61,10 +104,14 @@ class Task:
 
     @property
     def tag(self) -> str:
-        """The item, in one line."""
-        if self.texts is not None:
-            return " ".join(self.texts).replace("\n", " ")[:_LINE]
-        return str(self.item).replace("\n", " ")[:_LINE]
+        """The item, in one line, with nothing in it that does not print but tabs."""
+        text = " ".join(self.texts) if self.texts is not None else str(self.item)
+        return printable(text.replace("\n", " ")[:_LINE], "\t")
+
+
+def _with_options(expression: Expression, options: Mapping[str, Any] | None) -> Expression:
+    """Return it with options in every command of it."""
+    return expression._each(lambda command: command._with(options)) if options else expression
 
 
 class Work:
@@ -100,14 +147,23 @@ class Work:
             raise ValueError("template: the name of the program is empty")
 
     def task(self, number: int, item: Any) -> Task:
-        """Return the task of an item.
-
-        Raises:
-            TypeError: a template cannot take the item.
-        """
+        """Return the task of an item, which has a fault where a template cannot take it."""
         # A template that has no place for items takes everything.
         template = self._template
-        return Task(number, item, item_texts(item) if template is not None and template.takes_items else None)
+        if template is None or not template.takes_items:
+            return Task(number, item, None)
+        try:
+            return Task(number, item, item_texts(item))
+        except TypeError as error:
+            task = Task(number, item, None)
+            task.fault = error
+            return task
+
+    def halves(self, task: Task) -> tuple[Task, Task] | None:
+        """Return two tasks that do the work of one of several items; None for a single item."""
+        texts = task.texts or ()
+        middle = len(texts) // 2
+        return (self.task(task.number, texts[:middle]), self.task(task.number, texts[middle:])) if middle else None
 
     @property
     def takes_slot(self) -> bool:
@@ -141,9 +197,24 @@ class Work:
             text += f" # input {blake2b(fed, digest_size=8).hexdigest()}"
         return text
 
-    def shown(self, task: Task, slot: int | str) -> str:
-        """Return what is run, as a line."""
-        if self._template is None:
-            return str(self.expression(task))
-        words = self._template.render(task.texts or (), task.number, slot)
-        return words[2] if self._template.shell else join(words)
+    def shown(self, task: Task, slot: int | str, options: Mapping[str, Any] | None = None) -> str:
+        """Return what is run, as a line.
+
+        Args:
+            task: of which item.
+            slot: what stands in the place of its slot.
+            options: of the child, that it is run with beside its own.
+        """
+        template = self._template
+        if template is None:
+            return str(_with_options(self.expression(task), options))
+        texts, number = task.texts or (), task.number
+        if template.shell and not options:
+            return template.render(texts, number, slot, pasteable)[2]
+        words = template.render(texts, number, slot)
+        try:
+            made = cmd(*words) if self._base is None else build(tuple(words), self._base._options)
+            return str(_with_options(made, options))
+        except ValueError:
+            # Such as for a NUL: it is shown, and fails when it is to be run.
+            return joined(words)

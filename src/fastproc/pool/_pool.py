@@ -140,6 +140,7 @@ class Pool(Front):
 
         Raises:
             ExitError, TimeoutExpired, SpawnError: of a task, when its turn comes.
+            Exception: what function raised, or why no command could be made of an item; the same.
             CancelledError: of `concurrent.futures`: the pool was stopped meanwhile.
             RuntimeError: as submit().
         """

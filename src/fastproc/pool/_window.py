@@ -48,7 +48,8 @@ class Window:
         self._return_exceptions = return_exceptions
         self._priority = priority
         self._retries = retries
-        self._ended: dict[int, tuple[Task, Any, BaseException | None]] = {}
+        # Without a task where none could be made.
+        self._ended: dict[int, tuple[Task | None, Any, BaseException | None]] = {}
         self._numbers: dict[Task, int] = {}
         self._begun = 0
         self._given = 0
@@ -74,15 +75,23 @@ class Window:
         return bool(self._ended) and (not self._ordered or self._given in self._ended)
 
     def add(self, item: Any) -> None:
-        """Submit one more.
+        """Submit one more. Where no task can be made of an item, that is its failure, and the others go on.
 
         Raises:
-            TypeError, RuntimeError: it is no expression; the pool is closed.
+            RuntimeError: the pool is closed.
         """
         channel = self.channel
         channel.crew.check_usable()
-        expression, options = self._taken.expression(item)
-        task = make_task(channel.crew, channel, expression, options, self._priority, self._retries, self._deliver)
+        try:
+            expression, options = self._taken.expression(item)
+            task = make_task(channel.crew, channel, expression, options, self._priority, self._retries, self._deliver)
+        except Exception as error:
+            self._ended[self._begun] = None, None, error
+            self._begun += 1
+            if channel.crew.fail_fast and channel.crew.failure is None:
+                channel.crew.failure = error
+                channel.crew.break_off()
+            return
         self._numbers[task] = self._begun
         self._begun += 1
         channel.submit(task)
@@ -102,7 +111,7 @@ class Window:
         number = self._given if self._ordered else next(iter(self._ended))
         task, result, error = self._ended.pop(number)
         self._given += 1
-        if task.cancelled:
+        if task is not None and task.cancelled:
             error = cancelled_error(result)
         if error is None:
             return result

@@ -227,6 +227,9 @@ def passed(pass_fds: Iterable[Any]) -> tuple[tuple[int, int], ...]:
     return tuple((fd, fd) for fd in numbers if fd > 2)
 
 
+_INT_MAX = 2**31 - 1
+
+
 def attributes(
     close_fds: bool,
     restore_signals: bool,
@@ -240,6 +243,12 @@ def attributes(
     found = _attributes.get(key)
     if found is not None:
         return found
+    for name, value, low, high in (("umask", umask, -1, _INT_MAX), ("process_group", process_group, -1, _INT_MAX)):
+        # The standard module's error, with a name. What is not asked for is -1 or None.
+        if value is not None and not low <= value <= high:
+            raise OverflowError(f"{name}: {value} is not in the range {low} to {high}")
+    if not pipesize <= _INT_MAX:
+        raise ValueError(f"pipesize: {pipesize} is more than {_INT_MAX}, the most that fcntl(2) takes")
     spec: dict[str, Any] = {"sigmask": None, "sigdefault": _RESTORED if restore_signals else 0}
     if not close_fds:
         spec["keep_fds"] = True

@@ -7,7 +7,7 @@ import sys
 from fastproc._engine import notified
 from fastproc._engine.reactor import instant
 from fastproc._values import notify as values
-from fastproc._values.quoting import shortened
+from fastproc._values.quoting import printable, shortened
 from fastproc.errors import ProcessError, Unsupported
 from fastproc.run import start
 
@@ -47,7 +47,7 @@ class NotReady(ProcessError):
         self.errno = errno
         text = f"{shortened(argv, 1000)} (pid {pid}) {why}"
         if status:
-            text += f"; its status: {status}"
+            text += f"; its status: {printable(status)}"
         if errno is not None:
             import os
 

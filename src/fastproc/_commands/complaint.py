@@ -1,0 +1,12 @@
+"""What a subcommand prints when it does not do what it was asked."""
+
+from __future__ import annotations
+
+import sys
+
+from fastproc._values.quoting import printable
+
+
+def complain(who: str, what: object) -> None:
+    """Print one line on stderr, whatever names are in it."""
+    print(f"python -m fastproc {who}: {printable(str(what))}", file=sys.stderr)
