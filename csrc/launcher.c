@@ -63,7 +63,7 @@ _Noreturn void fp__launcher_main(long *stack)
     char **argv = (char **)(stack + 1), **envp = argv + argc + 1;
     struct fp__launch told;
     struct fp__report report = {.stage = FP_STAGE_LAUNCHER};
-    if (argc < 3)
+    if (argc < 1) /* mutate: equivalent; since Linux 5.18 there is an empty argument */
         leave(126);
     char *text = argv[0];
     long n = decode(text, text);
@@ -104,8 +104,6 @@ _Noreturn void fp__launcher_main(long *stack)
 #endif
     if (fp__sys3(SYS_fcntl, c.report_fd, F_SETFD, FD_CLOEXEC) < 0)
         leave(126);
-    if (c.ruleset_fd >= 0)
-        fp__sys3(SYS_fcntl, c.ruleset_fd, F_SETFD, FD_CLOEXEC);
     fp__child_finish(&c);
     leave(126);
 }

@@ -33,9 +33,8 @@ static void lock(int32_t self)
                                                   memory_order_relaxed))
             return;
         /* Nobody's, or another process's, of which this one is a copy. */
-        if (holder != self &&
-            atomic_compare_exchange_strong_explicit(&locked_by, &holder, self, memory_order_acquire,
-                                                    memory_order_relaxed))
+        if (holder != self && atomic_compare_exchange_strong_explicit(&locked_by, &holder, self, memory_order_acquire,
+                                                                      memory_order_relaxed))
             return;
         fp__sys0(SYS_sched_yield);
     }
