@@ -129,13 +129,13 @@ def threads(pid: int | None = None) -> dict[int, Identity]:
 
     Raises:
         ProcessLookupError: there is no such process.
+        OSError: there is no /proc, or another one than this process's.
     """
     folder = f"/proc/{'self' if pid is None else check_pid('pid', pid)}/task"
+    capabilities.check_proc()
     try:
         names = _tasks(folder)
     except FileNotFoundError:
-        if not os.path.exists("/proc/self/task"):
-            raise
         raise ProcessLookupError(errno.ESRCH, "no such process", folder) from None
     found: dict[int, Identity] = {}
     for name in names:

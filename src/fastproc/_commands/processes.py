@@ -51,7 +51,11 @@ def ps(arguments: list[str]) -> int:
     order = (chosen.sort,) if chosen.sort else ()
     uid: int | None = None
     if chosen.user:
-        known = None if chosen.user.isdigit() else UsersCache().find_user(chosen.user)
+        try:
+            known = None if chosen.user.isdigit() else UsersCache().find_user(chosen.user)
+        except (OSError, ValueError) as error:
+            print(f"python -m fastproc ps: {chosen.user}: {error}", file=sys.stderr)
+            return 1
         uid = int(chosen.user) if chosen.user.isdigit() else getattr(known, "uid", None)
         if uid is None:
             print(f"python -m fastproc ps: {chosen.user}: there is no such user", file=sys.stderr)

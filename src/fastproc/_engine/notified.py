@@ -134,12 +134,17 @@ class Receiver:
 
 def descends(pid: int, ancestor: int) -> bool:
     """Whether a process is another one's descendant now; who has lost its parents on the way is none any more."""
-    for _ in range(ANCESTORS_MAX):
+    from fastproc._native import proc
+
+    for at in range(ANCESTORS_MAX):
         if pid == ancestor:
             return True
         if pid <= 1:
             return False
         try:
+            if at == 0:
+                # In another PID namespace's /proc the number has a stranger's parents.
+                proc.check()
             with open(f"/proc/{pid}/stat", "rb") as file:
                 # The name may hold anything; the last bracket ends it (proc_pid_stat(5)).
                 pid = int(file.read().rpartition(b")")[2].split()[1])
@@ -163,7 +168,16 @@ def hold_descendant(pid: int, ancestors: tuple[int | None, ...]) -> OwnedFd | No
 
 def is_still(pid: int, held: OwnedFd) -> bool:
     """Whether a process still has its number; also when nobody has it: what it sent before its end is its own."""
-    return _is_there(held) or not os.path.exists(f"/proc/{pid}")
+    if _is_there(held):
+        return True
+    try:
+        OwnedFd(_native.open_pid(pid)).close()
+    except ProcessLookupError:
+        return True
+    except OSError:
+        # Somebody has it, or nobody can tell.
+        pass
+    return False
 
 
 def _is_there(held: OwnedFd) -> bool:

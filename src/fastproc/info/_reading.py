@@ -146,7 +146,8 @@ def _translated(error: OSError, where: bytes) -> Exception:
 
 def _is_proc(where: bytes) -> bool:
     """Whether a root is /proc itself, where numbers are taken for those of this process's PID namespace."""
-    return where == b"/proc" or os.path.normpath(where) == b"/proc"
+    # normpath() leaves two slashes at the beginning.
+    return where == b"/proc" or os.path.normpath(where) in (b"/proc", b"//proc")
 
 
 def _boot(where: bytes) -> float | None:

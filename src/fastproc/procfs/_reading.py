@@ -185,7 +185,8 @@ def is_there(root: str) -> bool:
 
 def is_proc(root: str) -> bool:
     """Return whether a root is /proc, whose numbers are taken for those that system calls of this process take."""
-    return root == "/proc" or os.path.normpath(root) == "/proc"
+    # normpath() leaves two slashes at the beginning.
+    return root == "/proc" or os.path.normpath(root) in ("/proc", "//proc")
 
 
 def open_proc() -> Folder:
