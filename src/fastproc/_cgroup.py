@@ -13,7 +13,7 @@ import os
 from _functools import partial  # type: ignore[import-not-found]
 from os.path import samestat
 
-from fastproc._engine.fds import OwnedFd
+from fastproc._engine.fds import OwnedFd, read_all
 from fastproc._members import SIGKILL, Member, Proc, why
 from fastproc._native.proc import is_cgroup2
 from fastproc._values.tree import Survivor
@@ -333,10 +333,7 @@ os.register_at_fork(after_in_child=_let_go)
 def _text_below(fd: int, name: str) -> str:
     with OwnedFd() as file:
         file.fill(partial(os.open, dir_fd=fd), name, os.O_RDONLY | os.O_CLOEXEC)
-        pieces = [b""]
-        while piece := os.read(file.number, 65536):
-            pieces.append(piece)
-        return b"".join(pieces).decode("ascii")
+        return read_all(file.number).decode("ascii")
 
 
 def _own_folder() -> str | None:

@@ -12,7 +12,7 @@ from _functools import partial  # type: ignore[import-not-found]
 from errno import EMFILE, ENFILE, ENODEV
 
 from fastproc import _native
-from fastproc._engine.fds import OwnedFd
+from fastproc._engine.fds import OwnedFd, read_all
 from fastproc._engine.reactor import is_readable
 from fastproc._native import proc
 
@@ -37,7 +37,7 @@ class Member:
         self._borrowed = borrowed
         self._fd = OwnedFd()
         if borrowed is None:
-            self._fd.fill(_native.open_pid, pid)
+            self._fd.fill(_native.fp_pidfd_open, pid)
         self.name = "?"
         # Whether it is a descendant for certain, and not only of the group: then it may be reaped if it comes to us.
         self.descends = False
@@ -154,10 +154,7 @@ class Proc:
         try:
             with OwnedFd() as file:
                 file.fill(partial(os.open, dir_fd=self._fd.fileno()), path, os.O_RDONLY | os.O_CLOEXEC)
-                pieces = [b""]
-                while piece := os.read(file.number, 65536):
-                    pieces.append(piece)
-                return b"".join(pieces)
+                return read_all(file.number)
         except OSError as error:
             if not is_about_one(error):
                 raise

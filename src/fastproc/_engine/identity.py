@@ -262,7 +262,7 @@ def _make_ruleset(rules: tuple[tuple[str, str], ...], opened: Opened, root_fd: i
     """Return the descriptor of a new ruleset, and whether by its rules the child may list its root."""
     ruleset = OwnedFd()
     opened.own(ruleset)
-    ruleset.adopt(_native.landlock_ruleset())
+    ruleset.fill(_native.fp_landlock_ruleset)
     above, lists_root = _and_above(root_fd), False
     for path, access in rules:
         fd = opened.open(path, PATH_FLAGS, 0)

@@ -155,8 +155,9 @@ def descends(pid: int, ancestor: int) -> bool:
 
 def hold_descendant(pid: int, ancestors: tuple[int | None, ...]) -> OwnedFd | None:
     """Return a pidfd of a process that descends from one of some others now; None when it is none."""
+    held = OwnedFd()
     try:
-        held = OwnedFd(_native.open_pid(pid))
+        held.fill(_native.fp_pidfd_open, pid)
     except OSError:
         return None
     # The pidfd comes first, and the process still is there afterwards: so it is the one that was looked at.
@@ -171,7 +172,8 @@ def is_still(pid: int, held: OwnedFd) -> bool:
     if _is_there(held):
         return True
     try:
-        OwnedFd(_native.open_pid(pid)).close()
+        with OwnedFd() as other:
+            other.fill(_native.fp_pidfd_open, pid)
     except ProcessLookupError:
         return True
     except OSError:

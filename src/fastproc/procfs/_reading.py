@@ -7,10 +7,11 @@ directory to the process and not to its number, so a process that has the number
 from __future__ import annotations
 
 import os
+from _functools import partial  # type: ignore[import-not-found]
 from errno import EACCES, EMFILE, ENFILE, ENODEV, ENOENT, ENOMEM, ENOSYS, ENOTDIR, EOPNOTSUPP, EPERM, ESRCH, EXDEV
 
 from fastproc import _native
-from fastproc._engine.fds import OwnedFd
+from fastproc._engine.fds import OwnedFd, read_all
 from fastproc._native import proc
 from fastproc._values.absent import DENIED, DISABLED, ERROR, NO_PROCFS, NOT_IN_KERNEL, Absent
 from fastproc.procfs._text import ProcfsError
@@ -85,7 +86,7 @@ class Folder:
         if inside is None:
             self._fd.fill(os.open, path, flags)
         else:
-            self._fd.adopt(os.open(path, flags, dir_fd=inside.fileno()))
+            self._fd.fill(partial(os.open, dir_fd=inside.fileno()), path, flags)
         self._fd.lift()
 
     def fileno(self) -> int:
@@ -114,9 +115,9 @@ class Folder:
         Raises:
             OSError: it cannot be read.
         """
-        fd = self.fileno()
-        with open(name, "rb", buffering=0, opener=lambda path, flags: os.open(path, flags, dir_fd=fd)) as file:
-            return file.readall()
+        with OwnedFd() as file:
+            file.fill(partial(os.open, dir_fd=self.fileno()), name, os.O_RDONLY | os.O_CLOEXEC)
+            return read_all(file.number)
 
     def link(self, name: str) -> bytes:
         """Return where a link points to.
@@ -134,7 +135,8 @@ class Folder:
         Raises:
             OSError: it cannot be read.
         """
-        with OwnedFd(os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fileno())) as inner:
+        with OwnedFd() as inner:
+            inner.fill(partial(os.open, dir_fd=self.fileno()), name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             return os.listdir(inner.fileno())
 
 
@@ -216,7 +218,7 @@ def exists(pid: int) -> bool:
     """Return whether a process has the number, whoever may see it: pidfd_open(2) asks for no permission."""
     fd = OwnedFd()
     try:
-        fd.fill(_native.open_pid, pid)
+        fd.fill(_native.fp_pidfd_open, pid)
     except OSError as error:
         if error.errno in OURS:
             raise
