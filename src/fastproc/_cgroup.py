@@ -44,6 +44,8 @@ _own: dict[Id, dict[str, OwnedFd]] = {}
 """Those that this process has made and not removed, by their parent and their name: also those that an interrupt left
 before anybody had them."""
 
+_CLOSED = OwnedFd()
+
 _pending: dict[Id, list[str]] = {}
 """Names below a parent that are still to be looked at."""
 
@@ -105,21 +107,24 @@ class Cgroup:
         try:
             _own.setdefault(self._parent, {})[self.name] = self.fd
             os.mkdir(self.name, 0o755, dir_fd=parent)
-            try:
-                self.fd.fill(partial(os.open, dir_fd=parent), self.name, _FOLDER)
-                self.fd.lift()
-                if self.read("cgroup.type") != "domain":
-                    raise OSError("a threaded one takes no process")
-                if _lock(self.fd.number) and samestat(os.fstat(self.fd.number), _look(self.name, parent)):
-                    return True
-            except FileNotFoundError:
-                # Removed before it was locked.
-                pass
+            if self._take(parent):
+                return True
             self._unmake(parent)
         except BaseException:
             self._unmake(parent)
             raise
         return False
+
+    def _take(self, parent: int) -> bool:
+        try:
+            self.fd.fill(partial(os.open, dir_fd=parent), self.name, _FOLDER)
+            self.fd.lift()
+            if self.read("cgroup.type") != "domain":
+                raise OSError("a threaded one takes no process")
+            return _lock(self.fd.number) and samestat(os.fstat(self.fd.number), _look(self.name, parent))
+        except FileNotFoundError:
+            # Removed before it was locked.
+            return False
 
     def _unmake(self, parent: int) -> None:
         self.fd.close()
@@ -268,7 +273,7 @@ def remove_dead(parent: int, where: Id) -> None:
         except OSError:
             # It may be entered, and not listed.
             return
-        names = _pending[where] = [name for name in found if name.startswith(_BEGIN) and name.endswith(_END)]
+        names = _pending[where] = [name for name in found if _is_form(name)]
     own = _own.get(where, {})
     looks, removals = LOOKS, REMOVALS
     while names and looks and removals:
@@ -277,12 +282,20 @@ def remove_dead(parent: int, where: Id) -> None:
         except IndexError:
             # Another thread was first.
             break
-        if name in own:
+        if not own.get(name, _CLOSED).closed:
             continue
         if _remove_dead(name, parent):
             removals -= 1
         else:
             looks -= 1
+
+
+def _is_form(name: str) -> bool:
+    """Return whether a name has the form that `make()` gives it."""
+    words = name.removeprefix(_BEGIN).removesuffix(_END).split("-")
+    if len(name) != len(_BEGIN) + len("-".join(words)) + len(_END) or len(words) != 3:
+        return False
+    return words[0].isdigit() and words[1].isdigit() and len(words[2]) == 6 and not words[2].strip("0123456789abcdef")
 
 
 def _remove_dead(name: str, parent: int) -> bool:

@@ -23,6 +23,8 @@ FIRST_FREE_FD = 3
 
 EMPTY = -1
 
+_is_number = EMPTY.__lt__
+
 PIPE_LARGE = 1 << 20
 """A stream that has filled a pipe once gets one of this size, if it may: its writer is woken less often."""
 
@@ -121,13 +123,13 @@ class OwnedFd:
             OSError: what close(2) reports of data that could not be written (EIO, ENOSPC, EDQUOT). The descriptor is
                 gone all the same.
         """
-        for fd in map(self._slot.pop, (0,), (-1,)):
-            if fd >= 0:
-                try:
-                    _close(fd)
-                except InterruptedError:
-                    # HAZARDS C11: Linux has freed the number by then; a second close would hit a stranger.
-                    pass
+        # From its slot into close(2) on one line, as an exception of a handler or a tracer in between would lose it.
+        try:
+            for _ in map(_close, filter(_is_number, map(self._slot.pop, (0,), (EMPTY,)))):
+                pass
+        except InterruptedError:
+            # HAZARDS C11: Linux has freed the number by then; a second close would hit a stranger.
+            pass
 
     def __del__(self) -> None:
         try:
