@@ -159,7 +159,9 @@ def _boot(where: bytes) -> float | None:
         with open(os.path.join(where, b"stat"), "rb") as file:
             for line in file:
                 if line.startswith(b"btime "):
-                    return float(line[6:])
-    except FileNotFoundError:
+                    # Nothing that float() takes and no kernel writes: "nan", "1e999".
+                    word = line[6:].strip()
+                    return float(word) if word.isdigit() and len(word) <= 20 else None
+    except (FileNotFoundError, PermissionError):
         pass
     return None

@@ -14,7 +14,7 @@ from fastproc import _native
 from fastproc._engine.fds import OwnedFd, read_all
 from fastproc._native import proc
 from fastproc._values.absent import DENIED, DISABLED, ERROR, NO_PROCFS, NOT_IN_KERNEL, Absent
-from fastproc.procfs._text import ProcfsError
+from fastproc.procfs._text import ParseError, ProcfsError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -256,10 +256,9 @@ class Files:
         self.root = root
 
     def get(self, name: str, parse: Callable[[bytes], T]) -> T | Absent:
-        """Return what a file means, or why it is absent.
+        """Return what a file means, or why it is absent: also where it has not the form that the kernel gives it.
 
         Raises:
-            ParseError: it has not the form that the kernel gives it.
             OSError: EMFILE, ENFILE, ENOMEM.
         """
         try:
@@ -272,4 +271,7 @@ class Files:
             if not is_there(self.root):
                 return Absent(NO_PROCFS, self.root)
             return Absent(NOT_IN_KERNEL, name)
-        return parse(data)
+        try:
+            return parse(data)
+        except ParseError as error:
+            return Absent(ERROR, str(error))

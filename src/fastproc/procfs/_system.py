@@ -173,7 +173,7 @@ class Host:
     Args:
         root: where procfs is mounted, or a folder with saved files.
 
-    All methods raise ParseError for a file that has not the form the kernel gives it.
+    A file that has not the form the kernel gives it is Absent, "error", with the line and the reason.
     """
 
     def __init__(self, root: str | os.PathLike[str] = "/proc") -> None:
