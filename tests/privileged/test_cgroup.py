@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import gc
 import os
@@ -18,7 +19,7 @@ import pytest
 
 import fastproc
 from conftest import cgroup_folder, wait_until
-from fastproc import _cgroup
+from fastproc import _cgroup, _native
 from fastproc._cgroup import Cgroup
 from fastproc._engine import fds
 from programs import Probed, Programs
@@ -88,6 +89,55 @@ def test_full_cgroup_is_refused(mechanism: str, programs: Programs, cgroup: Path
     finally:
         os.close(fd)
     assert caught.value.stage in ("cgroup", "clone", "mechanism")
+
+
+def refused(place: object) -> tuple[int | None, str]:
+    with pytest.raises(fastproc.SpawnError) as caught:
+        fastproc.run("true", cgroup=place)  # type: ignore[arg-type]
+    assert caught.value.stage in ("cgroup", "clone")
+    return caught.value.errno, str(caught.value)
+
+
+@pytest.mark.parametrize("way", ["clone3_vm", "clone_vm"])
+def test_what_is_no_cgroup_is_named(way: str, cgroup: Path, tmp_path: Path) -> None:
+    """A directory, a file, a descriptor of something else or of nothing, version 1, a missing or removed one."""
+    _native.features()
+    _native.force(way)
+    try:
+        _, text = refused(tmp_path)
+        assert f"{str(tmp_path)!r}: it is not a cgroup v2 directory (stage cgroup)" in text
+        assert "bad file descriptor" not in text
+        (tmp_path / "file").write_text("")
+        assert refused(tmp_path / "file")[0] == errno.ENOTDIR
+        number, text = refused(tmp_path / "missing")
+        assert (number, str(tmp_path / "missing") in text) == (errno.ENOENT, True)
+        for fd in os.pipe():
+            assert f"'descriptor {fd}': it is not a cgroup v2 directory" in refused(fd)[1]
+            os.close(fd)
+            assert f"'descriptor {fd}': there is no such descriptor" in refused(fd)[1]
+        old = Path("/sys/fs/cgroup/memory")
+        if old.is_dir() and not (old / "cgroup.controllers").exists():
+            assert "it is not a cgroup v2 directory" in refused(old)[1]
+        folder = cgroup / "gone"
+        folder.mkdir()
+        fd = os.open(folder, os.O_RDONLY)
+        folder.rmdir()
+        assert "removed" in refused(fd)[1]
+        os.close(fd)
+        assert f"descriptor {fd}" in text or str(tmp_path) in text
+    finally:
+        _native.force("")
+
+
+def test_nothing_is_made_where_there_is_no_cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor tried: a tree's own cgroup is a directory of a cgroup v2 file system."""
+    made: list[str] = []
+    mkdir = os.mkdir
+    monkeypatch.setattr(os, "mkdir", lambda path, *rest, **more: made.append(path) or mkdir(path, *rest, **more))
+    fd = os.open(tmp_path, os.O_RDONLY)
+    assert Cgroup.make(fd) is None
+    os.close(fd)
+    assert made == []
 
 
 def test_many_threads_and_cgroups(cgroup: Path, programs: Programs) -> None:

@@ -91,15 +91,16 @@ def spawn_error(plan: Any, number: int, child: Any) -> Exception:
 
 def _name_cgroup(plan: Any, number: int) -> str:
     """Say why a child cannot be placed in a cgroup (cgroups(7))."""
-    if number == EBADF:
+    if number in (EBADF, ENOENT):
         from fastproc._native.proc import is_cgroup2
 
         try:
             os.fstat(plan.cgroup)
         except (OSError, OverflowError, ValueError):
             return "there is no such descriptor"
-        # An error of the kernel about a descriptor that is open: it is of something else.
-        return "" if is_cgroup2(plan.cgroup) else "it is not a cgroup v2 directory"
+        # The kernel's error is about what it looked for in a descriptor that is open, and of something else.
+        if not is_cgroup2(plan.cgroup):
+            return "it is not a cgroup v2 directory"
     if number == EBUSY:
         return "it is frozen, or has controllers for its children (cgroups(7))"
     if number == ENOTSUP:
