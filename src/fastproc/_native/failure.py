@@ -18,6 +18,7 @@ from errno import (
     ENOENT,
     ENOMEM,
     ENOSPC,
+    ENOTDIR,
     ENOTSUP,
     EPERM,
     EPROTO,
@@ -91,7 +92,7 @@ def spawn_error(plan: Any, number: int, child: Any) -> Exception:
 
 def _name_cgroup(plan: Any, number: int) -> str:
     """Say why a child cannot be placed in a cgroup (cgroups(7))."""
-    if number in (EBADF, ENOENT):
+    if number in (EBADF, ENOENT, ENOTDIR):
         from fastproc._native.proc import is_cgroup2
 
         try:
