@@ -171,12 +171,14 @@ OWNER = """
 import os, sys, time
 from fastproc._cgroup import Cgroup
 made = Cgroup.make(int(sys.argv[1]))
-print(made.name, flush=True)
 if sys.argv[2] == "forked":
     if os.fork() == 0:
+        print(made.name, flush=True)
         os.closerange(1, 3)
         os.read(0, 1)
         os._exit(0)
+else:
+    print(made.name, flush=True)
 os.read(0, 1)
 """
 
