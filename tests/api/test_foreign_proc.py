@@ -154,19 +154,30 @@ def test_kill_tree_of_a_plain_child_ends_the_child() -> None:
     assert nested(without_group) == [[], 1, True, [True, False, False]]
 
 
-def terminated_once() -> list[str]:
-    """SIGTERM with a grace: a handler of the child runs once, though group and child are signalled."""
+def terminated_once() -> list[Any]:
+    """Who is sent SIGTERM, by the two ways in which a tree is."""
     Cgroup.make = lambda _parent: None  # type: ignore[method-assign]
-    script = "trap 'echo term' TERM; echo ready; while :; do sleep 0.01; done"
-    process = fastproc.start("sh", "-c", script, stdout=fastproc.PIPE, kill_tree=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    process.kill_tree(0.3)
-    return process.stdout.read().decode().split()
+    sent: list[str] = []
+    process = fastproc.start("sleep", "60", kill_tree=True)
+    signal_group, send_signal = type(process).signal_group, type(process).send_signal
+
+    def to_group(self: fastproc.Process, sig: int) -> None:
+        sent.append(f"group {sig}")
+        signal_group(self, sig)
+
+    def to_child(self: fastproc.Process, sig: int) -> None:
+        sent.append(f"child {sig}")
+        send_signal(self, sig)
+
+    type(process).signal_group, type(process).send_signal = to_group, to_child  # type: ignore[method-assign]
+    process.signal_tree(signal.SIGCONT)
+    process.kill_tree(0.2)
+    return sent[:2]
 
 
-def test_child_gets_one_sigterm() -> None:
-    assert nested(terminated_once) == ["term"]
+def test_child_gets_one_signal() -> None:
+    """With the group that it leads, or alone."""
+    assert nested(terminated_once) == [f"group {int(signal.SIGCONT)}", f"group {int(signal.SIGTERM)}"]
 
 
 def known_before() -> list[Any]:

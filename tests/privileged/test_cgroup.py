@@ -342,6 +342,45 @@ def test_look_at_others_is_bounded(cgroup: Path, place: int, monkeypatch: pytest
     assert names(cgroup) == set()
 
 
+def test_many_dead_ones_are_removed_by_and_by(cgroup: Path, place: int) -> None:
+    for number in range(_cgroup.REMOVALS + 10):
+        folder(cgroup, number)
+    sweep(place)
+    assert len(names(cgroup)) == 10
+    sweep(place)
+    assert names(cgroup) == set()
+
+
+def test_own_ones_are_not_looked_at(cgroup: Path, place: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor do they use up the looks at others."""
+    several = [Cgroup.make(place) for _ in range(_cgroup.LOOKS + 2)]
+    dead = folder(cgroup, 1).name
+    tried: list[str] = []
+    remove = _cgroup._remove_dead
+    monkeypatch.setattr(_cgroup, "_remove_dead", lambda name, parent: tried.append(name) or remove(name, parent))
+    sweep(place)
+    assert tried == [dead]
+    for made in several:
+        assert made is not None
+        made.remove()
+
+
+def test_another_one_with_the_name_is_not_removed(cgroup: Path, place: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was locked is what is removed, and not what has its name by then."""
+    one = folder(cgroup, 1)
+    lock = _cgroup._lock
+
+    def locking(fd: int, refused: bool = True) -> bool:
+        one.rmdir()
+        one.mkdir()
+        return lock(fd, refused)
+
+    monkeypatch.setattr(_cgroup, "_lock", locking)
+    assert not _cgroup._remove_dead(one.name, place)
+    assert names(cgroup) == {one.name}
+    one.rmdir()
+
+
 def folder(cgroup: Path, number: int) -> Path:
     made = cgroup / f"fastproc-9-{number}-abcdef-held"
     made.mkdir()
