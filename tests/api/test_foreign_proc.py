@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ INNER = (
 """A namespace that keeps the outer one's /proc, in which numbers are far from its own."""
 
 CLONE_NEWPID = 0x20000000
+PTRACE_SEIZE = 0x4206
 
 TREE = """
 echo a $$
@@ -226,6 +228,9 @@ def readings() -> dict[str, list[Any]]:
     child = subprocess.Popen(["sleep", "60"])
     reader, writer = os.pipe()
     number = outer_number(child.pid)
+    # In /proc the number is a process that has a tracer.
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.ptrace(PTRACE_SEIZE, child.pid, None, None) == 0
     calls: dict[str, Callable[[], Any]] = {
         "Process.current": procfs.Process.current,
         "Process": lambda: procfs.Process(number),
@@ -244,7 +249,7 @@ def readings() -> dict[str, list[Any]]:
         "threads": privileges.threads,
         "drop": lambda: privileges.effective.drop("chown"),
         "maps": mapped,
-        "is_traced": lambda: _native.is_traced(child.pid),
+        "is_traced": lambda: _native.is_traced(number),
         "holders": lambda: capture.holders({os.fstat(reader).st_ino}),
         "descends": lambda: notified.descends(child.pid, os.getpid()),
         "host": lambda: procfs.Host().uptime(),
@@ -295,16 +300,24 @@ def checked() -> str:
     return proc.why_not()
 
 
-def same_number() -> list[Any]:
-    """A process that has the same number in both namespaces, by accident."""
+def same_number(folder: str) -> list[Any]:
+    """A process with the same number in both namespaces, by accident; again when it has seen a /proc of its own."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def twice() -> str:
+        found = [str(os.readlink("/proc/self") == str(os.getpid())), proc.why_not()]
+        assert libc.mount(b"none", folder.encode(), b"proc", 0, None) == 0
+        fd = os.open(folder, os.O_RDONLY)
+        proc.check(fd)
+        return "|".join([*found, proc.why_not()])
+
     last = in_copy(lambda: os.readlink("/proc/self"))
     Path("/proc/sys/kernel/ns_last_pid").write_text(last)
-    same, why = in_copy(lambda: f"{os.readlink('/proc/self') == str(os.getpid())}|{proc.why_not()}").split("|")
-    return [same, why]
+    return in_copy(twice).split("|")
 
 
-def test_same_number_by_accident_is_no_proof() -> None:
-    assert nested(same_number) == ["True", proc.FOREIGN]
+def test_same_number_by_accident_is_no_proof(tmp_path: Path) -> None:
+    assert nested(same_number, str(tmp_path)) == ["True", proc.FOREIGN, proc.FOREIGN]
 
 
 def in_copy(function: Callable[[], str]) -> str:
@@ -320,6 +333,25 @@ def in_copy(function: Callable[[], str]) -> str:
         found = file.read().decode()
     os.waitpid(pid, 0)
     return found
+
+
+def without_names() -> str:
+    """On a kernel that does not list a process's names (before Linux 4.1) its number must be the same at least."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    over = f"/proc/{os.readlink('/proc/self')}/status"
+    lines = Path(over).read_text().splitlines(keepends=True)
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.writelines(line for line in lines if not line.startswith("NS"))
+        file.flush()
+        assert libc.mount(file.name.encode(), over.encode(), None, 4096, None) == 0
+        assert "NSpid" not in Path(over).read_text()
+        found = proc.why_not()
+        assert libc.umount2(over.encode(), 2) == 0
+    return found
+
+
+def test_other_number_is_enough_to_refuse() -> None:
+    assert nested(without_names) == proc.FOREIGN
 
 
 def changing(empty: str) -> dict[str, str]:
