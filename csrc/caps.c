@@ -16,7 +16,6 @@
 
 #define SIG_SPREAD                                                                                                     \
     33 /* glibc: SIGSETXID; musl: SIGCANCEL. With sival_ptr it cannot be taken for theirs, nor theirs for ours. */
-#define PROC_MAGIC 0x9fa0
 #define SLOTS (2 * FP_CRED_THREADS_MAX)
 #define SLICE_NS 1000000
 #define LOOK_NS 20000000 /* after that long it is asked what a missing thread does */
@@ -435,12 +434,12 @@ int fp_credentials_set(const struct fp_cred_op *ops, uint32_t nops, int64_t time
 {
     struct fp_cred_report report = {.op = -1};
     struct scan s = {.pid = (pid_t)fp__sys0(SYS_getpid), .self = (int32_t)fp__sys0(SYS_gettid)};
-    struct statfs fs;
     uint64_t all = ~0ULL, mask;
     int proc = atomic_load(&proc_fd);
     const char *path = proc < 0 ? "/proc/self/task" : "self/task";
     s.tasks = (int)fp__sys4(SYS_openat, proc < 0 ? AT_FDCWD : proc, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-    int r = s.tasks < 0 || fp__sys2(SYS_fstatfs, s.tasks, &fs) < 0 || fs.f_type != PROC_MAGIC ? -EXDEV : 0;
+    /* In another PID namespace's /proc the threads have other numbers: some would be passed over. */
+    int r = s.tasks < 0 || fp_proc_check(proc) < 0 ? -EXDEV : 0;
     if (r == 0) {
         lock(s.pid); /* who waits here can still be summoned */
         fp__sys4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof mask);

@@ -273,7 +273,7 @@ static FP__BARE long close_listed(struct fp__context *c)
 {
     char buffer[4096] __attribute__((aligned(8)));
     for (int pass = 0; pass < 64; pass++) {
-        long dir = fp__sys4(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+        long dir = fp__proc_open("/proc/self/fd", O_RDONLY | O_DIRECTORY);
         if (dir < 0)
             return dir;
         bool found = false;

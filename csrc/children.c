@@ -133,16 +133,21 @@ static int of_process(struct family *family, int root, int32_t pid)
     return n == -ENOENT ? -ESRCH : (int)n;
 }
 
-int fp_children(const char *root, int32_t pid, int recursive, int32_t *ret_pids, uint32_t max)
+int fp_children(const char *root, int is_proc, int32_t pid, int recursive, int32_t *ret_pids, uint32_t max)
 {
     struct family family = {.pids = ret_pids, .max = max};
     long fd = fp__sys4(SYS_openat, AT_FDCWD, root, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (fd < 0)
         return (int)fd;
+    int r = is_proc ? fp_proc_check((int)fd) : 0;
+    if (r < 0) {
+        fp__close((int)fd);
+        return r;
+    }
     family.seen = calloc(PIDS_MAX / 64, sizeof *family.seen);
     if (family.seen && pid > 0 && (uint32_t)pid < PIDS_MAX)
         family.seen[pid / 64] |= 1ULL << pid % 64;
-    int r = family.seen ? of_process(&family, (int)fd, pid) : -ENOMEM;
+    r = family.seen ? of_process(&family, (int)fd, pid) : -ENOMEM;
     /* What was found is the queue of what is looked into. Without room the caller comes again. */
     for (uint32_t i = 0; recursive && r >= 0 && family.count <= max && i < family.count; i++) {
         r = of_process(&family, (int)fd, ret_pids[i]);
@@ -158,9 +163,9 @@ int fp_children(const char *root, int32_t pid, int recursive, int32_t *ret_pids,
 
 #else
 
-int fp_children(const char *root, int32_t pid, int recursive, int32_t *ret_pids, uint32_t max)
+int fp_children(const char *root, int is_proc, int32_t pid, int recursive, int32_t *ret_pids, uint32_t max)
 {
-    (void)root, (void)pid, (void)recursive, (void)ret_pids, (void)max;
+    (void)root, (void)is_proc, (void)pid, (void)recursive, (void)ret_pids, (void)max;
     return -ENOSYS;
 }
 

@@ -816,10 +816,18 @@ struct fp_snapshot {
     uint32_t ncolumns;
 };
 
+/* Whether the numbers below a directory, or below /proc where it is -1, are those that system calls of this process take: 0
+ * for a proc file system of this process's own PID namespace. -EXDEV: it belongs to another one; -ENODEV: it is no proc file
+ * system, or is not there; another errno: it could not be looked at (EMFILE). Looked at on each call, as a fork, a chroot or a
+ * mount may change the answer. */
+int fp_proc_check(int directory);
+/* Whether a descriptor is of a cgroup v2 file system. */
+int fp_is_cgroup2(int fd);
+
 /* Reads the fields of these processes, or of all that /proc shows (pids NULL), from a proc file system mounted at root. A
  * file is read only when a field of it is asked for, and stat, which says whether a process is a zombie or the kernel's;
  * all files of a row are one process's, whatever becomes of its pid. -EMFILE, -ENFILE, -ENOMEM: nothing is returned. When
- * is_proc, -ENODEV says that root is no proc file system. fp_snapshot_close() gives the memory back. */
+ * is_proc, root must be as fp_proc_check() wants it. fp_snapshot_close() gives the memory back. */
 int fp_snapshot_read(const char *root, int is_proc, const int32_t *pids, uint32_t npids, const int32_t *fields,
                      uint32_t nfields, struct fp_snapshot *ret_snapshot);
 void fp_snapshot_close(struct fp_snapshot *snapshot);
@@ -828,8 +836,9 @@ int fp_field_kind(int field);
 
 /* The children of a process, with recursive all its descendants, each after its parent, by /proc/PID/task/TID/children of
  * all threads: no other process is looked at. Returns their number, of which the first max are in ret_pids. -ESRCH: there is
- * no such process; -EOPNOTSUPP: this kernel has no such files (CONFIG_PROC_CHILDREN). */
-int fp_children(const char *root, int32_t pid, int recursive, int32_t *ret_pids, uint32_t max);
+ * no such process; -EOPNOTSUPP: this kernel has no such files (CONFIG_PROC_CHILDREN). When is_proc, root must be as
+ * fp_proc_check() wants it. */
+int fp_children(const char *root, int is_proc, int32_t pid, int recursive, int32_t *ret_pids, uint32_t max);
 
 /* -- the signals of this process: see csrc/signals.c. Not on other systems than Linux (-ENOSYS). */
 

@@ -8,7 +8,7 @@
 int fp__fd_highest(void)
 {
     char buffer[4096] __attribute__((aligned(8)));
-    long dir = fp__sys4(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    long dir = fp__proc_open("/proc/self/fd", O_RDONLY | O_DIRECTORY);
     if (dir < 0)
         return -1;
     int highest = -1;

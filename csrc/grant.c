@@ -247,6 +247,10 @@ static long write_proc(int pid, const char *name, const char *text)
         path[n++] = digits[--m];
     path[n++] = '/';
     memcpy(path + n, name, strlen(name) + 1);
+    /* In another PID namespace's /proc the number is a stranger's. */
+    int ours = fp_proc_check(-1);
+    if (ours < 0)
+        return ours;
     long fd = fp__proc_open(path, O_WRONLY);
     if (fd < 0)
         return fd;

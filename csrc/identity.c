@@ -29,7 +29,6 @@
 #define FP__SECCOMP_SET_MODE_FILTER 1
 #define FP__MS_PRIVATE (0x40000 | 0x4000)
 #define FP__STATX_WANTED 0x10B /* type, mode, uid, inode */
-#define FP__PROC_SUPER_MAGIC 0x9fa0
 #define FP__KEYCTL_GET_KEYRING_ID 0
 #define FP__KEYCTL_JOIN_SESSION 1
 #define FP__KEY_SESSION -3L

@@ -259,6 +259,7 @@ bool fp__same_place(int fd, const char *path);
 long fp__file_id(int fd, const char *path, struct fp__file_id *ret_id);
 bool fp__same_file(const struct fp__file_id *a, const struct fp__file_id *b);
 long fp__proc_open(const char *path, int access);
+#define FP__PROC_SUPER_MAGIC 0x9fa0
 /* A system call of a step; in builds with fault points it can be made to fail, or to lie. */
 #ifdef FP_FAULTS
 long fp__call(long nr, long a, long b, long c, long d, long e);

@@ -48,7 +48,7 @@ static bool has_executed(const struct fp__context *c, int pid)
     while (m > 0)
         path[n++] = digits[--m];
     memcpy(path + n, "/exe", 5);
-    return fp__file_id(AT_FDCWD, path, &id) == 0 && !fp__same_file(&id, &c->launcher_id);
+    return fp_proc_check(-1) == 0 && fp__file_id(AT_FDCWD, path, &id) == 0 && !fp__same_file(&id, &c->launcher_id);
 }
 
 /* Collects what the child says until it has executed or ended: the last record counts, and the first may be "about to execute".

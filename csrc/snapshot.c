@@ -19,8 +19,6 @@
 #pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
 #endif
 
-#define PROC_MAGIC 0x9fa0
-
 static const char *const names[FILES] = {
     [STAT] = "stat",
     [STATM] = "statm",
@@ -125,7 +123,7 @@ static int32_t find_self(int directory)
     const char *at = text;
     uint64_t pid;
     int saved = errno;
-    bool is_proc = fstatfs(directory, &status) == 0 && status.f_type == PROC_MAGIC;
+    bool is_proc = fstatfs(directory, &status) == 0 && status.f_type == FP__PROC_SUPER_MAGIC;
     errno = saved;
     long n = is_proc ? fp__sys4(SYS_readlinkat, directory, "self", text, sizeof text - 1) : -1;
     text[n > 0 ? n : 0] = '\0';
@@ -356,11 +354,9 @@ static int open_root(const char *root, bool is_proc)
     long fd = fp__sys4(SYS_openat, AT_FDCWD, root, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (fd < 0 || !is_proc)
         return (int)fd;
-    struct statfs status;
-    int saved = errno;
-    /* An empty directory has no processes either: the table would be a lie (HAZARDS K5). */
-    int r = fstatfs((int)fd, &status) < 0 ? -errno : status.f_type == PROC_MAGIC ? 0 : -ENODEV;
-    errno = saved;
+    /* An empty directory has no processes, and another PID namespace's /proc has others: either table would be a lie
+     * (HAZARDS K5). */
+    int r = fp_proc_check((int)fd);
     if (r < 0) {
         fp__close((int)fd);
         return r;

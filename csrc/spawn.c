@@ -456,6 +456,9 @@ static bool is_frozen(int cgroup_fd)
 static long open_cgroup(struct fp__birth *s, int cgroup_fd, int mechanism, struct fp_child *child)
 {
     child->stage = FP_STAGE_CGROUP;
+    /* As clone3 has it. A directory of version 1 has a cgroup.procs too. */
+    if (!fp_is_cgroup2(cgroup_fd))
+        return -EBADF;
     if (is_frozen(cgroup_fd))
         return -EBUSY;
     if (mechanism == FP_MECHANISM_CLONE3_VM)

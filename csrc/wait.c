@@ -206,6 +206,9 @@ int fp_traced(int pid)
 {
     char path[32], text[1024];
     snprintf(path, sizeof path, "/proc/%d/status", pid);
+    int r = fp_proc_check(-1);
+    if (r < 0)
+        return r;
     long fd = fp__sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
     if (fd < 0)
         return (int)fd;

@@ -1,36 +1,71 @@
 """A cgroup v2 of a tree's own: made, killed, removed.
 
+Its owner holds a lock (flock(2)) on its directory, which the kernel gives up when the owner ends, however it ends. So
+an empty one with our form of name that can be locked has no owner any more, in whichever PID namespace that was, and
+whoever makes the next one removes it.
+
 Not here: which tree it is for (containment.py), placing a child into it (the C core).
 """
 
 from __future__ import annotations
 
 import os
+from _functools import partial  # type: ignore[import-not-found]
+from os.path import samestat
 
-from fastproc._engine.fds import OwnedFd
-from fastproc._members import SIGKILL, Member, facts_of, why
+from fastproc._engine.fds import OwnedFd, read_all
+from fastproc._members import SIGKILL, Member, Proc, why
+from fastproc._native.proc import is_cgroup2
 from fastproc._values.tree import Survivor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    Id = tuple[int, int]
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_BEGIN, _END = "fastproc-", "-held"
+"""Around the name of those whose owner holds the lock. Nothing is known of one with another name: it is left alone."""
+
+TRIES = 4
+"""Names that are tried, where somebody takes a new one for a dead owner's before it is locked."""
+
+LOOKS = 8
+"""Directories that one call looks at in vain, so that a thousand of living owners cost each start no more."""
+
+REMOVALS = 64
+"""Directories of dead owners that one call removes."""
+
 _serial = iter(range(2**62))
+
+_own: dict[Id, dict[str, OwnedFd]] = {}
+"""Those that this process has made and not removed, by their parent and their name: also those that an interrupt left
+before anybody had them."""
+
+_CLOSED = OwnedFd()
+
+_pending: dict[Id, list[str]] = {}
+"""Names below a parent that are still to be looked at."""
 
 
 class Cgroup:
-    """One cgroup v2 (cgroups(7)).
+    """One cgroup v2 (cgroups(7)), removed when it is dropped and empty, or later.
 
     Attributes:
         fd: its directory.
         name: the last part of its path.
     """
 
-    __slots__ = ("fd", "name")
+    __slots__ = ("_owner", "_parent", "fd", "name")
 
-    def __init__(self, name: str, fd: OwnedFd) -> None:
+    def __init__(self, name: str, parent: Id) -> None:
+        """Take a name; `make()` makes the directory."""
+        self._owner = os.getpid()
+        self._parent = parent
         self.name = name
-        self.fd = fd
+        self.fd = OwnedFd()
 
     @classmethod
     def make(cls, parent: int) -> Cgroup | None:
@@ -47,37 +82,79 @@ class Cgroup:
                     if path is None or not os.access(f"{path}/cgroup.procs", os.W_OK):
                         return None
                     parent = base.fill(os.open, path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-                name = f"fastproc-{os.getpid()}-{next(_serial)}-{os.urandom(3).hex()}"
-                made = cls(name, OwnedFd())
-                try:
-                    os.mkdir(name, 0o755, dir_fd=parent)
-                    made.fd.fill(_open_below, name, parent)
-                    made.fd.lift()
-                    if made.read("cgroup.type") != "domain":
-                        raise OSError("a threaded one takes no process")
-                except BaseException:
-                    made.fd.close()
-                    os.rmdir(name, dir_fd=parent)
-                    raise
+                # What /proc says may be anything; a directory is made in a cgroup and nowhere else.
+                if not is_cgroup2(parent):
+                    return None
+                info = os.fstat(parent)
+                where = info.st_dev, info.st_ino
+                # The kernel counts the directories in it as links.
+                if info.st_nlink != 2 + len(_own.get(where, ())):
+                    remove_dead(parent, where)
+                for _ in range(TRIES):
+                    made = cls(f"{_BEGIN}{os.getpid()}-{next(_serial)}-{os.urandom(3).hex()}{_END}", where)
+                    if made._make(parent):
+                        return made
             except OSError:
-                return None
-        return made
+                pass
+        return None
+
+    def _make(self, parent: int) -> bool:
+        """Make the directory, open and lock it; return whether it is there and nobody else has locked it.
+
+        Raises:
+            OSError: it cannot be made, or takes no process; it is not there then.
+        """
+        try:
+            _own.setdefault(self._parent, {})[self.name] = self.fd
+            os.mkdir(self.name, 0o755, dir_fd=parent)
+            if self._take(parent):
+                return True
+            self._unmake(parent)
+        except BaseException:
+            self._unmake(parent)
+            raise
+        return False
+
+    def _take(self, parent: int) -> bool:
+        try:
+            self.fd.fill(partial(os.open, dir_fd=parent), self.name, _FOLDER)
+            self.fd.lift()
+            if self.read("cgroup.type") != "domain":
+                raise OSError("a threaded one takes no process")
+            return _lock(self.fd.number) and samestat(os.fstat(self.fd.number), _look(self.name, parent))
+        except FileNotFoundError:
+            # Removed before it was locked.
+            return False
+
+    def _unmake(self, parent: int) -> None:
+        self.fd.close()
+        try:
+            os.rmdir(self.name, dir_fd=parent)
+        except OSError:
+            # It was not made, or the one who has locked it removes it.
+            pass
+        self._forget()
+
+    def _forget(self) -> None:
+        _own.get(self._parent, {}).pop(self.name, None)
+
+    def __del__(self, _getpid: object = os.getpid) -> None:
+        # The child of a dropped handle lives on, and its cgroup with it, until this process makes another.
+        fd = getattr(self, "fd", None)
+        if fd is not None and not fd.closed and self._owner == _getpid():  # type: ignore[operator]
+            self.leave()
 
     def read(self, name: str) -> str:
         """Return the text of one of its files."""
-        with OwnedFd(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd.fileno())) as file:
-            return os.read(file.number, 4096).decode("ascii").strip()
+        return _text_below(self.fd.fileno(), name).strip()
 
     def write(self, name: str, text: str) -> bool:
         """Write to one of its files; return whether there is such a file and it took the text."""
-        try:
-            fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.fd.fileno())
-        except (OSError, ValueError):
-            return False
-        with OwnedFd(fd):
+        with OwnedFd() as file:
             try:
-                os.write(fd, text.encode())
-            except OSError:
+                file.fill(partial(os.open, dir_fd=self.fd.fileno()), name, os.O_WRONLY | os.O_CLOEXEC)
+                os.write(file.number, text.encode())
+            except (OSError, ValueError):
                 return False
         return True
 
@@ -106,10 +183,13 @@ class Cgroup:
             if member.pid != besides:
                 member.send(sig)
 
-    def survivors(self) -> Iterator[Survivor]:
-        """Those who still run."""
+    def survivors(self, proc: Proc | None) -> Iterator[Survivor]:
+        """Those who still run; without our own /proc their names are not known."""
         for pid in sorted(self._pids()):
-            facts = facts_of(pid)
+            if proc is None:
+                yield Survivor(pid, "?", why("", False))
+                continue
+            facts = proc.facts(pid)
             if facts is not None and not facts.ended:
                 yield Survivor(pid, facts.name, why(facts.state, False))
 
@@ -118,15 +198,17 @@ class Cgroup:
         if self.fd.closed:
             return True
         try:
-            for folder, _, _ in os.walk(f"/proc/self/fd/{self.fd.number}/.", topdown=False):
-                if not folder.endswith("/."):
-                    os.rmdir(folder)
-            with OwnedFd(_open_below("..", self.fd.number)) as parent:
+            for _, folders, _, fd in os.fwalk(".", topdown=False, dir_fd=self.fd.fileno()):
+                for folder in folders:
+                    os.rmdir(folder, dir_fd=fd)
+            with OwnedFd() as parent:
+                parent.fill(partial(os.open, dir_fd=self.fd.fileno()), "..", _FOLDER)
                 os.rmdir(self.name, dir_fd=parent.number)
         except FileNotFoundError:
             pass
         except OSError:
             return False
+        self._forget()
         return True
 
     def leave(self) -> None:
@@ -134,17 +216,14 @@ class Cgroup:
         if not self.remove():
             _left.append(self)
 
-    def _folders(self) -> Iterator[str]:
-        for folder, _, _ in os.walk(f"/proc/self/fd/{self.fd.number}/."):
-            yield folder
-
     def _pids(self) -> set[int]:
         found: set[int] = set()
-        for folder in self._folders():
+        if self.fd.closed:
+            return found
+        for _, _, _, fd in os.fwalk(".", dir_fd=self.fd.fileno()):
             try:
-                with open(f"{folder}/cgroup.procs", "rb") as file:
-                    # 0 is somebody of another PID namespace.
-                    found.update(pid for pid in map(int, file.read().split()) if pid > 1)
+                # 0 is somebody of another PID namespace.
+                found.update(pid for pid in map(int, _text_below(fd, "cgroup.procs").split()) if pid > 1)
             except OSError:
                 continue
         return found
@@ -167,14 +246,107 @@ _left: list[Cgroup] = []
 
 def remove_left() -> None:
     """Remove those whose last process has ended meanwhile."""
-    for _ in range(len(_left)):
-        cgroup = _left.pop(0)
-        if not cgroup.remove():
-            _left.append(cgroup)
+    for cgroup in tuple(_left):
+        if cgroup.remove():
+            cgroup.fd.close()
+            try:
+                _left.remove(cgroup)
+            except ValueError:
+                # Another thread was first.
+                pass
 
 
-def _open_below(name: str, parent: int) -> int:
-    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
+def remove_dead(parent: int, where: Id) -> None:
+    """Remove some of the empty cgroups below a directory whose owners have ended without removing them.
+
+    Args:
+        parent: the descriptor of the directory.
+        where: its device and inode.
+    """
+    names = _pending.get(where)
+    if not names:
+        try:
+            with OwnedFd() as listed:
+                # The other one may be open for its path only.
+                listed.fill(partial(os.open, dir_fd=parent), ".", _FOLDER)
+                found = os.listdir(listed.number)
+        except OSError:
+            # It may be entered, and not listed.
+            return
+        names = _pending[where] = [name for name in found if _is_form(name)]
+    own = _own.get(where, {})
+    looks, removals = LOOKS, REMOVALS
+    while names and looks and removals:
+        try:
+            name = names.pop()
+        except IndexError:
+            # Another thread was first.
+            break
+        if not own.get(name, _CLOSED).closed:
+            continue
+        if _remove_dead(name, parent):
+            removals -= 1
+        else:
+            looks -= 1
+
+
+def _is_form(name: str) -> bool:
+    """Return whether a name has the form that `make()` gives it."""
+    words = name.removeprefix(_BEGIN).removesuffix(_END).split("-")
+    if len(name) != len(_BEGIN) + len("-".join(words)) + len(_END) or len(words) != 3:
+        return False
+    return words[0].isdigit() and words[1].isdigit() and len(words[2]) == 6 and not words[2].strip("0123456789abcdef")
+
+
+def _remove_dead(name: str, parent: int) -> bool:
+    """Remove an empty cgroup that nobody holds."""
+    with OwnedFd() as fd:
+        try:
+            fd.fill(partial(os.open, dir_fd=parent), name, _FOLDER)
+            # While we have the lock, nobody can become its owner. rmdir(2) refuses where somebody is in it.
+            if not is_cgroup2(fd.number) or not _lock(fd.number, refused=False):
+                return False
+            if not samestat(os.fstat(fd.number), _look(name, parent)):
+                return False
+            os.rmdir(name, dir_fd=parent)
+        except OSError:
+            return False
+    return True
+
+
+def _lock(fd: int, refused: bool = True) -> bool:
+    """Lock a directory and return whether nobody else has; `refused` where it cannot be locked at all."""
+    import fcntl
+
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return refused
+    return True
+
+
+def _look(name: str, parent: int) -> os.stat_result:
+    return os.stat(name, dir_fd=parent, follow_symlinks=False)
+
+
+def _let_go() -> None:
+    """In a forked copy: the lock is the owner's, and ends with it."""
+    for some in _own.values():
+        for fd in some.values():
+            fd.close()
+    _own.clear()
+    _left.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
+def _text_below(fd: int, name: str) -> str:
+    with OwnedFd() as file:
+        file.fill(partial(os.open, dir_fd=fd), name, os.O_RDONLY | os.O_CLOEXEC)
+        return read_all(file.number).decode("ascii")
 
 
 def _own_folder() -> str | None:
@@ -188,7 +360,10 @@ def _own_folder() -> str | None:
             fields, _, kind = line.partition(" - ")
             if kind.startswith("cgroup2 "):
                 # proc_pid_mountinfo(5): what of the file system is mounted, and where.
-                root, mount = (_unescape(text) for text in fields.split()[3:5])
+                words = fields.split()
+                if len(words) < 5:
+                    continue
+                root, mount = _unescape(words[3]), _unescape(words[4])
                 if root == "/" or own == root or own.startswith(root + "/"):
                     return mount + (own if root == "/" else own[len(root) :])
     return None

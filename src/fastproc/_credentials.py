@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from _functools import partial  # type: ignore[import-not-found]
 from _thread import RLock
 
 from fastproc import capabilities
@@ -129,13 +130,13 @@ def threads(pid: int | None = None) -> dict[int, Identity]:
 
     Raises:
         ProcessLookupError: there is no such process.
+        OSError: there is no /proc, or another one than this process's.
     """
     folder = f"/proc/{'self' if pid is None else check_pid('pid', pid)}/task"
+    capabilities.check_proc()
     try:
         names = _tasks(folder)
     except FileNotFoundError:
-        if not os.path.exists("/proc/self/task"):
-            raise
         raise ProcessLookupError(errno.ESRCH, "no such process", folder) from None
     found: dict[int, Identity] = {}
     for name in names:
@@ -153,7 +154,8 @@ def _tasks(folder: str) -> list[str]:
     if capabilities.proc_fd < 0:
         return os.listdir(folder)
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    with OwnedFd(os.open(folder.removeprefix("/proc/"), flags, dir_fd=capabilities.proc_fd)) as fd:
+    with OwnedFd() as fd:
+        fd.fill(partial(os.open, dir_fd=capabilities.proc_fd), folder.removeprefix("/proc/"), flags)
         return os.listdir(fd.number)
 
 

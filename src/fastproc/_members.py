@@ -1,16 +1,20 @@
 """Who a process of another is: what /proc tells of it, and a pidfd that makes sure that it was told of this one.
 
-Invariant: nothing is signalled by its number. A pidfd is opened, then the evidence is read, then the pidfd must still
-find the process: it was not reaped meanwhile, so the number was its own (HAZARDS D1).
+Invariants: nothing is signalled by its number. A pidfd is opened, then the evidence is read, then the pidfd must still
+find the process: it was not reaped meanwhile, so the number was its own (HAZARDS D1). And no number is taken from, or
+looked up in, the /proc of another PID namespace, where it names a stranger (`Proc`).
 """
 
 from __future__ import annotations
 
 import os
-from errno import EMFILE, ENFILE
+from _functools import partial  # type: ignore[import-not-found]
+from errno import EMFILE, ENFILE, ENODEV
 
 from fastproc import _native
-from fastproc._engine.fds import OwnedFd
+from fastproc._engine.fds import OwnedFd, read_all
+from fastproc._engine.reactor import is_readable
+from fastproc._native import proc
 
 SIGKILL = 9
 
@@ -33,7 +37,7 @@ class Member:
         self._borrowed = borrowed
         self._fd = OwnedFd()
         if borrowed is None:
-            self._fd.fill(_native.open_pid, pid)
+            self._fd.fill(_native.fp_pidfd_open, pid)
         self.name = "?"
         # Whether it is a descendant for certain, and not only of the group: then it may be reaped if it comes to us.
         self.descends = False
@@ -48,6 +52,12 @@ class Member:
     def close(self) -> None:
         """Close the pidfd, unless it is borrowed."""
         self._fd.close()
+
+    def has_ended(self) -> bool:
+        """Return whether all its threads have ended: a pidfd is readable then (pidfd_open(2)); no /proc is asked."""
+        if self.number < 0:
+            return True
+        return is_readable(self.number)
 
     def is_there(self) -> bool:
         """Return whether the pidfd still finds it, as a zombie too: its number is nobody else's."""
@@ -107,55 +117,98 @@ def is_about_one(error: OSError) -> bool:
     return error.errno not in (EMFILE, ENFILE)
 
 
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return file.readall()
-    except OSError as error:
-        if not is_about_one(error):
+class Proc:
+    """The /proc of this process's PID namespace, held open: a number in it is the one that pidfd_open(2) takes.
+
+    Everything is read below the descriptor that was looked at, whatever is mounted at /proc later.
+
+    Raises:
+        OSError: EXDEV: /proc is another PID namespace's; ENODEV: there is none; EMFILE, ENFILE.
+    """
+
+    __slots__ = ("_fd",)
+
+    def __init__(self) -> None:
+        self._fd = OwnedFd()
+        try:
+            self._fd.fill(os.open, "/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            raise OSError(ENODEV, proc.MISSING, "/proc") from None
+        try:
+            proc.check(self._fd.number)
+        except BaseException:
+            self._fd.close()
             raise
-        return b""
+
+    def __enter__(self) -> Proc:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it."""
+        self._fd.close()
+
+    def _read(self, path: str) -> bytes:
+        try:
+            with OwnedFd() as file:
+                file.fill(partial(os.open, dir_fd=self._fd.fileno()), path, os.O_RDONLY | os.O_CLOEXEC)
+                return read_all(file.number)
+        except OSError as error:
+            if not is_about_one(error):
+                raise
+            return b""
+
+    def facts(self, pid: int) -> Facts | None:
+        """Return what is known of a process; None when it has gone.
+
+        Raises:
+            OSError: EMFILE, ENFILE.
+        """
+        try:
+            return Facts(pid, self._read(f"{pid}/stat"))
+        except (ValueError, IndexError):
+            # Gone, or going: ESRCH while it is read, or an empty file.
+            return None
+
+    def environ(self, pid: int) -> bytes:
+        """Return the environment that a process was started with, between two NULs; b"" where it may not be read.
+
+        Raises:
+            OSError: EMFILE, ENFILE.
+        """
+        return b"\0" + self._read(f"{pid}/environ")
+
+    def pids(self) -> list[int]:
+        """Return the numbers of all processes that can be seen.
+
+        Raises:
+            OSError: EMFILE, ENFILE.
+        """
+        try:
+            return sorted(int(name) for name in os.listdir(self._fd.fileno()) if name.isdigit())
+        except OSError as error:
+            if not is_about_one(error):
+                raise
+            return []
 
 
 def facts_of(pid: int) -> Facts | None:
-    """Return what is known of a process; None when it has gone.
+    """Return what is known of one process; None when it has gone.
 
     Raises:
-        OSError: EMFILE, ENFILE.
+        OSError: as `Proc`: nothing is known of a number where /proc is not this PID namespace's.
     """
-    try:
-        return Facts(pid, _read(f"/proc/{pid}/stat"))
-    except (ValueError, IndexError):
-        # Gone, or going: ESRCH while it is read, or an empty file.
-        return None
-
-
-def environ_of(pid: int) -> bytes:
-    """Return the environment that a process was started with, between two NULs; b"" where it may not be read.
-
-    Raises:
-        OSError: EMFILE, ENFILE.
-    """
-    return b"\0" + _read(f"/proc/{pid}/environ")
-
-
-def all_pids() -> list[int]:
-    """Return the numbers of all processes that can be seen.
-
-    Raises:
-        OSError: EMFILE, ENFILE.
-    """
-    try:
-        return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
-    except OSError as error:
-        if not is_about_one(error):
-            raise
-        return []
+    with Proc() as own:
+        return own.facts(pid)
 
 
 def why(state: str, refused: bool) -> str:
     """Return in words why a process is still there."""
     if refused:
         return "may not be signalled: it runs as another user"
+    if not state:
+        return "killed, and not gone yet"
     words = {"D": "in an uninterruptible sleep in the kernel", "t": "held by a tracer"}
     return words.get(state, f"killed, and not gone yet (state {state})")

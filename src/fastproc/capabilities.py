@@ -10,6 +10,7 @@ import os
 import stat
 
 from fastproc._native import credentials as _native
+from fastproc._native import proc
 from fastproc._values import captext
 from fastproc._values.capabilities import Capabilities, Capability, CapabilitySet
 from fastproc._values.captext import IAB, CapabilityState
@@ -99,7 +100,10 @@ def of_process(pid: int | None = None) -> Capabilities:
     Raises:
         ProcessLookupError: there is none.
         TypeError, ValueError: it is no pid.
+        OSError: a pid is given, and no /proc is mounted, or another PID namespace's.
     """
+    if pid is None and not _is_told():
+        return Capabilities(*(CapabilitySet.from_mask(getattr(_native.held(), name)) for name in Capabilities._fields))
     return read_identity(pid).capabilities
 
 
@@ -127,14 +131,36 @@ def open_proc(path: str) -> BufferedReader:
 def read_identity(pid: int | None = None) -> Identity:
     """Return what /proc/PID/status tells about ids, groups and capabilities; see `fastproc.privileges.identity`."""
     path = "/proc/thread-self/status" if pid is None else f"/proc/{check_pid('pid', pid)}/status"
+    check_proc(path)
     try:
         with open_proc(path) as file:
             data = file.read()
     except FileNotFoundError:
-        if not os.path.exists("/proc/self/status"):
-            raise FileNotFoundError(errno.ENOENT, "no /proc is mounted", path) from None
         raise ProcessLookupError(errno.ESRCH, "no such process", path) from None
     return Identity.from_status(data)
+
+
+def _is_told() -> bool:
+    try:
+        check_proc()
+    except OSError:
+        return False
+    return True
+
+
+def check_proc(path: str = "/proc") -> None:
+    """Make sure that the numbers in /proc are those of this process's PID namespace.
+
+    Raises:
+        FileNotFoundError: no /proc is mounted.
+        OSError: EXDEV: it is another PID namespace's; EMFILE, ENFILE, ENOMEM.
+    """
+    try:
+        proc.check(proc_fd)
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
+        raise FileNotFoundError(errno.ENOENT, "no /proc is mounted", path) from None
 
 
 # -- text

@@ -9,6 +9,10 @@ Best first; a tree uses the first that works here:
    by the mark; `subreaper()` brings these to us, so that they are also reaped.
 3. The process group that the child leads, as long as the child is not reaped, and everybody's parent in /proc.
 
+Where /proc is not mounted, or is the one of another PID namespace, whose numbers name strangers here, 2 and 3 have no
+evidence: the child is ended, with the process group that it leads, which the kernel knows, and `TreeEnd.unseen` says
+that others of the tree may be left.
+
 Not here: waiting, the child's own status (the engine). Invariant: nobody is signalled of whom it is not proven, with a
 pidfd in hand, that he is of this tree (HAZARDS D1, D14).
 """
@@ -18,11 +22,11 @@ from __future__ import annotations
 import os
 from _thread import RLock
 from _weakref import ref
-from errno import EMFILE
+from errno import EMFILE, ENODEV, EXDEV
 
 from fastproc import _native
 from fastproc._cgroup import Cgroup
-from fastproc._members import SIGKILL, Member, all_pids, environ_of, facts_of, is_about_one, why
+from fastproc._members import SIGKILL, Member, Proc, is_about_one, why
 from fastproc._values.tree import Survivor, TreeEnd, contained
 
 TYPE_CHECKING = False
@@ -80,8 +84,10 @@ class Tree:
         "_mark",
         "_members",
         "_owner",
+        "_proc",
         "_process",
         "_root_killed",
+        "_unseen",
     )
 
     def __init__(self, process: Process) -> None:
@@ -95,6 +101,9 @@ class Tree:
         self._crowded = False
         self._root_killed = False
         self._end: TreeEnd | None = None
+        # While somebody looks: our own /proc, or why there is none.
+        self._proc: Proc | None = None
+        self._unseen = ""
         self._lock = RLock()
 
     # -- before the spawn
@@ -114,23 +123,31 @@ class Tree:
 
     # -- afterwards
 
-    def signal(self, sig: int) -> None:
-        """Send a signal to all but the child itself, once."""
-        with self._lock:
+    def signal(self, sig: int) -> bool:
+        """Send a signal to all but the child itself, once; return whether the child, too, has got it."""
+        with self._lock, _Look(self):
             if self._cgroup is not None:
                 self._cgroup.signal(sig, self._root())
-                return
+                return False
             self._scan()
             for member in list(self._members.values()):
                 member.send(sig)
+            return bool(self._unseen) and self._signal_group(sig)
 
     def kill(self) -> bool:
         """Send SIGKILL to all that are found, the child too, and return whether nobody was left to kill."""
-        with self._lock:
+        with self._lock, _Look(self):
             if self._cgroup is not None:
                 found = self._cgroup.kill()
                 self._killed = max(self._killed, found)
                 return self._cgroup.is_empty()
+            if self._unseen:
+                self._root_killed = self._root_killed or self._root_is_running()
+                self._signal_group(SIGKILL)
+                self._signal_root(SIGKILL)
+                for member in list(self._members.values()):
+                    member.send(SIGKILL)
+                return self._is_gone()
             # Stopped first, and killed when nobody new is found: a stopped process forks no more, and its children keep
             # their parent, by which they are found.
             self._signal_root(SIGSTOP)
@@ -145,7 +162,7 @@ class Tree:
 
     def is_gone(self) -> bool:
         """Return whether the child and all that are found have ended."""
-        with self._lock:
+        with self._lock, _Look(self):
             if self._cgroup is not None:
                 return self._cgroup.is_empty()
             self._scan()
@@ -154,12 +171,18 @@ class Tree:
     def end(self) -> TreeEnd:
         """Return what was done, and who is still there."""
         with self._lock:
-            if self._end is not None:
-                return self._end
+            return self._told() if self._end is None else self._end
+
+    def _told(self) -> TreeEnd:
+        with _Look(self):
             if self._cgroup is not None:
-                return TreeEnd(("cgroup",), self._killed, tuple(self._cgroup.survivors()))
+                return TreeEnd(("cgroup",), self._killed, tuple(self._cgroup.survivors(self._proc)))
             found = [*self._left()]
             killed = self._killed + self._root_killed + sum(member.killed for member in self._members.values())
+            if self._unseen:
+                # How many the kernel has found in a group it does not say.
+                leads = self._leads()
+                return TreeEnd(("group",) if leads else (), None if leads else killed, tuple(found), self._unseen)
             ways = (*(("mark",) if self._mark else ()), *(("group",) if self._leads() else ()), "parents")
             return TreeEnd(ways, killed, tuple(found))
 
@@ -172,12 +195,6 @@ class Tree:
             self._members.clear()
             if self._cgroup is not None and self._cgroup.remove():
                 self._cgroup.fd.close()
-
-    def __del__(self, _getpid: object = os.getpid) -> None:
-        # The child of a dropped handle lives on, and its cgroup with it, until this process makes another.
-        cgroup = getattr(self, "_cgroup", None)
-        if cgroup is not None and self._owner == _getpid():  # type: ignore[operator]
-            cgroup.leave()
 
     # -- the child itself
 
@@ -203,10 +220,24 @@ class Tree:
             # Another user's by now, or gone; it is among the survivors then.
             pass
 
+    def _signal_group(self, sig: int) -> bool:
+        """The group that the child leads, the child too; return whether there is one. The kernel knows who is in it."""
+        process = self._process()
+        if process is None or not self._leads():
+            return False
+        try:
+            # Under its lock the child is not reaped: the number of the group is its own (HAZARDS D14).
+            process.signal_group(sig)
+        except OSError:
+            return False
+        return True
+
     def _root_is_running(self) -> bool:
         process = self._process()
         if process is None or process.final is not None or process.pid <= 0:
             return False
+        if self._unseen:
+            return _is_running(process)
         facts = self._facts(process.pid)
         number = process.hold()
         try:
@@ -222,7 +253,7 @@ class Tree:
         """Look through /proc once; send a signal to each new member as soon as it is proven; return their number."""
         self._forget_reaped()
         process = self._process()
-        if process is None or process.pid <= 0:
+        if process is None or process.pid <= 0 or self._proc is None:
             return 0
         number = process.hold()
         try:
@@ -232,7 +263,7 @@ class Tree:
             if process.final is None and number >= 0:
                 known[process.pid] = Member(process.pid, number)
             skipped = {*self._members, process.pid, self._owner, 0, 1}
-            for pid in all_pids():
+            for pid in self._proc.pids():
                 if pid not in skipped and self._examine(pid, known):
                     self._members[pid] = known[pid]
                     known[pid].send(sig)
@@ -243,13 +274,15 @@ class Tree:
 
     def _examine(self, pid: int, known: dict[int, Member]) -> bool:
         """Add a process to the known ones, if it is proven to be of the tree."""
+        proc = self._proc
+        assert proc is not None
         try:
-            facts = facts_of(pid)
+            facts = proc.facts(pid)
             if facts is None or facts.ended or not self._belongs(facts, known):
                 return False
             # Only now the costly part: the same again, about a process that cannot change under its number.
             member = Member(pid)
-            facts = facts_of(pid)
+            facts = proc.facts(pid)
             reason = None if facts is None else self._belongs(facts, known)
             if facts is None or not reason or not member.is_there():
                 return False
@@ -273,27 +306,35 @@ class Tree:
             leader = known.get(number)
             if leader is not None and leader.is_there() and (number != self._root() or self._leads()):
                 return "group"
-        if self._mark and self._mark in environ_of(facts.pid):
+        if self._mark and self._proc is not None and self._mark in self._proc.environ(facts.pid):
             return "mark"
         return ""
 
     def _forget_reaped(self) -> None:
         for pid, member in list(self._members.items()):
+            if self._unseen:
+                if member.has_ended():
+                    self._drop(pid, member)
+                continue
             facts = self._facts(pid) if member.is_there() else None
             if facts is not None and facts.ended and facts.ppid == self._owner and member.descends:
                 # It came to us when its parent ended (`subreaper()`); nobody else here knows it.
                 member.reap()
             if facts is None or not member.is_there():
-                self._killed += member.killed
-                member.close()
-                self._members.pop(pid, None)
+                self._drop(pid, member)
+
+    def _drop(self, pid: int, member: Member) -> None:
+        self._killed += member.killed
+        member.close()
+        self._members.pop(pid, None)
 
     def _facts(self, pid: int) -> Facts | None:
+        assert self._proc is not None
         try:
-            return facts_of(pid)
+            return self._proc.facts(pid)
         except OSError:
             self._make_room()
-            return facts_of(pid)
+            return self._proc.facts(pid)
 
     def _make_room(self) -> None:
         """No descriptor is left: those who have a pidfd are killed now, it is closed, and they are found again or gone.
@@ -320,6 +361,65 @@ class Tree:
         if self._root_is_running():
             members.append((self._root(), False))
         for pid, refused in members:
+            if self._unseen:
+                member = self._members.get(pid)
+                yield Survivor(pid, "?" if member is None else member.name, why("", refused))
+                continue
             facts = self._facts(pid)
             if facts is not None and not facts.ended:
                 yield Survivor(pid, facts.name, why(facts.state, refused))
+
+
+class _Look:
+    """For the time of a `with` block a tree has our own /proc open, or knows why there is none. May be nested.
+
+    Raises:
+        OSError: EMFILE, ENFILE, and nobody's descriptor of the tree can be given up for it.
+    """
+
+    __slots__ = ("_outer", "_tree")
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._outer: Proc | None = None
+
+    def __enter__(self) -> None:
+        tree = self._tree
+        self._outer = tree._proc
+        if self._outer is not None:
+            return
+        try:
+            tree._proc = self._open()
+        except OSError as error:
+            if error.errno not in (EXDEV, ENODEV):
+                raise
+            tree._unseen = error.strerror or "?"
+        else:
+            tree._unseen = ""
+
+    def _open(self) -> Proc:
+        try:
+            return Proc()
+        except OSError as error:
+            if is_about_one(error):
+                raise
+            self._tree._make_room()
+            return Proc()
+
+    def __exit__(self, *_exc: object) -> None:
+        if self._outer is None and self._tree._proc is not None:
+            proc, self._tree._proc = self._tree._proc, None
+            proc.close()
+
+
+def _is_running(process: Process) -> bool:
+    """Whether a child has not ended, as waitid(2) tells it without taking its status."""
+    number = process.hold()
+    try:
+        which = (os.P_PID, process.pid) if number < 0 else (os.P_PIDFD, number)
+        return os.waitid(*which, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except OSError:
+        # Somebody else has reaped it.
+        return False
+    finally:
+        process.release()

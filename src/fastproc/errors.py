@@ -84,6 +84,9 @@ class SpawnError(ProcessError, OSError):
             text += " (no #! line? it is not handed to /bin/sh; run it as `sh FILE`)"
         elif self.stage in ("cwd", "chroot"):
             text = f"cannot enter {self.filename!r}: {text}"
+        elif self.stage == "cgroup" and self.extra and self.errno in (2, 9, 20):
+            # "Bad file descriptor" is what clone3(2) says of a good one that is of something else.
+            text = f"cannot place it in the cgroup {self.filename!r}"
         elif self.stage in ("redirect", "cgroup"):
             text = f"cannot open {self.filename!r}: {text}"
         return f"{text}: {self.extra}" if self.extra else text

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 
 from fastproc._native import users as _native
-from fastproc._values.identity import Ids, check_id
+from fastproc._values.identity import Ids, check_id, is_id
 from fastproc._values.users import Group, Unknown, UnknownGroup, UnknownUser, User, check_who
 
 TYPE_CHECKING = False
@@ -139,26 +139,37 @@ class Users:
 
     def current_user(self) -> User:
         """Return the user with the real id of the calling thread. Raises UnknownUser when that id has no entry."""
-        return self.user(self.uids().real)
+        return self._user_of(self.uids().real)
 
     def effective_user(self) -> User:
         """Return the user with the effective id of the calling thread; see `current_user`."""
-        return self.user(self.uids().effective)
+        return self._user_of(self.uids().effective)
 
     def current_group(self) -> Group:
         """Return the group with the real id of the calling thread. Raises UnknownGroup when that id has no entry."""
-        return self.group(self.gids().real)
+        return self._group_of(self.gids().real)
 
     def effective_group(self) -> Group:
         """Return the group with the effective id of the calling thread; see `current_group`."""
-        return self.group(self.gids().effective)
+        return self._group_of(self.gids().effective)
 
     def access_groups(self) -> list[Group]:
         """Return the supplementary groups of the calling thread, those ids left out that belong to no known group."""
         return self._known(self.access_list())
 
+    # The kernel lets a thread have 65535, which cannot be asked for (HAZARDS G6): nobody has it in the databases.
+    def _user_of(self, uid: int) -> User:
+        if not is_id(uid):
+            raise UnknownUser(uid)
+        return self.user(uid)
+
+    def _group_of(self, gid: int) -> Group:
+        if not is_id(gid):
+            raise UnknownGroup(gid)
+        return self.group(gid)
+
     def _known(self, gids: Iterable[int]) -> list[Group]:
-        return [found for gid in gids if (found := self.find_group(gid)) is not None]
+        return [found for gid in gids if is_id(gid) and (found := self.find_group(gid)) is not None]
 
 
 class SystemUsers(Users):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import subprocess
 import sys
@@ -11,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fastproc._values.gate import Gate
+from fastproc.errors import Unsupported
 from fastproc.info import CgroupUse, CpuUse, System, cgroup_use
 
 MIB = 1 << 20
@@ -240,3 +244,169 @@ def test_own_cgroups_are_those_of_proc() -> None:
     assert all(os.path.isdir(path) for path in found.paths.values())
     if "memory" in found.paths:
         assert found.memory_used
+
+
+# -- files that no kernel writes, or that are not there
+
+GOOD_DISK = "   8       0 sda 10 0 80 5 20 0 160 5 0 10 10\n"
+_MEMORY = ("MemTotal", "MemFree", "Buffers", "Cached", "MemAvailable", "Active", "Inactive", "Shmem")
+FULL = {
+    "stat": "cpu  1 2 3 4 5 6 7 8 9 10\ncpu0 1 2 3 4 5 6 7 8 9 10\nctxt 1\nbtime 1700000000\nprocesses 5\n",
+    "meminfo": "".join(f"{key}: 100 kB\n" for key in _MEMORY),
+    "vmstat": "pswpin 1\npswpout 2\n",
+    "diskstats": GOOD_DISK,
+    "net/dev": "Inter-| x\n face |x\n    lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n",
+    "uptime": "50.00 10.00\n",
+    "loadavg": "0.10 0.20 0.30 1/2 3\n",
+    "filesystems": "\text4\n",
+    "cpuinfo": "processor\t: 0\n",
+    "self/mounts": "/dev/sda / ext4 rw 0 0\n",
+}
+"""A /proc as psutil reads it."""
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where psutil reads the machine's files; processes are the true ones."""
+    for name, text in FULL.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    return tmp_path
+
+
+ODD: dict[str, tuple[str, str | bytes | None, set[str]]] = {
+    "a disk with too many columns": ("diskstats", GOOD_DISK + "   8 1 sda1 1 2 3 4 5 6 7 8 9 10 11 12 13\n", set()),
+    "a disk with too few columns": ("diskstats", "   8 1 sda1 1 2\n" + GOOD_DISK, set()),
+    "only odd disks": ("diskstats", "   8 1 sda1 1 2\n", {"disks"}),
+    "disks in letters": ("diskstats", "a b c d e f g h i j k l m n\n", {"disks"}),
+    "disks in no text": ("diskstats", b"\xff\xfe\x00\n", {"disks"}),
+    "no columns of a CPU": ("stat", "cpu\ncpu0 1\nbtime 1\n", {"cpu"}),
+    "no times at all": ("stat", "", set()),
+    "no /proc/stat": ("stat", None, {"cpu"}),
+    "interfaces in letters": ("net/dev", "x\ny\nlo: a b c\n", {"networks"}),
+    "no interfaces": ("net/dev", None, {"networks"}),
+    "an interface without a colon": ("net/dev", "x\ny\nnonsense\n", {"networks"}),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_file_breaks_only_what_needs_it(fake: Path, name: str) -> None:
+    """The rest of the look stands, and `absent` has the reason; when the file is well again it is gone."""
+    file, text, absent = ODD[name]
+    place = fake / file
+    if text is None:
+        place.unlink()
+    else:
+        place.write_bytes(text if isinstance(text, bytes) else text.encode())
+    system = System()
+    for _ in range(2):
+        system.refresh()
+        assert {*system.absent} == absent
+        assert all(one.reason == "error" and one.detail for one in system.absent.values())
+        assert len(system.processes) > 0
+        if "disks" not in absent:
+            assert {one: disk.read_bytes for one, disk in system.disk_io.items() if one == "sda"} == {"sda": 80 * 512}
+    place.write_text(FULL[file])
+    assert System().refresh().absent == system.refresh().absent == {}
+
+
+def test_proc_without_files_of_the_machine(fake: Path) -> None:
+    """As with subset=pid: what the clock or another call tells is told, the rest is absent."""
+    for name in FULL:
+        (fake / name).unlink()
+    system = System(root=str(fake))
+    assert not system.memory
+    assert not system.swap
+    assert system.uptime == pytest.approx(time.clock_gettime(time.CLOCK_BOOTTIME), abs=5)
+    assert system.boot_time == pytest.approx(time.time() - system.uptime, abs=5)
+    assert (system.disks, system.pressure) == ([], {})
+    assert system.cpu_count >= 1
+    assert system.core_count is None or system.core_count >= 1
+    assert isinstance(system.cpu_frequency, list)
+    assert {"memory", "boot_time", "uptime", "disks"} <= {*system.absent}
+
+
+@pytest.mark.parametrize("text", ["", "nan 1\n", "1e999 5\n", "\n", "many\n", "-1 2\n", "5\n"])
+def test_odd_uptime(fake: Path, text: str) -> None:
+    (fake / "uptime").write_text(text)
+    system = System(root=str(fake))
+    assert system.uptime == pytest.approx(time.clock_gettime(time.CLOCK_BOOTTIME), abs=5)
+    assert "uptime" in system.absent
+
+
+def test_memory_of_zero_bytes_is_drawn(fake: Path) -> None:
+    """No share of nothing."""
+    from fastproc._commands.top import heading
+
+    (fake / "meminfo").write_text(FULL["meminfo"].replace("100 kB", "0 kB"))
+    system = System().refresh("processes")
+    assert any(line.startswith("Mem [") for line in heading(system))
+    (fake / "meminfo").write_text("nonsense\n")
+    assert any(line.startswith("Mem ?") for line in heading(system))
+
+
+def test_idle_that_goes_back_does_not_stop_the_others(fake: Path) -> None:
+    """Counters of one column that go back are no time that was spent, and hold up no look."""
+    line = "cpu  {0} 0 0 {1} 0 0 0 0 0 0\ncpu0 {0} 0 0 {1} 0 0 0 0 0 0\n"
+    system = System()
+    (fake / "stat").write_text(line.format(100, 10**9))
+    system.refresh("cpu")
+    (fake / "stat").write_text(line.format(600, -5))
+    system.refresh("cpu")
+    assert system.cpu is not None
+    assert (system.cpu.user, system.cpu.idle, system.cpu.busy) == (100.0, 0.0, 100.0)
+
+
+def test_own_lack_is_no_odd_file(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EMFILE says nothing about the file: it is raised."""
+
+    def lacking(**_options: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(psutil, "net_io_counters", lacking)
+    with pytest.raises(OSError, match="Too many open files"):
+        System().refresh("networks")
+
+
+def test_processes_that_cannot_be_read_do_not_stop_the_others(fake: Path) -> None:
+    system = System(root=str(fake / "nowhere"))
+    with pytest.raises(FileNotFoundError):
+        system.refresh()
+    assert "sda" in system.disk_io
+
+
+PRESSURE = "some avg10=1.00 avg60=0.00 avg300=0.00 total=5\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
+
+
+def test_odd_pressure_is_left_out(fake: Path) -> None:
+    (fake / "pressure").mkdir()
+    for name, text in {"cpu": PRESSURE, "memory": "some avg10=x\n", "io": ""}.items():
+        (fake / "pressure" / name).write_text(text)
+    assert list(System(root=str(fake)).pressure) == ["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "gate"),
+    [
+        ("loadavg", "", {"load": 1.0}),
+        ("loadavg", "nan 0 0 1/2 3\n", {"load": 1.0}),
+        ("loadavg", b"\xff\n", {"load": 1.0}),
+        ("meminfo", "MemAvailable:\n", {"memory": 1}),
+        ("meminfo", "MemAvailable: lots kB\n", {"memory": 1}),
+        ("meminfo", "MemTotal: 5 kB\n", {"memory": 1}),
+        ("pressure/cpu", "", {"cpu": 1.0}),
+        ("pressure/cpu", "some avg10=\n", {"cpu": 1.0}),
+    ],
+)
+def test_gate_says_what_it_cannot_read(
+    monkeypatch: pytest.MonkeyPatch, path: str, text: str | bytes, gate: dict[str, float]
+) -> None:
+    """A number that is none decides nothing."""
+    from fastproc._engine import gate as looking
+
+    data = text if isinstance(text, bytes) else text.encode()
+    monkeypatch.setattr(looking, "open", lambda *_, **__: io.StringIO(data.decode("ascii", "replace")), raising=False)
+    with pytest.raises(Unsupported, match="gate: "):
+        looking.is_open(Gate(**gate))  # type: ignore[arg-type]
+    del path

@@ -33,6 +33,38 @@ def fields(user: User) -> tuple[Any, ...]:
     return user.name, user.password, user.uid, user.gid, user.gecos, user.home, user.shell
 
 
+# -- an id that the kernel gives and nobody can ask for
+
+
+def unasked(number: int) -> list[Any]:
+    """The own user and group, where the number is this process's."""
+    os.setgroups([number, 0])
+    os.setresgid(number, number, number)
+    os.setresuid(number, number, number)
+    found: list[Any] = []
+    for ask in (users.current_user, users.effective_user, users.current_group, users.effective_group):
+        try:
+            found.append(ask().name)
+        except (UnknownUser, UnknownGroup) as error:
+            found.append([type(error).__name__, error.who])
+    groups = [one.gid for one in users.access_groups()]
+    cached = UsersCache()
+    try:
+        cached.current_user()
+    except UnknownUser as error:
+        found.append(str(error))
+    return [*found, groups, list(users.access_list()) == sorted([number, 0])]
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize("number", [65535, 2**32 - 2, 3_999_999_999])
+def test_own_id_without_an_entry_is_unknown(number: int) -> None:
+    """Also one that cannot be asked for (HAZARDS G6): the kernel gave it, it is no argument."""
+    user, group = ["UnknownUser", number], ["UnknownGroup", number]
+    expected = [user, user, group, group, f"there is no user with the id {number}", [0], True]
+    assert isolated(unasked, number) == expected
+
+
 # -- the system's databases
 
 

@@ -169,11 +169,12 @@ void check_snapshots(int rounds)
     fp_snapshot_close(&table);
     int32_t unknown = FP_FIELD_MAX;
     MUST(fp_snapshot_read("/proc", 1, NULL, 0, &unknown, 1, &table) == -EINVAL);
+    MUST(fp_proc_check(-1) == 0);
     MUST(fp_snapshot_read("/", 1, NULL, 0, wanted, nwanted, &table) == -ENODEV);
     MUST(fp_snapshot_read("/nowhere", 0, NULL, 0, wanted, nwanted, &table) == -ENOENT);
-    MUST(fp_children("/proc", 1 << 22, 0, pids, 4096) == -ESRCH);
-    int n = fp_children("/proc", 1, 1, pids, 4096);
+    MUST(fp_children("/proc", 1, 1 << 22, 0, pids, 4096) == -ESRCH);
+    int n = fp_children("/proc", 1, 1, 1, pids, 4096);
     MUST(n >= 0 || n == -EOPNOTSUPP);
-    MUST(n < 2 || fp_children("/proc", 1, 1, pids, 1) > 1);
+    MUST(n < 2 || fp_children("/proc", 1, 1, 1, pids, 1) > 1);
     check_nonsense(rounds);
 }

@@ -14,6 +14,7 @@ import pytest
 import fastproc
 from conftest import wait_until
 from fastproc import PIPE, _native
+from fastproc._engine.fds import OwnedFd
 from fastproc._engine.process import Process
 from fastproc._members import facts_of
 
@@ -122,8 +123,8 @@ def test_group_of_a_child_that_leads_none_is_not_signalled() -> None:
     for pid in (-1, 0, 1):
         with pytest.raises(OSError, match="Invalid argument"):
             _native.signal_group(-1, pid, signal.SIGCONT)
-        with pytest.raises(OSError, match="Invalid argument"):
-            _native.open_pid(pid)
+        with OwnedFd() as fd, pytest.raises(OSError, match="Invalid argument"):
+            fd.fill(_native.fp_pidfd_open, pid)
 
 
 def test_group_of_a_stranger_is_not_signalled_by_number() -> None:

@@ -437,3 +437,42 @@ def test_stacks_kept_for_later_are_few(mechanism: str) -> None:
     stacks, pages = isolated(stack_cache, mechanism, 24)
     assert stacks <= observe.STACK_CACHE
     assert pages == 0
+
+
+def limits_named() -> dict[str, str]:
+    """What the message of a spawn says whose call fails for a limit."""
+    import fastproc
+    from fastproc import _native
+    from fastproc._native._ffi import lib
+
+    _native.features()
+    _native.force("clone3_vm")
+    found = {}
+    for point, number in (
+        ("CLONE", errno.EAGAIN),
+        ("CLONE", errno.ENOMEM),
+        ("CLONE", errno.ENOSPC),
+        ("PIPE_OUT", errno.ENFILE),
+        ("PIPE_OUT", errno.EMFILE),
+    ):
+        lib.fp_fault_set(getattr(lib, f"FP_POINT_{point}"), number, 1)
+        try:
+            fastproc.run("true", capture=True)
+        except fastproc.SpawnError as error:
+            found[f"{point} {errno.errorcode[number]}"] = error.extra
+        finally:
+            lib.fp_fault_set(0, 0, 0)
+    return found
+
+
+def test_limit_behind_an_errno_is_named() -> None:
+    """Each errno of a limit with the limits that may be meant."""
+    found = isolated(limits_named, faults=True)
+    for name, words in {
+        "CLONE EAGAIN": ("RLIMIT_NPROC", "pids.max", "kernel.threads-max", "kernel.pid_max"),
+        "CLONE ENOMEM": ("memory", "process 1 of the PID namespace"),
+        "CLONE ENOSPC": ("/proc/sys/user/max_*_namespaces", "nested"),
+        "PIPE_OUT ENFILE": ("/proc/sys/fs/file-max", "pipe-user-pages-hard"),
+        "PIPE_OUT EMFILE": ("RLIMIT_NOFILE",),
+    }.items():
+        assert [word for word in words if word not in found[name]] == [], found[name]

@@ -380,10 +380,7 @@ def test_modules_locks_devices_cgroups() -> None:
         ("stat", b"", "stat, line 1: no name"),
         ("stat", files.STAT.replace(b" S 1 ", b" S 0x1 "), r"line 1: b'0x1' is no number"),
         ("status", b"Name:\tx\n", "there is no state"),
-        ("status", files.STATUS_4_18.replace(b" 300 kB", b" 300 MB"), "line 21: b'300 MB' is no size in kB"),
         ("status", files.STATUS_4_18.replace(b"1003", b""), "line 9: 3 ids and not 4"),
-        ("status", files.STATUS_4_18.replace(b"0-3,32-39", b"3-0"), "b'3-0' is no range"),
-        ("status", files.STATUS_4_18.replace(b"0-3,32-39", b"0-4294967295"), "is no range"),
         ("io", b"rchar: 1_0\n", "io, line 1: b'1_0' is no number"),
         ("maps", b"0-1 rw-x 0 0:0 0\n", "maps, line 1: b'rw-x' are no permissions"),
         ("smaps", b"Rss: 4 kB\n", "smaps, line 1: no mapping before it"),
@@ -407,6 +404,134 @@ def test_error_names_file_line_and_reason(kind: str, data: bytes, words: str) ->
     assert error.line > 0
     assert len(error.text) <= 200
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+WSL2 = (
+    rb"C:\134 /mnt/c 9p rw,noatime,aname=drvfs;path=C:\;uid=0;symlinkroot=/mnt/,mmap,access=client 0 0" + b"\n"
+    rb"C:\134Program\040Files\134Docker /Docker/host 9p rw,sync,aname=drvfs;path=C:\Program Files\Docker;metadata 0 0"
+    b"\ntmpfs /tmp tmpfs rw 0 0\n"
+)
+WSL2_INFO = (
+    rb"75 62 0:33 / /Docker/host rw,noatime - 9p C:\134Program\040Files rw,aname=drvfs;path=C:\Program Files\Docker;x"
+    b"\n22 27 0:21 / /proc rw shared:5 - proc proc rw\n"
+)
+
+
+def test_blanks_in_mount_options_are_part_of_them() -> None:
+    """As a 9p of WSL2 writes them; source and target have theirs escaped."""
+    first, docker, tmp = procfs.parse_mounts(WSL2)
+    assert first.options[-2:] == ("mmap", "access=client")
+    assert (docker.source, docker.target) == ("C:\\Program Files\\Docker", "/Docker/host")
+    assert docker.options == ("rw", "sync", "aname=drvfs;path=C:\\Program Files\\Docker;metadata")
+    assert (docker.dump, docker.passno, tmp.fstype) == (0, 0, "tmpfs")
+    info, other = procfs.parse_mountinfo(WSL2_INFO)
+    assert info.super_options == ("rw", "aname=drvfs;path=C:\\Program Files\\Docker;x")
+    assert (info.source, other.target) == ("C:\\Program Files", "/proc")
+
+
+# A line that no kernel writes, to be put among good ones: of lxcfs, of gVisor, of drivers.
+ODD_LINES = {
+    "diskstats": b"   8       1 sda1 12 0 96 0 0 0 0\n",
+    "partitions": b"   8       x     sda1\n",
+    "mounts": b"nonsense\n",
+    "mountinfo": b"22 27 0:21 / /proc rw shared:5 proc proc rw\n",
+    "swaps": b"/swap file -1 0 -2\n",
+    "cgroup": b"no colon\n",
+    "id_map": b"0 0\n",
+    "maps": b"0-1 rw-x 0 0:0 0\n",
+    "modules": b"ext4 1\n",
+    "locks": b"1: POSIX\n",
+    "inet": b"   0: 01:2 3\n",
+    "dev": b"eth9: 1 2 3\n",
+    "route": b"eth0 zz\n",
+    "arp": b"10.0.0.1\n",
+    "vmstat": b"nr_free_pages many\n",
+    "limits": b"Max open files            few\n",
+    "filesystems": b"ext4\n",
+}
+
+
+@pytest.mark.parametrize("kind", ODD_LINES)
+def test_odd_line_is_refused_and_the_rest_stands(kind: str) -> None:
+    """In front of the last line of a good file, and behind it; alone it is an error."""
+    forms = [data for one, _, data in files.FORMS if one == kind]
+    whole = b"".join(forms) or b"nodev\tsysfs\n\text4\n"
+    good = next((data for data in forms if data.count(b"\n") > 1), whole)
+    expected = parse(kind, good)
+    assert expected.refused == ()
+    head, last, end = good[:-1].rpartition(b"\n")
+    for data in (head + last + ODD_LINES[kind] + end + b"\n", good + ODD_LINES[kind]):
+        found = parse(kind, data)
+        assert found == expected
+        (error,) = found.refused
+        assert isinstance(error, ParseError)
+        assert data.split(b"\n")[error.line - 1] == ODD_LINES[kind][:-1]
+        assert str(error)
+        again = pickle.loads(pickle.dumps(found))
+        assert (again, str(again.refused[0])) == (expected, str(error))
+
+
+STAT_LINES = (
+    b"cpu  1 2 3 -4 5 6 7 8 9 10\n"
+    b"cpu0 1 2 3 -4 5 6 7 8 9 10\n"
+    b"cpu1 1 2 3\n"
+    b"intr 5 x\n"
+    b"ctxt -1\n"
+    b"processes 7\n"
+    b"procs_running 1\n"
+    b"procs_blocked 0\n"
+    b"softirq 0\n"
+)
+
+
+def test_odd_kernel_stat() -> None:
+    """Negative idle is a value; a CPU with too few columns, a count that is none and a missing line are absent."""
+    found = procfs.parse_kernel_stat(STAT_LINES)
+    assert isinstance(found.cpu, procfs.CpuTimes)
+    assert (found.cpu.idle, list(found.cpus), found.forks, found.softirqs) == (-4, [0], 7, 0)
+    assert found.interrupts == found.by_interrupt == found.context_switches == Absent("error")
+    assert found.boot_time == Absent("not in this kernel")
+    assert "line 5: b'-1' is no number" in str(found.context_switches)
+    assert [text.partition(":")[0] for text in found.refused] == ["stat, line 3", "stat, line 4", "stat, line 5"]
+    with pytest.raises(ParseError, match="stat, line 1: 1 numbers and not 10"):
+        procfs.parse_kernel_stat(b"cpu 1\n")
+    with pytest.raises(ParseError, match="there is no cpu"):
+        procfs.parse_kernel_stat(b"")
+
+
+def test_odd_values_by_key() -> None:
+    """Each is absent with file, line and reason, and the others are as they were."""
+    whole = procfs.parse_status(files.STATUS_4_18)
+    for wrong, instead, name, words in (
+        (b" 300 kB", b" 300 MB", "vm_pin", "b'300 MB' is no size in kB"),
+        (b"0-3,32-39", b"3-0", "cpus_allowed", "is no range"),
+        (b"0-3,32-39", b"0-4294967295", "cpus_allowed", "is no range"),
+    ):
+        found = procfs.parse_status(files.STATUS_4_18.replace(wrong, instead))
+        changed = [one for one, value in found.items() if value != getattr(whole, one)]
+        assert changed == [next(one for one in changed)]
+        value = getattr(found, changed[0])
+        assert value == Absent("error")
+        assert words in value.detail
+        assert value.detail.startswith("status, line ")
+        del name
+    memory = procfs.parse_meminfo(b"MemTotal: lots\nMemFree: 4 kB\nnonsense\n")
+    assert memory.mem_total == Absent("error")
+    assert (memory.mem_free, memory.buffers) == (4096, Absent("not in this kernel"))
+    io = procfs.parse_io(b"rchar: 5\nwchar: -5\n")
+    assert (io.rchar, io.wchar, io.syscr) == (5, Absent("error"), Absent("not in this kernel"))
+
+
+def test_who_it_is_stands_in_whole_or_not_at_all() -> None:
+    """A capability set, an id or a flag that cannot be read is no empty one."""
+    for wrong, instead in ((b"CapEff:\t", b"CapEff:\tx"), (b"NoNewPrivs:\t", b"NoNewPrivs:\t7"), (b"1003", b"")):
+        assert wrong in files.STATUS_4_18
+        with pytest.raises(ParseError):
+            procfs.parse_status(files.STATUS_4_18.replace(wrong, instead))
+
+
+def test_negative_idle_of_a_container_s_uptime() -> None:
+    assert procfs.parse_uptime(b"12.50 -3.25\n") == procfs.Uptime(12.5, -3.25)
 
 
 def test_absent_is_nothing_with_a_reason() -> None:

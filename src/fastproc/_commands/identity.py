@@ -11,7 +11,7 @@ from fastproc._commands.parsing import Parser
 from fastproc._commands.text import as_json, printable, table, write
 from fastproc._values.capabilities import CapabilitySet, name_of
 from fastproc._values.identity import Identity
-from fastproc.capabilities import cap_last_cap, read_identity, to_iab, to_text
+from fastproc.capabilities import cap_last_cap, check_proc, read_identity, to_iab, to_text
 from fastproc.users import UsersCache
 
 TYPE_CHECKING = False
@@ -35,7 +35,11 @@ def caps(arguments: list[str]) -> int:
     if chosen.all and chosen.pid:
         parser.error("--all and PID exclude one another")
     if chosen.all:
-        found = list(_privileged())
+        try:
+            found = list(_privileged())
+        except OSError as error:
+            complain("caps", error.strerror)
+            return 1
         write(lambda: as_json([_capability_facts(one) for one in found]) if chosen.json else _overview(found))
         return 0
     return _show("caps", chosen, _capability_facts, _capability_table)
@@ -197,7 +201,12 @@ def _capability_table(one: Identity) -> str:
 
 
 def _privileged() -> Iterator[Identity]:
-    """All processes that have a capability in another set than bounding."""
+    """All processes that have a capability in another set than bounding.
+
+    Raises:
+        OSError: there is no /proc, or it is another PID namespace's.
+    """
+    check_proc()
     for name in sorted((name for name in os.listdir("/proc") if name.isdigit()), key=int):
         try:
             one = read_identity(int(name))

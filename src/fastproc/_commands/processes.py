@@ -53,7 +53,11 @@ def ps(arguments: list[str]) -> int:
     uid: int | None = None
     if chosen.user:
         number = chosen.user.isascii() and chosen.user.isdigit() and len(chosen.user) < 20
-        known = None if number else UsersCache().find_user(chosen.user)
+        try:
+            known = None if number else UsersCache().find_user(chosen.user)
+        except (OSError, ValueError) as error:
+            complain("ps", f"{chosen.user}: {error}")
+            return 1
         uid = int(chosen.user) if number else getattr(known, "uid", None)
         if uid is None:
             complain("ps", f"{chosen.user}: there is no such user")

@@ -12,6 +12,7 @@ from fastproc._commands.complaint import complain
 from fastproc._commands.parsing import Parser
 from fastproc._commands.processes import Shown, command
 from fastproc._commands.text import clip, duration, printable, size, write
+from fastproc._values.absent import Absent
 from fastproc.errors import Unsupported
 from fastproc.info import System
 
@@ -130,7 +131,8 @@ def heading(system: System) -> list[str]:
     table = system.processes
     states = table.values("state")
     threads = sum(number or 0 for number in table.values("num_threads"))
-    load = " ".join(f"{one:.2f}" for one in system.load)
+    found = system.load
+    load = "?" if isinstance(found, Absent) else " ".join(f"{one:.2f}" for one in found)
     memory, swap, cpu = system.memory, system.swap, system.cpu
     lines = [
         f"{system.hostname}  up {duration(system.uptime)}  load {load}",
@@ -141,11 +143,13 @@ def heading(system: System) -> list[str]:
     else:
         detail = f"user {cpu.user:.0f}  system {cpu.system:.0f}  iowait {cpu.iowait:.0f}  steal {cpu.steal:.0f}"
         lines.append(f"CPU {bar(cpu.busy / 100, 20)} {cpu.busy:5.1f}% of {system.cpu_count}  {detail}")
-    used = memory.total - memory.available
-    lines.append(
-        f"Mem {bar(used / memory.total, 20)} {size(used)} of {size(memory.total)}"
-        f"  swap {size(swap.used)} of {size(swap.total)}"
-    )
+    swapped = "?" if isinstance(swap, Absent) else f"{size(swap.used)} of {size(swap.total)}"
+    if isinstance(memory, Absent):
+        lines.append(f"Mem ?  swap {swapped}")
+    else:
+        used = memory.total - memory.available
+        share = used / memory.total if memory.total > 0 else 0.0
+        lines.append(f"Mem {bar(share, 20)} {size(used)} of {size(memory.total)}  swap {swapped}")
     waiting = {name: getattr(one.some, "avg10", None) for name, one in system.pressure.items()}
     told = [f"{name} {share:.0f}%" for name, share in waiting.items() if share is not None]
     if told:

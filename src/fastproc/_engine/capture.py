@@ -390,11 +390,15 @@ def holders(inodes: set[int]) -> tuple[int, ...]:
 
     Bounded in time, so perhaps not all. Nobody is signalled by these numbers: they are for messages.
     """
+    from fastproc._native import proc
+
     wanted = {f"pipe:[{inode}]" for inode in inodes}
     end = thread_time() + SCAN_SECONDS
     end_of_all = monotonic() + SCAN_SECONDS_MAX
     found = []
     try:
+        # The numbers are to be of use to who reads the message.
+        proc.check()
         # The youngest first: descendants of a child that has just ended.
         pids = sorted((int(name) for name in os.listdir("/proc") if name.isdigit()), reverse=True)
     except OSError:

@@ -23,6 +23,8 @@ FIRST_FREE_FD = 3
 
 EMPTY = -1
 
+_is_number = EMPTY.__lt__
+
 PIPE_LARGE = 1 << 20
 """A stream that has filled a pipe once gets one of this size, if it may: its writer is woken less often."""
 
@@ -80,11 +82,15 @@ class OwnedFd:
         between at which Ctrl-C could lose it.
 
         Raises:
-            OSError: what the call raises.
+            OSError: what the call raises; or it returns a negative errno.
         """
-        for fd in map(call, *zip(args, strict=True)):
-            self._slot[0] = fd
-        return self.number
+        for self._slot[0] in starmap(call, (args,)):
+            pass
+        number = self.number
+        if number < 0:
+            self.detach()
+            raise OSError(-number, os.strerror(-number))
+        return number
 
     def lift(self) -> int:
         """Move the descriptor out of the numbers 0 to 2, if it is there, and give its number.
@@ -98,7 +104,11 @@ class OwnedFd:
         if 0 <= self.number < FIRST_FREE_FD:
             import fcntl
 
-            with OwnedFd(self.detach()) as low:
+            low = OwnedFd()
+            # For a moment both have the one slot, from which only one can take the number.
+            low._slot = self._slot
+            self._slot = {0: EMPTY}
+            with low:
                 self.fill(fcntl.fcntl, low.number, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
         return self.number
 
@@ -113,13 +123,13 @@ class OwnedFd:
             OSError: what close(2) reports of data that could not be written (EIO, ENOSPC, EDQUOT). The descriptor is
                 gone all the same.
         """
-        for fd in map(self._slot.pop, (0,), (-1,)):
-            if fd >= 0:
-                try:
-                    _close(fd)
-                except InterruptedError:
-                    # HAZARDS C11: Linux has freed the number by then; a second close would hit a stranger.
-                    pass
+        # From its slot into close(2) on one line, as an exception of a handler or a tracer in between would lose it.
+        try:
+            for _ in map(_close, filter(_is_number, map(self._slot.pop, (0,), (EMPTY,)))):
+                pass
+        except InterruptedError:
+            # HAZARDS C11: Linux has freed the number by then; a second close would hit a stranger.
+            pass
 
     def __del__(self) -> None:
         try:
@@ -241,6 +251,18 @@ def read_some(fd: int, size: int, queue: deque[bytes] | list[bytes]) -> bytes | 
             raise
         return b""
     return queue[-1] or queue.pop()
+
+
+def read_all(fd: int) -> bytes:
+    """Read a small file to its end.
+
+    Raises:
+        OSError: read(2).
+    """
+    pieces = [b""]
+    while piece := os.read(fd, 65536):
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def pipe_size(fd: int) -> int:

@@ -80,7 +80,8 @@ class Handshake:
         """Be the watcher of a child, until the launcher lets go of it. All signals must be blocked; end by _exit(2)."""
         for end in (self._said, self._say, self._here):
             end.close()
-        pidfd = OwnedFd(_native.open_pid(pid))
+        pidfd = OwnedFd()
+        pidfd.fill(_native.fp_pidfd_open, pid)
         _tell(self._there.number, {"pid": pid})
         events: list[str] = []
         with borrowed() as reactor:
@@ -232,7 +233,7 @@ class _Wait:
         if "pid" in message:
             # The watcher has not reaped it, so the number is its own.
             self.pid = message["pid"]
-            self.pidfd.fill(_native.open_pid, self.pid)
+            self.pidfd.fill(_native.fp_pidfd_open, self.pid)
         elif "exit" in message:
             if self.exit_code is None:
                 self.exit_code = message["exit"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from _functools import partial  # type: ignore[import-not-found]
 
 from fastproc._engine.fds import OwnedFd
 from fastproc._native import credentials as _held
@@ -261,7 +262,7 @@ def _make_ruleset(rules: tuple[tuple[str, str], ...], opened: Opened, root_fd: i
     """Return the descriptor of a new ruleset, and whether by its rules the child may list its root."""
     ruleset = OwnedFd()
     opened.own(ruleset)
-    ruleset.adopt(_native.landlock_ruleset())
+    ruleset.fill(_native.fp_landlock_ruleset)
     above, lists_root = _and_above(root_fd), False
     for path, access in rules:
         fd = opened.open(path, PATH_FLAGS, 0)
@@ -272,14 +273,21 @@ def _make_ruleset(rules: tuple[tuple[str, str], ...], opened: Opened, root_fd: i
 
 def _and_above(root_fd: int) -> set[tuple[int, int]]:
     """Return the ids of the child's root and all directories above it: a rule about one is about what is below, too."""
-    path = "/" if root_fd < 0 else os.path.realpath(f"/proc/self/fd/{root_fd}")
-    found = {_file_id(os.stat("/")), _file_id(os.stat("/") if root_fd < 0 else os.fstat(root_fd))}
-    while path != "/":
-        path = os.path.dirname(path)
-        try:
-            found.add(_file_id(os.stat(path)))
-        except OSError:
-            continue  # without a way to it no rule can name it either
+    found = {_file_id(os.stat("/"))}
+    if root_fd < 0:
+        return found
+    one = _file_id(os.fstat(root_fd))
+    with OwnedFd() as place:
+        while one not in found:
+            found.add(one)
+            with OwnedFd() as above:
+                try:
+                    above.fill(partial(os.open, dir_fd=root_fd if place.closed else place.number), "..", PATH_FLAGS)
+                except OSError:
+                    break  # without a way to it no rule can name it either
+                one = _file_id(os.fstat(above.number))
+                place.close()
+                place.adopt(above.detach())
     return found
 
 

@@ -200,8 +200,8 @@ class Killable:
         if self._tree is not None and self._owner == os.getpid():
             if sig == SIGKILL:
                 self._tree.kill()
-            else:
-                self._tree.signal(sig)
+            elif self._tree.signal(sig):
+                return
         self.send_signal(sig)
 
     def kill_tree(self, grace: float | None = None) -> TreeEnd:
@@ -219,7 +219,9 @@ class Killable:
 
         Returns:
             Who was ended, and the survivors: pid, name and why. After two seconds of killing what is still there is
-            one: it cannot be interrupted in the kernel, or runs as another user.
+            one: it cannot be interrupted in the kernel, or runs as another user. Where /proc is not mounted, or is
+            another PID namespace's, and the child has no cgroup of its own, only the child and the group that it leads
+            are ended, and `unseen` says so.
 
         Raises:
             ProcessError: in a forked copy.
@@ -234,8 +236,8 @@ class Killable:
         self._check_usable()
         tree = self._tree or new_killer(self)
         if grace > 0:
-            tree.signal(SIGTERM)
-            self.terminate()
+            if not tree.signal(SIGTERM):
+                self.terminate()
             yield from _sweeps(tree, deadline, kill=False)
         # Reaped only here: as long as the leader is not, its group's number cannot be another's (HAZARDS D14).
         end = yield from _sweeps(tree, monotonic() + TREE_PATIENCE, kill=True)

@@ -134,12 +134,17 @@ class Receiver:
 
 def descends(pid: int, ancestor: int) -> bool:
     """Whether a process is another one's descendant now; who has lost its parents on the way is none any more."""
-    for _ in range(ANCESTORS_MAX):
+    from fastproc._native import proc
+
+    for at in range(ANCESTORS_MAX):
         if pid == ancestor:
             return True
         if pid <= 1:
             return False
         try:
+            if at == 0:
+                # In another PID namespace's /proc the number has a stranger's parents.
+                proc.check()
             with open(f"/proc/{pid}/stat", "rb") as file:
                 # The name may hold anything; the last bracket ends it (proc_pid_stat(5)).
                 pid = int(file.read().rpartition(b")")[2].split()[1])
@@ -150,8 +155,9 @@ def descends(pid: int, ancestor: int) -> bool:
 
 def hold_descendant(pid: int, ancestors: tuple[int | None, ...]) -> OwnedFd | None:
     """Return a pidfd of a process that descends from one of some others now; None when it is none."""
+    held = OwnedFd()
     try:
-        held = OwnedFd(_native.open_pid(pid))
+        held.fill(_native.fp_pidfd_open, pid)
     except OSError:
         return None
     # The pidfd comes first, and the process still is there afterwards: so it is the one that was looked at.
@@ -163,7 +169,17 @@ def hold_descendant(pid: int, ancestors: tuple[int | None, ...]) -> OwnedFd | No
 
 def is_still(pid: int, held: OwnedFd) -> bool:
     """Whether a process still has its number; also when nobody has it: what it sent before its end is its own."""
-    return _is_there(held) or not os.path.exists(f"/proc/{pid}")
+    if _is_there(held):
+        return True
+    try:
+        with OwnedFd() as other:
+            other.fill(_native.fp_pidfd_open, pid)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        # Somebody has it, or nobody can tell.
+        pass
+    return False
 
 
 def _is_there(held: OwnedFd) -> bool:

@@ -136,6 +136,9 @@ class Outlet(_Backlog):
                     owned.fill(os.open, f"/proc/self/fd/{fd}", flags)
                 except OSError:
                     pass
+                if not owned.closed and not os.path.samestat(os.fstat(owned.number), info):
+                    # It is no true /proc.
+                    owned.close()
             if owned.closed:
                 self._write = write_at_once
         if owned.closed:

@@ -45,6 +45,20 @@ def since_boot() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else monotonic()
 
 
+def booted_at() -> float:
+    """The epoch's second at which the machine was booted, by the clocks of now."""
+    import time
+
+    return time.time() - since_boot()
+
+
+def is_readable(fd: int) -> bool:
+    """Return whether a descriptor has something to read now, or has come to its end: a pidfd's process has ended."""
+    poller = select.poll()
+    poller.register(fd, READ)
+    return bool(poller.poll(0))
+
+
 def instant(name: str, seconds: float | None) -> float | None:
     """The monotonic instant `seconds` from now; None, infinity and what no clock can hold mean never (HAZARDS D19).
 

@@ -247,11 +247,11 @@ def _open_directory(command: Command, opened: Opened, stage: str, path: str, roo
     try:
         if root < 0:
             return opened.open(path, DIRECTORY_FLAGS, 0)
-        from fastproc._native.identity import open_in_root
+        from fastproc._native.identity import fp_open_in_root
 
         owned = OwnedFd()
         opened.own(owned)
-        owned.adopt(open_in_root(root, path, DIRECTORY_FLAGS))
+        owned.fill(fp_open_in_root, root, os.fsencode(path), DIRECTORY_FLAGS)
         return owned.lift()
     except OSError as error:
         raise _failed(command, error, stage, path) from error

@@ -45,6 +45,7 @@ __all__ = [
     "abort",
     "features",
     "force",
+    "fp_pidfd_open",
     "fp_run",
     "give_job",
     "held_pipes",
@@ -60,7 +61,6 @@ __all__ = [
     "new_child",
     "new_job",
     "new_status",
-    "open_pid",
     "output",
     "pidfd_of_child",
     "prepare",
@@ -338,6 +338,9 @@ jobs: list[Job] = []
 DEFAULT_ATTR = _attr.DEFAULT
 SUM_COUNT: int = lib.FP_SUM_COUNT
 fp_run = lib.fp_run
+fp_pidfd_open = lib.fp_pidfd_open
+"""A new pidfd of any process, or a negative errno, for `OwnedFd.fill`. Who it names must be looked at afterwards, while
+the pidfd still finds it. -ESRCH: there is none (any more); -EINVAL for a thread, and for 0, 1 and negative numbers."""
 unpack = ffi.unpack
 
 
@@ -402,16 +405,6 @@ def interrupt_group(job: Job) -> None:
 def is_traced(pid: int) -> bool:
     """Return whether a child that was not reaped yet has a tracer, which can hold its end. False where nobody tells."""
     return bool(lib.fp_traced(pid) > 0)
-
-
-def open_pid(pid: int) -> int:
-    """Return a new pidfd of any process. Who it names must be looked at afterwards, while the pidfd still finds it.
-
-    Raises:
-        ProcessLookupError: there is none (any more).
-        OSError: pidfd_open(2); EINVAL for a thread, and for 0, 1 and negative numbers.
-    """
-    return _check(lib.fp_pidfd_open(pid))
 
 
 def pidfd_of_child(pid: int) -> int:

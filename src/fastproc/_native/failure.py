@@ -7,16 +7,24 @@ from errno import (
     E2BIG,
     EACCES,
     EAGAIN,
+    EBADF,
     EBUSY,
     ECANCELED,
     EDQUOT,
     EINVAL,
     EMFILE,
+    ENFILE,
+    ENODEV,
     ENOENT,
     ENOEXEC,
+    ENOMEM,
+    ENOSPC,
+    ENOTDIR,
     ENOTSUP,
     EPERM,
     EPROTO,
+    EUSERS,
+    EXDEV,
 )
 
 from fastproc import errors
@@ -47,8 +55,12 @@ def spawn_error(plan: Any, number: int, child: Any) -> Exception:
         extra = "an id that has no place in the map of the user namespace"
     elif number == EDQUOT and stage == "keyring":
         extra = "this user has as many keys as /proc/sys/kernel/keys allows (keyrings(7))"
-    elif number == EAGAIN and stage == "exec":
+    elif number == EAGAIN and stage in ("exec", "uid"):
         extra = "the user has as many processes as RLIMIT_NPROC allows (execve(2))"
+    elif number == EXDEV and stage == "namespaces":
+        extra = "the maps of a child are written below its number in /proc, and this is another PID namespace's /proc"
+    elif number in (ENOSPC, EUSERS) and stage in ("clone", "namespaces"):
+        extra = "/proc/sys/user/max_*_namespaces does not allow one more, or they are nested too deeply (namespaces(7))"
     elif stage == "exec":
         candidates = plan.paths.split(b"\0")
         if number in (ENOENT, EACCES) and _place(plan, "chroot") is not None:
@@ -62,8 +74,10 @@ def spawn_error(plan: Any, number: int, child: Any) -> Exception:
     elif stage in ("cwd", "cgroup", "chroot"):
         place = _place(plan, stage)
         filename = f"descriptor {place}" if isinstance(place, int) else place
-        if number == EBUSY and stage == "cgroup":
-            extra = "it is frozen, or has controllers for its children (cgroups(7))"
+        if stage == "cgroup":
+            extra = _name_cgroup(plan, number)
+    elif stage == "clone":
+        extra = _name_clone(plan, number)
     elif stage == "rlimits":
         extra = _name_limit(plan, detail)
     elif number == ENOTSUP and stage == "mechanism":
@@ -72,7 +86,57 @@ def spawn_error(plan: Any, number: int, child: Any) -> Exception:
         extra = _name_fd(plan, detail)
     if number == EMFILE and not extra:
         extra = _name_descriptor_limit()
+    elif number == ENFILE and not extra:
+        extra = "the system has as many open files as /proc/sys/fs/file-max allows"
+        if stage == "pipe":
+            extra += ", or the user's pipes as many pages as /proc/sys/fs/pipe-user-pages-hard allows (pipe(7))"
     return errors.spawn_error(number, stage, detail, argv=argv, filename=filename, searched=plan.searched, extra=extra)
+
+
+def _name_cgroup(plan: Any, number: int) -> str:
+    """Say why a child cannot be placed in a cgroup (cgroups(7))."""
+    if number in (EBADF, ENOENT, ENOTDIR):
+        from fastproc._native.proc import is_cgroup2
+
+        try:
+            os.fstat(plan.cgroup)
+        except (OSError, OverflowError, ValueError):
+            return "there is no such descriptor"
+        # The kernel's error is about what it looked for in a descriptor that is open, and of something else.
+        if not is_cgroup2(plan.cgroup):
+            return "it is not a cgroup v2 directory"
+    if number == EBUSY:
+        return "it is frozen, or has controllers for its children (cgroups(7))"
+    if number == ENOTSUP:
+        return "it is threaded, or below a threaded one: no process can be placed in it (cgroups(7))"
+    if number == EACCES:
+        return "cgroup.procs of it and of the cgroup above this process and it must be writable (cgroups(7))"
+    if number in (ENOENT, ENODEV):
+        return "it was removed"
+    return ""
+
+
+def _name_clone(plan: Any, number: int) -> str:
+    """Say which limits lead to an error of clone(2)."""
+    if number == EAGAIN:
+        return (
+            f"there are as many processes as a limit allows: RLIMIT_NPROC of this user ({_process_limit()}), pids.max "
+            "of the cgroup or of one above, or kernel.threads-max and kernel.pid_max of the system (clone(2))"
+        )
+    if number == ENOMEM:
+        return "no memory is left, or process 1 of the PID namespace has ended (pid_namespaces(7))"
+    if number in (ENOENT, ENODEV) and plan.cgroup >= 0:
+        place = _place(plan, "cgroup")
+        where = f"of descriptor {place}" if isinstance(place, int) else repr(place)
+        return "its cgroup was removed" if place is None else f"the cgroup {where} was removed"
+    return ""
+
+
+def _process_limit() -> str:
+    import resource
+
+    soft = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    return "unlimited" if soft == resource.RLIM_INFINITY else str(soft)
 
 
 # What a step that the kernel refuses would take.

@@ -81,22 +81,11 @@ def _check(r: int) -> int:
     return r
 
 
-def open_in_root(root_fd: int, path: str, flags: int) -> int:
-    """Return a new descriptor of a path, with a directory taken for the root (openat2(2), Linux 5.6).
-
-    Raises:
-        OSError: openat2(2).
-    """
-    return _check(lib.fp_open_in_root(root_fd, os.fsencode(path), flags))
-
-
-def landlock_ruleset() -> int:
-    """Return the descriptor of a new Landlock ruleset about all that this kernel can refuse with files.
-
-    Raises:
-        OSError: ENOSYS, EOPNOTSUPP: this kernel has no Landlock, or it is switched off.
-    """
-    return _check(lib.fp_landlock_ruleset())
+fp_open_in_root = lib.fp_open_in_root
+"""A new descriptor of a path, with a directory taken for the root (openat2(2), Linux 5.6), or a negative errno."""
+fp_landlock_ruleset = lib.fp_landlock_ruleset
+"""The descriptor of a new Landlock ruleset about all that this kernel can refuse with files, or a negative errno.
+ENOSYS, EOPNOTSUPP: this kernel has no Landlock, or it is switched off."""
 
 
 def landlock_allow(ruleset: int, path_fd: int, access: str) -> int:

@@ -45,7 +45,7 @@ def read(root: bytes, is_proc: bool, pids: Sequence[int] | None, fields: Sequenc
 
     Args:
         root: where the proc file system is.
-        is_proc: whether it must be one.
+        is_proc: whether it must be one, and this PID namespace's.
         pids: positive numbers below 2**31.
         fields: names in FIELDS.
 
@@ -55,7 +55,8 @@ def read(root: bytes, is_proc: bool, pids: Sequence[int] | None, fields: Sequenc
         was read (int64), their number, and the CLOCK_BOOTTIME nanoseconds of the beginning.
 
     Raises:
-        OSError: the root cannot be opened; ENODEV: it is no proc file system; no descriptor or memory is left; ENOSYS.
+        OSError: the root cannot be opened; ENODEV: it is no proc file system; EXDEV: it is another PID namespace's; no
+            descriptor or memory is left; ENOSYS.
     """
     table = ffi.new(_SNAPSHOT)
     asked = ffi.NULL if pids is None else ffi.new(_PIDS, list(pids))
@@ -78,17 +79,17 @@ def read(root: bytes, is_proc: bool, pids: Sequence[int] | None, fields: Sequenc
         lib.fp_snapshot_close(table)
 
 
-def children(root: bytes, pid: int, recursive: bool) -> list[int]:
+def children(root: bytes, is_proc: bool, pid: int, recursive: bool) -> list[int]:
     """Return the pids of a process's children, or of all its descendants, each after its parent.
 
     Raises:
-        OSError: ESRCH: there is no such process; EOPNOTSUPP: a kernel without CONFIG_PROC_CHILDREN; no descriptor
-            is left.
+        OSError: ESRCH: there is no such process; EOPNOTSUPP: a kernel without CONFIG_PROC_CHILDREN; ENODEV, EXDEV: as
+            in `read`; no descriptor is left.
     """
     size = _FIRST
     while True:
         pids = ffi.new(_PIDS, size)
-        r = lib.fp_children(root, pid, recursive, pids, size)
+        r = lib.fp_children(root, is_proc, pid, recursive, pids, size)
         if r < 0:
             raise OSError(-r, os.strerror(-r), f"{os.fsdecode(root)}/{pid}")
         if r <= size:

@@ -238,8 +238,11 @@ def expand(fields: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return asked, tuple(read)
 
 
-def _numbers(raw: bytes) -> tuple[int, ...]:
-    return tuple(map(int, raw.split()))
+def _numbers(raw: bytes) -> tuple[int, ...] | None:
+    words = raw.split()
+    if any(not word.isdigit() or len(word) > 20 for word in words):
+        return None
+    return tuple(map(int, words))
 
 
 def _strings(raw: bytes) -> list[str]:

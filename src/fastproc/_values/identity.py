@@ -52,6 +52,11 @@ def check_id(name: str, value: object) -> int:
     return value
 
 
+def is_id(value: int) -> bool:
+    """Return whether a number that the kernel gave can be asked for: one of a thread, a file, a sender of a message."""
+    return 0 <= value <= ID_MAX and value not in _NOT_IDS
+
+
 def check_name(name: str, value: str) -> str:
     """Return a user's or group's name that can be asked for, or raise an error that names the argument.
 

@@ -31,8 +31,8 @@ class Killer(Protocol):
         """Before the spawn: give the plan changed so that the tree can be found; the next way when one is refused."""
         ...
 
-    def signal(self, sig: int) -> None:
-        """Send a signal to everybody in the tree but its leader's handle, once."""
+    def signal(self, sig: int) -> bool:
+        """Send a signal to everybody in the tree but its leader's handle, once; return whether that has got it too."""
         ...
 
     def kill(self) -> bool:

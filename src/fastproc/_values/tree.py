@@ -88,24 +88,31 @@ class TreeEnd:
     """What `Process.kill_tree()` did.
 
     Attributes:
-        found_by: how the tree was found: "cgroup"; or "mark" and "parents"; or "group" and "parents".
-        killed: how many processes got SIGKILL; None where the kernel did it for a whole cgroup at once.
-        survivors: those that are still there; () when the whole tree is gone.
+        found_by: how the tree was found: "cgroup"; or "mark" and "parents"; or "group" and "parents". Where /proc
+            cannot be used: "group" alone, or nothing: the child was ended and nobody else was looked for.
+        killed: how many processes got SIGKILL; None where the kernel did it for a whole cgroup or group at once.
+        survivors: those that are known to be still there.
+        unseen: why others of the tree can be left that nobody looked for: /proc is not mounted, or belongs to another
+            PID namespace, where the numbers of this one name strangers. "" where all were looked for.
     """
 
-    __slots__ = ("found_by", "killed", "survivors")
+    __slots__ = ("found_by", "killed", "survivors", "unseen")
 
-    def __init__(self, found_by: tuple[str, ...], killed: int | None, survivors: tuple[Survivor, ...] = ()) -> None:
-        """Take all three."""
+    def __init__(
+        self, found_by: tuple[str, ...], killed: int | None, survivors: tuple[Survivor, ...] = (), unseen: str = ""
+    ) -> None:
+        """Take all four."""
         self.found_by = found_by
         self.killed = killed
         self.survivors = survivors
+        self.unseen = unseen
 
     @property
     def gone(self) -> bool:
-        """Whether nothing of the tree is left."""
-        return not self.survivors
+        """Whether nothing of the tree is left. False where that is not known: see `unseen`."""
+        return not self.survivors and not self.unseen
 
     def __repr__(self) -> str:
-        """Show all."""
-        return f"TreeEnd(found_by={self.found_by}, killed={self.killed}, survivors={self.survivors})"
+        """Show all; `unseen` where there is a reason."""
+        unseen = f", unseen={self.unseen!r}" if self.unseen else ""
+        return f"TreeEnd(found_by={self.found_by}, killed={self.killed}, survivors={self.survivors}{unseen})"

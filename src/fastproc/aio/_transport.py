@@ -343,7 +343,8 @@ class Transport(asyncio.SubprocessTransport):
         if file is not None:
             if not lent:
                 return file
-            end = OwnedFd(os.dup(file.fileno()))
+            end = OwnedFd()
+            end.fill(os.dup, file.fileno())
             file.close()
             return LentFd(end)
         end = self._child.ends[fd]

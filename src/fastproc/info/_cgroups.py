@@ -10,7 +10,8 @@ import os
 from errno import EMFILE, ENFILE, ENOMEM
 from typing import NamedTuple
 
-from fastproc.procfs import parse_cgroup, parse_mountinfo, parse_pressure
+from fastproc._native import proc
+from fastproc.procfs import ParseError, parse_cgroup, parse_mountinfo, parse_pressure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,9 +63,11 @@ def cgroup_use(pid: int | None = None, root: str = "/proc") -> CgroupUse:
 
     Raises:
         ProcessLookupError: there is no such process.
-        OSError: its cgroups may not be read.
+        OSError: its cgroups may not be read; no /proc is mounted, or another PID namespace's.
     """
     who = "self" if pid is None else str(int(pid))
+    if pid is not None and os.path.normpath(root) == "/proc":
+        proc.check()
     try:
         with open(os.path.join(root, who, "cgroup"), "rb") as file:
             lines = parse_cgroup(file.read())
@@ -99,6 +102,9 @@ def pressure(root: str = "/proc") -> dict[str, Pressure]:
         except OSError as error:
             if is_own_lack(error):
                 raise
+        except ParseError:
+            # Nothing is known of this one; the others stand.
+            continue
     return found
 
 
@@ -159,7 +165,7 @@ class _Folder:
         found = {}
         for line in (self.text(name) or "").splitlines():
             key, _, value = line.partition(" ")
-            if value.strip().isdigit():
+            if _is_number(value.strip()):
                 found[key] = int(value)
         return found
 
@@ -185,7 +191,12 @@ def _least(values: Iterator[T | None]) -> T | None:
 def _quota(folder: _Folder, path: str) -> float | None:
     """CPUs that cpu.max of one folder allows."""
     quota, _, period = (folder.text("cpu.max", path) or "").strip().partition(" ")
-    return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else None
+    return int(quota) / int(period) if _is_number(quota) and _is_number(period) and int(period) else None
+
+
+def _is_number(text: str) -> bool:
+    """Whether the kernel writes such a number: isdigit() takes digits that int() does not, int() not the longest."""
+    return text.isascii() and text.isdigit() and len(text) <= 20
 
 
 def _io(text: str | None) -> tuple[int, int] | None:
@@ -193,8 +204,8 @@ def _io(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     pairs = [word.partition("=") for line in text.splitlines() for word in line.split()[1:]]
-    read = sum(int(value) for key, _, value in pairs if key == "rbytes" and value.isdigit())
-    written = sum(int(value) for key, _, value in pairs if key == "wbytes" and value.isdigit())
+    read = sum(int(value) for key, _, value in pairs if key == "rbytes" and _is_number(value))
+    written = sum(int(value) for key, _, value in pairs if key == "wbytes" and _is_number(value))
     return read, written
 
 
@@ -204,7 +215,10 @@ def _version_2(folder: _Folder) -> dict[str, Any]:
     for name in ("cpu", "memory", "io"):
         text = folder.text(f"{name}.pressure")
         if text:
-            pressure[name] = parse_pressure(text.encode())
+            try:
+                pressure[name] = parse_pressure(text.encode())
+            except ParseError:
+                continue
     moved = _io(folder.text("io.stat"))
     found = {
         "memory_max": folder.least("memory.max"),
@@ -248,7 +262,7 @@ def _version_1(folders: dict[str, _Folder]) -> dict[str, Any]:
     if "blkio" in folders:
         for line in (folders["blkio"].text("blkio.throttle.io_service_bytes") or "").splitlines():
             words = line.split()
-            if len(words) == 3 and words[1] in ("Read", "Write"):
+            if len(words) == 3 and words[1] in ("Read", "Write") and _is_number(words[2]):
                 name = "read_bytes" if words[1] == "Read" else "write_bytes"
                 before = found.get(name, 0)
                 assert isinstance(before, int)

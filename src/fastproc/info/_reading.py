@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from errno import ENODEV, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, ESRCH
+from errno import ENODEV, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, ESRCH, EXDEV
 
+from fastproc._native import proc
 from fastproc._native import snapshot as _native
 from fastproc._values.fields import DEFAULT, expand
 from fastproc._values.forest import Tree
@@ -35,14 +36,15 @@ def snapshot(fields: Iterable[str] = DEFAULT, pids: Iterable[int] | None = None,
 
     Raises:
         TypeError, ValueError: an argument that is none; the message names it.
-        Unsupported: /proc is not mounted, or this is not Linux.
+        Unsupported: /proc is not mounted, or is the one of another PID namespace, whose numbers name other processes
+            here; or this is not Linux.
         OSError: another root cannot be read; no descriptor (EMFILE, ENFILE) or memory is left.
     """
     asked, read = expand(fields)
     numbers = None if pids is None else _checked(pids)
     where = os.fsencode(root)
     try:
-        columns, at, _, boottime = _native.read(where, where == b"/proc", numbers, read)
+        columns, at, _, boottime = _native.read(where, _is_proc(where), numbers, read)
     except OSError as error:
         raise _translated(error, where) from None
     began = _boot(where) if "create_time" in asked else 0.0
@@ -61,13 +63,13 @@ def children(pid: int, recursive: bool = False, root: Path = PROC) -> list[int]:
     Raises:
         ProcessLookupError: there is no such process.
         TypeError, ValueError: pid is none.
-        Unsupported: /proc is not mounted, or this is not Linux.
+        Unsupported: /proc is not mounted, or is another PID namespace's; or this is not Linux.
         OSError: EMFILE, ENFILE.
     """
     (number,) = _checked([pid])
     where = os.fsencode(root)
     try:
-        return _native.children(where, number, recursive)
+        return _native.children(where, _is_proc(where), number, recursive)
     except OSError as error:
         if error.errno == EOPNOTSUPP:
             return _scanned(number, recursive, root)
@@ -90,10 +92,16 @@ def thread_names(pid: int, root: Path = PROC) -> list[str]:
 
     Raises:
         TypeError, ValueError: pid is none.
+        Unsupported: as `children()`.
         OSError: EMFILE, ENFILE; the threads of this process may not be looked at.
     """
     (number,) = _checked([pid])
     where = os.path.join(os.fsencode(root), b"%d" % number, b"task")
+    if _is_proc(os.fsencode(root)):
+        try:
+            proc.check()
+        except OSError as error:
+            raise _translated(error, b"/proc") from None
     try:
         table = snapshot(("pid", "comm"), None, where)
     except FileNotFoundError:
@@ -129,9 +137,17 @@ def _checked(pids: Iterable[int]) -> list[int]:
 def _translated(error: OSError, where: bytes) -> Exception:
     if error.errno == ENOSYS:
         return Unsupported("processes are read from /proc, which only Linux has")
-    if error.errno in (ENODEV, ENOENT, ENOTDIR) and where == b"/proc":
-        return Unsupported("/proc is not mounted: there is nothing that tells of processes")
+    if error.errno in (ENODEV, ENOENT, ENOTDIR) and _is_proc(where):
+        return Unsupported(proc.MISSING)
+    if error.errno == EXDEV and _is_proc(where):
+        return Unsupported(proc.FOREIGN)
     return error
+
+
+def _is_proc(where: bytes) -> bool:
+    """Whether a root is /proc itself, where numbers are taken for those of this process's PID namespace."""
+    # normpath() leaves two slashes at the beginning.
+    return where == b"/proc" or os.path.normpath(where) in (b"/proc", b"//proc")
 
 
 def _boot(where: bytes) -> float | None:
@@ -143,7 +159,9 @@ def _boot(where: bytes) -> float | None:
         with open(os.path.join(where, b"stat"), "rb") as file:
             for line in file:
                 if line.startswith(b"btime "):
-                    return float(line[6:])
-    except FileNotFoundError:
+                    # Nothing that float() takes and no kernel writes: "nan", "1e999".
+                    word = line[6:].strip()
+                    return float(word) if word.isdigit() and len(word) <= 20 else None
+    except (FileNotFoundError, PermissionError):
         pass
     return None

@@ -11,15 +11,21 @@ from typing import NamedTuple
 
 import psutil
 
-from fastproc._engine.reactor import instant
+from fastproc import procfs
+from fastproc._engine.reactor import booted_at, instant, since_boot
+from fastproc._values.absent import ERROR, Absent
 from fastproc._values.fields import DEFAULT
-from fastproc.info._cgroups import CgroupUse, cgroup_use, pressure
+from fastproc.errors import Unsupported
+from fastproc.info._cgroups import CgroupUse, cgroup_use, is_own_lack, pressure
 from fastproc.info._reading import snapshot
+from fastproc.procfs import parse_diskstats, parse_uptime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any
+    from collections.abc import Callable, Iterable
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
     from fastproc._values.snapshot import Snapshot
     from fastproc.procfs import Pressure
@@ -102,6 +108,9 @@ class System:
         processes: the last snapshot; from the second look on with cpu_percent and the rates of each counter.
         cpu, cpus: use of all CPUs together, and of each; None before the second look. A look that comes within 50 ms of
             the one before leaves them as they are.
+        absent: what could not be read when it was asked for last, as "disks" or "memory", and why: a file that is
+            missing, as in a proc file system mounted with subset=pid, or not as the kernel writes it. What that is
+            stays as it was ("cpu", "networks"), or is empty, None or Absent.
     """
 
     def __init__(self, fields: Iterable[str] = DEFAULT, root: str = "/proc") -> None:
@@ -121,6 +130,7 @@ class System:
         self._disk_io: dict[str, DiskIo] = {}
         self._nets: tuple[float, dict[str, Any]] = (0.0, {})
         self._networks: dict[str, Network] = {}
+        self.absent: dict[str, Absent] = {}
 
     def refresh(self, *kinds: str) -> System:
         """Look again; return this System.
@@ -135,9 +145,46 @@ class System:
         unknown = [kind for kind in kinds if kind not in KINDS]
         if unknown:
             raise ValueError(f"kinds: {unknown[0]!r} is none of {', '.join(KINDS)}")
+        failed: Exception | None = None
         for kind in kinds or KINDS:
-            getattr(self, f"_refresh_{kind}")()
+            try:
+                getattr(self, f"_refresh_{kind}")()
+            except (Unsupported, *_ODD) as error:
+                if kind == "processes":
+                    # The others do not need them.
+                    failed = error
+                else:
+                    self._miss(kind, error)
+            else:
+                self.absent.pop(kind, None)
+        if failed is not None:
+            raise failed
         return self
+
+    def _miss(self, name: str, error: Exception) -> Absent:
+        """Remember why something cannot be read.
+
+        Raises:
+            OSError: it is our own lack of descriptors or memory.
+        """
+        if isinstance(error, OSError) and is_own_lack(error):
+            raise error
+        # What the reading of a file stumbles over says little without its kind.
+        text = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        found = self.absent[name] = Absent(ERROR, text)
+        return found
+
+    def _ask(self, name: str, call: Callable[[], T]) -> T | Absent:
+        try:
+            value = call()
+        except _ODD as error:
+            return self._miss(name, error)
+        self.absent.pop(name, None)
+        return value
+
+    def _or(self, name: str, call: Callable[[], T], default: T) -> T:
+        found = self._ask(name, call)
+        return default if isinstance(found, Absent) else found
 
     @property
     def processes(self) -> Snapshot:
@@ -169,13 +216,25 @@ class System:
 
     def _refresh_disks(self) -> None:
         then, before = self._disks
-        now, counters = _now(), psutil.disk_io_counters(perdisk=True, nowrap=True)
+        try:
+            now, counters = _now(), psutil.disk_io_counters(perdisk=True, nowrap=True)
+        except _ODD as error:
+            # It takes all lines or none (lxcfs has some with more or fewer columns).
+            now, counters = _now(), self._read_disks(error)
         self._disks = (now, counters)
         self._disk_io = {}
         for name, one in counters.items():
             names = ("read_bytes", "write_bytes", "read_count", "write_count")
             totals = [getattr(one, field) for field in names]
             self._disk_io[name] = DiskIo(*totals, *_per_second(before.get(name), one, names, now - then))
+
+    def _read_disks(self, error: Exception) -> dict[str, Any]:
+        with open(os.path.join(psutil.PROCFS_PATH, "diskstats"), "rb") as file:
+            lines = parse_diskstats(file.read())
+        found = {one.name: _Counters.of(one) for one in lines}
+        if not found:
+            raise error
+        return found
 
     def _refresh_networks(self) -> None:
         then, before = self._nets
@@ -216,33 +275,38 @@ class System:
     @property
     def memory(self) -> Any:
         """psutil.virtual_memory(): total, available, used, free, buffers, cached, shared, ... in bytes; percent."""
-        return psutil.virtual_memory()
+        return self._ask("memory", psutil.virtual_memory)
 
     @property
     def swap(self) -> Any:
         """psutil.swap_memory(): total, used, free in bytes, percent, sin and sout since the boot."""
-        return psutil.swap_memory()
+        return self._ask("swap", psutil.swap_memory)
 
     @property
-    def load(self) -> tuple[float, float, float]:
+    def load(self) -> tuple[float, float, float] | Absent:
         """Runnable and uninterruptible tasks, averages over 1, 5 and 15 minutes."""
-        return os.getloadavg()
+        return self._ask("load", os.getloadavg)
 
     @property
     def uptime(self) -> float:
-        """Seconds since the boot, those asleep too."""
-        with open(os.path.join(self._root, "uptime"), "rb") as file:
-            return float(file.read().split()[0])
+        """Seconds since the boot, those asleep too; by the clock where the file does not tell."""
+        try:
+            with open(os.path.join(self._root, "uptime"), "rb") as file:
+                return parse_uptime(file.read()).up
+        except _ODD as error:
+            self._miss("uptime", error)
+        return since_boot()
 
     @property
     def boot_time(self) -> float:
-        """When it was booted, seconds since 1970."""
-        return psutil.boot_time()
+        """When it was booted, seconds since 1970; by the clocks where /proc/stat does not tell."""
+        found = self._ask("boot_time", psutil.boot_time)
+        return booted_at() if isinstance(found, Absent) else found
 
     @property
     def users(self) -> list[Any]:
         """psutil.users(): who is logged in, where and since when."""
-        return psutil.users()
+        return self._or("users", psutil.users, [])
 
     @property
     def pressure(self) -> dict[str, Pressure]:
@@ -261,7 +325,8 @@ class System:
     def disks(self) -> list[Disk]:
         """The mounted file systems that lie on devices."""
         found = []
-        for part in psutil.disk_partitions():
+        parts = self._ask("disks", psutil.disk_partitions)
+        for part in () if isinstance(parts, Absent) else parts:
             try:
                 use = psutil.disk_usage(part.mountpoint)
                 sizes: tuple[int | None, ...] = (use.total, use.used, use.free)
@@ -273,32 +338,32 @@ class System:
     @property
     def temperatures(self) -> dict[str, list[Any]]:
         """psutil.sensors_temperatures(): degrees Celsius by chip; empty where there are no sensors."""
-        return psutil.sensors_temperatures() if hasattr(psutil, "sensors_temperatures") else {}
+        return self._or("temperatures", getattr(psutil, "sensors_temperatures", dict), {})
 
     @property
     def fans(self) -> dict[str, list[Any]]:
         """psutil.sensors_fans(): turns by the minute by chip."""
-        return psutil.sensors_fans() if hasattr(psutil, "sensors_fans") else {}
+        return self._or("fans", getattr(psutil, "sensors_fans", dict), {})
 
     @property
     def battery(self) -> Any:
         """psutil.sensors_battery(): percent, secsleft, power_plugged; None where there is none."""
-        return psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
+        return self._or("battery", getattr(psutil, "sensors_battery", lambda: None), None)
 
     @property
     def cpu_count(self) -> int:
         """CPUs that the kernel runs."""
-        return psutil.cpu_count() or 1
+        return self._or("cpu_count", psutil.cpu_count, None) or os.cpu_count() or 1
 
     @property
     def core_count(self) -> int | None:
         """Cores, without hyperthreads; None where the kernel does not tell."""
-        return psutil.cpu_count(logical=False)
+        return self._or("core_count", lambda: psutil.cpu_count(logical=False), None)
 
     @property
     def cpu_frequency(self) -> list[Any]:
         """psutil.cpu_freq(percpu=True): current, min and max MHz of each CPU; empty where it is not told."""
-        return psutil.cpu_freq(percpu=True) or []
+        return self._or("cpu_frequency", lambda: psutil.cpu_freq(percpu=True), None) or []
 
     @property
     def hostname(self) -> str:
@@ -319,6 +384,33 @@ class System:
             return {}
 
 
+_ODD = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    psutil.Error,
+)
+"""What psutil raises over a file that is missing, empty, or not as the kernel writes it."""
+
+
+class _Counters(NamedTuple):
+    """What of a disk is counted, by psutil's names."""
+
+    read_count: int
+    write_count: int
+    read_bytes: int
+    write_bytes: int
+
+    @classmethod
+    def of(cls, one: procfs.Disk) -> _Counters:
+        return cls(one.reads, one.writes, one.sectors_read * 512, one.sectors_written * 512)
+
+
 SHORTEST = 0.05
 """Seconds for each CPU: five steps of the kernel's counters."""
 
@@ -335,7 +427,9 @@ def _per_second(before: Any, now: Any, names: tuple[str, ...], elapsed: float) -
 
 def _elapsed(earlier: list[Any], later: list[Any]) -> float:
     """Seconds of CPU time between, of all CPUs; ticks that the kernel did not count, as of idle ones, are not in it."""
-    return float(sum(sum(now[:8]) - sum(then[:8]) for then, now in zip(earlier, later, strict=True)))
+    pairs = zip(earlier, later, strict=True)
+    # A counter that has gone back must not hold up those that have not.
+    return float(sum(max(new - old, 0.0) for then, now in pairs for old, new in zip(then[:8], now[:8], strict=True)))
 
 
 def _use(earlier: list[Any], later: list[Any]) -> CpuUse:

@@ -99,7 +99,7 @@ from fastproc.procfs._stat import (
 )
 from fastproc.procfs._status import Status, parse_status
 from fastproc.procfs._system import Host, SysFs, SysKernel
-from fastproc.procfs._text import ParseError, ProcfsError, raw
+from fastproc.procfs._text import ParseError, ProcfsError, Rows, Table, raw
 from fastproc.procfs._words import (
     Autogroup,
     Cgroup,
@@ -172,6 +172,7 @@ __all__ = [
     "ProcessHidden",
     "ProcfsError",
     "Record",
+    "Rows",
     "Route",
     "Schedstat",
     "Smap",
@@ -180,6 +181,7 @@ __all__ = [
     "Statm",
     "Status",
     "Swap",
+    "Table",
     "SysFs",
     "SysKernel",
     "Syscall",

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from fastproc._values.absent import Absent, since
 from fastproc.procfs._record import Record
-from fastproc.procfs._text import BAD, ParseError, blame, hex0x, lines_of, number, raw, real, rows, signed, text
+from fastproc.procfs._text import (
+    BAD,
+    ParseError,
+    Rows,
+    Table,
+    blame,
+    hex0x,
+    lines_of,
+    number,
+    raw,
+    real,
+    rows,
+    signed,
+    table,
+    text,
+)
 
 SECTOR = 512
 """Bytes of a sector in diskstats, whatever the device has."""
@@ -54,11 +69,13 @@ def _disk(line: bytes) -> Disk:
     return Disk(number(words[0]), number(words[1]), text(words[2]), *map(signed, words[3:count]))
 
 
-def parse_diskstats(data: bytes) -> tuple[Disk, ...]:
+def parse_diskstats(data: bytes) -> Rows[Disk]:
     """Read /proc/diskstats.
 
+    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+
     Raises:
-        ParseError: it is no such text.
+        ParseError: it is no such text: no line is.
     """
     return rows(data, "diskstats", _disk)
 
@@ -76,11 +93,13 @@ class Partition(Record):
     size: int
 
 
-def parse_partitions(data: bytes) -> tuple[Partition, ...]:
+def parse_partitions(data: bytes) -> Rows[Partition]:
     """Read /proc/partitions.
 
+    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+
     Raises:
-        ParseError: it is no such text.
+        ParseError: it is no such text: no line is.
     """
 
     def convert(line: bytes) -> Partition:
@@ -199,11 +218,13 @@ def _module(line: bytes) -> Module:
     return Module(text(name), number(size), count, used_by, text(state), hex0x(address), taints)
 
 
-def parse_modules(data: bytes) -> tuple[Module, ...]:
+def parse_modules(data: bytes) -> Rows[Module]:
     """Read /proc/modules.
 
+    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+
     Raises:
-        ParseError: it is no such text.
+        ParseError: it is no such text: no line is.
     """
     return rows(data, "modules", _module)
 
@@ -255,11 +276,13 @@ class Controller(Record):
     enabled: bool
 
 
-def parse_cgroups(data: bytes) -> tuple[Controller, ...]:
+def parse_cgroups(data: bytes) -> Rows[Controller]:
     """Read /proc/cgroups.
 
+    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+
     Raises:
-        ParseError: it is no such text.
+        ParseError: it is no such text: no line is.
     """
 
     def convert(line: bytes) -> Controller:
@@ -269,11 +292,13 @@ def parse_cgroups(data: bytes) -> tuple[Controller, ...]:
     return rows(data, "cgroups", convert, skip=1)
 
 
-def parse_filesystems(data: bytes) -> dict[str, bool]:
+def parse_filesystems(data: bytes) -> Table[bool]:
     """Read /proc/filesystems: each kind that the kernel knows, and whether it needs a block device.
 
+    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+
     Raises:
-        ParseError: it is no such text.
+        ParseError: it is no such text: no line is.
     """
 
     def convert(line: bytes) -> tuple[str, bool]:
@@ -282,7 +307,7 @@ def parse_filesystems(data: bytes) -> dict[str, bool]:
             raise ValueError("neither nodev nor a tab")
         return text(name), not flag
 
-    return dict(rows(data, "filesystems", convert))
+    return table(rows(data, "filesystems", convert))
 
 
 def parse_sysctl(data: bytes) -> int | tuple[int, ...] | str:

@@ -69,9 +69,9 @@ class Entry:
     """One directory of a process or a thread, held open; its files.
 
     Each method reads its file anew and returns what it means, or an Absent with the reason. All raise ProcessGone when
-    the process has gone, ProcessHidden when this user has changed and may not see it now (hidepid), ParseError for a
-    file that has not the form that the kernel gives it, ValueError after `close()`, and OSError for our own lack of
-    descriptors or memory (EMFILE, ENFILE, ENOMEM).
+    the process has gone, ProcessHidden when this user has changed and may not see it now (hidepid), ValueError after
+    `close()`, and OSError for our own lack of descriptors or memory (EMFILE, ENFILE, ENOMEM). A file that has not the
+    form that the kernel gives it is Absent, "error", with the line and the reason.
     """
 
     def __init__(self, pid: int, folder: Folder) -> None:
@@ -118,12 +118,10 @@ class Entry:
                 return reason
         try:
             return parse(data)
-        except ParseError:
+        except ParseError as error:
             # Some files are read as empty when the process ends in between.
             reason = None if data else self._without_memory(name)
-            if reason is None:
-                raise
-            return reason
+            return Absent(ERROR, str(error)) if reason is None else reason
 
     def read(self, name: str) -> bytes | Absent:
         """Return the bytes of a file of the directory, or why it is absent."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastproc._values.absent import Absent, since
 from fastproc.procfs._record import Record
-from fastproc.procfs._text import BAD, blame, hexa, lines_of, number, octal, require, rows, signed, text, yes
+from fastproc.procfs._text import BAD, Rows, blame, hexa, lines_of, number, octal, require, rows, signed, text, yes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,11 +66,13 @@ def _lock(line: bytes) -> Lock:
     )
 
 
-def parse_locks(data: bytes) -> tuple[Lock, ...]:
+def parse_locks(data: bytes) -> Rows[Lock]:
     """Read /proc/locks.
 
+    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+
     Raises:
-        ParseError: it is no such text.
+        ParseError: it is no such text: no line is.
     """
     return rows(data, "locks", _lock)
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from fastproc._values.absent import NOT_IN_KERNEL, Absent, since
+from fastproc._values.absent import ERROR, NOT_IN_KERNEL, Absent, since
 from fastproc.procfs._record import Record
 from fastproc.procfs._text import (
     BAD,
     ParseError,
+    Table,
     blame,
+    fill,
     keyed,
     kib,
     lines_of,
     number,
     only,
     real,
-    require,
     rows,
     signed,
+    table,
     text,
 )
 
@@ -63,20 +65,24 @@ class KernelStat(Record):
         running: threads ready to run; blocked: waiting for a disk.
         softirqs: how many; by_softirq: of each kind, in the order of /proc/softirqs.
         others: lines that are not known here, by their key.
+        refused: why a line could not be read, for each; a CPU whose line is among them is not in `cpus`.
+
+    A line that is missing or cannot be read is Absent, with the reason, and the others stand.
     """
 
-    cpu: CpuTimes
+    cpu: CpuTimes | Absent
     cpus: dict[int, CpuTimes]
-    interrupts: int
-    by_interrupt: tuple[int, ...]
-    context_switches: int
-    boot_time: int
-    forks: int
-    running: int
-    blocked: int
-    softirqs: int
-    by_softirq: tuple[int, ...]
+    interrupts: int | Absent
+    by_interrupt: tuple[int, ...] | Absent
+    context_switches: int | Absent
+    boot_time: int | Absent
+    forks: int | Absent
+    running: int | Absent
+    blocked: int | Absent
+    softirqs: int | Absent
+    by_softirq: tuple[int, ...] | Absent
     others: dict[str, str]
+    refused: tuple[str, ...] = ()
 
 
 def _cpu_times(rest: bytes) -> CpuTimes:
@@ -103,6 +109,7 @@ def parse_kernel_stat(data: bytes) -> KernelStat:
         ParseError: it is no such text.
     """
     values: dict[str, Any] = {"cpus": {}, "others": {}}
+    refused: list[ParseError] = []
     for count, line in lines_of(data):
         key, _, rest = line.partition(b" ")
         try:
@@ -119,9 +126,16 @@ def parse_kernel_stat(data: bytes) -> KernelStat:
             else:
                 values["others"][text(key)] = text(rest)
         except BAD as error:
-            raise blame("stat", count, error, line) from None
-    require(values, "stat", *KernelStat._fields)
-    return KernelStat(**values)
+            refused.append(blame("stat", count, error, line))
+            name = {b"cpu": "cpu", b"intr": "interrupts", b"softirq": "softirqs"}.get(key) or _ONE.get(key)
+            for one in (name, {"interrupts": "by_interrupt", "softirqs": "by_softirq"}.get(name or "")):
+                if one is not None:
+                    values[one] = Absent(ERROR, str(refused[-1]))
+    told = [name for name in KernelStat._fields if name not in ("cpus", "others", "refused")]
+    if refused and not values["cpus"] and not any(values.get(name) for name in told):
+        raise refused[0]
+    fill(values, "stat", *told)
+    return KernelStat(**values, refused=tuple(map(str, refused)))
 
 
 class Meminfo(Record):
@@ -144,10 +158,10 @@ class Meminfo(Record):
         others: sizes that are not known here, by their key, as text.
     """
 
-    mem_total: int
-    mem_free: int
-    buffers: int
-    cached: int
+    mem_total: int | Absent
+    mem_free: int | Absent
+    buffers: int | Absent
+    cached: int | Absent
     others: dict[str, str]
     mem_available: int | Absent = Absent(NOT_IN_KERNEL)
     swap_cached: int | Absent = Absent(NOT_IN_KERNEL, "built without swap")
@@ -216,7 +230,7 @@ def parse_meminfo(data: bytes) -> Meminfo:
         if name is not None:
             table[key] = name, number if name.startswith("huge_pages_") else kib
     values, others = keyed(lines, "meminfo", table)
-    require(values, "meminfo", "mem_total", "mem_free", "buffers", "cached")
+    fill(values, "meminfo", "mem_total", "mem_free", "buffers", "cached")
     return Meminfo(**values, others=others)
 
 
@@ -271,23 +285,26 @@ def parse_uptime(data: bytes) -> Uptime:
 
     def convert(line: bytes) -> Uptime:
         up, idle = line.split()
-        return Uptime(real(up), real(idle))
+        # lxcfs subtracts what it has counted elsewhere.
+        return Uptime(real(up), -real(idle[1:]) if idle[:1] == b"-" else real(idle))
 
     return only(data, "uptime", convert)
 
 
-def parse_vmstat(data: bytes) -> dict[str, int]:
+def parse_vmstat(data: bytes) -> Table[int]:
     """Read /proc/vmstat, or another file of lines "name number": counts of pages and events, by the kernel's names.
 
+    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+
     Raises:
-        ParseError: it is no such text.
+        ParseError: it is no such text: no line is.
     """
 
     def convert(line: bytes) -> tuple[str, int]:
         name, value = line.split()
         return text(name), signed(value)
 
-    return dict(rows(data, "vmstat", convert))
+    return table(rows(data, "vmstat", convert))
 
 
 class Stall(Record):

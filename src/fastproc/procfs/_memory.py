@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from fastproc._values.absent import NOT_IN_KERNEL, Absent, since
 from fastproc.procfs._record import Record
-from fastproc.procfs._text import BAD, ParseError, blame, device, hexa, kib, lines_of, number, rows, text, unescape
+from fastproc.procfs._text import (
+    BAD,
+    ParseError,
+    Rows,
+    blame,
+    device,
+    hexa,
+    kib,
+    lines_of,
+    number,
+    rows,
+    text,
+    unescape,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,11 +68,13 @@ def _mapping(line: bytes) -> Mapping:
     return Mapping(hexa(start), hexa(end), perms, hexa(words[2]), device(words[3]), number(words[4]), text(path))
 
 
-def parse_maps(data: bytes) -> tuple[Mapping, ...]:
+def parse_maps(data: bytes) -> Rows[Mapping]:
     """Read /proc/PID/maps.
 
+    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+
     Raises:
-        ParseError: it is no such text.
+        ParseError: it is no such text: no line is.
     """
     return rows(data, "maps", _mapping)
 
@@ -300,10 +315,12 @@ def _numa(line: bytes) -> NumaMapping:
     return NumaMapping(start=hexa(start), policy=text(policy), nodes=nodes, **values)
 
 
-def parse_numa_maps(data: bytes) -> tuple[NumaMapping, ...]:
+def parse_numa_maps(data: bytes) -> Rows[NumaMapping]:
     """Read /proc/PID/numa_maps.
 
+    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+
     Raises:
-        ParseError: it is no such text.
+        ParseError: it is no such text: no line is.
     """
     return rows(data, "numa_maps", _numa)

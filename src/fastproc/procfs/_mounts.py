@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastproc.procfs._record import Record
-from fastproc.procfs._text import number, path, rows, signed, text
+from fastproc.procfs._text import Rows, number, path, rows, signed, text
 
 
 class MountInfo(Record):
@@ -39,7 +39,10 @@ def _mountinfo(line: bytes) -> MountInfo:
     dash = words.index(b"-", 6)
     ident, parent, device, root, target, options = words[:6]
     major, minor = device.split(b":")
-    fstype, source, supers = words[dash + 1], words[dash + 2], words[dash + 3]
+    # Options are of the file system, and some write blanks into them (9p of WSL2: "path=C:\\Program Files").
+    fstype, source, supers = words[dash + 1], words[dash + 2], b" ".join(words[dash + 3 :])
+    if len(words) < dash + 4:
+        raise ValueError(f"{len(words) - dash - 1} fields after the dash and not 3")
     return MountInfo(
         number(ident),
         number(parent),
@@ -54,11 +57,13 @@ def _mountinfo(line: bytes) -> MountInfo:
     )
 
 
-def parse_mountinfo(data: bytes) -> tuple[MountInfo, ...]:
+def parse_mountinfo(data: bytes) -> Rows[MountInfo]:
     """Read /proc/PID/mountinfo.
 
+    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+
     Raises:
-        ParseError: it is no such text.
+        ParseError: it is no such text: no line is.
     """
     return rows(data, "mountinfo", _mountinfo)
 
@@ -80,15 +85,20 @@ class Mount(Record):
 
 
 def _mount(line: bytes) -> Mount:
-    source, target, fstype, options, dump, passno = line.split(b" ")
-    return Mount(path(source), path(target), path(fstype), _options(options), number(dump), number(passno))
+    # Options with blanks, as in mountinfo: what stands before and behind them has none.
+    source, target, fstype, *options, dump, passno = line.split(b" ")
+    if not options:
+        raise ValueError("5 fields and not 6")
+    return Mount(path(source), path(target), path(fstype), _options(b" ".join(options)), number(dump), number(passno))
 
 
-def parse_mounts(data: bytes) -> tuple[Mount, ...]:
+def parse_mounts(data: bytes) -> Rows[Mount]:
     """Read /proc/PID/mounts.
 
+    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+
     Raises:
-        ParseError: it is no such text.
+        ParseError: it is no such text: no line is.
     """
     return rows(data, "mounts", _mount)
 
@@ -113,10 +123,12 @@ def _swap(line: bytes) -> Swap:
     return Swap(path(name), text(kind), number(size) * 1024, number(used) * 1024, signed(priority))
 
 
-def parse_swaps(data: bytes) -> tuple[Swap, ...]:
+def parse_swaps(data: bytes) -> Rows[Swap]:
     """Read /proc/swaps.
 
+    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+
     Raises:
-        ParseError: it is no such text.
+        ParseError: it is no such text: no line is.
     """
     return rows(data, "swaps", _swap, skip=1)

@@ -6,7 +6,7 @@ import sys
 
 from fastproc.procfs._record import Record
 from fastproc.procfs._sockets import ip_address
-from fastproc.procfs._text import BAD, ParseError, blame, hexa, lines_of, number, rows, signed, text
+from fastproc.procfs._text import BAD, ParseError, Rows, Table, blame, hexa, lines_of, number, rows, signed, table, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Route(Record):
     irtt: int
 
 
-def parse_route(data: bytes, byteorder: Literal["little", "big"] = sys.byteorder) -> tuple[Route, ...]:
+def parse_route(data: bytes, byteorder: Literal["little", "big"] = sys.byteorder) -> Rows[Route]:
     """Read net/route.
 
     Raises:
@@ -79,7 +79,7 @@ class Interface(Record):
     tx_compressed: int
 
 
-def parse_dev(data: bytes) -> tuple[Interface, ...]:
+def parse_dev(data: bytes) -> Rows[Interface]:
     """Read net/dev.
 
     Raises:
@@ -113,7 +113,7 @@ class Neighbour(Record):
     interface: str
 
 
-def parse_arp(data: bytes) -> tuple[Neighbour, ...]:
+def parse_arp(data: bytes) -> Rows[Neighbour]:
     """Read net/arp.
 
     Raises:
@@ -143,7 +143,7 @@ class Interface6(Record):
     name: str
 
 
-def parse_if_inet6(data: bytes) -> tuple[Interface6, ...]:
+def parse_if_inet6(data: bytes) -> Rows[Interface6]:
     """Read net/if_inet6.
 
     Raises:
@@ -180,11 +180,13 @@ def parse_counters(data: bytes) -> dict[str, dict[str, int]]:
     return found
 
 
-def parse_sockstat(data: bytes) -> dict[str, dict[str, int]]:
+def parse_sockstat(data: bytes) -> Table[dict[str, int]]:
     """Read net/sockstat or sockstat6: as found["TCP"]["inuse"]; "mem" counts pages.
 
+    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+
     Raises:
-        ParseError: it is no such text.
+        ParseError: it is no such text: no line is.
     """
 
     def convert(line: bytes) -> tuple[str, dict[str, int]]:
@@ -195,4 +197,4 @@ def parse_sockstat(data: bytes) -> dict[str, dict[str, int]]:
         pairs = zip(words[::2], words[1::2], strict=True)
         return text(head), {text(key): signed(value) for key, value in pairs}
 
-    return dict(rows(data, "net/sockstat", convert))
+    return table(rows(data, "net/sockstat", convert))

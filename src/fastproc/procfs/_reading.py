@@ -7,12 +7,14 @@ directory to the process and not to its number, so a process that has the number
 from __future__ import annotations
 
 import os
-from errno import EACCES, EMFILE, ENFILE, ENODEV, ENOENT, ENOMEM, ENOSYS, ENOTDIR, EOPNOTSUPP, EPERM, ESRCH
+from _functools import partial  # type: ignore[import-not-found]
+from errno import EACCES, EMFILE, ENFILE, ENODEV, ENOENT, ENOMEM, ENOSYS, ENOTDIR, EOPNOTSUPP, EPERM, ESRCH, EXDEV
 
 from fastproc import _native
-from fastproc._engine.fds import OwnedFd
+from fastproc._engine.fds import OwnedFd, read_all
+from fastproc._native import proc
 from fastproc._values.absent import DENIED, DISABLED, ERROR, NO_PROCFS, NOT_IN_KERNEL, Absent
-from fastproc.procfs._text import ProcfsError
+from fastproc.procfs._text import ParseError, ProcfsError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,10 +26,15 @@ if TYPE_CHECKING:
 OURS = (EMFILE, ENFILE, ENOMEM)
 """Our own shortage, which says nothing about what was asked for (HAZARDS K2): always raised."""
 MISSING = (ENOENT, ESRCH, ENOTDIR)
+NOT_MOUNTED = "there is no procfs (is it mounted?)"
 
 
 class NoProcfs(ProcfsError, FileNotFoundError):
-    """There is no procfs at the root: /proc is not mounted here (HAZARDS K5)."""
+    """There is no procfs at the root: /proc is not mounted here (HAZARDS K5), or is another PID namespace's.
+
+    The numbers of another one name other processes here. Its files can be read all the same where it is mounted
+    elsewhere, with `root`.
+    """
 
 
 class ProcessGone(ProcfsError, ProcessLookupError):
@@ -47,7 +54,7 @@ class ProcessGone(ProcfsError, ProcessLookupError):
 
 
 class ProcessHidden(ProcfsError, PermissionError):
-    """The process is there, and this /proc does not show it: it is mounted with hidepid, or for another PID namespace.
+    """The process is there, and this /proc does not show it: it is mounted with hidepid.
 
     Attributes:
         pid: its number.
@@ -79,7 +86,7 @@ class Folder:
         if inside is None:
             self._fd.fill(os.open, path, flags)
         else:
-            self._fd.adopt(os.open(path, flags, dir_fd=inside.fileno()))
+            self._fd.fill(partial(os.open, dir_fd=inside.fileno()), path, flags)
         self._fd.lift()
 
     def fileno(self) -> int:
@@ -108,9 +115,9 @@ class Folder:
         Raises:
             OSError: it cannot be read.
         """
-        fd = self.fileno()
-        with open(name, "rb", buffering=0, opener=lambda path, flags: os.open(path, flags, dir_fd=fd)) as file:
-            return file.readall()
+        with OwnedFd() as file:
+            file.fill(partial(os.open, dir_fd=self.fileno()), name, os.O_RDONLY | os.O_CLOEXEC)
+            return read_all(file.number)
 
     def link(self, name: str) -> bytes:
         """Return where a link points to.
@@ -128,7 +135,8 @@ class Folder:
         Raises:
             OSError: it cannot be read.
         """
-        with OwnedFd(os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fileno())) as inner:
+        with OwnedFd() as inner:
+            inner.fill(partial(os.open, dir_fd=self.fileno()), name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             return os.listdir(inner.fileno())
 
 
@@ -138,21 +146,30 @@ def open_process(pid: int, root: str) -> Folder:
     Raises:
         ProcessGone: there is none with that number.
         ProcessHidden: there is, and it is not shown to this user.
-        NoProcfs: there is nothing at the root.
+        NoProcfs: there is nothing at the root, or it is /proc and another PID namespace's.
         OSError: EMFILE, ENFILE, ENOMEM.
     """
     try:
-        return Folder(f"{root}/{pid}")
+        if not is_proc(root):
+            return Folder(f"{root}/{pid}")
+        # The one that was looked at, whatever is mounted there meanwhile.
+        own = open_proc()
+        try:
+            return Folder(str(pid), own)
+        finally:
+            own.close()
+    except NoProcfs:
+        raise
     except OSError as error:
         if error.errno in OURS:
             raise
         if error.errno in (EPERM, EACCES):
             raise ProcessHidden(pid) from None
         if not is_there(root):
-            raise NoProcfs(ENOENT, "there is no procfs (is it mounted?)", root) from None
+            raise NoProcfs(ENOENT, NOT_MOUNTED, root) from None
         if error.errno not in MISSING:
             raise
-    if is_our_proc(root) and exists(pid):
+    if is_proc(root) and exists(pid):
         raise ProcessHidden(pid)
     raise ProcessGone(pid)
 
@@ -168,19 +185,40 @@ def is_there(root: str) -> bool:
         return False
 
 
-def is_our_proc(root: str) -> bool:
-    """Return whether the numbers below the root are those that system calls of this process take."""
+def is_proc(root: str) -> bool:
+    """Return whether a root is /proc, whose numbers are taken for those that system calls of this process take."""
+    # normpath() leaves two slashes at the beginning.
+    return root == "/proc" or os.path.normpath(root) in ("/proc", "//proc")
+
+
+def open_proc() -> Folder:
+    """Open /proc.
+
+    Raises:
+        NoProcfs: none is mounted there, or it is another PID namespace's.
+        OSError: EMFILE, ENFILE, ENOMEM.
+    """
     try:
-        return os.path.samefile(root, "/proc") and os.readlink("/proc/self") == str(os.getpid())
-    except OSError:
-        return False
+        folder = Folder("/proc")
+    except (FileNotFoundError, NotADirectoryError):
+        raise NoProcfs(ENOENT, NOT_MOUNTED, "/proc") from None
+    try:
+        proc.check(folder.fileno())
+    except OSError as error:
+        folder.close()
+        if error.errno == ENODEV:
+            raise NoProcfs(ENOENT, NOT_MOUNTED, "/proc") from None
+        if error.errno == EXDEV:
+            raise NoProcfs(EXDEV, proc.FOREIGN, "/proc") from None
+        raise
+    return folder
 
 
 def exists(pid: int) -> bool:
     """Return whether a process has the number, whoever may see it: pidfd_open(2) asks for no permission."""
     fd = OwnedFd()
     try:
-        fd.fill(_native.open_pid, pid)
+        fd.fill(_native.fp_pidfd_open, pid)
     except OSError as error:
         if error.errno in OURS:
             raise
@@ -218,10 +256,9 @@ class Files:
         self.root = root
 
     def get(self, name: str, parse: Callable[[bytes], T]) -> T | Absent:
-        """Return what a file means, or why it is absent.
+        """Return what a file means, or why it is absent: also where it has not the form that the kernel gives it.
 
         Raises:
-            ParseError: it has not the form that the kernel gives it.
             OSError: EMFILE, ENFILE, ENOMEM.
         """
         try:
@@ -234,4 +271,7 @@ class Files:
             if not is_there(self.root):
                 return Absent(NO_PROCFS, self.root)
             return Absent(NOT_IN_KERNEL, name)
-        return parse(data)
+        try:
+            return parse(data)
+        except ParseError as error:
+            return Absent(ERROR, str(error))

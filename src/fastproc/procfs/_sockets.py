@@ -6,7 +6,7 @@ import re
 import sys
 
 from fastproc.procfs._record import Record
-from fastproc.procfs._text import BAD, ParseError, blame, hexa, number, rows, signed, text
+from fastproc.procfs._text import BAD, ParseError, Rows, blame, hexa, number, rows, signed, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _name(table: tuple[str, ...], word: bytes) -> str:
 
 def parse_inet(
     data: bytes, file: str = "net/tcp", byteorder: Literal["little", "big"] = sys.byteorder
-) -> tuple[InetSocket, ...]:
+) -> Rows[InetSocket]:
     """Read net/tcp, tcp6, udp, udp6, udplite, udplite6, raw, raw6, icmp or icmp6.
 
     Args:
@@ -231,7 +231,7 @@ class NetlinkSocket(Record):
     inode: int
 
 
-def parse_netlink(data: bytes) -> tuple[NetlinkSocket, ...]:
+def parse_netlink(data: bytes) -> Rows[NetlinkSocket]:
     """Read net/netlink.
 
     Raises:
@@ -267,7 +267,7 @@ class PacketSocket(Record):
     inode: int
 
 
-def parse_packet(data: bytes) -> tuple[PacketSocket, ...]:
+def parse_packet(data: bytes) -> Rows[PacketSocket]:
     """Read net/packet.
 
     Raises:

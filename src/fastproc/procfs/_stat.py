@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastproc._values.absent import DENIED, NOT_IN_KERNEL, Absent
 from fastproc.procfs._record import Record
-from fastproc.procfs._text import hex0x, keyed, lines_of, number, only, require, signed, text
+from fastproc.procfs._text import fill, hex0x, keyed, lines_of, number, only, signed, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -217,13 +217,13 @@ class Io(Record):
         cancelled_write_bytes: bytes of write_bytes that were never written, as their file was cut.
     """
 
-    rchar: int
-    wchar: int
-    syscr: int
-    syscw: int
-    read_bytes: int
-    write_bytes: int
-    cancelled_write_bytes: int
+    rchar: int | Absent
+    wchar: int | Absent
+    syscr: int | Absent
+    syscw: int | Absent
+    read_bytes: int | Absent
+    write_bytes: int | Absent
+    cancelled_write_bytes: int | Absent
 
 
 _IO: dict[bytes, tuple[str, Callable[[bytes], object]]] = {name.encode(): (name, number) for name in Io._fields}
@@ -236,7 +236,7 @@ def parse_io(data: bytes) -> Io:
         ParseError: it is no such text.
     """
     values, _ = keyed(lines_of(data), "io", _IO)
-    require(values, "io", *Io._fields)
+    fill(values, "io", *Io._fields)
     return Io(**values)
 
 

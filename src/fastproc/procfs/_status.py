@@ -68,10 +68,10 @@ class Status(Record):
     ngid: int | Absent
     pid: int
     ppid: int
-    tracer_pid: int
+    tracer_pid: int | Absent
     uids: Ids
     gids: Ids
-    fd_size: int
+    fd_size: int | Absent
     groups: tuple[int, ...]
     ns_tgid: tuple[int, ...] | Absent
     ns_pid: tuple[int, ...] | Absent
@@ -98,12 +98,12 @@ class Status(Record):
     thp_enabled: bool | Absent
     untag_mask: int | Absent
     threads: int
-    sigq: tuple[int, int]
-    sigpnd: int
-    shdpnd: int
-    sigblk: int
-    sigign: int
-    sigcgt: int
+    sigq: tuple[int, int] | Absent
+    sigpnd: int | Absent
+    shdpnd: int | Absent
+    sigblk: int | Absent
+    sigign: int | Absent
+    sigcgt: int | Absent
     capabilities: Capabilities
     no_new_privs: bool | Absent
     seccomp: int | Absent
@@ -223,16 +223,17 @@ _LATER = {
 }
 _MEMORY = frozenset(Status._fields[Status._fields.index("vm_peak") : Status._fields.index("threads")])
 _NEEDED: tuple[str, ...] = ("name", "state", "tgid", "pid", "ppid", "uids", "gids", "groups", "threads")
-_NEEDED += ("tracer_pid", "fd_size", "sigq", "sigpnd", "shdpnd", "sigblk", "sigign", "sigcgt")
+# Who it is and what it may do is told in whole or not at all.
+_TRUE = frozenset((*_NEEDED, *(f"cap{key}" for key in ("inh", "prm", "eff", "bnd", "amb")), "no_new_privs", "seccomp"))
 
 
 def parse_status(data: bytes) -> Status:
-    """Read /proc/PID/status.
+    """Read /proc/PID/status. A line that cannot be read is Absent, with the reason, and the others stand.
 
     Raises:
-        ParseError: it is no such text.
+        ParseError: it is no such text, or a line about who the process is cannot be read.
     """
-    values, others = keyed(lines_of(data), "status", _TABLE)
+    values, others = keyed(lines_of(data), "status", _TABLE, _TRUE)
     require(values, "status", *_NEEDED)
     for key in _MASKS:
         others.pop(key, None)

@@ -38,7 +38,7 @@ from fastproc.procfs._host import (
 from fastproc.procfs._mounts import Mount, Swap, parse_mounts, parse_swaps
 from fastproc.procfs._nets import Net
 from fastproc.procfs._process import Process
-from fastproc.procfs._reading import OURS, Files, NoProcfs, ProcessGone, ProcessHidden
+from fastproc.procfs._reading import OURS, Files, NoProcfs, ProcessGone, ProcessHidden, is_proc, open_proc
 from fastproc.procfs._record import Record
 from fastproc.procfs._text import number, numbers, only
 from fastproc.procfs._words import parse_line, parse_number
@@ -173,7 +173,7 @@ class Host:
     Args:
         root: where procfs is mounted, or a folder with saved files.
 
-    All methods raise ParseError for a file that has not the form the kernel gives it.
+    A file that has not the form the kernel gives it is Absent, "error", with the line and the reason.
     """
 
     def __init__(self, root: str | os.PathLike[str] = "/proc") -> None:
@@ -302,11 +302,13 @@ class Host:
         """Return the numbers of all processes that are shown, ascending.
 
         Raises:
-            NoProcfs: there is nothing at the root.
+            NoProcfs: there is nothing at the root, or it is /proc and another PID namespace's.
             OSError: EMFILE, ENFILE, ENOMEM.
         """
         try:
-            names = os.listdir(self.root)
+            names = self._names()
+        except NoProcfs:
+            raise
         except OSError as error:
             if error.errno in OURS:
                 raise
@@ -314,6 +316,15 @@ class Host:
         if not names:
             raise NoProcfs(2, "there is no procfs (is it mounted?)", self.root)
         return tuple(sorted(number(name.encode()) for name in names if name.isascii() and name.isdigit()))
+
+    def _names(self) -> list[str]:
+        if not is_proc(self.root):
+            return os.listdir(self.root)
+        folder = open_proc()
+        try:
+            return folder.names()
+        finally:
+            folder.close()
 
     def processes(self) -> Iterator[Process]:
         """Yield a handle of each process that is shown and still there; each holds a descriptor until it is closed.

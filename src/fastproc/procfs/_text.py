@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from fastproc._values.absent import ERROR, NOT_IN_KERNEL, Absent
 from fastproc.errors import ProcessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
     from typing import Any, TypeVar
 
     T = TypeVar("T")
+
+    class _Rows(tuple[T, ...]): ...
+
+    class _Table(dict[str, T]): ...
+
+else:
+    # Without typing, which costs more to import than all parsers.
+    class _Rows(tuple):
+        __slots__ = ()
+
+        __class_getitem__ = classmethod(lambda cls, _kind: cls)
+
+    class _Table(dict):
+        __slots__ = ()
+
+        __class_getitem__ = classmethod(lambda cls, _kind: cls)
+
+    T = None
 
 DIGITS = b"0123456789"
 HEX = b"0123456789abcdefABCDEF"
@@ -181,32 +200,78 @@ def only(data: bytes, file: str, convert: Callable[[bytes], T]) -> T:
         raise blame(file, 1, error, line) from None
 
 
-def rows(data: bytes, file: str, convert: Callable[[bytes], T], skip: int = 0) -> tuple[T, ...]:
-    """Return what each line means, but the first `skip` and empty ones.
+class Rows(_Rows[T]):
+    """What the lines of a file mean: a tuple of those that could be read.
+
+    Attributes:
+        refused: for each line that could not be read, in order, the ParseError with its number and the reason.
+    """
+
+    refused: tuple[ParseError, ...] = ()
+
+
+def rows(data: bytes, file: str, convert: Callable[[bytes], T], skip: int = 0) -> Rows[T]:
+    """Return what each line means, but the first `skip` and empty ones. One that is not as it should be is refused.
 
     Raises:
-        ParseError: one is not as it should be.
+        ParseError: none is as it should be.
     """
-    found = []
+    found: list[T] = []
+    refused: list[ParseError] = []
     for count, line in enumerate(data.split(b"\n"), 1):
         if count > skip and line:
             try:
                 found.append(convert(line))
             except BAD as error:
-                raise blame(file, count, error, line) from None
-    return tuple(found)
+                refused.append(blame(file, count, error, line))
+    if refused and not found:
+        raise refused[0]
+    result = Rows(found)
+    if refused:
+        result.refused = tuple(refused)
+    return result
+
+
+class Table(_Table[T]):
+    """What the lines of a file mean by the name that each has: a dict of those that could be read.
+
+    Attributes:
+        refused: as in Rows.
+    """
+
+    refused: tuple[ParseError, ...] = ()
+
+
+def table(found: Rows[tuple[str, T]]) -> Table[T]:
+    """Return rows of names and values as a table."""
+    result = Table(found)
+    if found.refused:
+        result.refused = found.refused
+    return result
 
 
 def keyed(
-    lines: Iterable[tuple[int, bytes]], file: str, table: Mapping[bytes, tuple[str, Callable[[bytes], Any]]]
+    lines: Iterable[tuple[int, bytes]],
+    file: str,
+    table: Mapping[bytes, tuple[str, Callable[[bytes], Any]]],
+    needed: Container[str] = (),
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the values of lines "Key: value" by their field's name, and those that the table does not know as text.
 
+    A value that is not as the table says is Absent, with the reason; a line without a colon is passed over.
+
+    Args:
+        lines: with their numbers.
+        file: whose they are.
+        table: by key, the field's name and what reads its value.
+        needed: fields that may not be wrong.
+
     Raises:
-        ParseError: a line has no colon, or its value is not as the table says.
+        ParseError: there is no value that is as the table says, and one that is not; or one that is needed is not.
     """
     values: dict[str, Any] = {}
     others: dict[str, str] = {}
+    refused: list[ParseError] = []
     for count, line in lines:
         key, colon, value = line.partition(b":")
         known = table.get(key)
@@ -219,13 +284,31 @@ def keyed(
                 # A name may begin and end with blanks: one tab is the kernel's, the rest its own.
                 values[known[0]] = known[1](value[1:] if key == b"Name" else value.strip(b" \t"))
         except BAD as error:
-            raise blame(file, count, error, line) from None
+            refused.append(blame(file, count, error, line))
+            if known is not None:
+                if known[0] in needed:
+                    raise refused[-1] from None
+                values[known[0]] = Absent(ERROR, str(refused[-1]))
+    if refused and all(isinstance(value, Absent) for value in values.values()):
+        raise refused[0]
     return values, others
 
 
 def lines_of(data: bytes) -> list[tuple[int, bytes]]:
     """Return the lines that are not empty, each with its number."""
     return [(count, line) for count, line in enumerate(data.split(b"\n"), 1) if line]
+
+
+def fill(values: dict[str, Any], file: str, *names: str) -> None:
+    """Make absent what a file does not have, though every kernel's has it.
+
+    Raises:
+        ParseError: it has nothing of it.
+    """
+    if not any(name in values for name in names):
+        raise ParseError(file, 1, f"there is no {names[0]}")
+    for name in names:
+        values.setdefault(name, Absent(NOT_IN_KERNEL, f"{file} has no such line"))
 
 
 def require(values: Mapping[str, object], file: str, *names: str) -> None:

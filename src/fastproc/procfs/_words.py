@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from fastproc.procfs._record import Record
-from fastproc.procfs._text import BAD, ParseError, blame, hexa, number, only, rows, signed, text
+from fastproc.procfs._text import BAD, ParseError, Rows, Table, blame, hexa, number, only, rows, signed, table, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,15 +55,17 @@ def _limit(line: bytes) -> tuple[str, Limit]:
     return _LIMITS.get(name, text(name)), Limit(soft, hard, text(words[2]) if len(words) == 3 else "")
 
 
-def parse_limits(data: bytes) -> dict[str, Limit]:
+def parse_limits(data: bytes) -> Table[Limit]:
     """Read /proc/PID/limits; the keys are the names of the RLIMIT_ constants, as "nofile".
 
+    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+
     Raises:
-        ParseError: it is no such text.
+        ParseError: it is no such text: no line is.
     """
     if not data.startswith(b"Limit "):
         raise ParseError("limits", 1, "no heading", data.split(b"\n", 1)[0])
-    return dict(rows(data, "limits", _limit, skip=1))
+    return table(rows(data, "limits", _limit, skip=1))
 
 
 class Cgroup(Record):
@@ -92,11 +94,13 @@ def _cgroup(line: bytes) -> Cgroup:
     return Cgroup(number(hierarchy), names, text(path), deleted)
 
 
-def parse_cgroup(data: bytes) -> tuple[Cgroup, ...]:
+def parse_cgroup(data: bytes) -> Rows[Cgroup]:
     """Read /proc/PID/cgroup.
 
+    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+
     Raises:
-        ParseError: it is no such text.
+        ParseError: it is no such text: no line is.
     """
     return rows(data, "cgroup", _cgroup)
 
@@ -113,11 +117,13 @@ class IdRange(Record):
     count: int
 
 
-def parse_id_map(data: bytes) -> tuple[IdRange, ...]:
+def parse_id_map(data: bytes) -> Rows[IdRange]:
     """Read /proc/PID/uid_map, gid_map or projid_map.
 
+    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+
     Raises:
-        ParseError: it is no such text.
+        ParseError: it is no such text: no line is.
     """
 
     def convert(line: bytes) -> IdRange:
@@ -168,11 +174,13 @@ class TimeOffset(Record):
     nanoseconds: int
 
 
-def parse_timens_offsets(data: bytes) -> tuple[TimeOffset, ...]:
+def parse_timens_offsets(data: bytes) -> Rows[TimeOffset]:
     """Read /proc/PID/timens_offsets.
 
+    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+
     Raises:
-        ParseError: it is no such text.
+        ParseError: it is no such text: no line is.
     """
 
     def convert(line: bytes) -> TimeOffset:
