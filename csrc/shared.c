@@ -59,7 +59,7 @@ static bool is_root(void)
  * when that happens just now. */
 static void give_back(void)
 {
-    if (before != 1 || flag() != 0 || !is_root())
+    if (before != 1 || !is_root())
         return;
     fp__call(SYS_prctl, PR_SET_DUMPABLE, 1, 0, 0, 0);
     if (!is_root())
@@ -91,9 +91,9 @@ static bool kernel_closes(void)
     long fd = fp__proc_open("/proc/sys/fs/suid_dumpable", O_RDONLY);
     if (fd < 0)
         return false;
-    long n = fp__sys3(SYS_read, fd, value, 2);
+    fp__sys3(SYS_read, fd, value, 2);
     fp__close((int)fd);
-    return n == 2 && value[0] == '0' && value[1] == '\n';
+    return value[0] == '0' && value[1] == '\n';
 }
 
 static bool is_possible(int32_t self)

@@ -341,13 +341,17 @@ def test_copy_of_this_process_is_as_dumpable_as_it_was() -> None:
 
 def dropped() -> list[int]:
     """Who is somebody else when the child leaves keeps his memory closed, as the kernel may have closed it to him."""
+    from fastproc._native._ffi import lib
+
     with window():
         os.setresuid(1000, 0, 0)
-    return [prctl(PR_GET_DUMPABLE), os.getuid()]
+        lib.fp_fault_call(PRCTL, PR_SET_DUMPABLE, -signal.SIGCONT)
+    # Not even for a moment.
+    return [prctl(PR_GET_DUMPABLE), lib.fp_fault_hits(), os.getuid()]
 
 
 def test_who_is_not_root_any_more_gets_no_flag_back() -> None:
-    assert isolated(dropped, faults=True, pid_namespace=True) == [0, 1000]
+    assert isolated(dropped, faults=True, pid_namespace=True) == [0, 0, 1000]
 
 
 def refused(how: str) -> str:
@@ -356,6 +360,11 @@ def refused(how: str) -> str:
     if how == "sysctl":
         # What says the kernel's rule is not the kernel.
         subprocess.run(["mount", "--bind", "/dev/null", "/proc/sys/fs/suid_dumpable"], check=True)
+    if how == "another value":
+        other = "/proc/sys/kernel/randomize_va_space"
+        with open(other) as file:
+            assert file.read() != "0\n"
+        subprocess.run(["mount", "--bind", other, "/proc/sys/fs/suid_dumpable"], check=True)
     options = dict(OPTIONS)
     if how == "to root":
         options = {"user": 0, "group": 0, "groups": []}
@@ -385,7 +394,18 @@ def refused(how: str) -> str:
 
 @pytest.mark.parametrize(
     "how",
-    ["sysctl", "to root", "oom score", "root's group", "no group", "no kcmp", "real uid", "effective uid", "group id"],
+    [
+        "sysctl",
+        "another value",
+        "to root",
+        "oom score",
+        "root's group",
+        "no group",
+        "no kcmp",
+        "real uid",
+        "effective uid",
+        "group id",
+    ],
 )
 def test_launcher_is_taken_instead(how: str) -> None:
     assert isolated(refused, how, pid_namespace=True) == "launcher"
