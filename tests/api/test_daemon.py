@@ -553,7 +553,7 @@ def test_log_is_no_file_that_somebody_else_has_put_there(append: bool) -> None:
 
 
 def logs_of_a_user() -> list[str]:
-    from fastproc.daemon import _streams
+    from fastproc._engine import trusted
 
     place = daemons.folder(0o777)
     (place / "link").symlink_to("/dev/null")
@@ -566,9 +566,9 @@ def logs_of_a_user() -> list[str]:
         os.setresuid(12345, 12345, 12345)
         for name in ("file", "link", "colleague's"):
             try:
-                with _streams._of_our_own(str(place / name), os.O_WRONLY | os.O_CREAT) as fd:
+                with trusted.open_file(str(place / name), os.O_WRONLY | os.O_CREAT) as fd:
                     said = "regular" if os.fstat(fd.number).st_uid == 12345 else "another's"
-            except _streams.Untrusted as error:
+            except trusted.Untrusted as error:
                 said = str(error)
             os.write(write, said.encode() + b"\n")
         os._exit(0)

@@ -19,8 +19,8 @@ from fastproc._engine.fds import OwnedFd
 from fastproc._engine.inherited import close_all_but
 from fastproc._values.credentials import clean
 from fastproc._values.pidfile import Recorded
+from fastproc.daemon._evidence import began, boot_id
 from fastproc.daemon._lock import Lock, acquire
-from fastproc.daemon._pidfile import began, boot_id
 from fastproc.daemon._streams import NAMES, Streams, chosen
 
 TYPE_CHECKING = False
