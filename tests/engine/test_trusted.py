@@ -232,6 +232,45 @@ def test_user_follows_his_own_links() -> None:
     }
 
 
+def logs_of_root() -> list[Any]:
+    """Root's own logs, each kind below a directory where a user has made a link."""
+    import fastproc
+    from fastproc.daemon import Daemon, DaemonError
+
+    place = daemons.folder()
+    secret = place / "secret"
+    secret.mkdir()
+    link_by_user(theirs(place / "home") / "logs", secret)
+    path = place / "home" / "logs" / "app"
+    found: list[str] = []
+    for name in ("stdin", "stdout", "stderr", "pid_file"):
+        if name == "stdin":
+            (secret / "app").write_text("secret")
+        try:
+            Daemon(foreground=False, **{name: path}).spawn("true")
+            found.append("started")
+        except DaemonError as error:
+            found.append(error.text)
+        (secret / "app").unlink(missing_ok=True)
+    for name in ("joblog", "results"):
+        try:
+            list(fastproc.map("true", "a", **{name: path}))
+            found.append("mapped")
+        except PermissionError as error:
+            found.append(str(error))
+    return [[one.replace(str(place), "PLACE") for one in found], os.listdir(secret)]
+
+
+def test_logs_and_pid_files_of_root_are_not_where_a_user_has_led_them() -> None:
+    """Streams of a daemon, its pid file, and what a map keeps."""
+    said, made = isolated(logs_of_root, pid_namespace=True)
+    below = "the directory PLACE/home belongs to user 12345"
+    link = f"{below}, and PLACE/home/logs is a symbolic link"
+    log = f"[Errno 1] {link}: 'PLACE/home/logs/app'"
+    assert said == [link, link, link, f"pid file PLACE/home/logs/app: {below}", log, log]
+    assert made == []
+
+
 def test_failed_walk_leaves_no_descriptor(tmp_path: Path) -> None:
     """Neither of what was opened on the way nor of what was found."""
     (tmp_path / "file").touch()

@@ -169,6 +169,7 @@ def open_checked(path: str, flags: int, owners: frozenset[int], mode: int = 0) -
     except Untrusted as error:
         raise PidFileError(path, str(error)) from None
     try:
+        _refuse_other_kind(path, name, folder, owners)
         try:
             fd.adopt(os.open(name, flags | COMMON, mode, dir_fd=folder.number))
         except OSError as error:
@@ -185,6 +186,16 @@ def open_checked(path: str, flags: int, owners: frozenset[int], mode: int = 0) -
         folder.close()
         fd.close()
         raise
+
+
+def _refuse_other_kind(path: str, name: str, folder: OwnedFd, owners: frozenset[int]) -> None:
+    # Not even opened: some devices act when they are.
+    try:
+        status = os.stat(name, dir_fd=folder.number, follow_symlinks=False)
+    except OSError:
+        return  # the open says why
+    if not stat.S_ISREG(status.st_mode):
+        raise PidFileError(path, why_not_regular(status, owners))
 
 
 def acquire(path: str, owners: frozenset[int] = frozenset()) -> Lock:
