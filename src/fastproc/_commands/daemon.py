@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 
-from fastproc._commands.text import as_json, printable, write
+from fastproc._commands.text import as_json, printable, tell
+from fastproc._engine import standard
 from fastproc._values.redirect import STDOUT, Append
 from fastproc.daemon import Daemon, DaemonError, PidFile, PidFileError, Status
 from fastproc.errors import ProcessError
@@ -58,7 +58,7 @@ def _complain(chosen: argparse.Namespace, error: Exception, status: int) -> int:
     text = str(error)
     if isinstance(error, DaemonError):
         text = str(DaemonError(error.step, error.kind, error.text, "", error.exit_code))
-    print(f"python -m fastproc daemon {chosen.action} {chosen.name}: {printable(text)}", file=sys.stderr)
+    standard.say(f"python -m fastproc daemon {chosen.action} {chosen.name}: {printable(text)}")
     return status
 
 
@@ -79,7 +79,7 @@ def _do(chosen: argparse.Namespace, one: Daemon, command: list[str]) -> int:
     if chosen.action == "status":
         return _status(one.file(), chosen.json)
     if chosen.action == "reload":
-        print(f"{chosen.name}: told to reload (pid {one.reload()})")
+        tell(f"{chosen.name}: told to reload (pid {one.reload()})")
         return 0
     sockets = _sockets(one) if command else _Sockets()
     if chosen.action == "restart":
@@ -89,15 +89,14 @@ def _do(chosen: argparse.Namespace, one: Daemon, command: list[str]) -> int:
     if chosen.action in ("stop", "restart"):
         stopped = one.file().stop(chosen.grace, chosen.signal)
         if stopped is None:
-            print(f"{chosen.name}: was not running")
+            tell(f"{chosen.name}: was not running")
         else:
-            print(f"{chosen.name}: {'killed' if stopped.killed else 'stopped'} (pid {stopped.pid})")
+            tell(f"{chosen.name}: {'killed' if stopped.killed else 'stopped'} (pid {stopped.pid})")
         if chosen.action == "stop":
             return 0
-    sys.stdout.flush()
     if one.stays():
         return _stay(one, command, chosen.ready, sockets)
-    print(f"{chosen.name}: started (pid {one.spawn(*command, ready=chosen.ready)})")
+    tell(f"{chosen.name}: started (pid {one.spawn(*command, ready=chosen.ready)})")
     return 0
 
 
@@ -136,7 +135,8 @@ def _status(file: PidFile, json: bool) -> int:
         found = Status("unverified", 0, error.reason)
     facts = {"state": found.state, "pid": found.pid, "reason": found.reason, "pid_file": file.path}
     more = f" (pid {found.pid})" if found.running else f": {found.reason}" if found.reason else ""
-    write(lambda: as_json(facts) if json else printable(found.state + more))
+    # The exit status is the answer, also where nobody can read this.
+    tell(as_json(facts) if json else printable(found.state + more))
     return STATUS[found.state]
 
 

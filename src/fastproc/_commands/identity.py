@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 
 from fastproc import _credentials
 from fastproc._commands.text import as_json, table, write
+from fastproc._engine import standard
 from fastproc._values.capabilities import CapabilitySet, name_of
 from fastproc._values.identity import Identity
 from fastproc.capabilities import cap_last_cap, read_identity, to_iab, to_text
@@ -71,7 +71,7 @@ def _show(
         try:
             found.append(_credentials.own() if pid is None else read_identity(pid))
         except OSError as error:
-            print(f"python -m fastproc {command}: {pid}: {error.strerror}", file=sys.stderr)
+            standard.say(f"python -m fastproc {command}: {pid}: {error.strerror}")
             status = 1
     if found or chosen.json:
         write(lambda: as_json([facts(one) for one in found]) if chosen.json else "\n\n".join(map(rows, found)))

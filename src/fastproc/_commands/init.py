@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from errno import EACCES, ENOENT, ENOEXEC
 from getopt import GetoptError, getopt
 
 from fastproc import errors, start
+from fastproc._commands.text import write
+from fastproc._engine import standard
 from fastproc._engine.adopting import attend
 from fastproc._engine.receiving import Inbox
 from fastproc._engine.which import which
@@ -53,7 +54,7 @@ _BACKGROUND = ("TTIN", "TTOU")
 
 
 def _say(text: str) -> None:
-    print(f"fastproc init [{os.getpid()}]: {text}", file=sys.stderr, flush=True)
+    standard.say(f"fastproc init [{os.getpid()}]: {text}")
 
 
 class _Options:
@@ -83,10 +84,10 @@ def init(arguments: list[str]) -> int:
     try:
         options = _Options(arguments)
     except (GetoptError, ValueError) as error:
-        print(f"python -m fastproc init: {error}\n\n{USAGE}", file=sys.stderr)
+        standard.say(f"python -m fastproc init: {error}\n\n{USAGE}")
         return 2
     if options.help:
-        print(USAGE)
+        write(lambda: USAGE)
         return 0
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     left_out = {names.number("", name) for name in _OURS}
@@ -107,7 +108,6 @@ def init(arguments: list[str]) -> int:
     if status in options.expected:
         return 0
     if code < 0 and options.raises:
-        sys.stderr.flush()
         native.do_default(-code)
     return status
 

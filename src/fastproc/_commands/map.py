@@ -7,6 +7,8 @@ from os import fsdecode
 
 from fastproc import errors
 from fastproc._commands.map_arguments import Asked, Wrong, usage
+from fastproc._commands.text import write
+from fastproc._engine import standard
 from fastproc._values.redirect import DEVNULL
 from fastproc._values.template import Template
 from fastproc.mapping import map as run_map
@@ -29,6 +31,7 @@ _CHUNK = 1 << 16
 _ESCAPES = {"n": "\n", "t": "\t", "0": "\0", "r": "\r", "\\": "\\"}
 _TOO_MANY = 101
 _BROKEN_PIPE = 141
+_UNWRITABLE = 255
 
 
 def map_(arguments: list[str]) -> int:
@@ -36,12 +39,15 @@ def map_(arguments: list[str]) -> int:
     try:
         asked = Asked(arguments)
         if asked.text("help"):
-            print(usage(), end="")
+            write(lambda: usage().removesuffix("\n"))
             return 0
         mapped = _begin(asked)
+    except BrokenPipeError:
+        return _BROKEN_PIPE
     except (Wrong, ValueError, OSError) as error:
-        print(f"python -m fastproc map: {error}", file=sys.stderr)
-        return 2
+        standard.say(f"python -m fastproc map: {error}")
+        # A dry run prints here.
+        return _UNWRITABLE if getattr(error, "filename", None) in standard.NAMES else 2
     try:
         with mapped:
             status = _finish(mapped, asked.text("halt") or "")
@@ -51,10 +57,10 @@ def map_(arguments: list[str]) -> int:
     except BrokenPipeError:
         return _BROKEN_PIPE
     except (ValueError, TypeError, OSError) as error:
-        print(f"python -m fastproc map: {error}", file=sys.stderr)
-        return 255
+        standard.say(f"python -m fastproc map: {error}")
+        return _UNWRITABLE
     if asked.text("summary"):
-        print(failed_to_start, file=sys.stderr)
+        standard.say(failed_to_start)
     return status
 
 
@@ -109,7 +115,7 @@ def _finish(mapped: Mapped, halt: str) -> int:
     summary = mapped.summary
     lost = len(summary.doubt) if mapped.skips_doubt else 0
     for line in summary.doubt if lost else ():
-        print(f"python -m fastproc map: in doubt, and not run again: {line}", file=sys.stderr)
+        standard.say(f"python -m fastproc map: in doubt, and not run again: {line}")
     if summary.halted:
         # As GNU parallel: the status of the task that ended it, or the share of those that failed.
         if halt.endswith("%") and "fail" in halt:
@@ -125,7 +131,7 @@ def _tell(task: Task) -> None:
     """Say why a task failed, where it cannot do so itself."""
     error = task.error
     if isinstance(error, (errors.SpawnError, errors.TimeoutExpired)):
-        print(f"python -m fastproc map: {error}", file=sys.stderr)
+        standard.say(f"python -m fastproc map: {error}")
 
 
 # -- the command
@@ -155,7 +161,7 @@ def _each_is_a_command(shell: bool) -> Callable[[Any], Expression]:
 
 def _trace(expression: Expression) -> None:
     """Print a line before it is run, as xargs -t does."""
-    print(expression, file=sys.stderr, flush=True)
+    standard.say(expression)
 
 
 # -- the items

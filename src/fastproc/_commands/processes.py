@@ -7,6 +7,7 @@ import os
 import sys
 
 from fastproc._commands.text import as_json, duration, printable, size, table, write
+from fastproc._engine import standard
 from fastproc._values.fields import ABOUT
 from fastproc.errors import Unsupported
 from fastproc.info import children, snapshot, thread_names, tree
@@ -54,17 +55,17 @@ def ps(arguments: list[str]) -> int:
         known = None if chosen.user.isdigit() else UsersCache().find_user(chosen.user)
         uid = int(chosen.user) if chosen.user.isdigit() else getattr(known, "uid", None)
         if uid is None:
-            print(f"python -m fastproc ps: {chosen.user}: there is no such user", file=sys.stderr)
+            standard.say(f"python -m fastproc ps: {chosen.user}: there is no such user")
             return 1
     try:
         pids = children(chosen.children_of, recursive=True) if chosen.children_of else (chosen.pid or None)
         found = snapshot((*fields, *order, "pid", "name", "euid", "state", "cmdline"), pids)
     except (ValueError, OSError, Unsupported) as error:
-        print(f"python -m fastproc ps: {error}", file=sys.stderr)
+        standard.say(f"python -m fastproc ps: {error}")
         return 1
     missing = [one.pid for one in found if one.why("state") in ("gone", "hidden")] if chosen.pid else []
     for pid in missing:
-        print(f"python -m fastproc ps: {pid}: there is no such process", file=sys.stderr)
+        standard.say(f"python -m fastproc ps: {pid}: there is no such process")
     found = _chosen(found, chosen.name, uid, missing).sort_by(*order, reverse=chosen.reverse)
     if chosen.json:
         write(lambda: as_json([{name: one[name] for name in fields} for one in found]))
@@ -160,11 +161,11 @@ def show_tree(arguments: list[str]) -> int:
     try:
         found = tree(("comm", "name", "cmdline", "num_threads"))
     except (OSError, Unsupported) as error:
-        print(f"python -m fastproc tree: {error}", file=sys.stderr)
+        standard.say(f"python -m fastproc tree: {error}")
         return 1
     missing = [pid for pid in chosen.pid if pid not in found]
     for pid in missing:
-        print(f"python -m fastproc tree: {pid}: there is no such process", file=sys.stderr)
+        standard.say(f"python -m fastproc tree: {pid}: there is no such process")
     wanted = [pid for pid in chosen.pid if pid not in missing] if chosen.pid else found.roots
     threads = {}
     if chosen.threads:

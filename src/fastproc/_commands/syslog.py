@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
+
+from fastproc._commands.text import write
+from fastproc._engine import standard
 
 USAGE = """\
 usage: python -m fastproc syslog [OPTION...]
@@ -44,7 +46,7 @@ PUMP_EVERY = 0.1
 def syslog(arguments: list[str]) -> int:
     """Do what the command line says; return the exit status."""
     if arguments[:1] in (["-h"], ["--help"]):
-        print(USAGE)
+        write(lambda: USAGE)
         return 0
     from fastproc._values.syslog import severity
 
@@ -54,17 +56,23 @@ def syslog(arguments: list[str]) -> int:
         number = severity(given.get("severity", "info"))
         log = _sender(given)
     except (ValueError, OSError) as error:
-        print(f"python -m fastproc syslog: {error}", file=sys.stderr)
+        standard.say(f"python -m fastproc syslog: {error}")
         return 2
     # Its end is that of its input: what a terminal tells the whole group must not cut off the last words.
     for sig in (signal.SIGINT, signal.SIGHUP):
         signal.signal(sig, signal.SIG_IGN)
-    _relay(log, number)
+    failed = None
+    try:
+        _relay(log, number)
+    except OSError as error:
+        failed = error
     counts = log.close(timeout)
+    if failed is not None:
+        standard.say(f"python -m fastproc syslog: standard input: {failed.strerror}")
     missing = counts.dropped + counts.uncertain
     if missing:
-        print(f"python -m fastproc syslog: {missing} of {counts.given} messages: {log.error}", file=sys.stderr)
-    return 1 if missing else 0
+        standard.say(f"python -m fastproc syslog: {missing} of {counts.given} messages: {log.error}")
+    return 1 if missing or failed is not None else 0
 
 
 def _parse(arguments: list[str]) -> dict[str, str]:

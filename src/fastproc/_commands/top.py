@@ -11,6 +11,7 @@ import sys
 
 from fastproc._commands.processes import Shown, command
 from fastproc._commands.text import clip, duration, printable, size, write
+from fastproc._engine import standard
 from fastproc.errors import Unsupported
 from fastproc.info import System
 
@@ -231,7 +232,7 @@ def top(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 0
     except (OSError, Unsupported) as error:
-        print(f"python -m fastproc top: {error}", file=sys.stderr)
+        standard.say(f"python -m fastproc top: {error}")
         return 1
 
 

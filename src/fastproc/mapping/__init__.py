@@ -188,10 +188,10 @@ def _make_progress(kind: Any) -> Any:
 
 def _dry(work: Work, items: Iterable[Any], workers: int) -> Mapped:
     """Print what would be run."""
-    from fastproc.mapping._output import write_all
+    from fastproc._engine import standard
 
     for number, item in enumerate(items, 1):
         task = work.task(number, item)
         line = work.shown(task, (number - 1) % workers + 1)
-        write_all("stdout", line.encode("utf-8", "surrogateescape") + b"\n")
+        standard.write("stdout", line.encode("utf-8", "surrogateescape") + b"\n")
     return Mapped(work, (), make_runner(1, {}), workers=1, ordered=True, options={})
