@@ -457,6 +457,38 @@ def test_fresh_interpreter_that_hangs_is_told_as_any_other_failure() -> None:
     assert isolated(hangs, pid_namespace=True) == expected
 
 
+ISOLATED = """
+import json, os, sys
+sys.path += json.loads(sys.argv[2])
+from fastproc.daemon import Daemon
+place = sys.argv[1]
+os.environ["PYTHONPATH"] = place
+pid = Daemon(pid_file=place + "/x.pid", stdout=place + "/log").spawn("sh", "-c", "echo $PYTHONPATH; exec sleep 1000")
+print(Daemon(pid_file=place + "/x.pid").stop().pid == pid)
+import test_daemon_programs
+pid = Daemon(pid_file=place + "/x.pid").call(test_daemon_programs.stays_alive, place + "/called")
+print(Daemon(pid_file=place + "/x.pid").stop().pid == pid)
+"""
+
+
+def isolated_launcher(option: str) -> list[Any]:
+    place = daemons.folder()
+    for name in ("sitecustomize", "usercustomize", "json", "pickle"):
+        (place / f"{name}.py").write_text(f"import os; open({str(place / 'ran')!r}, 'a').write(__name__)")
+    paths = json.dumps([*(entry for entry in sys.path if entry), os.path.dirname(__file__)])
+    words = [sys.executable, *([option] if option else []), "-c", ISOLATED, str(place), paths]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=place if option else "/")
+    log = (place / "log").read_text().replace(str(place), "PLACE")
+    return [done.stdout, done.stderr, log, (place / "ran").exists(), (place / "called").exists(), daemons.nobody_left()]
+
+
+@pytest.mark.parametrize("option", ["-I", ""])
+def test_fresh_interpreter_of_root_obeys_no_environment(option: str) -> None:
+    """The environment is the program's: neither its PYTHONPATH nor sitecustomize is the keeper's."""
+    expected = ["True\nTrue\n", "", "PLACE\n", False, True, []]
+    assert isolated(isolated_launcher, option, pid_namespace=True) == expected
+
+
 def ready_by(how: str) -> list[Any]:
     from fastproc.daemon import Daemon
 
