@@ -13,6 +13,7 @@ import os
 
 from fastproc import _credentials
 from fastproc._credentials import NotAllThreads, everything, missing
+from fastproc._engine.loading import load_if_unreadable
 from fastproc._switching import NONE, SETGID, SETPCAP, SETUID, go_back, half_switched, needed, target
 from fastproc._values.capabilities import Capabilities, CapabilitySet, as_set
 from fastproc._values.identity import Identity, Ids, Securebits
@@ -115,6 +116,8 @@ def drop_privileges(
     cannot read from its memory what it knew as the old one. And the kernel forgets its parent-death signal (HAZARDS
     G19). Its session keyring stays (keyrings(7)).
 
+    Modules of fastproc that the new user may be unable to read are imported before.
+
     Args:
         user: a name, an id or a User; None to stay who one is and only give capabilities up.
         group: a name, an id or a Group; None for the user's primary group.
@@ -146,6 +149,8 @@ def drop_privileges(
     for name, some in (("keep", sets[0]), ("bounding", limit or NONE)):
         _credentials.check_known(name, some)
     whom = target(user, group, groups, users)
+    if whom.uid is not None or whom.gid is not None:
+        load_if_unreadable()
     with _credentials.lock:
         return _Drop(_Plan(whom, sets[0], sets[1], "keep" if leave else limit, flags, no_new_privs)).run()
 

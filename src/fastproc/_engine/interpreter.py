@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
+from fastproc._engine.loading import are_imports_refused
 from fastproc._engine.trusted import is_privileged
 from fastproc.errors import Unsupported
 
@@ -39,6 +40,8 @@ def program() -> str:
     found = sys.executable
     if not found:
         raise Unsupported("this interpreter does not know its own program (sys.executable)")
+    if are_imports_refused():
+        raise Unsupported("this process is in another root (chroot), where the interpreter may be another program")
     if not os.path.isabs(found):
         # It would be looked for where this process is now.
         raise Unsupported(f"the interpreter's own program is not an absolute path (sys.executable is {found!r})")
