@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import daemons
+import fastproc
 from conftest import isolated, wait_until
 
 pytestmark = [pytest.mark.privileged, pytest.mark.usefixtures("pid_namespace")]
@@ -455,6 +456,43 @@ def test_fresh_interpreter_that_hangs_is_told_as_any_other_failure() -> None:
     """spawn() and call() raise DaemonError, and nothing else."""
     expected = ["fork", "TimeoutExpired", "the fresh interpreter hangs", []]
     assert isolated(hangs, pid_namespace=True) == expected
+
+
+def removed_directory() -> list[Any]:
+    place = daemons.folder()
+    gone = place / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    env = {**CLEAN, "PYTHONPATH": os.path.dirname(os.path.dirname(fastproc.__file__))}
+    found = [
+        command("status", "x", "-p", "x.pid", env=env),
+        command("start", "x", "-p", "x.pid", "--", "true", env=env),
+    ]
+    started = command("start", "x", "-p", place / "x.pid", "--", "sleep", "1000", env=env)
+    return [*found, started[0], command("stop", "x", "-p", place / "x.pid", env=env)[0], daemons.nobody_left()]
+
+
+def test_relative_path_in_a_removed_directory_is_named() -> None:
+    """An absolute one does not need it."""
+    said = "[Errno 2] pid_file: it is relative to the current directory, which was removed: 'x.pid'\n"
+    expected = [
+        [code, "", f"python -m fastproc daemon {what} x: {said}"] for what, code in (("status", 4), ("start", 1))
+    ]
+    assert isolated(removed_directory, pid_namespace=True) == [*expected, 0, 0, []]
+
+
+def manager_is_away() -> list[Any]:
+    place = daemons.folder()
+    env = {**CLEAN, "NOTIFY_SOCKET": str(place / "none")}
+    said = command("start", "x", "-p", place / "x.pid", "--", "sleep", "1000", env=env)
+    return [said[0], said[2].replace(str(place), "PLACE"), os.listdir(place), daemons.nobody_left()]
+
+
+def test_manager_that_is_away_is_named() -> None:
+    """Nothing of the program is left."""
+    said = "python -m fastproc daemon start x: [Errno 2] No such file or directory: 'PLACE/none'\n"
+    assert isolated(manager_is_away, pid_namespace=True) == [1, said, [], []]
 
 
 ISOLATED = """

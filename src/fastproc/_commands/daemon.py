@@ -7,6 +7,7 @@ import os
 
 from fastproc._commands.text import as_json, printable, tell
 from fastproc._engine import standard
+from fastproc._engine.trusted import absolute
 from fastproc._values.redirect import STDOUT, Append
 from fastproc.daemon import Daemon, DaemonError, PidFile, PidFileError, Status
 from fastproc.errors import ProcessError
@@ -50,6 +51,8 @@ def daemon(arguments: list[str]) -> int:
     except (TypeError, ValueError) as error:
         return _complain(chosen, error, 2)
     except (ProcessError, OSError, KeyError) as error:
+        if chosen.action == "status":
+            return _complain(chosen, error, STATUS["unverified"])
         code = getattr(error, "exit_code", None)
         return _complain(chosen, error, code if isinstance(code, int) and 0 < code < 126 else 1)
 
@@ -250,5 +253,5 @@ def _stream(name: str, text: str | None) -> Any:
         return text
     if text == "stdout" and name == "stderr":
         return STDOUT
-    path = os.path.abspath(text.removeprefix("+"))
+    path = absolute(f"--{name}", text.removeprefix("+"))
     return Append(path) if text.startswith("+") else path

@@ -93,10 +93,14 @@ def path(own: bool) -> list[str]:
         own: whether it runs this program's own code. If not, and privileged, it gets no relative names and no "": they
             mean another directory each time that the process changes its own, and anybody may have chosen that.
     """
-    entries = [entry for entry in sys.path if isinstance(entry, str)]
-    if not own and is_privileged():
-        return [entry for entry in entries if os.path.isabs(entry)]
-    return [os.path.abspath(entry) for entry in entries]
+    found = []
+    for entry in sys.path:
+        if isinstance(entry, str) and (os.path.isabs(entry) or own or not is_privileged()):
+            try:
+                found.append(os.path.abspath(entry))
+            except FileNotFoundError:
+                continue  # the current directory was removed
+    return found
 
 
 def command(code: str, *arguments: str, own: bool = True) -> list[Text]:

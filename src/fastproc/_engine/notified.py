@@ -74,17 +74,21 @@ class Receiver:
         OSError: bind(2).
     """
 
-    __slots__ = ("_path", "_socket", "address", "malformed")
+    __slots__ = ("_file", "_owner", "_path", "_socket", "address", "malformed")
 
     def __init__(self, path: str | None) -> None:
         self.malformed = 0
+        self._owner = os.getpid()
         self._path: str | None = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             # "" binds to a number of the kernel's choice (unix(7), autobind).
             self._socket.bind("" if path is None else path)
-        except OSError:
+            if path is not None:
+                self._file = os.lstat(path)
+        except OSError as error:
+            error.filename = error.filename or path
             self._socket.close()
             raise
         self._path = path
@@ -126,7 +130,9 @@ class Receiver:
             self._socket.close()
             if self._path is not None:
                 try:
-                    os.unlink(self._path)
+                    # Only this socket's: somebody may have removed it, and a successor have made his in its place.
+                    if os.path.samestat(os.lstat(self._path), self._file) and os.getpid() == self._owner:
+                        os.unlink(self._path)
                 except OSError:
                     # Somebody else has removed it.
                     pass

@@ -44,6 +44,19 @@ def is_privileged() -> bool:
     return os.geteuid() == 0 or bool(credentials.held().effective & _OVERRIDES)
 
 
+def absolute(name: str, path: str) -> str:
+    """Return the absolute form of a path that was given as an argument.
+
+    Raises:
+        FileNotFoundError: it is relative, and the current directory was removed.
+    """
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        text = f"{name}: it is relative to the current directory, which was removed"
+        raise FileNotFoundError(errno.ENOENT, text, path) from None
+
+
 def enter(folder: str) -> OwnedFd:
     """Open a directory by its absolute path, one component after the other.
 

@@ -11,7 +11,7 @@ import os
 from errno import ENODEV, EXDEV
 
 from fastproc._engine.reactor import READ, Reactor, borrowed
-from fastproc._engine.trusted import trusted_owners
+from fastproc._engine.trusted import absolute, trusted_owners
 from fastproc._members import Member
 from fastproc._values import signals
 from fastproc._values.checks import check_seconds
@@ -111,7 +111,7 @@ class PidFile:
 
     def __init__(self, path: str | bytes | os.PathLike[str], *, owner: int | None = None) -> None:
         """Take the path; nothing is opened."""
-        self.path = os.path.abspath(check_path("pid_file", path))
+        self.path = absolute("pid_file", check_path("pid_file", path))
         _lock.check_path(self.path)
         self._owner = owner
 

@@ -18,6 +18,7 @@ from fastproc import systemd
 from fastproc._engine import loading
 from fastproc._engine.fds import OwnedFd
 from fastproc._engine.inherited import close_all_but
+from fastproc._engine.notify import connect
 from fastproc._values.credentials import clean
 from fastproc._values.pidfile import Recorded
 from fastproc.capabilities import cap_last_cap
@@ -223,7 +224,7 @@ class Steps:
         address = os.environ.get("NOTIFY_SOCKET", "")
         if self.speaks and address.startswith("/"):
             self._manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            self._manager.connect(address)
+            connect(self._manager, os.fsencode(address))
         os.fchdir(self._root.number)
         os.chroot(".")
         # HAZARDS G25: the old directory would be the way out.

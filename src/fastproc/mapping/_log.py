@@ -13,7 +13,7 @@ import stat
 from errno import EEXIST, EINVAL, EPERM, EWOULDBLOCK
 
 from fastproc._engine.fds import OwnedFd
-from fastproc._engine.trusted import Untrusted, kind_of, open_file
+from fastproc._engine.trusted import Untrusted, absolute, kind_of, open_file
 from fastproc._values.joblog import TSV, Book, JSONLines
 
 TYPE_CHECKING = False
@@ -73,7 +73,7 @@ class LogFile:
             raise
 
     def _open(self) -> OwnedFd:
-        path = os.path.join(os.getcwd(), os.fsdecode(self.path))
+        path = absolute("joblog, results", os.fsdecode(self.path))
         try:
             # Not even opened: some devices act when they are.
             self._check_regular(os.stat(path))
