@@ -5,6 +5,7 @@ What becomes of its results is in test_pipeline_handle.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -212,6 +213,16 @@ def test_file_that_is_not_a_log_is_refused_and_never_touched(form: str, resume: 
         assert (name, log.read_bytes()) == (name, data)
         assert (log.stat().st_mtime_ns, log.stat().st_mode) == before
     assert not ran.exists()
+
+
+def test_file_that_is_not_a_log_is_not_even_locked(tmp_path: Path) -> None:
+    """The lock may be what the file is for."""
+    log = tmp_path / "lock"
+    log.write_text("4711\n")
+    with open(log) as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        with pytest.raises(FileExistsError, match="it is not a job log"):
+            fastproc.map("true", "a", joblog=log, resume=True)
 
 
 @pytest.mark.parametrize("resume", [False, True])

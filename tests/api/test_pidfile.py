@@ -198,7 +198,7 @@ def strange(kind: str) -> dict[str, Any]:
     path.chmod(0o640)
     if kind == "huge":
         os.truncate(path, 1 << 40)
-    before = path.stat()
+    before, folder = path.stat(), path.parent.stat().st_mtime_ns
     said = [one for one in tried(path) if kind != "nothing" or "started" not in one]
     try:
         Daemon(pid_file=path).spawn("/nonexistent/program")
@@ -212,7 +212,8 @@ def strange(kind: str) -> dict[str, Any]:
     return {
         "said": [named(one, {prey.pid: "PREY", os.getpid(): "SELF"}) for one in said],
         "same": [*same, kind == "huge" or path.read_bytes() == data],
-        "others": os.listdir(path.parent),
+        # Nothing was made beside it, not even for a moment.
+        "others": [*os.listdir(path.parent), path.parent.stat().st_mtime_ns == folder],
         "victim lives": alive,
         "left": daemons.nobody_left(),
     }
@@ -260,7 +261,7 @@ def test_file_that_is_not_ours_is_refused_and_never_touched(kind: str) -> None:
         assert status.startswith("PidFileError: ")
     assert [STRANGE[kind] in one for one in (started, status.replace('"', ""), signalled, stopped)] == [True] * 4
     assert failed == "pid file"
-    assert found == {"same": [True] * 5, "others": ["x.pid"], "victim lives": True, "left": []}
+    assert found == {"same": [True] * 5, "others": ["x.pid", True], "victim lives": True, "left": []}
 
 
 def test_pid_file_of_another_program_that_has_ended_is_stale_and_stays() -> None:
@@ -276,10 +277,35 @@ def test_pid_file_of_another_program_that_has_ended_is_stale_and_stays() -> None
             "pid file",
         ],
         "same": [True] * 5,
-        "others": ["x.pid"],
+        "others": ["x.pid", True],
         "victim lives": True,
         "left": [],
     }
+
+
+def changed(text: str) -> list[Any]:
+    """Another program writes its file after ours was looked at, and before its lock is held."""
+    from fastproc.daemon import DaemonError, _lock
+
+    path = daemons.folder() / "x.pid"
+    hold = _lock.hold
+
+    def late(*arguments: Any, **options: Any) -> Any:
+        path.write_text(text)
+        return hold(*arguments, **options)
+
+    _lock.hold = late  # type: ignore[assignment]
+    try:
+        a_daemon(path)
+    except DaemonError as error:
+        return [error.kind, path.read_text() == text, os.listdir(path.parent)]
+    return ["started"]
+
+
+@pytest.mark.parametrize("text", ["31999\n", "precious\n"])
+def test_file_that_becomes_another_ones_before_it_is_locked_is_not_touched(text: str) -> None:
+    """It is read again under the lock."""
+    assert isolated(changed, text, pid_namespace=True) == ["PidFileError", True, ["x.pid"]]
 
 
 def empty(kind: str) -> list[Any]:

@@ -15,6 +15,7 @@ import pytest
 
 import daemons
 from conftest import isolated
+from fastproc._engine import standard
 
 CLOSED = [combo for size in range(4) for combo in itertools.combinations(range(3), size)]
 NAMES = {0: "<&-", 1: ">&-", 2: "2>&-"}
@@ -150,6 +151,25 @@ def test_output_that_does_not_block_is_waited_for() -> None:
             assert len(pipe.read()) == 1_000_000
         assert child.communicate()[1] == ""
     assert child.returncode == 0
+
+
+def test_full_output_is_waited_for_and_not_tried_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    os.set_blocking(read, False)
+    with open(read, "rb", buffering=0) as reader, open(write, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        got = []
+
+        def make_room(fd: int) -> None:
+            assert fd == write
+            got.append(reader.read(1 << 20))
+
+        monkeypatch.setattr(standard, "_wait_until_writable", make_room)
+        standard.write("stdout", b"x" * 300_000)
+        got.append(reader.read(1 << 20))
+    assert sum(map(len, got)) == 300_000
+    assert 1 < len(got) < 300
 
 
 def test_map_whose_output_is_full_has_logged_what_was_done(tmp_path: Path) -> None:

@@ -108,6 +108,10 @@ def ways(case: str) -> list[Any]:
         os.chown(place, 0, USER)
         link_by_user(place / "way", secret)
         path = place / "way" / "app"
+    elif case == "group, root's link":
+        place.chmod(0o775)
+        (place / "way").symlink_to(secret)
+        path = place / "way" / "app"
     elif case == "sticky":
         place.chmod(0o1777)
         (place / "way").symlink_to(secret)
@@ -135,6 +139,8 @@ REFUSED = {
     "hard link": "Untrusted: PLACE/home/logs/app: it has 2 names (hard links)",
     "FIFO": "OSError: PLACE/home/logs/app",
     "group": "Untrusted: the directory PLACE can be written by others (mode 0775), and PLACE/way is a symbolic link",
+    "group, root's link": "Untrusted: the directory PLACE can be written by others (mode 0775), "
+    "and PLACE/way is a symbolic link",
     "sticky": "Untrusted: the directory PLACE can be written by others (mode 1777), and PLACE/way is a symbolic link",
 }
 
@@ -210,7 +216,15 @@ def of_a_user() -> dict[str, str]:
     shared.chmod(0o777)
     (shared / "way").symlink_to(mine)
     os.lchown(shared / "way", 999, 999)
+    bobs = place / "bobs"
+    bobs.mkdir()
+    link_by_user(bobs / "way", mine / "real")
+    os.chown(bobs, 999, 999)
+    link_by_user(mine / "twice", "real")
+    os.link(mine / "twice", mine / "twice as well", follow_symlinks=False)
     answers = {
+        "guarded, where another user is the owner": as_user(lambda: said(bobs / "way" / "log", guarded=True)),
+        "guarded, with two names": as_user(lambda: said(mine / "twice" / "log", guarded=True)),
         "own link": as_user(lambda: said(mine / "way" / "log")),
         "own last link": as_user(lambda: said(mine / "way" / "last")),
         "a colleague's link": as_user(lambda: said(shared / "way" / "log")),
@@ -229,6 +243,10 @@ def test_user_follows_his_own_links() -> None:
         "guarded": "Untrusted: the directory PLACE/shared can be written by others (mode 0777), "
         "and PLACE/shared/way is a symbolic link",
         "guarded own link": "PLACE/mine/real/log",
+        "guarded, where another user is the owner": "Untrusted: the directory PLACE/bobs belongs to user 999, "
+        "and PLACE/bobs/way is a symbolic link",
+        "guarded, with two names": "Untrusted: the directory PLACE/mine can be written by others (mode 0775), "
+        "and PLACE/mine/twice is a symbolic link",
     }
 
 
