@@ -314,7 +314,7 @@ def test_socket_stays_when_a_forked_copy_closes_it(tmp_path: Path) -> None:
 
 
 def test_place_of_a_socket_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"'.*/none/notify'"):
+    with pytest.raises(FileNotFoundError, match=r"/none"):
         NotifyServer(path=str(tmp_path / "none" / "notify"))
 
 

@@ -153,6 +153,30 @@ def test_way_that_somebody_else_has_prepared_leads_root_nowhere(case: str) -> No
     assert [kept, names] == ["keep me", ["app"]]
 
 
+def of_the_directorys_owner() -> list[str]:
+    """A log that a user has made, and that root goes on with."""
+    place = daemons.folder()
+    home = theirs(place / "home")
+    for name, owner in (("log", USER), ("stranger's", 999)):
+        (home / name).touch()
+        os.chown(home / name, owner, owner)
+    os.link(home / "log", home / "second")
+    (home / "single").touch()
+    os.chown(home / "single", USER, USER)
+    answers = [said(home / name, WRITE, shared=True) for name in ("single", "log", "stranger's")]
+    return [one.replace(str(place), "PLACE") for one in [*answers, said(home / "single", WRITE)]]
+
+
+def test_log_of_the_directorys_owner_is_taken_where_that_harms_nobody() -> None:
+    """Not one with a second name, and not one of a third user."""
+    assert isolated(of_the_directorys_owner, pid_namespace=True) == [
+        "PLACE/home/single",
+        "Untrusted: PLACE/home/log: it has 2 names (hard links)",
+        "Untrusted: PLACE/home/stranger's: it belongs to user 999",
+        "Untrusted: PLACE/home/single: it belongs to user 12345",
+    ]
+
+
 def allowed() -> dict[str, str]:
     place = daemons.folder()
     home = theirs(place / "home")
@@ -254,6 +278,7 @@ def logs_of_root() -> list[Any]:
     """Root's own logs, each kind below a directory where a user has made a link."""
     import fastproc
     from fastproc.daemon import Daemon, DaemonError
+    from fastproc.systemd import NotifyServer
 
     place = daemons.folder()
     secret = place / "secret"
@@ -276,6 +301,17 @@ def logs_of_root() -> list[Any]:
             found.append("mapped")
         except PermissionError as error:
             found.append(str(error))
+    try:
+        limit = fastproc.CaptureLimit(1, spill=str(path))
+        fastproc.run("echo", "ab", capture=True, stdout_limit=limit)
+        found.append("ran")
+    except fastproc.SpawnError as error:
+        found.append(str(error))
+    try:
+        NotifyServer(path=str(path)).close()
+        found.append("bound")
+    except PermissionError as error:
+        found.append(str(error))
     return [[one.replace(str(place), "PLACE") for one in found], os.listdir(secret)]
 
 
@@ -285,7 +321,9 @@ def test_logs_and_pid_files_of_root_are_not_where_a_user_has_led_them() -> None:
     below = "the directory PLACE/home belongs to user 12345"
     link = f"{below}, and PLACE/home/logs is a symbolic link"
     log = f"[Errno 1] {link}: 'PLACE/home/logs/app'"
-    assert said == [link, link, link, f"pid file PLACE/home/logs/app: {below}", log, log]
+    spill = said.pop(6)
+    assert link in spill
+    assert said == [link, link, link, f"pid file PLACE/home/logs/app: {below}", log, log, log]
     assert made == []
 
 

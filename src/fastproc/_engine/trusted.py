@@ -14,6 +14,10 @@ import stat
 from fastproc._engine.fds import OwnedFd
 from fastproc._native import credentials
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
 LINKS_MAX = 40
 """Symbolic links on one path, as the kernel counts them (path_resolution(7))."""
 
@@ -192,7 +196,9 @@ _KINDS = {
 }
 
 
-def open_file(path: str, flags: int, mode: int = NEW_MODE, guarded: bool | None = None) -> OwnedFd:
+def open_file(
+    path: str, flags: int, mode: int = NEW_MODE, guarded: bool | None = None, shared: bool = False
+) -> OwnedFd:
     """Open a file of this process's user at a place of that user's choice (HAZARDS H8). It is blocking.
 
     A link is followed where only root or this user could have made it, and so is the next one. In a directory that
@@ -205,6 +211,7 @@ def open_file(path: str, flags: int, mode: int = NEW_MODE, guarded: bool | None 
         mode: of a new file.
         guarded: whether the way to the directory is walked like that, too; otherwise the kernel finds it. None: if this
             process is privileged.
+        shared: whether, for a privileged process, a file may also belong to the owner of its directory.
 
     Raises:
         Untrusted: somebody else could change what the path means, or has put something else there.
@@ -222,7 +229,7 @@ def open_file(path: str, flags: int, mode: int = NEW_MODE, guarded: bool | None 
         place, why = _place_of(folder, is_privileged() if guarded is None else guarded)
         with place:
             try:
-                return _open_checked(flags, mode, name, place, why, shown)
+                return _open_checked(flags, mode, name, place, why, shown, shared)
             except OSError as error:
                 if error.errno != errno.ELOOP:
                     raise
@@ -249,12 +256,12 @@ def _place_of(folder: str, guarded: bool) -> tuple[OwnedFd, str]:
         return place, str(error)
 
 
-def _open_checked(flags: int, mode: int, name: str, place: OwnedFd, why: str, shown: str) -> OwnedFd:
+def _open_checked(flags: int, mode: int, name: str, place: OwnedFd, why: str, shown: str, shared: bool) -> OwnedFd:
     fd = open_blocking(name, flags & ~os.O_TRUNC | os.O_NOFOLLOW, mode, place.number, shown)
     try:
         status = os.fstat(fd.number)
         if why and flags & os.O_ACCMODE != os.O_RDONLY and is_privileged():
-            check_ours(status, shown)
+            check_ours(status, shown, {os.fstat(place.number).st_uid} if shared else frozenset())
         if flags & os.O_TRUNC and stat.S_ISREG(status.st_mode):
             os.ftruncate(fd.number, 0)
     except BaseException:
@@ -263,13 +270,18 @@ def _open_checked(flags: int, mode: int, name: str, place: OwnedFd, why: str, sh
     return fd
 
 
-def check_ours(status: os.stat_result, shown: str) -> None:
+def check_ours(status: os.stat_result, shown: str, owners: AbstractSet[int] = frozenset()) -> None:
     """Refuse a file that is somebody else's, or has a second name, which may be somebody else's.
+
+    Args:
+        status: of the open file.
+        shown: its path.
+        owners: who may own it beside root and this process's user.
 
     Raises:
         Untrusted: see above.
     """
-    if status.st_uid not in trusted_owners():
+    if status.st_uid not in trusted_owners() | owners:
         raise Untrusted(f"{shown}: it belongs to user {status.st_uid}")
     if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
         raise Untrusted(f"{shown}: it has {status.st_nlink} names (hard links)")

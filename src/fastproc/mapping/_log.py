@@ -80,7 +80,7 @@ class LogFile:
         except FileNotFoundError:
             pass
         try:
-            return open_file(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+            return open_file(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, shared=True)
         except Untrusted as error:
             raise PermissionError(EPERM, f"{error}", self.path) from None
         except OSError as error:
