@@ -105,6 +105,7 @@ def drop_privileges(
     securebits: Securebits | None = None,
     no_new_privs: bool = True,
     users: Users | None = None,
+    load: bool = True,
 ) -> Identity:
     """Give privileges up for good: become another user, keep only the capabilities named. One transaction.
 
@@ -115,8 +116,6 @@ def drop_privileges(
     With a change of ids the process is not dumpable any more (PR_GET_DUMPABLE is 0): other processes of the new user
     cannot read from its memory what it knew as the old one. And the kernel forgets its parent-death signal (HAZARDS
     G19). Its session keyring stays (keyrings(7)).
-
-    Modules of fastproc that the new user may be unable to read are imported before.
 
     Args:
         user: a name, an id or a User; None to stay who one is and only give capabilities up.
@@ -129,6 +128,7 @@ def drop_privileges(
         securebits: these flags, exactly; None leaves them.
         no_new_privs: no execve gives privileges any more.
         users: where names are looked up; the system for None.
+        load: import all modules of fastproc before, where the new user may be unable to read them (0.3 s).
 
     Returns:
         what this process is now.
@@ -149,7 +149,7 @@ def drop_privileges(
     for name, some in (("keep", sets[0]), ("bounding", limit or NONE)):
         _credentials.check_known(name, some)
     whom = target(user, group, groups, users)
-    if whom.uid is not None or whom.gid is not None:
+    if load:
         load_if_unreadable()
     with _credentials.lock:
         return _Drop(_Plan(whom, sets[0], sets[1], "keep" if leave else limit, flags, no_new_privs)).run()

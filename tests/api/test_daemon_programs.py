@@ -370,7 +370,7 @@ def changes_its_user(how: str) -> list[Any]:
 def test_program_that_changed_its_user_is_not_doubled_when_its_keeper_is_killed() -> None:
     """The kernel forgets the parent-death signal then (prctl(2)); the pid file still tells who it is."""
     reason = "nobody holds its lock, as its keeper has ended, and process PID still runs"
-    refused = "AlreadyRunning: process PID still runs, and its keeper does not"
+    refused = f"AlreadyRunning: {reason}"
     expected = ["unverified", True, reason, refused, "stale", []]
     assert isolated(changes_its_user, "KILL", pid_namespace=True) == expected
 

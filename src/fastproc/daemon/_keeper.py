@@ -104,4 +104,4 @@ def _drop(settings: Settings) -> None:
     from fastproc.users import FakeUsers
 
     uid, gid, groups = Looked(settings).target
-    drop_privileges(uid, group=gid, groups="keep" if groups is None else groups, users=FakeUsers())
+    drop_privileges(uid, group=gid, groups="keep" if groups is None else groups, users=FakeUsers(), load=False)
