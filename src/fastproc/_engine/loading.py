@@ -98,11 +98,13 @@ def _load_databases() -> None:
 def load_if_unreadable() -> None:
     """Load all if another user could not: a directory of fastproc or the standard library is not for everybody.
 
-    Raises:
-        ImportError: as `load_all()`.
+    What this process cannot read itself, as it is another user by now, it does without as before. Raises nothing.
     """
     if not _all_loaded and not all(map(_is_for_all, _folders())):
-        load_all()
+        try:
+            load_all()
+        except ImportError:
+            pass
 
 
 def _folders() -> set[str]:
