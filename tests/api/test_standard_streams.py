@@ -224,6 +224,7 @@ def start():
 tried("start", start)
 tried("pipeline", lambda: (cmd("echo", "c") | cmd("cat")).run(capture=True).stdout.decode())
 tried("pty", lambda: fastproc.run("tty", pty=True, capture=True).ok)
+tried("tee", lambda: fastproc.run("sh", "-c", "echo o", capture=True, tee=True).stdout.decode())
 def pool():
     with Pool(2) as pool:
         return [bytes(one.stdout).decode() for one in pool.map(lambda item: cmd("echo", item), "ab", capture=True)]
@@ -232,10 +233,26 @@ for output in ("group", "line", "ungroup"):
     tried(output, lambda: [r.returncode for r in fastproc.map("echo {}", "ab", output=output, progress=True)])
 tried("dry", lambda: list(fastproc.map("echo {}", "ab", dry_run=True)))
 tried("bars", lambda: [len(list(fastproc.map("true", "a", progress=kind))) for kind in ("plain", "rich", "tqdm")])
-tried("tee", lambda: fastproc.run("sh", "-c", "echo o", capture=True, tee=True).stdout.decode())
 with open(sys.argv[1], "w") as file:
     json.dump(report, file)
 """
+
+
+RESERVES = """
+import os
+os.close(0), os.close(2)
+import fastproc
+with fastproc.Pool(1):
+    held = [os.readlink(f"/proc/self/fd/{number}") for number in (0, 2)]
+    given = os.get_inheritable(0) or os.get_inheritable(2)
+print(held, given, flush=True)
+"""
+
+
+def test_threads_do_not_use_the_numbers_of_closed_streams() -> None:
+    """A child that another thread makes would inherit one for a moment's sake (HAZARDS C8)."""
+    done = subprocess.run([sys.executable, "-c", RESERVES], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "['/dev/null', '/dev/null'] False\n"
 
 
 @pytest.mark.parametrize("closed", CLOSED, ids=names)

@@ -27,20 +27,44 @@ def open_missing() -> None:
     the stream stays closed.
     """
     for number, name in enumerate(NAMES):
-        try:
-            os.fstat(number)
-        except OSError:
-            try:
-                found = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-            except OSError:
-                continue
-            if found == number:
-                os.set_inheritable(number, True)
-            else:
-                os.dup2(found, number)
-                os.close(found)
+        if _take(number):
+            os.set_inheritable(number, True)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))  # noqa: SIM115 - it stays
+
+
+def reserve() -> None:
+    """Open the null device for each of the three that is closed; no other program gets it by execve.
+
+    For threads that open descriptors: one of theirs has such a number for a moment, until it is moved (HAZARDS C8), and
+    a child that another thread makes just then would inherit it as a standard stream.
+    """
+    for number in range(3):
+        _take(number)
+
+
+def _take(number: int) -> bool:
+    """Open the null device with this number, if that is free; return whether it was."""
+    try:
+        os.fstat(number)
+    except OSError:
+        pass
+    else:
+        return False
+    try:
+        found = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False  # it stays closed
+    if found != number:
+        # Not one below: that is free no more. Another thread may have taken this one meanwhile.
+        import fcntl
+
+        moved = fcntl.fcntl(found, fcntl.F_DUPFD_CLOEXEC, number)
+        os.close(found)
+        if moved != number:
+            os.close(moved)
+            return False
+    return True
 
 
 def is_terminal(name: str) -> bool:
