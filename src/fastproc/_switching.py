@@ -7,6 +7,7 @@ import sys
 
 from fastproc import _credentials
 from fastproc._credentials import everything, missing
+from fastproc._engine.loading import load_if_unreadable
 from fastproc._values.capabilities import CapabilitySet
 from fastproc._values.identity import Identity, Ids, Securebits, check_id
 from fastproc._values.users import Group, User
@@ -243,6 +244,8 @@ class temporarily:
         """Become the user; return the identity."""
         if self._before is not None:
             raise RuntimeError("this block is entered already")
+        # Inside it could be unreadable, and the importer remembers an unreadable directory as an empty one.
+        load_if_unreadable()
         with _credentials.lock:
             before = _credentials.uniform(everything)
             uids, gids, groups = self._wanted(before)

@@ -297,18 +297,18 @@ OWN = {  # what the daemon's own code does: the step that is named, what the mes
 STEPS: dict[str, tuple[dict[str, Any], str, str]] = {  # options, the step that is named, what the message has
     "locked": ({"pid_file": "PLACE/taken.pid"}, "pid file", "is running"),
     "in the open": ({"pid_file": "/tmp/late.pid"}, "pid file", "can be written by others"),
-    "no directory": ({"pid_file": "PLACE/none/late.pid"}, "pid file", "No such file"),
-    "no root": ({"chroot": "PLACE/none"}, "chroot", "No such file"),
+    "no directory": ({"pid_file": "PLACE/none/late.pid"}, "pid file", "/none'"),
+    "no root": ({"chroot": "PLACE/none"}, "chroot", "/none'"),
     "root is a file": ({"chroot": "/etc/passwd"}, "chroot", "Not a directory"),
     "no user": ({"user": "no-such-user"}, "user", "no-such-user"),
     "no group": ({"group": "no-such-group"}, "user", "no-such-group"),
     "no owner": ({"pid_file": "PLACE/l.pid", "chown_pid_file": "no-such-user"}, "pid file owner", "no-such-user"),
     "action": ({"action": 1}, "privileged action", "LookupError: the socket is taken"),
-    "stdin": ({"stdin": "PLACE/none"}, "stdin", "No such file"),
-    "log": ({"stdout": "PLACE/none/log"}, "stdout", "No such file"),
+    "stdin": ({"stdin": "PLACE/none"}, "stdin", "/none'"),
+    "log": ({"stdout": "PLACE/none/log"}, "stdout", "/none'"),
     "log is a directory": ({"stderr": "PLACE"}, "stderr", "Is a directory"),
     "log is a FIFO": ({"stdout": "PLACE/fifo"}, "stdout", "FIFO without a reader"),
-    "journal": ({"stdout": "journal"}, "stdout", "No such file"),
+    "journal": ({"stdout": "journal"}, "stdout", "No such file or directory: '/run/systemd"),
     "directory": ({"working_directory": "/no/such/place"}, "working directory", "No such file"),
     "limit": ({"rlimits": {"nofile": [2**40, 2**40]}}, "rlimits", "PermissionError"),
     "closed descriptor": ({"keep_fds": [77]}, "descriptors", "descriptor 77 is not open"),
@@ -553,7 +553,7 @@ def test_log_is_no_file_that_somebody_else_has_put_there(append: bool) -> None:
 
 
 def logs_of_a_user() -> list[str]:
-    from fastproc.daemon import _streams
+    from fastproc._engine import trusted
 
     place = daemons.folder(0o777)
     (place / "link").symlink_to("/dev/null")
@@ -566,9 +566,9 @@ def logs_of_a_user() -> list[str]:
         os.setresuid(12345, 12345, 12345)
         for name in ("file", "link", "colleague's"):
             try:
-                with _streams._of_our_own(str(place / name), os.O_WRONLY | os.O_CREAT) as fd:
+                with trusted.open_file(str(place / name), os.O_WRONLY | os.O_CREAT) as fd:
                     said = "regular" if os.fstat(fd.number).st_uid == 12345 else "another's"
-            except _streams.Untrusted as error:
+            except trusted.Untrusted as error:
                 said = str(error)
             os.write(write, said.encode() + b"\n")
         os._exit(0)

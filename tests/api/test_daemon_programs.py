@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import daemons
+import fastproc
 from conftest import isolated, wait_until
 
 pytestmark = [pytest.mark.privileged, pytest.mark.usefixtures("pid_namespace")]
@@ -369,7 +370,7 @@ def changes_its_user(how: str) -> list[Any]:
 def test_program_that_changed_its_user_is_not_doubled_when_its_keeper_is_killed() -> None:
     """The kernel forgets the parent-death signal then (prctl(2)); the pid file still tells who it is."""
     reason = "nobody holds its lock, as its keeper has ended, and process PID still runs"
-    refused = "AlreadyRunning: process PID still runs, and its keeper does not"
+    refused = f"AlreadyRunning: {reason}"
     expected = ["unverified", True, reason, refused, "stale", []]
     assert isolated(changes_its_user, "KILL", pid_namespace=True) == expected
 
@@ -455,6 +456,75 @@ def test_fresh_interpreter_that_hangs_is_told_as_any_other_failure() -> None:
     """spawn() and call() raise DaemonError, and nothing else."""
     expected = ["fork", "TimeoutExpired", "the fresh interpreter hangs", []]
     assert isolated(hangs, pid_namespace=True) == expected
+
+
+def removed_directory() -> list[Any]:
+    place = daemons.folder()
+    gone = place / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    env = {**CLEAN, "PYTHONPATH": os.path.dirname(os.path.dirname(fastproc.__file__))}
+    found = [
+        command("status", "x", "-p", "x.pid", env=env),
+        command("start", "x", "-p", "x.pid", "--", "true", env=env),
+    ]
+    started = command("start", "x", "-p", place / "x.pid", "--", "sleep", "1000", env=env)
+    return [*found, started[0], command("stop", "x", "-p", place / "x.pid", env=env)[0], daemons.nobody_left()]
+
+
+def test_relative_path_in_a_removed_directory_is_named() -> None:
+    """An absolute one does not need it."""
+    said = "[Errno 2] pid_file: it is relative to the current directory, which was removed: 'x.pid'\n"
+    expected = [
+        [code, "", f"python -m fastproc daemon {what} x: {said}"] for what, code in (("status", 4), ("start", 1))
+    ]
+    assert isolated(removed_directory, pid_namespace=True) == [*expected, 0, 0, []]
+
+
+def manager_is_away() -> list[Any]:
+    place = daemons.folder()
+    env = {**CLEAN, "NOTIFY_SOCKET": str(place / "none")}
+    said = command("start", "x", "-p", place / "x.pid", "--", "sleep", "1000", env=env)
+    return [said[0], said[2].replace(str(place), "PLACE"), os.listdir(place), daemons.nobody_left()]
+
+
+def test_manager_that_is_away_is_named() -> None:
+    """Nothing of the program is left."""
+    said = "python -m fastproc daemon start x: [Errno 2] No such file or directory: 'PLACE/none'\n"
+    assert isolated(manager_is_away, pid_namespace=True) == [1, said, [], []]
+
+
+ISOLATED = """
+import json, os, sys
+sys.path += json.loads(sys.argv[2])
+from fastproc.daemon import Daemon
+place = sys.argv[1]
+os.environ["PYTHONPATH"] = place
+pid = Daemon(pid_file=place + "/x.pid", stdout=place + "/log").spawn("sh", "-c", "echo $PYTHONPATH; exec sleep 1000")
+print(Daemon(pid_file=place + "/x.pid").stop().pid == pid)
+import test_daemon_programs
+pid = Daemon(pid_file=place + "/x.pid").call(test_daemon_programs.stays_alive, place + "/called")
+print(Daemon(pid_file=place + "/x.pid").stop().pid == pid)
+"""
+
+
+def isolated_launcher(option: str) -> list[Any]:
+    place = daemons.folder()
+    for name in ("sitecustomize", "usercustomize", "json", "pickle"):
+        (place / f"{name}.py").write_text(f"import os; open({str(place / 'ran')!r}, 'a').write(__name__)")
+    paths = json.dumps([*(entry for entry in sys.path if entry), os.path.dirname(__file__)])
+    words = [sys.executable, *([option] if option else []), "-c", ISOLATED, str(place), paths]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=place if option else "/")
+    log = (place / "log").read_text().replace(str(place), "PLACE")
+    return [done.stdout, done.stderr, log, (place / "ran").exists(), (place / "called").exists(), daemons.nobody_left()]
+
+
+@pytest.mark.parametrize("option", ["-I", ""])
+def test_fresh_interpreter_of_root_obeys_no_environment(option: str) -> None:
+    """The environment is the program's: neither its PYTHONPATH nor sitecustomize is the keeper's."""
+    expected = ["True\nTrue\n", "", "PLACE\n", False, True, []]
+    assert isolated(isolated_launcher, option, pid_namespace=True) == expected
 
 
 def ready_by(how: str) -> list[Any]:

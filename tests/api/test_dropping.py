@@ -16,10 +16,15 @@ import pytest
 
 from conftest import isolated
 from fastproc import _dropping, privileges
+from fastproc._engine import loading
 from fastproc.privileges import CapabilitySet, HalfSwitched, NotAllThreads, Securebits, drop_privileges
 from fastproc.users import Group, User
 from identities import CALLS, USERS, begin, forked, of_all, spoil, start_threads
 from witness import setpriv, sets_of
+
+if __name__.startswith("isolated_"):
+    # Once, and not in each copy: the interpreter may lie where nobody else can read.
+    loading.load_all()
 
 pytestmark = [pytest.mark.privileged, pytest.mark.usefixtures("pid_namespace")]
 

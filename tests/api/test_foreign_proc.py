@@ -433,3 +433,28 @@ def descendant(depth: int) -> list[str]:
 
 def test_namespace_below_is_another_one() -> None:
     assert isolated(descendant, 1, pid_namespace=True) == ["EXDEV", proc.FOREIGN]
+
+
+def closed_without_proc(how: str) -> list[bool]:
+    from fastproc._engine.inherited import close_all_but
+
+    subprocess.run(["mount", "-t", "tmpfs", "none", "/proc"], check=True)
+    if how == "false":
+        os.makedirs("/proc/self/fd")
+        Path("/proc/self/fd/0").touch()
+    kept, other = os.pipe()
+    close_all_but([kept, *range(700, 720)])  # where the result goes
+    found = []
+    for number in (kept, other):
+        try:
+            os.fstat(number)
+            found.append(True)
+        except OSError:
+            found.append(False)
+    return found
+
+
+@pytest.mark.parametrize("how", ["none", "false"])
+def test_daemon_closes_what_it_inherited_without_proc(how: str) -> None:
+    """A list of descriptors that is not the kernel's would leave files of others open in the daemon."""
+    assert isolated(closed_without_proc, how, pid_namespace=True) == [True, False]

@@ -5,10 +5,12 @@ What becomes of its results is in test_pipeline_handle.
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import os
 import pickle
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -170,7 +172,7 @@ def test_log_cut_anywhere_is_taken_up(form: str, tmp_path: Path) -> None:
     whole = log.read_bytes()
     lines = whole.splitlines(keepends=True)
     header = form == "joblog"
-    for cut in {0, 1, 20, *range(len(whole) - 60, len(whole), 7), len(whole) - 1, len(lines[0]), len(lines[0]) + 1}:
+    for cut in {0, 6, 20, *range(len(whole) - 60, len(whole), 7), len(whole) - 1, len(lines[0]), len(lines[0]) + 1}:
         log.write_bytes(whole[:cut])
         done = max(0, whole[:cut].count(b"\n") - header)
         assert len(outs("printf %s {}", "abcde", workers=1, **{form: log}, resume=True)) == 5 - done
@@ -178,6 +180,72 @@ def test_log_cut_anywhere_is_taken_up(form: str, tmp_path: Path) -> None:
         assert [line.split(b"\t")[-1] if header else json.loads(line)["command"] for line in again] == [
             line.split(b"\t")[-1] if header else json.loads(line)["command"] for line in lines
         ]
+
+
+def not_logs(place: Path) -> dict[str, bytes]:
+    """Files that are something else."""
+    return {
+        "text": b"precious data\n",
+        "text without an end": b"precious data",
+        "binary": b"\0\xff" * 50,
+        "a byte of ours": b"S",
+        "a brace": b"{",
+        "a header of another kind": b"Seq\tName\n1\tx",
+        "JSON of others": b'{"name": "x"}\n{"half": ',
+        "JSON of others that begins as ours": b'{"seq": 1, "name": "x',
+        "a number": b"4711\n",
+        "a blank line": b"\n",
+        "a record behind something else": b"x\n" + HEADER.encode(),
+        "the other kind": HEADER.encode() if place.name == "results" else b'{"seq": 1, "command": "a", "start": 1.0}\n',
+    }
+
+
+@pytest.mark.parametrize("resume", [False, True, "failed"])
+@pytest.mark.parametrize("form", ["joblog", "results"])
+def test_file_that_is_not_a_log_is_refused_and_never_touched(form: str, resume: bool | str, tmp_path: Path) -> None:
+    """Neither its last line is cut off nor anything added; nothing is run."""
+    ran = tmp_path / "ran"
+    log = tmp_path / form
+    for name, data in not_logs(log).items():
+        log.write_bytes(data)
+        log.chmod(0o640)
+        before = log.stat().st_mtime_ns, log.stat().st_mode
+        with pytest.raises(FileExistsError, match=r"it is not a .*, and is not written to"):
+            fastproc.map(f"touch {ran}", "a", resume=resume, **{form: log})
+        assert (name, log.read_bytes()) == (name, data)
+        assert (log.stat().st_mtime_ns, log.stat().st_mode) == before
+    assert not ran.exists()
+
+
+def test_file_that_is_not_a_log_is_not_even_locked(tmp_path: Path) -> None:
+    """The lock may be what the file is for."""
+    log = tmp_path / "lock"
+    log.write_text("4711\n")
+    with open(log) as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        with pytest.raises(FileExistsError, match="it is not a job log"):
+            fastproc.map("true", "a", joblog=log, resume=True)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("kind", ["full", "zero", "null", "FIFO", "directory", "socket", "link to a FIFO"])
+def test_log_that_is_not_a_regular_file_is_refused_at_once(kind: str, resume: bool, tmp_path: Path) -> None:
+    """/dev/full can be read without end, and nobody reads the other side of the FIFO."""
+    log: Path = tmp_path / "log"
+    if kind == "FIFO":
+        os.mkfifo(log)
+    elif kind == "directory":
+        log.mkdir()
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(log))
+    elif kind == "link to a FIFO":
+        os.mkfifo(tmp_path / "target")
+        log.symlink_to("target")
+    else:
+        log = Path("/dev", kind)
+    with pytest.raises(OSError, match=r"it is a (device|FIFO|directory|socket), and a log must be a regular file"):
+        fastproc.map("true", "a", joblog=log, resume=resume)
 
 
 def test_results_hold_what_was_written(tmp_path: Path) -> None:

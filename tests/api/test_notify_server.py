@@ -288,6 +288,36 @@ def test_socket_at_a_path_is_removed(tmp_path: Path) -> None:
     assert not os.path.exists(path)
 
 
+def test_socket_of_a_successor_stays(tmp_path: Path) -> None:
+    """Somebody has removed the socket's file, and another server has made one, or a file lies there."""
+    path = tmp_path / "notify"
+    first = NotifyServer(path=str(path))
+    path.unlink()
+    with NotifyServer(path=str(path)):
+        first.close()
+        assert path.exists()
+    other = NotifyServer(path=str(path))
+    path.unlink()
+    path.write_text("precious")
+    other.close()
+    assert path.read_text() == "precious"
+
+
+def test_socket_stays_when_a_forked_copy_closes_it(tmp_path: Path) -> None:
+    path = tmp_path / "notify"
+    with NotifyServer(path=str(path)) as server:
+        if (child := os.fork()) == 0:
+            server.close()
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert path.exists()
+
+
+def test_place_of_a_socket_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"/none"):
+        NotifyServer(path=str(tmp_path / "none" / "notify"))
+
+
 def test_malformed_messages_are_left_out(server: NotifyServer) -> None:
     """Too long, or with more descriptors than fit: nothing of them counts, and no descriptor stays."""
     address = "\0" + server.environment["NOTIFY_SOCKET"][1:]

@@ -70,6 +70,8 @@ def tried(path: Path, **given: Any) -> list[str]:
             said.append(repr(file.signal("USR1") if name == "signal" else getattr(file, name)()))
         except DaemonError as error:
             said.append(f"{error.step}: {error.kind}: {error.text}")
+            if name == "stop" and said[-1] == "None":
+                file.stop()  # and once more
         except (PidFileError, OSError) as error:
             said.append(f"{type(error).__name__}: {error}")
     return [one.replace(str(path.parent), "PLACE") for one in said]
@@ -149,7 +151,7 @@ LIES = {
     "sticky directory": "the directory PLACE can be written by others (mode 1777)",
     "group-writable directory": "the directory PLACE can be written by others (mode 0775)",
     "foreign directory": "the directory PLACE belongs to user 1000",
-    "symlink on the way": "PLACE can be written by others, and way in it is a symbolic link",
+    "symlink on the way": "PLACE can be written by others (mode 1777), and PLACE is a symbolic link",
 }
 
 
@@ -167,60 +169,340 @@ def test_pid_file_that_is_something_else_is_refused_by_all(kind: str) -> None:
 # -- what stands there, while nobody holds the lock
 
 
-def abandoned(kind: str) -> dict[str, Any]:
+def strange(kind: str) -> dict[str, Any]:
+    """A file that fastproc has not written: what is said of it, and what is left of it."""
+    from fastproc.daemon import Daemon, DaemonError
+
     path = daemons.folder() / "x.pid"
     prey = victim()
-    text = {
-        "1": "1\n",
-        "0": "0\n",
-        "-1": "-1\n",
-        "a victim": content(prey.pid),
-        "a victim's number alone": f"{prey.pid}\n",
-        "nothing": "",
-        "no number": "hello\n",
-        "much": "7" * 5000,
-        "a digit of another script": "\u0663\n",
+    data = {
+        "1": b"1\n",
+        "0": b"0\n",
+        "-1": b"-1\n",
+        "a victim's number alone": b"%d\n" % prey.pid,
+        "a victim's number without an end": b"%d" % prey.pid,
+        "one's own number": b"%d\n" % os.getpid(),
+        "a number of nobody": b"31999\n",
+        "nothing": b"",
+        "a blank line": b"\n",
+        "text": b"precious data\n",
+        "binary": b"\0\xff" * 50,
+        "much": b"7" * 5000,
+        "a digit of another script": "\u0663\n".encode(),
+        "a number and more": b"%d\n/var/lib/db\n5432\n" % prey.pid,
+        "a number, and a start without a boot": b"%d\nstart=7 boot=\n" % prey.pid,
+        "ours and more": content(prey.pid, 1).encode() + b"more\n",
+        "huge": b"",
     }[kind]
-    path.write_text(text)
-    from fastproc.daemon import PidFile
-
-    file = PidFile(path)
-    states = [file.status().state]
+    path.write_bytes(data)
+    path.chmod(0o640)
+    if kind == "huge":
+        os.truncate(path, 1 << 40)
+    before, folder = path.stat(), path.parent.stat().st_mtime_ns
+    said = [one for one in tried(path) if kind != "nothing" or "started" not in one]
     try:
-        file.signal("USR1")
-    except Exception as error:
-        states.append(type(error).__name__)
-    states.append(repr(file.stop()))
-    states.append(str(path.exists()))
-    path.write_text(text)
-    # The lock decides: a new daemon takes it over.
-    one, pid = a_daemon(path)
-    states += [one.status().state, str(one.status().pid == pid), str(one.stop().pid == pid)]
+        Daemon(pid_file=path).spawn("/nonexistent/program")
+    except DaemonError as error:
+        said.append(error.step)
+    after = path.stat()
+    same = [getattr(before, name) == getattr(after, name) for name in ("st_ino", "st_mode", "st_uid", "st_size")]
     alive = prey.poll() is None
     prey.kill()
     prey.wait()
-    return {"states": states, "victim lives": alive, "left": daemons.nobody_left()}
+    return {
+        "said": [named(one, {prey.pid: "PREY", os.getpid(): "SELF"}) for one in said],
+        "same": [*same, kind == "huge" or path.read_bytes() == data],
+        # Nothing was made beside it, not even for a moment.
+        "others": [*os.listdir(path.parent), path.parent.stat().st_mtime_ns == folder],
+        "victim lives": alive,
+        "left": daemons.nobody_left(),
+    }
+
+
+def named(text: str, names: dict[int, str]) -> str:
+    for pid, name in names.items():
+        text = text.replace(f"process {pid} ", f"process {name} ")
+    return text
+
+
+RUNS = (
+    "it is another program's, and process PREY runs, which cannot be proven to be the daemon: end it by its own means"
+)
+NOT_ONE = "it is not a pid file: "
+STRANGE = {
+    "1": "it names process 1, which is never a daemon's",
+    "0": "it names process 0, which is never a daemon's",
+    "-1": "it names process -1, which is never a daemon's",
+    "a victim's number alone": RUNS,
+    "a victim's number without an end": RUNS,
+    "one's own number": RUNS.replace("PREY", "SELF"),
+    "a blank line": NOT_ONE + "the pid is not a number: ''",
+    "text": NOT_ONE + "the pid is not a number: 'precious data'",
+    "binary": NOT_ONE + "it is not text",
+    "much": NOT_ONE + "it has more than 512 bytes",
+    "huge": NOT_ONE + "it has more than 512 bytes",
+    "a digit of another script": NOT_ONE + "it is not text",
+    "a number and more": NOT_ONE + "behind the pid is something else",
+    "a number, and a start without a boot": NOT_ONE + "behind the pid is something else",
+    "ours and more": NOT_ONE + "behind the pid is something else",
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_file_that_is_not_ours_is_refused_and_never_touched(kind: str) -> None:
+    """By a start, a start that fails, a status, a signal and a stop. No lock file is left beside it."""
+    found = isolated(strange, kind, pid_namespace=True)
+    started, status, signalled, stopped, failed = found.pop("said")
+    if RUNS[:20] in STRANGE[kind]:
+        assert started.startswith("pid file: AlreadyRunning: ")
+        assert status.startswith("Status('unverified', ")
+    else:
+        assert started.startswith("pid file: PidFileError: ")
+        assert status.startswith("PidFileError: ")
+    assert [STRANGE[kind] in one for one in (started, status.replace('"', ""), signalled, stopped)] == [True] * 4
+    assert failed == "pid file"
+    assert found == {"same": [True] * 5, "others": ["x.pid", True], "victim lives": True, "left": []}
+
+
+def test_pid_file_of_another_program_that_has_ended_is_stale_and_stays() -> None:
+    """A number alone may be anything: a start says that somebody should remove it."""
+    found = isolated(strange, "a number of nobody", pid_namespace=True)
+    reason = "it is another program's, and process 31999 does not run"
+    assert found == {
+        "said": [
+            f"pid file: PidFileError: pid file PLACE/x.pid: {reason}: remove it, if nobody needs it",
+            f"Status('stale', 31999, \"{reason}\")",
+            f"PidFileError: pid file PLACE/x.pid: {reason}",
+            "None",
+            "pid file",
+        ],
+        "same": [True] * 5,
+        "others": ["x.pid", True],
+        "victim lives": True,
+        "left": [],
+    }
+
+
+def changed(text: str) -> list[Any]:
+    """Another program writes its file after ours was looked at, and before its lock is held."""
+    from fastproc.daemon import DaemonError, _lock
+
+    path = daemons.folder() / "x.pid"
+    hold = _lock.hold
+
+    def late(*arguments: Any, **options: Any) -> Any:
+        path.write_text(text)
+        return hold(*arguments, **options)
+
+    _lock.hold = late  # type: ignore[assignment]
+    try:
+        a_daemon(path)
+    except DaemonError as error:
+        return [error.kind, path.read_text() == text, os.listdir(path.parent)]
+    return ["started"]
+
+
+@pytest.mark.parametrize("text", ["31999\n", "precious\n"])
+def test_file_that_becomes_another_ones_before_it_is_locked_is_not_touched(text: str) -> None:
+    """It is read again under the lock."""
+    assert isolated(changed, text, pid_namespace=True) == ["PidFileError", True, ["x.pid"]]
+
+
+def empty(kind: str) -> list[Any]:
+    """An empty file, as mktemp(1) makes one, or a daemon of ours that was killed before it had written."""
+    from fastproc.daemon import Daemon, DaemonError, PidFile
+
+    path = daemons.folder() / "x.pid"
+    path.touch(0o600)
+    if kind == "ours":
+        lock_of(path).touch(0o600)
+    file = PidFile(path)
+    found: list[Any] = [file.status().state]
+    try:
+        Daemon(pid_file=path).spawn("/nonexistent/program")
+    except DaemonError as error:
+        found.append(error.step)
+    found += [sorted(os.listdir(path.parent)), file.stop(), sorted(os.listdir(path.parent))]
+    one, pid = a_daemon(path)
+    return [*found, one.status().pid == pid, one.stop().pid == pid, os.listdir(path.parent), daemons.nobody_left()]
+
+
+def test_empty_file_is_taken_and_stays_until_a_daemon_has_written_it() -> None:
+    """An empty one can mean something by being there: neither a stop nor a failed start removes it."""
+    expected = ["stopped", "exec", ["x.pid"], None, ["x.pid"], True, True, [], []]
+    assert isolated(empty, "another's", pid_namespace=True) == expected
+
+
+def test_empty_file_beside_its_lock_file_is_ours() -> None:
+    """Nothing else makes a lock file of that name, mode and size."""
+    expected = ["stopped", "exec", [], None, [], True, True, [], []]
+    assert isolated(empty, "ours", pid_namespace=True) == expected
+
+
+def locks(kind: str) -> list[Any]:
+    """What lies in the place of the lock file."""
+    path = daemons.folder() / "x.pid"
+    lock = lock_of(path)
+    if kind == "content":
+        lock.write_text("precious")
+        lock.chmod(0o600)
+    elif kind == "readable":
+        lock.touch(0o644)
+        lock.chmod(0o644)
+    elif kind == "symlink":
+        lock.symlink_to(path.with_name("precious"))
+    elif kind == "hard link":
+        path.with_name("precious").touch(0o600)
+        os.link(path.with_name("precious"), lock)
+    before = os.lstat(lock)
+    path.write_text(content(os.getpid(), 1))
+    said = tried(path)
+    after = os.lstat(lock)
+    return [said, before == after, path.exists(), daemons.nobody_left()]
 
 
 @pytest.mark.parametrize(
-    "kind",
+    ("kind", "reason"),
     [
-        "1",
-        "0",
-        "-1",
-        "a victim",
-        "a victim's number alone",
-        "nothing",
-        "no number",
-        "much",
-        "a digit of another script",
+        ("content", "its lock file PLACE/.x.pid.lock has content, so it is not one of fastproc's"),
+        ("readable", "its lock file PLACE/.x.pid.lock has the mode 0644, so it is not one of fastproc's"),
+        ("symlink", "it is a symbolic link"),
+        ("hard link", "it has 2 names (hard links)"),
     ],
 )
-def test_pid_file_that_nobody_locks_is_stale_whatever_it_says(kind: str) -> None:
-    """Nobody is signalled, the file goes, and a new daemon is not kept from starting."""
-    state = "stopped" if kind == "nothing" else "stale"
-    expected = [state, "PidFileError", "None", "False", "running", "True", "True"]
-    assert isolated(abandoned, kind, pid_namespace=True) == {"states": expected, "victim lives": True, "left": []}
+def test_lock_file_that_is_not_ours_is_refused_and_never_touched(kind: str, reason: str) -> None:
+    """It is neither locked nor removed, and its mode is not changed."""
+    said, *rest = isolated(locks, kind, pid_namespace=True)
+    assert [one.partition(": ")[0] for one in said] == ["pid file", *["PidFileError"] * 3]
+    assert [reason in one for one in said] == [True] * 4
+    assert rest == [True, True, []]
+
+
+def abandoned() -> list[Any]:
+    from fastproc.daemon import PidFile
+
+    path = daemons.folder() / "x.pid"
+    prey = victim()
+    file = PidFile(path)
+    found: list[Any] = []
+    for text in (content(prey.pid, 1), content(prey.pid).replace("boot=", "boot=0")):
+        path.write_text(text)
+        found += [file.status().state, file.stop(), path.exists()]
+        path.write_text(text)
+        one, pid = a_daemon(path)
+        found += [one.status().pid == pid, one.stop().pid == pid]
+    alive = prey.poll() is None
+    prey.kill()
+    prey.wait()
+    return [*found, alive, daemons.nobody_left()]
+
+
+def test_pid_file_of_ours_whose_process_has_ended_is_stale() -> None:
+    """The start time and the boot tell. The file goes, and a new daemon is not kept from starting."""
+    expected = ["stale", None, False, True, True]
+    assert isolated(abandoned, pid_namespace=True) == [*expected, *expected, True, []]
+
+
+def lost_lock(how: str) -> list[Any]:
+    """The lock file of a living daemon is removed, by a cleaner of old files perhaps."""
+    from fastproc.daemon import Daemon, PidFile
+
+    path = daemons.folder() / "x.pid"
+    one = Daemon(pid_file=path)
+    pid = one.spawn("sleep", "1000") if how == "spawn" else a_daemon(path)[1]
+    before = path.read_bytes()
+    lock_of(path).unlink()
+    said = [line.replace(f"process {pid} ", "process PID ") for line in tried(path)]
+    found = [said, path.read_bytes() == before, os.listdir(path.parent), len(daemons.living())]
+    for each, _ in daemons.others():
+        daemons.kill(each)
+    return [*found, one.status().state, PidFile(path).stop(), os.listdir(path.parent)]
+
+
+@pytest.mark.parametrize(("how", "count"), [("spawn", 2), ("execute", 1)])
+def test_daemon_whose_lock_file_was_lost_is_unverified_and_no_second_one_starts(how: str, count: int) -> None:
+    """The message names the file that is missing."""
+    said, *rest = isolated(lost_lock, how, pid_namespace=True)
+    reason = "its lock file PLACE/.x.pid.lock is missing, and process PID still runs: "
+    assert [reason in one for one in said] == [True] * 4
+    assert said[0].startswith("pid file: AlreadyRunning: ")
+    assert said[1].startswith("Status('unverified', ")
+    assert rest == [True, ["x.pid"], count, "stale", None, []]
+
+
+def gave_its_lock_up() -> list[Any]:
+    """A daemon that closes all descriptors, as old programs do when they begin."""
+    from fastproc.daemon import Daemon
+
+    path = daemons.folder() / "x.pid"
+    one = Daemon(pid_file=path)
+    outcome = one.execute()
+    if outcome.is_child:
+        outcome.ready()
+        os.closerange(3, 256)
+        os.write(1, b"")
+        path.with_name("closed").touch()
+        while True:
+            signal.pause()
+    wait_until(path.with_name("closed").exists)
+    said = [line.replace(f"process {outcome.pid} ", "process PID ") for line in tried(path)]
+    daemons.kill(outcome.pid)
+    return [said, one.status().state]
+
+
+def test_daemon_that_has_closed_its_lock_is_unverified_and_no_second_one_starts() -> None:
+    """It is the daemon, but nobody can prove it."""
+    said, state = isolated(gave_its_lock_up, pid_namespace=True)
+    assert ["nobody holds its lock, and process PID still runs" in one for one in said] == [True] * 4
+    assert [one.partition(":")[0] for one in said[2:]] == ["PidFileError"] * 2
+    assert state == "stale"
+
+
+WITHOUT_PROC = """
+import fcntl, os, subprocess, sys
+from fastproc.daemon import Daemon, DaemonError, PidFile, PidFileError
+path, lock = sys.argv[1:]
+prey = subprocess.Popen(["sleep", "1000"])
+boot = open("/proc/sys/kernel/random/boot_id").read().strip()
+for held in (False, True):
+    with open(path, "w") as file:
+        file.write(f"{prey.pid}\\nstart=5 boot={boot}\\n")
+    os.chmod(path, 0o644)
+    if held:
+        holder = os.open(lock, os.O_RDONLY | os.O_CREAT, 0o600)
+        fcntl.flock(holder, fcntl.LOCK_EX)
+    print(PidFile(path).status().state)
+    try:
+        print(PidFile(path).stop())
+    except PidFileError as error:
+        print(error.reason)
+os.unlink(path), os.unlink(lock)
+try:
+    Daemon(pid_file=path).spawn("sleep", "1000")
+except DaemonError as error:
+    print(error.step, error.text)
+print(prey.poll())
+prey.kill()
+"""
+
+
+def without_a_proc() -> list[str]:
+    """A PID namespace that has the /proc of another one: every number there is somebody else's."""
+    path = daemons.folder() / "x.pid"
+    command = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", WITHOUT_PROC, path, lock_of(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    return [*done.stdout.replace(str(path.parent), "PLACE").splitlines(), done.stderr, *os.listdir(path.parent)]
+
+
+def test_foreign_proc_proves_nothing_about_a_daemon() -> None:
+    """A process that is there may be the daemon, and none is proven to be it; none can be started with a pid file."""
+    found = isolated(without_a_proc, pid_namespace=True)
+    assert [found[0], found[2]] == ["unverified", "unverified"]
+    assert "its lock file PLACE/.x.pid.lock is missing, and process " in found[1]
+    assert "/proc" in found[3]
+    assert found[4].startswith("pid file ")
+    assert "/proc" in found[4]
+    assert found[5:] == ["None", ""]
 
 
 # -- what stands there, while the lock is held

@@ -605,6 +605,13 @@ def test_relay_sends_lines(unix: Receiver) -> None:
     assert (result.returncode, b"of 4 messages" in result.stderr) == (1, True)  # type: ignore[operator]
 
 
+def test_relay_names_the_socket_that_is_not_there() -> None:
+    result = relay("--address", "/nonexistent/log", "--timeout", "0.05", data=b"a\n")
+    assert result.returncode == 1
+    assert result.stderr is not None
+    assert b"1 of 1 messages: [Errno 2] No such file or directory: '/nonexistent/log'" in result.stderr
+
+
 def test_relay_by_tcp_tells_what_it_lost() -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))

@@ -185,7 +185,8 @@ def test_notify_refuses_what_a_manager_would_misread(
         ("relative", ValueError, "NOTIFY_SOCKET: must be an absolute path"),
         ("@", ValueError, "NOTIFY_SOCKET: must be"),
         ("/" + "x" * 108, ValueError, "NOTIFY_SOCKET: .* longer"),
-        ("/nonexistent/notify", FileNotFoundError, "No such file"),
+        ("/nonexistent/notify", FileNotFoundError, "No such file or directory: '/nonexistent/notify'"),
+        ("@nonexistent-notify", ConnectionRefusedError, "refused: '@nonexistent-notify'"),
     ],
 )
 def test_notify_tells_of_an_address_that_it_cannot_reach(

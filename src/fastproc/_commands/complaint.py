@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
+from fastproc._engine import standard
 from fastproc._values.quoting import printable
 
 
 def complain(who: str, what: object) -> None:
     """Print one line on stderr, whatever names are in it."""
-    print(f"python -m fastproc {who}: {printable(str(what))}", file=sys.stderr)
+    standard.say(f"python -m fastproc {who}: {printable(str(what))}")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 
 from fastproc._commands.complaint import complain
 from fastproc._commands.parsing import Parser
-from fastproc._commands.text import as_json, printable, write
+from fastproc._commands.text import as_json, printable, tell
+from fastproc._engine.trusted import absolute
 from fastproc._values.redirect import STDOUT, Append
 from fastproc.daemon import Daemon, DaemonError, PidFile, PidFileError, Status
 from fastproc.errors import ProcessError
@@ -52,6 +52,8 @@ def daemon(arguments: list[str]) -> int:
     except (TypeError, ValueError) as error:
         return _complain(chosen, error, 2)
     except (ProcessError, OSError, KeyError) as error:
+        if chosen.action == "status":
+            return _complain(chosen, error, STATUS["unverified"])
         code = getattr(error, "exit_code", None)
         return _complain(chosen, error, code if isinstance(code, int) and 0 < code < 126 else 1)
 
@@ -81,7 +83,7 @@ def _do(chosen: argparse.Namespace, one: Daemon, command: list[str]) -> int:
     if chosen.action == "status":
         return _status(one.file(), chosen.json)
     if chosen.action == "reload":
-        print(f"{chosen.name}: told to reload (pid {one.reload()})")
+        tell(f"{chosen.name}: told to reload (pid {one.reload()})")
         return 0
     sockets = _sockets(one) if command else _Sockets()
     if chosen.action == "restart":
@@ -91,15 +93,14 @@ def _do(chosen: argparse.Namespace, one: Daemon, command: list[str]) -> int:
     if chosen.action in ("stop", "restart"):
         stopped = one.file().stop(chosen.grace, chosen.signal)
         if stopped is None:
-            print(f"{chosen.name}: was not running")
+            tell(f"{chosen.name}: was not running")
         else:
-            print(f"{chosen.name}: {'killed' if stopped.killed else 'stopped'} (pid {stopped.pid})")
+            tell(f"{chosen.name}: {'killed' if stopped.killed else 'stopped'} (pid {stopped.pid})")
         if chosen.action == "stop":
             return 0
-    sys.stdout.flush()
     if one.stays():
         return _stay(one, command, chosen.ready, sockets)
-    print(f"{chosen.name}: started (pid {one.spawn(*command, ready=chosen.ready)})")
+    tell(f"{chosen.name}: started (pid {one.spawn(*command, ready=chosen.ready)})")
     return 0
 
 
@@ -138,7 +139,8 @@ def _status(file: PidFile, json: bool) -> int:
         found = Status("unverified", 0, error.reason)
     facts = {"state": found.state, "pid": found.pid, "reason": found.reason, "pid_file": file.path}
     more = f" (pid {found.pid})" if found.running else f": {found.reason}" if found.reason else ""
-    write(lambda: as_json(facts) if json else printable(found.state + more))
+    # The exit status is the answer, also where nobody can read this.
+    tell(as_json(facts) if json else printable(found.state + more))
     return STATUS[found.state]
 
 
@@ -262,5 +264,5 @@ def _stream(name: str, text: str | None) -> Any:
         return text
     if text == "stdout" and name == "stderr":
         return STDOUT
-    path = os.path.abspath(text.removeprefix("+"))
+    path = absolute(f"--{name}", text.removeprefix("+"))
     return Append(path) if text.startswith("+") else path

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from errno import EACCES, ENOENT, ENOEXEC
 from getopt import GetoptError, getopt
 
 from fastproc import errors, start
 from fastproc._commands.complaint import complain
+from fastproc._commands.text import write
+from fastproc._engine import standard
 from fastproc._engine.adopting import attend
 from fastproc._engine.receiving import Inbox
 from fastproc._engine.which import which
@@ -55,7 +56,7 @@ _BACKGROUND = ("TTIN", "TTOU")
 
 
 def _say(text: str) -> None:
-    print(f"fastproc init [{os.getpid()}]: {printable(text)}", file=sys.stderr, flush=True)
+    standard.say(f"fastproc init [{os.getpid()}]: {printable(text)}")
 
 
 class _Options:
@@ -86,10 +87,10 @@ def init(arguments: list[str]) -> int:
         options = _Options(arguments)
     except (GetoptError, ValueError) as error:
         complain("init", error)
-        print(f"\n{USAGE}", file=sys.stderr)
+        standard.say(f"\n{USAGE}")
         return 2
     if options.help:
-        print(USAGE)
+        write(lambda: USAGE)
         return 0
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     left_out = {names.number("", name) for name in _OURS}
@@ -110,7 +111,6 @@ def init(arguments: list[str]) -> int:
     if status in options.expected:
         return 0
     if code < 0 and options.raises:
-        sys.stderr.flush()
         native.do_default(-code)
     return status
 

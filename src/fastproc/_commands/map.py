@@ -8,6 +8,8 @@ from os import fsdecode, fsencode
 from fastproc import errors
 from fastproc._commands.complaint import complain
 from fastproc._commands.map_arguments import Asked, Source, Wrong, usage
+from fastproc._commands.text import write
+from fastproc._engine import standard
 from fastproc._values.redirect import DEVNULL
 from fastproc._values.template import Template
 from fastproc.mapping import map as run_map
@@ -32,6 +34,7 @@ _CHUNK = 1 << 16
 _ESCAPES = {"n": "\n", "t": "\t", "0": "\0", "r": "\r", "\\": "\\"}
 _TOO_MANY = 101
 _BROKEN_PIPE = 141
+_UNWRITABLE = 255
 
 
 def map_(arguments: list[str]) -> int:
@@ -39,13 +42,16 @@ def map_(arguments: list[str]) -> int:
     try:
         asked = Asked(arguments)
         if asked.text("help"):
-            print(usage(), end="")
+            write(lambda: usage().removesuffix("\n"))
             return 0
         sources = Sources(asked)
         mapped = _begin(asked, sources)
+    except BrokenPipeError:
+        return _BROKEN_PIPE
     except (Wrong, ValueError, OSError) as error:
         complain("map", error)
-        return 2
+        # A dry run prints here.
+        return _UNWRITABLE if getattr(error, "filename", None) in standard.NAMES else 2
     try:
         with mapped:
             status = _finish(mapped, asked.text("halt") or "")
@@ -56,9 +62,9 @@ def map_(arguments: list[str]) -> int:
         return _BROKEN_PIPE
     except (ValueError, TypeError, OSError) as error:
         complain("map", error)
-        return 255
+        return _UNWRITABLE
     if asked.text("summary"):
-        print(failed_to_start, file=sys.stderr)
+        standard.say(failed_to_start)
     return status
 
 
@@ -164,7 +170,7 @@ def _each_is_a_command(shell: bool) -> Callable[[Any], Expression]:
 
 def _trace(expression: Expression) -> None:
     """Print a line before it is run, as xargs -t does."""
-    print(expression, file=sys.stderr, flush=True)
+    standard.say(expression)
 
 
 # -- the items

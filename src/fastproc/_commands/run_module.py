@@ -6,7 +6,8 @@ import runpy
 import sys
 from importlib.util import find_spec
 
-from fastproc._values.quoting import printable
+from fastproc._commands.text import printable, write
+from fastproc._engine import standard
 
 USAGE = """\
 usage: python -m fastproc run-module MODULE [ARGUMENT...]
@@ -17,10 +18,10 @@ Runs a module as `python -m MODULE` does, with fastproc.subprocess in the place 
 def run_module(arguments: list[str]) -> int:
     """Do what the command line says; return the exit status."""
     if arguments[:1] in (["-h"], ["--help"]):
-        print(USAGE)
+        write(lambda: USAGE)
         return 0
     if not arguments:
-        print(USAGE, file=sys.stderr)
+        standard.say(USAGE)
         return 2
     from fastproc._install import install
 
@@ -34,7 +35,7 @@ def run_module(arguments: list[str]) -> int:
             raise
         found = None
     if found is None:
-        print(printable(f"{sys.executable}: No module named {name}"), file=sys.stderr)
+        standard.say(printable(f"{sys.executable}: No module named {name}"))
         return 1
     sys.argv = arguments
     runpy.run_module(name, run_name="__main__", alter_sys=True)

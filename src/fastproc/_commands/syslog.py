@@ -6,6 +6,7 @@ import os
 import signal
 
 from fastproc._commands.complaint import complain
+from fastproc._commands.text import write
 
 USAGE = """\
 usage: python -m fastproc syslog [OPTION...]
@@ -45,7 +46,7 @@ PUMP_EVERY = 0.1
 def syslog(arguments: list[str]) -> int:
     """Do what the command line says; return the exit status."""
     if arguments[:1] in (["-h"], ["--help"]):
-        print(USAGE)
+        write(lambda: USAGE)
         return 0
     from fastproc._values.syslog import severity
 
@@ -60,12 +61,18 @@ def syslog(arguments: list[str]) -> int:
     # Its end is that of its input: what a terminal tells the whole group must not cut off the last words.
     for sig in (signal.SIGINT, signal.SIGHUP):
         signal.signal(sig, signal.SIG_IGN)
-    _relay(log, number)
+    failed = None
+    try:
+        _relay(log, number)
+    except OSError as error:
+        failed = error
     counts = log.close(timeout)
+    if failed is not None:
+        complain("syslog", f"standard input: {failed.strerror}")
     missing = counts.dropped + counts.uncertain
     if missing:
         complain("syslog", f"{missing} of {counts.given} messages: {log.error}")
-    return 1 if missing else 0
+    return 1 if missing or failed is not None else 0
 
 
 def _seconds(text: str) -> float:

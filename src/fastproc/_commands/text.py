@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 
+from fastproc._engine import standard
 from fastproc._values.quoting import printable as printable
 
 TYPE_CHECKING = False
@@ -73,17 +72,38 @@ def duration(seconds: float) -> str:
 
 def as_json(value: object) -> str:
     """Return a value as JSON with one key on each line."""
-    return json.dumps(value, indent=2)
+    from json import dumps
+
+    return dumps(value, indent=2)
 
 
 def write(make: Callable[[], str]) -> bool:
-    """Print a text, to a terminal, a file or a pipe; return False when its reader has gone (`| head`)."""
+    """Print a text, to a terminal, a file or a pipe; return False when its reader has gone (`| head`).
+
+    Raises:
+        Unwritable: standard output does not take it.
+    """
     text = make()
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
-        sys.stdout.write(text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding) + "\n")
-        sys.stdout.flush()
+        standard.write("stdout", f"{text}\n".encode(encoding, "backslashreplace"))
     except BrokenPipeError:
-        # The interpreter flushes once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False
+    except OSError as error:
+        raise Unwritable(error) from None
     return True
+
+
+def tell(text: str) -> None:
+    """Print a line about what was done. That it cannot be printed is one on standard error, and changes nothing."""
+    try:
+        write(lambda: text)
+    except Unwritable as error:
+        standard.say(str(error))
+
+
+class Unwritable(Exception):
+    """Standard output does not take what a command prints."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"standard output: {error.strerror}")

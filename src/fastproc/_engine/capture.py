@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
+from errno import EPERM
 from io import BufferedRandom, BufferedWriter, FileIO
 from itertools import chain, repeat, starmap
 from time import monotonic, thread_time
@@ -320,7 +321,7 @@ def make_tap(
             memory = opened.new_memory(number)
             outlets.append(_outlet(memory.number, opened, known))
         elif isinstance(spill, str):
-            outlets.append(_outlet(opened.open(spill, WRITE_FLAGS), opened, known))
+            outlets.append(_outlet(_open_spill(f"{name}_limit: spill", spill, opened), opened, known))
         elif spill is not None:
             outlets.append(_file_outlet(f"{name}_limit: spill", spill, opened, known))
         if asked.tee:
@@ -328,10 +329,25 @@ def make_tap(
             outlets.append(_outlet(number, opened, known))
     except OSError as error:
         filename = spill if isinstance(spill, str) else repr(spill)
-        raise errors.spawn_error(error.errno or 0, "redirect", argv=argv, filename=filename) from error
+        extra = error.strerror or "" if error.errno == EPERM else ""
+        raise errors.spawn_error(error.errno or 0, "redirect", argv=argv, filename=filename, extra=extra) from error
     tap = kind(name, limit, asked.on_line, outlets)
     tap.memory = memory
     return tap
+
+
+def _open_spill(what: str, path: str, opened: Opened) -> int:
+    from fastproc._engine import trusted
+
+    if not trusted.is_privileged():
+        return opened.open(path, WRITE_FLAGS)
+    try:
+        fd = trusted.open_file(trusted.absolute(what, path), WRITE_FLAGS, shared=True)
+    except trusted.Untrusted as error:
+        raise PermissionError(EPERM, str(error), path) from None
+    opened.own(fd)
+    os.set_blocking(fd.number, False)
+    return fd.number
 
 
 def _outlet(fd: int, opened: Opened, known: dict[int, Outlet]) -> Outlet:

@@ -7,6 +7,7 @@ import gc
 import io
 import os
 import sys
+from resource import RLIMIT_NOFILE, getrlimit
 
 from fastproc._engine.fds import OwnedFd
 from fastproc._engine.reactor import Reactor
@@ -30,12 +31,30 @@ def close_all_but(keep: Iterable[int]) -> None:
             _let_go(thing, kept, selector)
         except (OSError, ValueError, ReferenceError):
             continue  # it has none any more
-    open_ones = sorted({int(name) for name in os.listdir("/proc/self/fd")} - kept)
-    for number in open_ones:
+    for number in sorted({*_open_numbers()} - kept):
         try:
             os.close(number)
         except OSError:
-            pass  # that of the listing itself
+            pass  # nothing is open there
+
+
+def _open_numbers() -> Iterable[int]:
+    """Return the numbers of all open descriptors; where no proc file system tells them, all that there can be."""
+    try:
+        with OwnedFd() as folder:
+            folder.fill(os.open, "/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            found = set(map(int, os.listdir(folder.number)))
+            # A folder of another file system, whatever its names, does not have this number.
+            if folder.number in found:
+                return found - {folder.number}
+    except (OSError, ValueError):
+        pass
+    limit = getrlimit(RLIMIT_NOFILE)[1]
+    return range(limit if 0 < limit < NUMBERS_MAX else NUMBERS_MAX)
+
+
+NUMBERS_MAX = 2**20
+"""The kernel's limit of descriptors, unless somebody has raised it (fs.nr_open, proc_sys_fs(5))."""
 
 
 def _let_go(thing: object, kept: set[int], selector: type) -> None:

@@ -10,7 +10,7 @@ import os
 import socket
 import struct
 from array import array
-from errno import EAGAIN
+from errno import EAGAIN, EPERM
 from time import monotonic
 
 from fastproc import _native
@@ -18,6 +18,7 @@ from fastproc._engine.exit_watch import ExitWatch, has_ended
 from fastproc._engine.fds import OwnedFd
 from fastproc._engine.notify import seconds_left
 from fastproc._engine.reactor import READ, Reactor
+from fastproc._engine.trusted import Untrusted, absolute, approach, is_privileged
 from fastproc._values import notify as values
 
 TYPE_CHECKING = False
@@ -74,21 +75,40 @@ class Receiver:
         OSError: bind(2).
     """
 
-    __slots__ = ("_path", "_socket", "address", "malformed")
+    __slots__ = ("_file", "_owner", "_path", "_socket", "address", "malformed")
 
     def __init__(self, path: str | None) -> None:
         self.malformed = 0
+        self._owner = os.getpid()
         self._path: str | None = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            # "" binds to a number of the kernel's choice (unix(7), autobind).
-            self._socket.bind("" if path is None else path)
-        except OSError:
+            if path is None:
+                # "" binds to a number of the kernel's choice (unix(7), autobind).
+                self._socket.bind("")
+            else:
+                self._file = self._bind(path)
+        except OSError as error:
+            error.filename = error.filename or path
             self._socket.close()
             raise
         self._path = path
         self.address = path if path is not None else "@" + self._socket.getsockname()[1:].decode()
+
+    def _bind(self, path: str) -> os.stat_result:
+        if not is_privileged() or not os.path.exists("/proc/self/fd"):
+            self._socket.bind(path)
+            return os.lstat(path)
+        folder, name = os.path.split(absolute("path", path))
+        try:
+            place, _ = approach(folder)
+        except Untrusted as error:
+            raise PermissionError(EPERM, str(error), path) from None
+        with place:
+            # By the descriptor: nobody puts another directory in its place meanwhile.
+            self._socket.bind(f"/proc/self/fd/{place.number}/{name}")
+            return os.stat(name, dir_fd=place.number, follow_symlinks=False)
 
     def fileno(self) -> int:
         """The descriptor, readable when there is a message."""
@@ -126,7 +146,9 @@ class Receiver:
             self._socket.close()
             if self._path is not None:
                 try:
-                    os.unlink(self._path)
+                    # Only this socket's: somebody may have removed it, and a successor have made his in its place.
+                    if os.path.samestat(os.lstat(self._path), self._file) and os.getpid() == self._owner:
+                        os.unlink(self._path)
                 except OSError:
                     # Somebody else has removed it.
                     pass

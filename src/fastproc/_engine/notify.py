@@ -60,15 +60,37 @@ def send(address: bytes, data: bytes, fds: Sequence[int] = (), timeout: float | 
     """
     deadline = instant("timeout", timeout)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
-        # Connected: only so poll(2) waits for room in the receiver's queue (unix(7)).
-        sender.connect(address)
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
-        while True:
-            try:
-                sender.sendmsg((data,), rights, socket.MSG_NOSIGNAL)
-                return
-            except BlockingIOError:
-                _wait(sender.fileno(), POLLOUT, deadline, "notify: the service manager did not read")
+        try:
+            # Connected: only so poll(2) waits for room in the receiver's queue (unix(7)).
+            connect(sender, address)
+            while True:
+                try:
+                    sender.sendmsg((data,), rights, socket.MSG_NOSIGNAL)
+                    return
+                except BlockingIOError:
+                    _wait(sender.fileno(), POLLOUT, deadline, "notify: the service manager did not read")
+        except OSError as error:
+            error.filename = error.filename or shown(address)
+            raise
+
+
+def connect(sender: socket.socket, address: bytes) -> None:
+    """Connect a socket to a unix address.
+
+    Raises:
+        OSError: connect(2); its filename is the address.
+    """
+    try:
+        sender.connect(address)
+    except OSError as error:
+        error.filename = shown(address)
+        raise
+
+
+def shown(address: bytes) -> str:
+    """Return a unix address as it is written: an abstract one with "@" before it."""
+    return "@" + os.fsdecode(address[1:]) if address.startswith(b"\0") else os.fsdecode(address)
 
 
 def barrier(address: bytes, timeout: float | None) -> None:

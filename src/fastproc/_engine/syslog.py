@@ -158,7 +158,8 @@ class Channel:
         self._prepare(self.socket)
         error = self.socket.connect_ex(self.address)
         if error not in (0, EINPROGRESS):
-            raise OSError(error, os.strerror(error))
+            place = self.address if isinstance(self.address, str) else None
+            raise OSError(error, os.strerror(error), place.replace("\0", "@", 1) if place else None)
 
     def _prepare(self, _new: socket.socket) -> None:
         """Set a new socket's options."""

@@ -95,7 +95,17 @@ class TSV:
     Tabs, ends of lines and backslashes in a command are written as \t, \n, \r and \\. Receive is the bytes captured.
     """
 
+    NAME = "a job log"
     HEADER = b"Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n"
+
+    @staticmethod
+    def begins(data: bytes) -> bool:
+        r"""Return whether this is the beginning of such a file: its header, or as much of it as was written.
+
+        >>> TSV.begins(TSV.HEADER + b"1\t:\t..."), TSV.begins(b"Seq\tHo"), TSV.begins(b"S"), TSV.begins(b"text\n")
+        (True, True, False, False)
+        """
+        return data.startswith(TSV.HEADER) or (data[:4] == TSV.HEADER[:4] and TSV.HEADER.startswith(data))
 
     @staticmethod
     def encode(record: Record) -> bytes:
@@ -125,7 +135,24 @@ class JSONLines:
     Bytes of outputs that are not UTF-8 are lone surrogates, as Python's "surrogateescape" has it.
     """
 
+    NAME = "a file of results"
     HEADER = b""
+
+    @staticmethod
+    def begins(data: bytes) -> bool:
+        r"""Return whether this is the beginning of such a file: a record, or as much of it as was written.
+
+        >>> JSONLines.begins(b'{"seq": 12, "comm'), JSONLines.begins(b'{"seq": 1, "x'), JSONLines.begins(b'{"a": 1}\n')
+        (True, False, False)
+        """
+        line, end, _ = data.partition(b"\n")
+        if end:
+            return JSONLines.decode(line) is not None
+        number = line.removeprefix(_FIRST)
+        if number == line:
+            return len(line) > 4 and _FIRST.startswith(line)
+        rest = number.lstrip(b"0123456789")
+        return not number or (rest != number and (rest.startswith(_SECOND) or _SECOND.startswith(rest)))
 
     @staticmethod
     def encode(record: Record) -> bytes:
@@ -151,6 +178,10 @@ class JSONLines:
             return Record(*fields, values.get("status"), _bytes(values.get("stdout")), _bytes(values.get("stderr")))
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
+
+
+_FIRST, _SECOND = b'{"seq": ', b', "command": "'
+"""What a record begins with: a number is between them."""
 
 
 def _text(data: bytes | memoryview | None) -> str | None:

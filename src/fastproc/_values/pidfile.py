@@ -1,7 +1,8 @@
 """What stands in a pid file: writing it, and reading it without belief. Pure.
 
 The first line is the number alone, for all who expect just that. The second makes it checkable: when the process began,
-by the kernel's clock of this boot (HAZARDS D1).
+by the kernel's clock of this boot (HAZARDS D1). A file that is not exactly what `format_pid_file` writes is not ours: a
+number alone is another program's pid file, or anything else that is a number.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ else:
 
 Attributes:
     pid: the daemon.
-    start: when it began, in clock ticks since the boot (proc_pid_stat(5)); -1 when that is not said.
+    start: when it began, in clock ticks since the boot (proc_pid_stat(5)); -1 in a file of another program.
     boot: which boot (/proc/sys/kernel/random/boot_id).
     keeper: the process that holds the lock for it; 0 when it does that itself.
     keeper_start: when that began.
@@ -51,30 +52,40 @@ def format_pid_file(recorded: Recorded) -> bytes:
     return f"{recorded.pid}\n{line}\n".encode("ascii")
 
 
+def is_ours(recorded: Recorded) -> bool:
+    """Whether a pid file was written by fastproc."""
+    return recorded.start >= 0 and bool(recorded.boot)
+
+
 def parse_pid_file(data: bytes) -> Recorded | None:
-    r"""Return what a pid file says; None for an empty one.
+    r"""Return what a pid file says, ours or another program's number alone; None for an empty one.
 
     >>> parse_pid_file(b"321\nstart=4500 boot=ab-cd\n").pid
     321
+    >>> is_ours(parse_pid_file(b"321\n"))
+    False
 
     Raises:
-        ValueError: it is no pid file, or names a process that nobody may signal; the text says why.
+        ValueError: it is not a pid file, or names a process that nobody may signal; the text says why.
     """
-    if len(data) > SIZE_MAX:
-        raise ValueError(f"it has more than {SIZE_MAX} bytes")
-    try:
-        lines = data.decode("ascii").split("\n")
-    except UnicodeDecodeError:
-        raise ValueError("it is not text") from None
-    if not any(line.strip() for line in lines):
+    if not data:
         return None
-    pid = _number("the pid", lines[0].strip())
+    if len(data) > SIZE_MAX:
+        raise ValueError(f"{_NOT_ONE}: it has more than {SIZE_MAX} bytes")
+    try:
+        text = data.decode("ascii")
+    except UnicodeDecodeError:
+        raise ValueError(f"{_NOT_ONE}: it is not text") from None
+    first, _, rest = text.partition("\n")
+    pid = _number("the pid", first.strip())
     if pid <= 1:
         # HAZARDS D17: 0 and negative numbers are groups and everybody, 1 is init.
         raise ValueError(f"it names process {pid}, which is never a daemon's")
+    if not rest.strip():
+        return Recorded(pid, -1, "")
     facts: dict[str, int] = {"start": -1}
     boot = ""
-    for word in " ".join(lines[1:]).split():
+    for word in rest.split():
         name, _, value = word.partition("=")
         if name in _NUMBERS:
             facts[_NUMBERS[name]] = _number(name, value)
@@ -82,14 +93,20 @@ def parse_pid_file(data: bytes) -> Recorded | None:
             boot = value
     if facts.get("keeper", 2) <= 1:
         raise ValueError(f"it names process {facts['keeper']} as the keeper")
-    return Recorded(pid, boot=boot, **facts)
+    found = Recorded(pid, boot=boot, **facts)
+    if not is_ours(found) or format_pid_file(found) != data:
+        raise ValueError(f"{_NOT_ONE}: behind the pid is something else than when its process began")
+    return found
+
+
+_NOT_ONE = "it is not a pid file"
 
 
 def _number(name: str, text: str) -> int:
     # int() would take "+1", "1_0", " 1" and digits of other scripts.
     digits = text[1:] if text.startswith("-") else text
     if not (digits.isascii() and digits.isdigit()):
-        raise ValueError(f"{name} is not a number: {text[:20]!r}")
+        raise ValueError(f"{_NOT_ONE}: {name} is not a number: {text[:20]!r}")
     number = int(text) if len(digits) < 20 else 2**63
     if number >= 2**63 or (name != "start" and number >= 2**31):
         raise ValueError(f"{name} is too large: {text[:20]}")

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from fastproc import _native
 from fastproc._engine.handshake import Failed, Handshake
+from fastproc._engine.standard import say
 from fastproc._values.checks import check_seconds
 from fastproc._values.signals import SIGKILL
 from fastproc.daemon._errors import DaemonError, UnsafeFork
@@ -132,8 +133,8 @@ def tell_failure(steps: Steps, error: BaseException | str, program_code: int | N
         trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     if steps.voice is not None:
         steps.voice.failed(steps.name, kind, text, trace, program_code)
-    elif sys.stderr is not None:
-        print(DaemonError(steps.name, kind, text), file=sys.stderr)
+    else:
+        say(DaemonError(steps.name, kind, text))
 
 
 class Daemon:
@@ -148,8 +149,7 @@ class Daemon:
         user, group, groups: whom to become; see `fastproc.privileges.drop_privileges()`.
         umask: of the daemon only.
         stdin, stdout, stderr: a path (with a slash), `Append(path)`, a descriptor or file, "null", "keep", and for
-            outputs "syslog", "journal"; for stderr STDOUT. None: the
-            null device, in the foreground what there is.
+            outputs "syslog", "journal"; for stderr STDOUT. None: the null device, in the foreground what there is.
         chroot: the new root directory.
         privileged_action: called without arguments before the privileges go; `Outcome.value` is what it returns.
         capabilities: those to keep; none where a user is given.

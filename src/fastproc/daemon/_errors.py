@@ -64,10 +64,10 @@ class PidFileError(ProcessError):
 
 
 class AlreadyRunning(PidFileError):
-    """Another process holds the lock of the pid file.
+    """Another process holds the lock of the pid file, or a process that the file names runs.
 
     Attributes:
-        pid: the daemon that it is; 0 when the file does not say yet.
+        pid: that process; 0 when the file does not name it yet.
     """
 
     def __init__(self, path: str, reason: str, pid: int = 0) -> None:

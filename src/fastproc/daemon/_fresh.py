@@ -10,6 +10,7 @@ import os
 import pickle
 import sys
 
+from fastproc._engine import interpreter
 from fastproc._engine.fds import OwnedFd
 from fastproc._values.checks import check_seconds
 from fastproc._values.redirect import check_text
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from fastproc.daemon._daemon import Outcome
     from fastproc.daemon._options import Settings
 
-BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from fastproc.daemon import _fresh; _fresh.main()"
+BOOT = "from fastproc.daemon import _fresh; _fresh.main()"
 PATIENCE = 30.0
 """Seconds beyond the start's own deadline after which the interpreter itself counts as hung."""
 
@@ -130,12 +131,11 @@ def call(settings: Settings, function: Callable[..., Any], args: tuple[Any, ...]
 
 def _start(settings: Settings, order: tuple[Any, ...]) -> int:
     from fastproc import run
-    from fastproc.errors import SpawnError, TimeoutExpired, Unsupported
+    from fastproc.errors import SpawnError, TimeoutExpired
 
     if settings.foreground:
         raise ValueError("foreground: spawn() and call() make another process; use execute()")
-    if not sys.executable:
-        raise Unsupported("this interpreter does not know its own program (sys.executable)")
+    interpreter.program()
     try:
         data = pickle.dumps((settings, order))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -146,16 +146,14 @@ def _start(settings: Settings, order: tuple[Any, ...]) -> int:
             os.fstat(one)
         except OSError as error:
             raise DaemonError("descriptors", "OSError", f"descriptor {one} is not open") from error
+    own = order[0] == "call" or settings.privileged_action is not None
     timeout = None if settings.start_timeout is None else settings.start_timeout + PATIENCE
-    import json
-
     with OwnedFd(os.memfd_create("fastproc-daemon", os.MFD_CLOEXEC)) as fd:
         fd.lift()
         _write(fd.number, data)
-        path = [os.path.abspath(entry) for entry in sys.path if isinstance(entry, str)]
         try:
             result = run(
-                [sys.executable, "-P", "-c", BOOT, str(fd.number), json.dumps(path)],
+                interpreter.command(BOOT, str(fd.number), own=own),
                 pass_fds=sorted({fd.number, *(one for one in keep if one > 2)}),
                 timeout=timeout,
                 check=False,

@@ -13,8 +13,8 @@ import signal
 
 from fastproc._values.pidfile import Recorded
 from fastproc.daemon._errors import DaemonError
+from fastproc.daemon._evidence import began, boot_id
 from fastproc.daemon._options import Looked
-from fastproc.daemon._pidfile import began, boot_id
 from fastproc.daemon._ready import Server, await_ready, serve
 from fastproc.errors import SpawnError
 
@@ -104,4 +104,4 @@ def _drop(settings: Settings) -> None:
     from fastproc.users import FakeUsers
 
     uid, gid, groups = Looked(settings).target
-    drop_privileges(uid, group=gid, groups="keep" if groups is None else groups, users=FakeUsers())
+    drop_privileges(uid, group=gid, groups="keep" if groups is None else groups, users=FakeUsers(), load=False)

@@ -3,7 +3,8 @@
 Invariants: the lock decides, never the number (HAZARDS H10). It is that of a second file, which only its owner can
 open: flock(2) asks for no more than to read, so whoever can read a file can keep its lock from everybody. It is held
 by a descriptor that is closed on exec and in forked copies, and that cannot write: a daemon that has become another
-user cannot make its file name somebody else.
+user cannot make its file name somebody else. Nothing of a file is changed before its lock is held and it is known to be
+ours: made here, written by fastproc, or empty. Every other one is refused, as it may be anything.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from weakref import WeakSet
 
 from fastproc._engine.fds import OwnedFd
 from fastproc._engine.reactor import borrowed, instant
-from fastproc._values.pidfile import SIZE_MAX, Recorded, format_pid_file, parse_pid_file
+from fastproc._engine.trusted import COMMON as _COMMON
+from fastproc._engine.trusted import Untrusted, enter, trusted_owners, why_not_regular
+from fastproc._values.pidfile import SIZE_MAX, Recorded, format_pid_file, is_ours, parse_pid_file
 from fastproc.daemon._errors import AlreadyRunning, PidFileError
-from fastproc.daemon._place import Untrusted, enter, trusted_owners, why_not_regular
 
-COMMON = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+COMMON = _COMMON | os.O_NOFOLLOW
 """Of every open of a pid file: no symbolic link, and a FIFO or a terminal holds nobody (HAZARDS H8)."""
 
 MODE = 0o644
@@ -38,15 +40,18 @@ class Lock:
     Args:
         path: of the pid file, absolute.
         fd: the locked descriptor, of the lock file, which only reads.
+        made: whether the lock file was not there before.
     """
 
-    __slots__ = ("__weakref__", "_fd", "_file", "_owner", "_writer", "path")
+    __slots__ = ("__weakref__", "_fd", "_file", "_owner", "_ours", "_writer", "made", "path")
 
-    def __init__(self, path: str, fd: OwnedFd) -> None:
+    def __init__(self, path: str, fd: OwnedFd, made: bool = False) -> None:
         self.path = path
+        self.made = made
         self._fd = fd
         self._writer = OwnedFd()
         self._file: os.stat_result | None = None
+        self._ours = False
         self._owner = os.getpid()
         _alive.add(self)
 
@@ -55,9 +60,15 @@ class Lock:
         """The locked descriptor, or -1."""
         return self._fd.number
 
-    def adopt(self, file: OwnedFd) -> None:
-        """Take the pid file itself: to be removed with the lock, and to be written, if it is open for that."""
+    def adopt(self, file: OwnedFd, ours: bool) -> None:
+        """Take the pid file itself, to be written, if it is open for that.
+
+        Args:
+            file: its descriptor.
+            ours: whether it is known to be a pid file of ours, which is removed with the lock.
+        """
         self._file = os.fstat(file.number)
+        self._ours = ours
         self._writer.adopt(file.detach())
 
     def chown(self, uid: int, gid: int) -> None:
@@ -68,6 +79,8 @@ class Lock:
     def write(self, recorded: Recorded) -> None:
         """Write who the daemon is. Afterwards nothing more can be written."""
         data = format_pid_file(recorded)
+        # From here on nobody else needs what is in it.
+        self._ours = True
         os.ftruncate(self._writer.number, 0)
         if os.pwrite(self._writer.number, data, 0) != len(data):
             raise PidFileError(self.path, "it could not be written whole")
@@ -78,15 +91,25 @@ class Lock:
         self._writer.close()
         self._fd.close()
 
+    def give_back(self) -> None:
+        """Give the lock up, and leave all as it was: a lock file that was made for it is removed. Raises nothing."""
+        if self.made:
+            self.remove()
+        else:
+            self.drop()
+
     def remove(self) -> None:
-        """Remove both files, if they still are these and may be removed, and give the lock up. Raises nothing."""
+        """Remove both files, if they are ours, still are these and may be removed, and give the lock up.
+
+        Raises nothing.
+        """
         if self._owner != os.getpid():
             return
         try:
             with enter(os.path.dirname(self.path)) as folder:
                 # HAZARDS H11: while the lock is held nobody else has these very files, and a successor's are others.
                 # The lock file is the last, as it keeps the successor from making his.
-                if self._file is not None:
+                if self._file is not None and self._ours:
                     _unlink(folder, self.path, self._file)
                 _unlink(folder, lock_path(self.path), os.fstat(self._fd.number))
         except (OSError, Untrusted, ValueError):
@@ -146,6 +169,7 @@ def open_checked(path: str, flags: int, owners: frozenset[int], mode: int = 0) -
     except Untrusted as error:
         raise PidFileError(path, str(error)) from None
     try:
+        _refuse_other_kind(path, name, folder, owners)
         try:
             fd.adopt(os.open(name, flags | COMMON, mode, dir_fd=folder.number))
         except OSError as error:
@@ -164,6 +188,16 @@ def open_checked(path: str, flags: int, owners: frozenset[int], mode: int = 0) -
         raise
 
 
+def _refuse_other_kind(path: str, name: str, folder: OwnedFd, owners: frozenset[int]) -> None:
+    # Not even opened: some devices act when they are.
+    try:
+        status = os.stat(name, dir_fd=folder.number, follow_symlinks=False)
+    except OSError:
+        return  # the open says why
+    if not stat.S_ISREG(status.st_mode):
+        raise PidFileError(path, why_not_regular(status, owners))
+
+
 def acquire(path: str, owners: frozenset[int] = frozenset()) -> Lock:
     """Make a pid file, or take an abandoned one, and lock it. It is empty then.
 
@@ -172,8 +206,8 @@ def acquire(path: str, owners: frozenset[int] = frozenset()) -> Lock:
         owners: who may own an abandoned file, beside root and this process's user.
 
     Raises:
-        AlreadyRunning: another process holds its lock.
-        PidFileError: it is not what it must be, or lies where others can change it.
+        AlreadyRunning: another process holds its lock, or a process that it names still runs.
+        PidFileError: it is not what it must be, is not ours, or lies where others can change it; it is as it was.
         OSError: openat(2).
     """
     check_path(path)
@@ -183,16 +217,18 @@ def acquire(path: str, owners: frozenset[int] = frozenset()) -> Lock:
         over = reactor.call_at(deadline, lambda: None)
         try:
             while True:
-                lock = hold(path, trusted_owners() | owners)
                 refused = AlreadyRunning(path, "another process holds its lock, and it does not name it")
-                if lock is None:
-                    _refuse_running(path, owners)
-                else:
-                    survivor = _take(lock, trusted_owners() | owners)
-                    if survivor is None:
-                        return lock
-                    # A program whose keeper was killed is being killed, too; unless it has escaped that.
-                    refused = AlreadyRunning(path, f"process {survivor} still runs, and its keeper does not", survivor)
+                try:
+                    _look(path, owners)
+                    lock = hold(path, trusted_owners() | owners)
+                    if lock is not None:
+                        if _take(lock, trusted_owners() | owners):
+                            return lock
+                        lock.give_back()
+                except _Survivor as survivor:
+                    # A program whose keeper was killed is being killed, too; a daemon that has removed its file is
+                    # about to end. Unless it stays.
+                    refused = AlreadyRunning(path, survivor.reason, survivor.pid)
                 if over.callback is None:
                     raise refused
                 reactor.run_once(PAUSE)
@@ -200,22 +236,65 @@ def acquire(path: str, owners: frozenset[int] = frozenset()) -> Lock:
             over.cancel()
 
 
-def hold(path: str, owners: frozenset[int]) -> Lock | None:
+class _Survivor(Exception):
+    """A process that a pid file names runs on, and nobody holds the lock."""
+
+    def __init__(self, pid: int, reason: str) -> None:
+        super().__init__(pid, reason)
+        self.pid = pid
+        self.reason = reason
+
+
+def _look(path: str, owners: frozenset[int]) -> None:
+    """Refuse a file that is not ours, or whose daemon runs, before anything is made beside it."""
+    from fastproc.daemon._pidfile import PidFile
+
+    state = PidFile(path, owner=next(iter(owners), None)).status()
+    if state.state == "running":
+        raise AlreadyRunning(path, f"process {state.pid} is running", state.pid)
+    if state.foreign:
+        if state.state == "stale":
+            raise PidFileError(path, f"{state.reason}: remove it, if nobody needs it")
+        raise AlreadyRunning(path, state.reason, state.pid)
+    if state.state == "unverified" and not state.locked:
+        raise _Survivor(state.pid, state.reason)
+
+
+def hold(path: str, owners: frozenset[int], make: bool = True) -> Lock | None:
     """Take the lock of a pid file; None when another process holds it, or removes it just now.
+
+    Args:
+        path: of the pid file.
+        owners: who may own the lock file.
+        make: whether to make the lock file; otherwise None is returned where there is none.
 
     Raises:
         PidFileError: the lock file is not what it must be, or lies where others can change it.
         OSError: openat(2).
     """
     place = lock_path(path)
-    folder, fd = open_checked(place, os.O_RDONLY | os.O_CREAT, owners, LOCK_MODE)
+    made = False
+    try:
+        try:
+            folder, fd = open_lock(path, owners)
+        except FileNotFoundError:
+            if not make:
+                return None
+            folder, fd = open_checked(place, os.O_RDONLY | os.O_CREAT | os.O_EXCL, owners, LOCK_MODE)
+            made = True
+    except (FileExistsError, FileNotFoundError):
+        if not os.path.isdir(os.path.dirname(path)):
+            raise
+        return None
     with folder:
         try:
+            if made:
+                # Whatever the umask was (HAZARDS G26).
+                os.fchmod(fd.number, LOCK_MODE)
             fcntl.flock(fd.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
             now = os.fstat(fd.number)
             if os.path.samestat(os.stat(os.path.basename(place), dir_fd=folder.number, follow_symlinks=False), now):
-                _set_mode(fd.number, LOCK_MODE)
-                return Lock(path, fd)
+                return Lock(path, fd, made)
             # Its last owner has removed it in between (HAZARDS H11).
         except (BlockingIOError, FileNotFoundError):
             pass
@@ -226,42 +305,69 @@ def hold(path: str, owners: frozenset[int]) -> Lock | None:
     return None
 
 
-def _set_mode(fd: int, mode: int) -> None:
-    status = os.fstat(fd)
-    if stat.S_IMODE(status.st_mode) != mode and status.st_uid == os.geteuid():
-        # Whatever the umask was; asking the kernel and not it (HAZARDS G26).
-        os.fchmod(fd, mode)
+def open_lock(path: str, owners: frozenset[int]) -> tuple[OwnedFd, OwnedFd]:
+    """Open the lock file of a pid file, if it is one: empty, and for its owner alone.
+
+    Raises:
+        PidFileError: it is something else.
+        FileNotFoundError: it is not there.
+        OSError: another reason of openat(2).
+    """
+    place = lock_path(path)
+    folder, fd = open_checked(place, os.O_RDONLY, owners)
+    status = os.fstat(fd.number)
+    if status.st_size or stat.S_IMODE(status.st_mode) & ~LOCK_MODE:
+        folder.close()
+        fd.close()
+        what = "has content" if status.st_size else f"has the mode {stat.S_IMODE(status.st_mode):04o}"
+        raise PidFileError(path, f"its lock file {place} {what}, so it is not one of fastproc's")
+    return folder, fd
 
 
-def _refuse_running(path: str, owners: frozenset[int]) -> None:
-    from fastproc.daemon._pidfile import PidFile
+def _take(lock: Lock, owners: frozenset[int]) -> bool:
+    """Make the pid file of a lock, or empty the abandoned one; return False if it came or went just now.
 
-    state = PidFile(path, owner=next(iter(owners), None)).status()
-    if state.state == "running":
-        raise AlreadyRunning(path, f"process {state.pid} is running", state.pid)
-
-
-def _take(lock: Lock, owners: frozenset[int]) -> int | None:
-    """Make the pid file of a lock, or empty the abandoned one; return the number of a program that still runs."""
-    from fastproc.daemon._pidfile import survives
+    Raises:
+        _Survivor: the process that it names still runs.
+        PidFileError: it is not ours.
+    """
+    from fastproc.daemon._pidfile import survivor_of
 
     try:
-        folder, fd = open_checked(lock.path, os.O_RDWR | os.O_CREAT, owners, MODE)
-        folder.close()
+        found = _open_or_make(lock.path, owners)
+        if found is None:
+            return False
+        fd, made = found
         with fd:
-            try:
-                recorded = read(lock.path, fd.number)
-            except PidFileError:
-                recorded = None
-            if recorded is not None and survives(recorded):
-                lock.drop()
-                return recorded.pid
-            _set_mode(fd.number, MODE)
-            os.ftruncate(fd.number, 0)
-            lock.adopt(fd)
+            recorded = None if made else read(lock.path, fd.number)
+            if recorded is not None:
+                if not is_ours(recorded):
+                    raise PidFileError(lock.path, "it is another program's")
+                survivor = survivor_of(lock.path, recorded, lock.made)
+                if survivor:
+                    raise _Survivor(recorded.pid, survivor)
+                os.ftruncate(fd.number, 0)
+            if made:
+                os.fchmod(fd.number, MODE)
+            # An empty file beside a lock file is one of ours whose daemon was killed before it had written. Any other
+            # empty one is taken, and stays as it is if this start fails.
+            lock.adopt(fd, made or recorded is not None or not lock.made)
     except BaseException:
-        lock.remove()
+        lock.give_back()
         raise
+    return True
+
+
+def _open_or_make(path: str, owners: frozenset[int]) -> tuple[OwnedFd, bool] | None:
+    for flags, made in ((os.O_RDWR, False), (os.O_RDWR | os.O_CREAT | os.O_EXCL, True)):
+        try:
+            folder, fd = open_checked(path, flags, owners, MODE)
+        except FileNotFoundError:
+            continue
+        except FileExistsError:
+            return None
+        folder.close()
+        return fd, made
     return None
 
 
@@ -269,7 +375,7 @@ def read(path: str, fd: int) -> Recorded | None:
     """Return what an open pid file says.
 
     Raises:
-        PidFileError: it is no pid file.
+        PidFileError: it is not a pid file.
     """
     try:
         return parse_pid_file(os.pread(fd, SIZE_MAX + 1, 0))

@@ -118,7 +118,7 @@ class Logs:
         uid, gid, groups = self._looked.target
         if self._settings.drops:
             kept = "keep" if groups is None else groups
-            drop_privileges(uid, group=gid, groups=kept, users=FakeUsers())
+            drop_privileges(uid, group=gid, groups=kept, users=FakeUsers(), load=False)
 
 
 class LastWords:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from fastproc._engine.trusted import absolute
 from fastproc._values import attributes, credentials
 from fastproc._values.capabilities import CapabilitySet
 from fastproc._values.checks import check_bool, check_int, check_seconds, iterable
@@ -58,7 +59,7 @@ def _check_name(name: str, value: object) -> str | None:
 
 def _absolute(name: str, value: object) -> str | None:
     # HAZARDS H15: what is relative is so to where the launcher is now, not to the daemon's directory.
-    return None if value is None else os.path.abspath(check_path(name, value))
+    return None if value is None else absolute(name, check_path(name, value))
 
 
 def _check_directory(name: str, value: object) -> str:
@@ -70,7 +71,7 @@ def _check_directory(name: str, value: object) -> str:
 
 def _check_stream(name: str, value: object) -> object:
     if value is None or isinstance(value, Append):
-        return value if value is None else Append(os.path.abspath(value.path))
+        return value if value is None else Append(absolute(name, value.path))
     if value is STDOUT or (isinstance(value, int) and value == STDOUT and not isinstance(value, bool)):
         if name != "stderr":
             raise ValueError(f"{name}: STDOUT is for stderr")
@@ -85,7 +86,7 @@ def _check_stream(name: str, value: object) -> object:
         if name == "stdin" and value in ("syslog", "journal"):
             raise ValueError(f"{name}: {value!r} is for outputs")
         return value
-    return os.path.abspath(check_path(name, value))
+    return absolute(name, check_path(name, value))
 
 
 def _check_chown(name: str, value: object) -> object:

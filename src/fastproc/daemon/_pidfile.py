@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import fcntl
 import os
+from errno import ENODEV, EXDEV
 
 from fastproc._engine.reactor import READ, Reactor, borrowed
-from fastproc._members import Member, facts_of
+from fastproc._engine.trusted import absolute, trusted_owners
+from fastproc._members import Member
 from fastproc._values import signals
 from fastproc._values.checks import check_seconds
-from fastproc._values.pidfile import Recorded
+from fastproc._values.pidfile import Recorded, is_ours
 from fastproc._values.redirect import check_path
-from fastproc.capabilities import read_identity
 from fastproc.daemon import _lock
 from fastproc.daemon._errors import PidFileError
-from fastproc.daemon._place import trusted_owners
+from fastproc.daemon._evidence import boot_id, exists, facts, holds_lock, is_it, may_live, took_lock, uids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,18 +39,25 @@ class Status:
 
     Attributes:
         state: "running"; "starting": its lock is held and it names nobody yet; "stopped": there is no file, or an empty
-            one; "stale": it names somebody, and nobody holds its lock; "unverified": its lock is held, and not by whom
-            it names, or the program that it names runs on without its keeper.
-        pid: the daemon, while it runs; the number that stands there, if it is stale or unverified; or 0.
-        reason: of "unverified", why.
+            one; "stale": the process that it names does not run; "unverified": its lock is held, and not by the process
+            that it names, or nobody holds it and that process runs, or the file is another program's and that process
+            runs.
+        pid: the daemon, while it runs; the number in the file, if it is stale or unverified; or 0.
+        reason: of "unverified", why, and what to do; and that a stale file is another program's.
+        foreign: whether the file is another program's: a number alone.
+        locked: whether somebody holds the lock.
     """
 
-    __slots__ = ("pid", "reason", "state")
+    __slots__ = ("foreign", "locked", "pid", "reason", "state")
 
-    def __init__(self, state: State, pid: int = 0, reason: str = "") -> None:
+    def __init__(
+        self, state: State, pid: int = 0, reason: str = "", *, foreign: bool = False, locked: bool = False
+    ) -> None:
         self.state = state
         self.pid = pid
         self.reason = reason
+        self.foreign = foreign
+        self.locked = locked
 
     @property
     def running(self) -> bool:
@@ -103,7 +111,7 @@ class PidFile:
 
     def __init__(self, path: str | bytes | os.PathLike[str], *, owner: int | None = None) -> None:
         """Take the path; nothing is opened."""
-        self.path = os.path.abspath(check_path("pid_file", path))
+        self.path = absolute("pid_file", check_path("pid_file", path))
         _lock.check_path(self.path)
         self._owner = owner
 
@@ -117,7 +125,7 @@ class PidFile:
         """Say whether the daemon runs. Nothing is changed, and nobody is signalled.
 
         Raises:
-            PidFileError: the file is not what it must be, or lies where others can change it, or is no pid file.
+            PidFileError: the file is not what it must be, or lies where others can change it, or is not a pid file.
             OSError: it cannot be opened.
         """
         with _Look(self) as look:
@@ -146,7 +154,7 @@ class PidFile:
     def stop(self, grace: float | None = 10.0, sig: int | str = "TERM") -> Stopped | None:
         """End the daemon: a signal, and SIGKILL when it has not ended in time. Returns when it and its lock are gone.
 
-        An abandoned file is removed, where that is allowed.
+        An abandoned file of ours is removed, where that is allowed. Any other file is left as it is.
 
         Args:
             grace: seconds until SIGKILL; None: never.
@@ -156,8 +164,9 @@ class PidFile:
             who it was and whether it had to be killed; None when none was running.
 
         Raises:
-            PidFileError: the lock is held, and by whom cannot be proven; nothing was signalled. Or it was killed, and
-                is still there: in the kernel, or held by a tracer or a frozen cgroup.
+            PidFileError: what runs cannot be proven to be the daemon; nothing was signalled. Or the file is not a pid
+                file. Or the daemon was killed, and is still there: in the kernel, or held by a tracer or a frozen
+                cgroup.
             PermissionError: it may not be signalled.
         """
         seconds = check_seconds("grace", grace)
@@ -180,14 +189,21 @@ class PidFile:
         return Stopped(look.status.pid, killed)
 
     def _tidy(self) -> None:
-        """Remove a file that nobody holds. Raises nothing."""
+        """Remove a file of ours that nobody holds. Raises nothing."""
         try:
             folder, fd = _lock.open_checked(self.path, os.O_RDONLY, self._owners())
             with folder, fd:
-                lock = _lock.hold(self.path, self._owners())
-                if lock is not None:
-                    lock.adopt(fd)
+                recorded = _lock.read(self.path, fd.number)
+                # An empty file is ours only beside its lock file.
+                lock = _lock.hold(self.path, self._owners(), make=recorded is not None and is_ours(recorded))
+                if lock is None:
+                    return
+                recorded = _lock.read(self.path, fd.number)
+                if recorded is None or (is_ours(recorded) and not survivor_of(self.path, recorded, lock.made)):
+                    lock.adopt(fd, ours=recorded is not None or not lock.made)
                     lock.remove()
+                else:
+                    lock.give_back()
         except (OSError, PidFileError):
             return
 
@@ -226,25 +242,23 @@ class _Look:
         except (FileNotFoundError, NotADirectoryError):
             return Status("stopped")
         with folder, fd:
-            held = _held(place.path, place._owners())
-            if held is None:
-                try:
-                    recorded = _lock.read(place.path, fd.number)
-                except PidFileError:
-                    return Status("stale")
-                if recorded is not None and survives(recorded):
-                    reason = f"nobody holds its lock, as its keeper has ended, and process {recorded.pid} still runs"
-                    return Status("unverified", recorded.pid, reason)
-                return Status("stopped") if recorded is None else Status("stale", recorded.pid)
+            held, missing = _held(place.path, place._owners())
             recorded = _lock.read(place.path, fd.number)
+            if held is None:
+                return _without_lock(place.path, recorded, missing)
             if recorded is None:
-                return Status("starting")
-            reason = self._prove(recorded, held, os.fstat(fd.number).st_uid)
-        return Status("unverified", recorded.pid, reason) if reason else Status("running", recorded.pid)
+                return Status("starting", locked=True)
+            try:
+                reason = self._prove(recorded, held, os.fstat(fd.number).st_uid)
+            except OSError as error:
+                if error.errno not in (EXDEV, ENODEV):
+                    raise
+                reason = str(error)  # without a /proc of ours nothing is proven
+        return Status("unverified" if reason else "running", recorded.pid, reason, locked=True)
 
     def _prove(self, recorded: Recorded, lock: os.stat_result, owner: int) -> str:
         """Pin the process and return why it is not the daemon, or ""."""
-        if recorded.start < 0 or not recorded.boot:
+        if not is_ours(recorded):
             return "it does not say when its process began, so whether it is the same cannot be known"
         if recorded.boot != boot_id():
             return "it is from before the last boot"
@@ -258,20 +272,20 @@ class _Look:
         except ProcessLookupError:
             return f"process {recorded.pid} has ended, and somebody else, a child of its perhaps, holds the lock"
         # All evidence is read while the pidfds hold the numbers; is_there() at the end proves that they still do.
-        if _began(recorded.pid) != recorded.start:
+        if not is_it(recorded.pid, recorded.start):
             return f"process {recorded.pid} is another one: it began at another time"
         if recorded.keeper:
-            if _began(recorded.keeper) != recorded.keeper_start:
+            if not is_it(recorded.keeper, recorded.keeper_start):
                 return f"its keeper, process {recorded.keeper}, is another one: it began at another time"
-            facts = facts_of(recorded.pid)
-            if facts is None or facts.ppid != recorded.keeper:
+            program = facts(recorded.pid)
+            if program is None or program.ppid != recorded.keeper:
                 return f"process {recorded.pid} is no child of its keeper, process {recorded.keeper}"
         if not holds_lock(keeper.pid, lock):
             return f"process {keeper.pid} does not hold the lock"
         if owner not in trusted_owners():
             # HAZARDS H9: who can write the file must be one who could signal the process himself.
             for pid in {member.pid, keeper.pid}:
-                if {*read_identity(pid).uids} != {owner}:
+                if uids(pid) != {owner}:
                     return f"it belongs to user {owner}, and process {pid} runs as another one"
         if not member.is_there() or not keeper.is_there():
             return f"process {recorded.pid} has just ended"
@@ -299,8 +313,8 @@ class _Look:
     def why_it_stays(self) -> str:
         """Say what the kernel tells of a process that was killed and does not end."""
         pid = self.status.pid
-        facts = facts_of(pid)
-        state = "" if facts is None else f" (state {facts.state})"
+        found = facts(pid)
+        state = "" if found is None else f" (state {found.state})"
         return f"process {pid} was killed, and has not ended after {KILL_PATIENCE:g} s{state}"
 
     def keeper_has_ended(self, timeout: float) -> bool:
@@ -331,93 +345,61 @@ def _until(reactor: Reactor, done: list[int], timeout: float | None) -> None:
             timer.cancel()
 
 
-def _held(path: str, owners: frozenset[int]) -> os.stat_result | None:
-    """Return the status of the lock file, if somebody holds its lock; None if nobody does.
+def _held(path: str, owners: frozenset[int]) -> tuple[os.stat_result | None, bool]:
+    """Return the status of the lock file, if somebody holds its lock; else None. And whether there is no lock file.
 
     Takes it shared for a moment, which a starter waits out (PATIENCE). Whoever may not open it asks the kernel's list.
     """
-    place = _lock.lock_path(path)
     try:
-        folder, fd = _lock.open_checked(place, os.O_RDONLY, owners)
+        folder, fd = _lock.open_lock(path, owners)
     except FileNotFoundError:
-        return None
+        return None, True
     except PermissionError:
         try:
-            status = os.stat(place, follow_symlinks=False)
+            status = os.stat(_lock.lock_path(path), follow_symlinks=False)
         except FileNotFoundError:
-            return None
-        return status if _took_lock(None, status) else None
+            return None, True
+        return status if took_lock(None, status) else None, False
     with folder, fd:
         status = os.fstat(fd.number)
         try:
             fcntl.flock(fd.number, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return status
+            return status, False
         fcntl.flock(fd.number, fcntl.LOCK_UN)
-    return None
+    return None, False
 
 
-def survives(recorded: Recorded) -> bool:
-    """Whether a program still runs whose keeper has given the lock up.
+def _without_lock(path: str, recorded: Recorded | None, missing: bool) -> Status:
+    """Return what a file means whose lock nobody holds."""
+    if recorded is None:
+        return Status("stopped")
+    pid = recorded.pid
+    if not is_ours(recorded):
+        if not exists(pid):
+            return Status("stale", pid, f"it is another program's, and process {pid} does not run", foreign=True)
+        reason = f"it is another program's, and process {pid} runs, which cannot be proven to be the daemon"
+        return Status("unverified", pid, f"{reason}: end it by its own means", foreign=True)
+    reason = survivor_of(path, recorded, missing)
+    return Status("unverified", pid, reason) if reason else Status("stale", pid)
 
-    It was to die with its keeper, but the kernel forgets that when the program changes its user (prctl(2)).
+
+def survivor_of(path: str, recorded: Recorded, missing: bool) -> str:
+    """Return why a process may be the daemon though nobody holds the lock, or "".
+
+    A program was to die with its keeper, but the kernel forgets that when the program changes its user (prctl(2)). And
+    a lock file that somebody has removed is locked by a daemon that nobody can ask any more.
+
+    Args:
+        path: of the pid file, which is ours.
+        recorded: what it says.
+        missing: whether there is no lock file.
     """
-    return bool(recorded.keeper) and recorded.boot == boot_id() and _began(recorded.pid) == recorded.start
-
-
-def holds_lock(pid: int, status: os.stat_result) -> bool:
-    """Whether a process has a file open by a descriptor that holds its flock(2).
-
-    The kernel shows that in /proc/PID/fdinfo. Where another user's may not be seen, /proc/locks has to do: it names the
-    process that has taken the lock.
-    """
-    try:
-        names = os.listdir(f"/proc/{pid}/fd")
-    except FileNotFoundError:
-        return False
-    except PermissionError:
-        return _took_lock(pid, status)
-    for name in names:
-        try:
-            found = os.stat(f"/proc/{pid}/fd/{name}")
-            if not os.path.samestat(found, status):
-                continue
-            with open(f"/proc/{pid}/fdinfo/{name}", encoding="ascii", errors="replace") as file:
-                if any(line.startswith("lock:") and "FLOCK" in line for line in file):
-                    return True
-        except FileNotFoundError:
-            continue
-    return False
-
-
-def _took_lock(pid: int | None, status: os.stat_result) -> bool:
-    with open("/proc/locks", encoding="ascii", errors="replace") as file:
-        for line in file:
-            words = line.split()
-            # Devices are shown otherwise than stat(2) has them where file systems lie on each other.
-            if words[1:2] == ["FLOCK"] and pid in (None, int(words[4])) and words[5].endswith(f":{status.st_ino}"):
-                return True
-    return False
-
-
-def _began(pid: int) -> int:
-    facts = facts_of(pid)
-    return -2 if facts is None or facts.ended else facts.start
-
-
-def boot_id() -> str:
-    """Which boot this is."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
-
-
-def began(pid: int) -> int:
-    """When a process began, in clock ticks since the boot.
-
-    Raises:
-        ProcessLookupError: there is none.
-    """
-    facts = facts_of(pid)
-    if facts is None:
-        raise ProcessLookupError(3, "no such process")
-    return facts.start
+    if recorded.boot != boot_id() or not may_live(recorded.pid, recorded.start):
+        return ""
+    runs = f"process {recorded.pid} still runs"
+    if missing:
+        return f"its lock file {_lock.lock_path(path)} is missing, and {runs}: end that, and start the daemon again"
+    if recorded.keeper:
+        return f"nobody holds its lock, as its keeper has ended, and {runs}"
+    return f"nobody holds its lock, and {runs}"

@@ -15,12 +15,15 @@ import socket
 import traceback
 
 from fastproc import systemd
+from fastproc._engine import loading
 from fastproc._engine.fds import OwnedFd
 from fastproc._engine.inherited import close_all_but
+from fastproc._engine.notify import connect
 from fastproc._values.credentials import clean
 from fastproc._values.pidfile import Recorded
+from fastproc.capabilities import cap_last_cap
+from fastproc.daemon._evidence import began, boot_id
 from fastproc.daemon._lock import Lock, acquire
-from fastproc.daemon._pidfile import began, boot_id
 from fastproc.daemon._streams import NAMES, Streams, chosen
 
 TYPE_CHECKING = False
@@ -212,18 +215,21 @@ class Steps:
         self.value = self.settings.privileged_action()
 
     def _chroot(self) -> None:
+        # Nothing is to be imported in the new root, whose files may be anybody's.
+        loading.load_all()
         if self.settings.drops:
-            _prepare_drop()
+            cap_last_cap()
             # In the new root there may be no /proc, in which the drop is read back.
             self._proc.adopt(os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         address = os.environ.get("NOTIFY_SOCKET", "")
         if self.speaks and address.startswith("/"):
             self._manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            self._manager.connect(address)
+            connect(self._manager, os.fsencode(address))
         os.fchdir(self._root.number)
         os.chroot(".")
         # HAZARDS G25: the old directory would be the way out.
         os.chdir("/")
+        loading.refuse_imports()
         self._root.close()
 
     def _directory(self) -> None:
@@ -254,17 +260,6 @@ class Steps:
                 no_new_privs=self.settings.no_new_privs,
                 users=FakeUsers(),
             )
-
-
-def _prepare_drop() -> None:
-    """Load and read what the drop needs of the old root."""
-    from importlib import import_module
-
-    for name in ("privileges", "users"):
-        import_module(f"fastproc.{name}")
-    from fastproc.capabilities import cap_last_cap
-
-    cap_last_cap()
 
 
 def _set_limit(number: int, soft: int, hard: int) -> None:

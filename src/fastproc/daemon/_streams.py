@@ -7,8 +7,8 @@ import os
 import stat
 
 from fastproc._engine.fds import OwnedFd
+from fastproc._engine.trusted import Untrusted, check_ours, enter, open_blocking, open_file
 from fastproc._values.redirect import STDOUT, Append
-from fastproc.daemon._place import LINKS_MAX, Untrusted, enter, trusted_owners
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,14 +22,6 @@ NULL = "/dev/null"
 JOURNAL = "/run/systemd/journal/stdout"
 PRIORITIES = {1: 6, 2: 3}
 """Of lines on stdout and stderr in a log: informational, error (syslog(3))."""
-
-NEW_MODE = 0o666
-"""Of a new log file, less what the daemon's umask takes."""
-
-_OF_THE_KERNEL = ("/dev", "/dev/fd", "/proc/self/fd", "/proc/thread-self/fd")
-"""Where links lead to descriptors that are open: to be followed as they are."""
-
-_COMMON = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
 
 def chosen(settings: Settings, foreground: bool) -> tuple[Any, Any, Any]:
@@ -107,94 +99,45 @@ class Streams:
 
     def _open_file(self, path: str, flags: int) -> OwnedFd:
         folder, name = os.path.split(path)
-        if not name:
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         uid = self._whom.uid
         if uid is None or uid == os.geteuid():
-            return _of_our_own(path, flags)
+            return open_file(path, flags)
         # Opened with our rights for another user's daemon: only where that user could not put a link in its place. A
-        # log in a directory of the user's is opened with the user's rights.
+        # log in a directory of the user's is opened with the user's rights, and by nobody else's links.
         try:
             with enter(folder) as place:
-                return _checked(path, flags, name, place.number, devices=False)
+                return _of_roots_directory(path, flags, name, place)
         except Untrusted:
             pass
         from fastproc.privileges import temporarily
         from fastproc.users import FakeUsers
 
         with temporarily(uid, group=self._whom.gid, groups=self._whom.groups or (), users=FakeUsers()):
-            return _owned(path, flags)
+            return open_file(path, flags, guarded=True)
 
 
 def _path(what: Any) -> str:
     return what.path if isinstance(what, Append) else what
 
 
-def _of_our_own(path: str, flags: int, links: int = 0) -> OwnedFd:
-    """Open a file of a daemon that stays who we are (HAZARDS H8).
-
-    A link is followed where only we or root could have made it, and so is the next one. In a directory in which others
-    can make files it must be no link, and for root a file of root's with one name.
-    """
-    folder, name = os.path.split(path)
-    if flags & os.O_ACCMODE == os.O_RDONLY or folder in _OF_THE_KERNEL:
-        return _owned(path, flags)
+def _of_roots_directory(path: str, flags: int, name: str, place: OwnedFd) -> OwnedFd:
+    if not name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     try:
-        with enter(folder) as place:
-            try:
-                return _owned(path, flags | os.O_NOFOLLOW, name, place.number)
-            except OSError as error:
-                if error.errno != errno.ELOOP or links >= LINKS_MAX:
-                    raise
-            target = os.readlink(name, dir_fd=place.number)
-    except Untrusted:
-        return _checked(path, flags, others=os.geteuid() == 0)
-    except OSError as error:
-        error.filename = path
-        raise
-    return _of_our_own(os.path.join(folder, target), flags, links + 1)
-
-
-def _checked(*where: Any, others: bool = True, devices: bool = True) -> OwnedFd:
-    """Open a file that is no link.
-
-    Args:
-        where: as for `_owned()`.
-        others: whether it must be ours or root's, and have one name.
-        devices: also if it is no regular file.
-    """
-    path, flags, *more = where
-    try:
-        fd = _owned(path, (flags & ~os.O_TRUNC) | os.O_NOFOLLOW, *more)
+        fd = open_blocking(name, flags & ~os.O_TRUNC | os.O_NOFOLLOW, folder=place.number, shown=path)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise Untrusted(f"{path} is a symbolic link, where others can make one") from None
+            raise Untrusted(f"{path} is a symbolic link") from None
         raise
-    status = os.fstat(fd.number)
-    regular = stat.S_ISREG(status.st_mode)
-    why = ""
-    if others and (regular or devices) and status.st_uid not in trusted_owners():
-        why = f"it belongs to user {status.st_uid}"
-    elif others and regular and status.st_nlink > 1:
-        why = f"it has {status.st_nlink} names (hard links)"
-    if why:
-        fd.close()
-        raise Untrusted(f"{path}: {why}")
-    if regular and flags & os.O_TRUNC:
-        os.ftruncate(fd.number, 0)
-    return fd
-
-
-def _owned(path: str, flags: int, name: str = "", folder: int | None = None) -> OwnedFd:
     try:
-        fd = OwnedFd(os.open(name or path, flags | _COMMON, NEW_MODE, dir_fd=folder))
-    except OSError as error:
-        error.filename = path
-        if error.errno == errno.ENXIO:
-            error.strerror = "it is a FIFO without a reader, or a device without a driver"
+        status = os.fstat(fd.number)
+        if stat.S_ISREG(status.st_mode):
+            check_ours(status, path)
+            if flags & os.O_TRUNC:
+                os.ftruncate(fd.number, 0)
+    except BaseException:
+        fd.close()
         raise
-    fd.lift()
-    os.set_blocking(fd.number, True)
     return fd
 
 

@@ -201,9 +201,9 @@ def _dry(
     known: Known | None,
 ) -> Mapped:
     """Print what would be run, without what a log says is done."""
+    from fastproc._engine import standard
     from fastproc._values.options import RUN_LEVEL
     from fastproc._values.redirect import DEVNULL
-    from fastproc.mapping._output import write_all
 
     # No input is what a task has in any case.
     common = {
@@ -219,5 +219,5 @@ def _dry(
         line = f"# {task.tag}: {task.fault}" if task.fault else work.shown(task, (number - 1) % workers + 1, common)
         if tag is not None:
             line = f"{tag(task)}\t{line}"
-        write_all("stdout", line.encode("utf-8", "surrogateescape") + b"\n")
+        standard.write("stdout", line.encode("utf-8", "surrogateescape") + b"\n")
     return Mapped(work, (), make_runner(1, {}), workers=1, ordered=True, options={})

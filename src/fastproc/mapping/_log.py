@@ -2,15 +2,18 @@
 
 Each record is one write(2) to a descriptor opened with O_APPEND. A process that is killed loses no record whose write
 has returned, and what it was writing is at most a last line without an end, which the next one to open the file cuts
-off. Two maps do not share a file: it is locked (flock(2)) as long as one has it.
+off. Two maps do not share a file: it is locked (flock(2)) as long as one has it. Only a file whose first line is one of
+ours, or an empty one, is ever written to or cut: any other may be anything.
 """
 
 from __future__ import annotations
 
 import os
-from errno import EWOULDBLOCK
+import stat
+from errno import EEXIST, EINVAL, EPERM, EWOULDBLOCK
 
 from fastproc._engine.fds import OwnedFd
+from fastproc._engine.trusted import Untrusted, absolute, kind_of, open_file
 from fastproc._values.joblog import TSV, Book, JSONLines
 
 TYPE_CHECKING = False
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from fastproc.mapping._tasks import Task, Work
 
 _CHUNK = 1 << 20
+FIRST_LINE_MAX = 4096
+"""Bytes of a file that are looked at to know whether it is a log."""
 
 
 class LogFile:
@@ -34,7 +39,8 @@ class LogFile:
         durable: whether each record is on the disk (fdatasync(2)) before the map goes on.
 
     Raises:
-        FileExistsError: there is something in it, and resume was not asked for.
+        FileExistsError: there is something in it, and resume was not asked for; or it is not such a file.
+        PermissionError: root would write where somebody else has made a link on the way.
         BlockingIOError: another map has it.
         OSError: it cannot be opened, read or written.
     """
@@ -48,26 +54,53 @@ class LogFile:
         self.form = form
         self.durable = durable
         self.book = Book()
-        self._fd = OwnedFd()
-        self._fd.fill(os.open, self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._fd = self._open()
         try:
             fd = self._fd.fileno()
+            self._check(fd, resume)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 if error.errno != EWOULDBLOCK:
                     raise
                 raise BlockingIOError(EWOULDBLOCK, "another map writes to it", self.path) from None
-            if os.fstat(fd).st_size and not resume:
-                from errno import EEXIST
-
-                raise FileExistsError(EEXIST, "there are records in it: resume, or take another file", self.path)
+            # Again, now that no other map writes to it.
+            self._check(fd, resume)
             self.book.read(self._lines(fd), form)
             if os.fstat(fd).st_size == 0 and form.HEADER:
                 self._write(form.HEADER)
         except BaseException:
             self._fd.close()
             raise
+
+    def _open(self) -> OwnedFd:
+        path = absolute("joblog, results", os.fsdecode(self.path))
+        try:
+            # Not even opened: some devices act when they are.
+            self._check_regular(os.stat(path))
+        except FileNotFoundError:
+            pass
+        try:
+            return open_file(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, shared=True)
+        except Untrusted as error:
+            raise PermissionError(EPERM, f"{error}", self.path) from None
+        except OSError as error:
+            if os.path.normpath(error.filename or path) == os.path.normpath(path):
+                error.filename = self.path
+            raise
+
+    def _check(self, fd: int, resume: bool) -> None:
+        """Refuse a file that this map must not write to; it is as it was."""
+        status = os.fstat(fd)
+        self._check_regular(status)
+        if status.st_size and not self.form.begins(os.pread(fd, FIRST_LINE_MAX, 0)):
+            raise FileExistsError(EEXIST, f"it is not {self.form.NAME}, and is not written to", self.path)
+        if status.st_size and not resume:
+            raise FileExistsError(EEXIST, "there are records in it: resume, or take another file", self.path)
+
+    def _check_regular(self, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(EINVAL, f"it is {kind_of(status)}, and a log must be a regular file", self.path)
 
     def _lines(self, fd: int) -> Iterator[bytes]:
         """The lines that have an end; what is behind the last end is cut off."""

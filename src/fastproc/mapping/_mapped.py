@@ -391,5 +391,7 @@ class Mapped:
             else:
                 return None
             if self._printer is not None:
+                if self._printer.failure is not None:
+                    raise self._printer.failure
                 self._printer.ended(task, task.result)
             return task

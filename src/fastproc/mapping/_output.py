@@ -6,8 +6,7 @@ last line that has no end gets none.
 
 from __future__ import annotations
 
-import os
-import sys
+from fastproc._engine import standard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,32 +14,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 MODES = ("group", "line", "ungroup")
-
-
-def write_all(stream: str, data: bytes | memoryview) -> None:
-    """Write to our own stdout or stderr, behind what Python has written there.
-
-    Raises:
-        BrokenPipeError: nobody reads it any more.
-    """
-    target = sys.stdout if stream == "stdout" else sys.stderr
-    target.flush()
-    raw = getattr(target, "buffer", None)
-    if raw is None:
-        # Somebody's replacement, such as a notebook's or io.StringIO.
-        target.write(bytes(data).decode("utf-8", "replace"))
-        return
-    raw.flush()
-    try:
-        fd = raw.fileno()
-    except (OSError, ValueError, AttributeError):
-        raw.write(data)
-        raw.flush()
-        return
-    # Not by the buffer: of some 130 KB into a pipe it has lost the end, in four of a hundred runs.
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 class Printer:
@@ -54,6 +27,7 @@ class Printer:
 
     Attributes:
         follows: whether it must know of each task before it is run.
+        failure: why something could not be printed; by line it comes out where only a task would hear of it.
     """
 
     def __init__(
@@ -61,13 +35,14 @@ class Printer:
         mode: str,
         ordered: bool,
         tag: Callable[[Any], str] | None,
-        write: Callable[[str, bytes], object] = write_all,
+        write: Callable[[str, bytes], object] = standard.write,
     ) -> None:
         self.mode = mode
         self.follows = mode == "line"
         self._ordered = ordered
         self._tag = tag
-        self._write = write
+        self._put = write
+        self.failure: OSError | None = None
         self._front = 1
         self._waiting: dict[int, list[tuple[str, bytes]]] = {}
         self._ended: set[int] = set()
@@ -84,6 +59,13 @@ class Printer:
             self._line(task, stream, line)
 
         return {"capture": True, "on_line": OnLine(told, keep_ends=True, longest=None)}
+
+    def _write(self, stream: str, data: bytes) -> None:
+        try:
+            self._put(stream, data)
+        except OSError as error:
+            self.failure = self.failure or error
+            raise
 
     def _tagged(self, task: Any, data: bytes) -> bytes:
         if self._tag is None or not data:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
+
+from fastproc._engine import standard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ class Plain:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._terminal = sys.stderr.isatty()
+        self._terminal = standard.is_terminal("stderr")
         self._next = 0.0
 
     def update(self, summary: Summary) -> None:
@@ -55,14 +58,18 @@ class Plain:
 
     def _show(self, summary: Summary) -> None:
         line = plain_line(summary)
-        sys.stderr.write(f"\r{line}\x1b[K" if self._terminal else line + "\n")
-        sys.stderr.flush()
+        self._write(f"\r{line}\x1b[K" if self._terminal else line + "\n")
+
+    def _write(self, text: str) -> None:
+        # How far it is must not end it.
+        with suppress(OSError):
+            standard.write("stderr", text.encode())
 
     def close(self, summary: Summary) -> None:
         """Show the last."""
         self._show(summary)
         if self._terminal:
-            sys.stderr.write("\n")
+            self._write("\n")
 
 
 class Tqdm:
@@ -151,8 +158,8 @@ def make(kind: Any, clock: Callable[[], float]) -> Plain | Tqdm | Rich | Told | 
         kind = "auto"
     if kind not in KINDS:
         raise ValueError(f"progress: must be one of {', '.join(KINDS)} or a function, not {kind!r}")
-    makers: list[Any] = [Rich, Tqdm] if kind == "auto" and sys.stderr.isatty() else []
-    if kind in ("rich", "tqdm"):
+    makers: list[Any] = [Rich, Tqdm] if kind == "auto" and standard.is_terminal("stderr") else []
+    if kind in ("rich", "tqdm") and sys.stderr is not None:
         makers = [Rich if kind == "rich" else Tqdm]
     for maker in makers:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from fastproc._engine import standard
 from fastproc._native.pool import Workers
 from fastproc._values.redirect import DEVNULL
 from fastproc.pool._channel import Channel
@@ -70,6 +71,7 @@ class Crew:
         self._channels: set[Channel] = set()
         # With an executor they only give turns.
         threads = 1 if link is not None else min(workers, len(os.sched_getaffinity(0)), 8)
+        standard.reserve()
         self.workers = Workers(workers, threads)
         if self.interval_ns:
             self.adjust()
