@@ -480,6 +480,9 @@ void fp_pipeline_abort(struct fp_pipeline *pipeline, int64_t wait_ns);
  * only lets go. All calls may come from any thread. */
 int fp_pool_new(int64_t limit, int threads, void **ret_pool);
 void fp_pool_close(void *pool);
+/* Gives back the handle in a cell, if there is one: the destructor of the cell that fp_pool_new() filled. The memory of a pool lasts until all its handles are dropped, those of its trays too, and what a closed
+ * one is asked gives -ESHUTDOWN: so a signal handler may close it between any two instructions of a caller. */
+void fp_pool_free(void **cell);
 
 /* limit: how many run at the same time; interval_ns: the shortest time between two starts, or 0; gated: none is started. */
 int fp_pool_set(void *pool, int64_t limit, int64_t interval_ns, int gated);
@@ -488,6 +491,7 @@ int fp_pool_set(void *pool, int64_t limit, int64_t interval_ns, int gated);
  * is closed when no task of it is left. */
 int fp_tray_new(void *pool, void **ret_tray);
 void fp_tray_close(void *tray);
+void fp_tray_free(void **cell); /* as fp_pool_free() */
 void fp_tray_ring(void *tray); /* whoever waits for it, or will, looks */
 
 /* What a task in the pool is known by: filled before anything can become of the task, so that it can be in other hands. */

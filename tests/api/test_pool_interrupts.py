@@ -92,8 +92,10 @@ def test_a_callback_may_end_the_pool(how: str) -> None:
         assert not concurrent.futures.wait(futures, timeout=20).not_done
         assert ended.wait(20)
         assert pool._server is not None
-        pool._server._thread.join(20)
-        assert not pool._server._thread.is_alive()
+        thread = pool._server._claim[0]
+        assert thread is not None
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

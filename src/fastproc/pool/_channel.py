@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from _thread import RLock
 from collections import deque
-from itertools import count
+from itertools import count, starmap
 
 from fastproc import _native, errors
 from fastproc._engine import orphans
@@ -79,10 +79,15 @@ class Channel:
     @property
     def reactor(self) -> Reactor:
         """Where the runs that Python drives are waited for."""
-        if self._reactor is None:
-            self._reactor = Reactor()
-            self._reactor.watch(self.tray.fd, READ, self._on_ready)
-        return self._reactor
+        reactor = self._reactor
+        if reactor is None:
+            made = Reactor()
+            made.watch(self.tray.fd, READ, self._on_ready)
+            # A handler may have made one meanwhile.
+            reactor = self._reactor = self._reactor or made
+            if reactor is not made:
+                made.close()
+        return reactor
 
     # Submitting
 
@@ -93,9 +98,7 @@ class Channel:
             RuntimeError: the pool is closed.
         """
         task.key = next(self._serial)
-        self.records[task.key] = task
         try:
-            # Whoever closes this one looks at the records first.
             if self.closed:
                 raise RuntimeError("this pool is closed")
             self._queue(task, 0)
@@ -119,13 +122,19 @@ class Channel:
                 self._fail_later(task, error)
                 return
         task.held = command
-        task.ticket = ticket = new_ticket()
-        self.tray.submit(ticket, task.key, request, command, task.priority, delay_ns)
+        task.ticket = new_ticket()
+        self.tray.submit(self.records, task, request, command, delay_ns)
         if task.asked or self.crew.ending:
             task.cancel(task.asked or self.crew.ending)
 
     def _fail_later(self, task: Task, error: BaseException) -> None:
-        self.call(lambda: self._settle(task, None, error))
+        calls = map(self._calls.append, (lambda: self._settle(task, None, error),))
+        for _ in zip(map(self.records.__setitem__, (task.key,), (task,)), calls, strict=False):
+            pass
+        if self.closed:
+            # Whoever closes it looks at the records when he has said so.
+            raise RuntimeError("this pool is closed")
+        self.wake()
 
     @staticmethod
     def _lowered(task: Task, kind: Kind) -> tuple[bytes, int, bytes, int, bytes, int]:
@@ -155,11 +164,11 @@ class Channel:
         """
         if self._arrived:
             self._take(want, 0)
-        elif self._reactor is not None:
+        elif (reactor := self._reactor) is not None:
             rest = orphans.attend()
             if self._calls:
                 seconds = 0.0
-            self._reactor.run_once(rest if seconds is None else seconds if rest is None else min(rest, seconds))
+            reactor.run_once(rest if seconds is None else seconds if rest is None else min(rest, seconds))
         else:
             wait_ns = SLICE_NS if _native.in_main_thread() else PATIENT_NS
             if seconds is not None:
@@ -176,12 +185,25 @@ class Channel:
 
     def wake(self) -> None:
         """Have whoever drives this channel look at it."""
-        if not self.closed:
-            self.tray.ring()
+        self.tray.ring()
 
     def _run_calls(self) -> None:
-        while self._calls:
-            self._calls.popleft()()
+        calls = self._calls
+        while calls:
+            call: Callable[[], object] | None = None
+            begun = False
+            try:
+                first_one = starmap(calls.popleft, ((),))
+                # As in _settle_arrived().
+                for call in first_one if calls else ():  # noqa: B007
+                    pass
+                if call is not None:
+                    begun = True
+                    call()
+            except BaseException:
+                if call is not None and not begun:
+                    calls.appendleft(call)
+                raise
 
     def _on_ready(self, _ready: int) -> None:
         self._take(1, 0)
@@ -203,19 +225,29 @@ class Channel:
     def _settle_arrived(self) -> None:
         arrived = self._arrived
         while arrived:
-            # No call between these two: an interrupt finds it in one place or the other.
-            done, first, second = entry = arrived[0]
-            task = self.records.get(done[0])
-            ticket = None if task is None else task.ticket
+            entry: tuple[Done, bytes, bytes] | None = None
+            task: Task | None = None
+            ticket = None
             try:
-                arrived.popleft()
+                first_one = starmap(arrived.popleft, ((),))
+                # From the look at the queue into the name with no bytecode between: an interrupt finds the entry in one
+                # place or the other, and a handler that drives this channel itself takes another one.
+                for entry in first_one if arrived else ():  # noqa: B007
+                    pass
+                if entry is None:
+                    return
+                done, first, second = entry
+                task = self.records.get(done[0])
+                ticket = None if task is None else task.ticket
                 if task is not None:
                     self._ended(task, done, first, second)
                 elif done[3] in (JOB, FAILED) and done[2]:
                     self.tray.recycle(done[2])
             except BaseException as error:
-                if task is not None and self.records.get(done[0]) is task and task.ticket is ticket:
-                    self._interrupted(task, entry, error)
+                if entry is not None:
+                    task = task or self.records.get(entry[0][0])
+                    if task is not None and self.records.get(entry[0][0]) is task and ticket in (None, task.ticket):
+                        self._interrupted(task, entry, error)
                 raise
 
     def _ended(self, task: Task, done: Done, first: bytes, second: bytes) -> None:
@@ -239,12 +271,12 @@ class Channel:
         if what == PLAIN:
             self._arrived.appendleft(entry)
         elif what != GRANTED:
-            self.records.pop(task.key, None)
-            self.hand_over(task, None, error)
+            if self.records.pop(task.key, None) is not None:
+                self.hand_over(task, None, error)
         elif task.running is None and self.crew.workers.cancel(task.ticket, 0) == FOREIGN:
             self.crew.workers.release(task.ticket)
-            self.records.pop(task.key, None)
-            self.hand_over(task, None, error)
+            if self.records.pop(task.key, None) is not None:
+                self.hand_over(task, None, error)
 
     def _plain(self, task: Task, done: Done, first: bytes, second: bytes) -> tuple[Result, BaseException | None]:
         """The Result of a task of which all came with its record, and the exception that it amounts to."""
@@ -320,8 +352,8 @@ class Channel:
                 raise
             if error is not None and broken.__context__ is None:
                 broken.__context__ = error
-            self.records.pop(task.key, None)
-            self.hand_over(task, None, broken)
+            if self.records.pop(task.key, None) is not None:
+                self.hand_over(task, None, broken)
             if not isinstance(broken, Exception):
                 raise
         return True
@@ -397,24 +429,22 @@ class Channel:
     # Its end
 
     def finish(self, how: int = KILL) -> None:
-        """End what is left of this channel, wait for it, and close it."""
-        if self.closed:
-            return
-        if self.crew.inert:
-            self.close()
-            return
-        for task in list(self.records.values()):
-            task.cancel(how)
-        with self.lock:
-            while self.records:
-                before = len(self.records)
-                self.turn()
-                if len(self.records) == before:
-                    self._give_up_lost()
-            self.close()
+        """End what is left of this channel, wait for it, and close it. After an interrupt it may be called again."""
+        if not self.crew.inert:
+            for task in list(self.records.values()):
+                task.cancel(how)
+            with self.lock:
+                while self.records:
+                    before = len(self.records)
+                    self.turn()
+                    if len(self.records) == before:
+                        self._give_up_lost()
+        self.close()
 
     def _give_up_lost(self) -> None:
         """Deliver as cancelled what an interrupt has left in the records and nowhere else."""
+        if self._calls:
+            return
         lost = [(task, task.ticket) for task in list(self.records.values()) if self._is_gone(task)]
         # The C core does not know either what has ended and was not taken.
         while lost and self._take(1, 0):
@@ -426,24 +456,19 @@ class Channel:
                 self.hand_over(task, None, None)
 
     def _is_gone(self, task: Task) -> bool:
-        ticket = task.ticket
-        # Without a task in its ticket it is just being submitted.
-        return (
-            task.running is None
-            and ticket is not None
-            and bool(ticket.task)
-            and self.crew.workers.cancel(ticket, 0) == GONE
-        )
+        return task.running is None and self.crew.workers.cancel(task.ticket, 0) == GONE
 
     def close(self) -> None:
-        """Give all back. No task of it is left."""
-        if self.closed:
-            return
+        """Give all back. No task of it is left. Harmless when repeated: what an interrupt has left is done then."""
         self.closed = True
-        if self._reactor is not None:
-            self._reactor.unwatch(self.tray.fd)
+        reactor = self._reactor
+        if reactor is not None:
+            # Before the descriptor: later its number may be a stranger's.
+            reactor.unwatch(self.tray.fd)
             if self._own:
-                self._reactor.close()
+                reactor.close()
+            self._reactor = None
         if not self.crew.inert:
             self.tray.close()
+        # The last: whoever ends the pool looks at those that it has.
         self.crew.leave(self)

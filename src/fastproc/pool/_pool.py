@@ -76,7 +76,7 @@ class Pool(Front):
         """Make the threads."""
         self._crew = make_crew(workers, rate, deadline, retries, fail_fast, gate, options, executor)
         self._gate = gate
-        self._server: Server | None = None
+        self._servers: dict[int, Server] = {}
         _watch_exit(self)
         if gate is not None:
             self._crew.gated = not look(gate)
@@ -168,54 +168,66 @@ class Pool(Front):
             RuntimeError: this is a forked copy, where nothing will ever end.
         """
         self._crew.check_own()
-        return self._server is None or self._server.drain(instant("timeout", timeout))
+        server = self._server
+        return server is None or server.drain(instant("timeout", timeout))
 
     def close(self) -> None:
         """Take no more tasks, wait for those that were submitted, and end the threads.
 
         A map that is not at its end is stopped.
         """
-        if self._crew.inert:
-            return
-        self._crew.refuse()
-        try:
-            self.drain()
-        except BaseException:
-            self.stop()
-            raise
-        self._end(STOP)
+        if not self._crew.inert:
+            self._crew.refuse()
+            try:
+                self.drain()
+            except BaseException:
+                self._end(STOP)
+                raise
+            self._end(STOP)
 
     def stop(self, *, kill: bool = False) -> None:
         """Cancel what waits, end what runs, wait for that, and end the threads.
 
-        What runs gets SIGTERM, and SIGKILL after its grace; with `kill` SIGKILL at once.
+        What runs gets SIGTERM, and SIGKILL after its grace; with `kill` SIGKILL at once. An interrupt of the wait makes
+        it SIGKILL, and is raised when all has ended.
         """
         if not self._crew.inert:
             self._crew.refuse()
             self._end(KILL if kill else STOP)
 
     def _end(self, how: int) -> None:
+        try:
+            self._end_all(how)
+        except BaseException:
+            # An interrupt: what it has left is ended at once.
+            self._end_all(KILL)
+            raise
+
+    def _end_all(self, how: int) -> None:
         crew = self._crew
         crew.ending = how
-        if self._server is not None:
-            self._server.end(how)
+        server = self._server
+        if server is not None:
+            server.end(how)
         for channel in crew.channels():
-            if self._server is None or not self._server.ends_itself(channel):
+            if server is None or not server.ends_itself(channel):
                 channel.finish(how)
         crew.end()
 
     def withdraw(self) -> None:
         """Cancel what was submitted and has not begun."""
-        if self._server is not None and not self._crew.inert:
-            self._server.withdraw()
+        server = self._server
+        if server is not None and not self._crew.inert:
+            server.withdraw()
 
     def close_later(self) -> None:
         """Take no more tasks; the threads end when those are done that were submitted."""
         crew = self._crew
         if not crew.inert and not crew.closed:
             crew.refuse()
-            if self._server is not None:
-                self._server.end_later()
+            server = self._server
+            if server is not None:
+                server.end_later()
             crew.end()
 
     def __del__(self) -> None:
@@ -231,15 +243,24 @@ class Pool(Front):
         else:
             self.stop()
 
+    @property
+    def _server(self) -> Server | None:
+        return self._servers.get(0)
+
     def _serve(self) -> Server:
-        if self._server is None:
+        server = self._server
+        if server is None or not server.ready:
             from fastproc.pool._server import Server
 
-            with self._crew.workers.lock:
-                if self._server is None:
-                    self._crew.check_usable()
-                    self._server = Server(self._crew, self._gate)
-        return self._server
+            if server is None:
+                # A handler may come in between and make one too: the first that is here is used.
+                made = Server(self._crew, self._gate)
+                server = self._servers.setdefault(0, made)
+                if server is not made:
+                    made.channel.close()
+            if not server.ready:
+                server.begin()
+        return server
 
 
 def _results(window: Window, items: Iterator[Any]) -> Iterator[Any]:
@@ -271,10 +292,11 @@ def _fill(window: Window, items: Iterator[Any]) -> None:
 
 def _turn(channel: Channel, want: int) -> None:
     with channel.lock:
+        if channel.records and not channel.closed:
+            channel.turn(max(want, 1))
+        # Also when a signal handler has stopped the pool meanwhile.
         if channel.closed:
             raise cancelled_error()
-        if channel.records:
-            channel.turn(max(want, 1))
 
 
 def _watch_exit(pool: Pool) -> None:

@@ -138,24 +138,29 @@ class Task:
         self.running: Any = None
 
     def cancel(self, how: int = STOP) -> None:
-        """End it; from any thread. It is delivered by its channel, or at once when it had not begun."""
+        """End it; from any thread and from signal handlers. It is delivered by whoever drives its channel."""
         self.asked = max(self.asked, how)
-        crew = self.channel.crew
-        found = crew.workers.cancel(self.ticket, how)
-        if found == QUEUED:
-            self._taken_out()
-        elif found == FOREIGN:
-            self.channel.call(self.stop_running)
+        self._cancel(how)
 
     def withdraw(self) -> None:
         """End it if it has not begun."""
-        if self.channel.crew.workers.cancel(self.ticket, WITHDRAW) == QUEUED:
-            self.asked = STOP
-            self._taken_out()
+        self._cancel(WITHDRAW)
+
+    def _cancel(self, how: int) -> None:
+        channel = self.channel
+        calls = channel._calls
+        # What follows from what the task was: one that the C core takes out of its queue comes to the channel in the
+        # same call, with no bytecode between at which a signal handler could wait for it.
+        follows = {QUEUED: self._taken_out, FOREIGN: self.stop_running} if how > 0 else {QUEUED: self._taken_out}
+        found = filter(None, map(follows.get, channel.crew.workers.cancelling(self.ticket, how)))
+        calls.extend(found)
+        if calls:
+            channel.wake()
 
     def _taken_out(self) -> None:
         channel = self.channel
         if channel.records.pop(self.key, None) is not None:
+            self.asked = self.asked or STOP
             try:
                 channel.hand_over(self, None, None)
             finally:
