@@ -7,6 +7,7 @@ import os
 import sys
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -535,7 +536,7 @@ GRACEFUL = "trap 'echo term >>$0; exit 3' TERM; echo ready; while :; do sleep 0.
 
 
 async def in_cancelled_scope(loop: str, inside: Callable[[Callable[[], object]], Awaitable[object]]) -> None:
-    """Run something in a cancel scope of anyio, on asyncio and uvloop, or of trio; it is given what cancels the scope."""
+    """Run something in a cancel scope, of trio or anyio; it is given what cancels the scope."""
     module: Any = __import__("trio" if loop == "trio" else "anyio")
     with module.CancelScope() as scope:
         await inside(scope.cancel)
