@@ -475,6 +475,13 @@ int fp_pipeline_resume(struct fp_pipeline *pipeline, int64_t slice_ns);
 /* fp_job_abort() for all of them. */
 void fp_pipeline_abort(struct fp_pipeline *pipeline, int64_t wait_ns);
 
+/* The owner of a descriptor is a cell with its number, or -1. Taking it out, to close it or to give it away, is one step, so that no
+ * number is closed twice, whatever threads, signal handlers and destructors come between. fp_fd_close() gives 0 or a negative errno;
+ * the descriptor is gone in any case. fp_fd_drop() is the destructor of a cell. */
+int fp_fd_take(int32_t *cell);
+int fp_fd_close(int32_t *cell);
+void fp_fd_drop(int32_t *cell);
+
 /* Many commands, a limited number at a time, by threads of the pool's own. They block every signal and run no code of the caller's;
  * fp_pool_close() kills and reaps what still runs and joins them. In a forked copy every call gives -ECHILD, and fp_pool_close()
  * only lets go. All calls may come from any thread. */

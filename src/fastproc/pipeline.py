@@ -63,7 +63,10 @@ def run(expression: Expression, options: AnyMapping[str, Any]) -> PipelineResult
             while not running.done:
                 reactor.run_once()
         except BaseException as error:
-            break_off(running, error)
+            try:
+                break_off(running, error)
+            finally:
+                running.abort()
             raise
     return conclude(running, request)
 
@@ -86,7 +89,11 @@ class Pipeline:
         self._reactor = Reactor()
         self._run = Run(self._request.expression, self._reactor, self._request.settings)
         try:
-            self._run.open()
+            try:
+                self._run.open()
+            except BaseException:
+                self.close()
+                raise
         except BaseException:
             self.close()
             raise
@@ -141,13 +148,22 @@ class Pipeline:
                     left = None if deadline is None else max(0.0, deadline - instant_now())
                     if not self._reactor.run_once(left) and left == 0.0:
                         return reached()
-            except KeyboardInterrupt:
-                tell_group(self._run)
+            except BaseException as error:
+                self._interrupted(error)
                 raise
             finally:
                 if self._run.done:
                     self._reactor.close()
             return True
+
+    def _interrupted(self, error: BaseException) -> None:
+        """End a run that an exception has left in the middle of a step: it cannot go on."""
+        try:
+            if isinstance(error, KeyboardInterrupt):
+                tell_group(self._run)
+        finally:
+            if self._reactor.halved and not self._run.done:
+                break_off(self._run, error)
 
     def stop(self, *, discard: bool = False) -> None:
         """End every command: SIGTERM, and SIGKILL when the grace of `start()` is over; wait for them.
@@ -198,6 +214,15 @@ class Pipeline:
 
     def close(self) -> None:
         """Kill and reap what still runs. Harmless when repeated."""
+        try:
+            try:
+                self._close()
+            finally:
+                self._close()
+        finally:
+            self._close()
+
+    def _close(self) -> None:
         with self._lock:
             if not self._run.done:
                 self._run.abort()
@@ -330,8 +355,11 @@ def reader(expression: Expression, options: AnyMapping[str, Any]) -> Reader:
 
 def _leave(pipeline: Pipeline) -> None:
     try:
-        if not pipeline.done:
-            pipeline.stop(discard=True)
+        try:
+            if not pipeline.done:
+                pipeline.stop(discard=True)
+        finally:
+            pipeline.close()
     finally:
         pipeline.close()
 
@@ -385,4 +413,7 @@ def _batches(
         yield iter(splitter.finish())
         pipeline.wait()
     finally:
-        _leave(pipeline)
+        try:
+            _leave(pipeline)
+        finally:
+            pipeline.close()

@@ -18,8 +18,7 @@ from fastproc._engine.reactor import READ, Reactor
 from fastproc._engine.resolve import Opened, environment, resolve
 from fastproc._native.pool import FAILED, FOREIGN, GONE, GRANTED, JOB, PLAIN, QUEUED, Tray, new_ticket
 from fastproc._values.plan import STRING_MAX, lower, search
-from fastproc._values.status import CORE_DUMPED, TIMED_OUT, Result
-from fastproc.pool._task import KILL, WITHDRAW
+from fastproc.pool._task import KILL, WITHDRAW, plain_outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from fastproc._values.command import Command
     from fastproc._values.plan import Plan
     from fastproc._values.retries import Retries
+    from fastproc._values.status import Result
     from fastproc.pool._crew import Crew
     from fastproc.pool._task import Kind, Task
 
@@ -40,10 +40,6 @@ PATIENT_NS = 1_000_000_000
 """The longest that a thread stays in C: the main thread, which runs the signal handlers, and others."""
 
 _NOTHING = (b"\0", 1, b"\0", 1, b"\0", 0)
-_MECHANISMS = _native.MECHANISMS
-_BEST = _native.BEST_MECHANISMS
-_NONE_REFUSED: dict[str, str] = {}
-_new = object.__new__
 
 
 class Channel:
@@ -255,7 +251,7 @@ class Channel:
         result: Result | None = None
         error: BaseException | None = None
         if what == PLAIN:
-            result, error = self._plain(task, done, first, second)
+            result, error = plain_outcome(task, done, first, second)
         elif what == GRANTED:
             self._granted(task)
             return
@@ -277,31 +273,6 @@ class Channel:
             self.crew.workers.release(task.ticket)
             if self.records.pop(task.key, None) is not None:
                 self.hand_over(task, None, error)
-
-    def _plain(self, task: Task, done: Done, first: bytes, second: bytes) -> tuple[Result, BaseException | None]:
-        """The Result of a task of which all came with its record, and the exception that it amounts to."""
-        _, _, _, _, _, _, _, returncode, flags, core, _, pid, mechanism, duration_ns, _, _, _, usage = done
-        kind: Kind = task.kind  # type: ignore[assignment]
-        settled = kind.settled
-        result = _new(Result)
-        result.argv = task.expression._argv  # type: ignore[attr-defined]
-        result.returncode = returncode
-        if settled.swapped:
-            first, second = second, first
-        result.stdout = first if kind.out else None
-        result.stderr = second if kind.err else None
-        result.pid = pid
-        result.mechanism = name = _MECHANISMS[mechanism]
-        result.mechanism_refused = _NONE_REFUSED if name in _BEST else _native.refused()
-        result._duration_ns = duration_ns
-        result._usage = usage
-        result._flags = flags | CORE_DUMPED if core else flags
-        result._ok_codes = settled.ok_codes
-        if flags & TIMED_OUT:
-            return result, errors.timeout_expired(result.argv, settled.timeout_ns / 1e9, result)
-        if settled.check and returncode not in settled.ok_codes:
-            return result, errors.exit_error(result)
-        return result, None
 
     def _failure(self, task: Task, code: int, address: int) -> BaseException:
         assert task.kind is not None

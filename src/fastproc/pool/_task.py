@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import sys
 
-from fastproc import _native
+from fastproc import _native, errors
 from fastproc._native.pool import FOREIGN, QUEUED, RUNNING
 from fastproc._values.command import Command
 from fastproc._values.plan import settle_options
 from fastproc._values.redirect import PIPE
+from fastproc._values.status import CORE_DUMPED, TIMED_OUT, Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from fastproc._native.pool import Ticket
+    from fastproc._native.pool import Done, Ticket
     from fastproc._values.expression import Expression
     from fastproc._values.options import Options
     from fastproc._values.retries import Retries
-    from fastproc._values.status import Result
     from fastproc.pool._channel import Channel
 
 door = sys.modules["fastproc.run"]
@@ -30,6 +30,9 @@ WITHDRAW = -1
 """How a task is ended: as its deadline would, or at once; or only if it has not begun."""
 
 _new = object.__new__
+_MECHANISMS = _native.MECHANISMS
+_BEST = _native.BEST_MECHANISMS
+_NONE_REFUSED: dict[str, str] = {}
 
 
 class Kind:
@@ -176,3 +179,29 @@ class Task:
     def is_running(self) -> bool:
         """Whether it has begun and not ended."""
         return self.channel.crew.workers.cancel(self.ticket, 0) in (RUNNING, FOREIGN)
+
+
+def plain_outcome(task: Task, done: Done, first: bytes, second: bytes) -> tuple[Result, BaseException | None]:
+    """The Result of a task of which all came with its record, and the exception that it amounts to."""
+    _, _, _, _, _, _, _, returncode, flags, core, _, pid, mechanism, duration_ns, _, _, _, usage = done
+    kind: Kind = task.kind  # type: ignore[assignment]
+    settled = kind.settled
+    result = _new(Result)
+    result.argv = task.expression._argv  # type: ignore[attr-defined]
+    result.returncode = returncode
+    if settled.swapped:
+        first, second = second, first
+    result.stdout = first if kind.out else None
+    result.stderr = second if kind.err else None
+    result.pid = pid
+    result.mechanism = name = _MECHANISMS[mechanism]
+    result.mechanism_refused = _NONE_REFUSED if name in _BEST else _native.refused()
+    result._duration_ns = duration_ns
+    result._usage = usage
+    result._flags = flags | CORE_DUMPED if core else flags
+    result._ok_codes = settled.ok_codes
+    if flags & TIMED_OUT:
+        return result, errors.timeout_expired(result.argv, settled.timeout_ns / 1e9, result)
+    if settled.check and returncode not in settled.ok_codes:
+        return result, errors.exit_error(result)
+    return result, None
