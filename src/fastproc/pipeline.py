@@ -83,17 +83,16 @@ class Pipeline:
     __slots__ = ("__weakref__", "_lock", "_reactor", "_request", "_run")
 
     def __init__(self, expression: Expression, options: AnyMapping[str, Any], streams: bool = False) -> None:
-        """Start it; as start()."""
+        """Make it ready to be started."""
         self._request = Request(expression, options, streams)
         self._lock = RLock()
         self._reactor = Reactor()
         self._run = Run(self._request.expression, self._reactor, self._request.settings)
+
+    def begin(self) -> None:
+        """Start what runs first, once. Whoever made this closes it, also when this fails or is interrupted."""
         try:
-            try:
-                self._run.open()
-            except BaseException:
-                self.close()
-                raise
+            self._run.open()
         except BaseException:
             self.close()
             raise
@@ -243,7 +242,21 @@ def start(expression: Expression, options: AnyMapping[str, Any]) -> Pipeline:
         SpawnError: a command could not be started. Those that were are gone.
         TypeError, ValueError: an option is not possible; its name comes first. No child was made.
     """
-    return Pipeline(expression, options)
+    return begun(Pipeline(expression, options))
+
+
+def begun(pipeline: Pipeline) -> Pipeline:
+    """Start a pipeline and return it; close it when it cannot be started."""
+    try:
+        try:
+            pipeline.begin()
+            return pipeline
+        except BaseException:
+            pipeline.close()
+            raise
+    except BaseException:
+        pipeline.close()
+        raise
 
 
 class Reader:
@@ -350,13 +363,15 @@ class Reader:
 
 def reader(expression: Expression, options: AnyMapping[str, Any]) -> Reader:
     """Start an expression and return a Reader of its standard output. Options as of run()."""
-    return Reader(Pipeline(expression, options, streams=True))
+    reader = Reader(Pipeline(expression, options, streams=True))
+    begun(reader.pipeline)
+    return reader
 
 
 def _leave(pipeline: Pipeline) -> None:
     try:
         try:
-            if not pipeline.done:
+            if not pipeline.done and pipeline.pids:
                 pipeline.stop(discard=True)
         finally:
             pipeline.close()
@@ -408,12 +423,17 @@ def _batches(
 ) -> Generator[Iterator[Any], None, None]:
     pipeline = Pipeline(expression, options, streams=True)
     try:
-        while (piece := pipeline.take()) is not None:
-            yield splitter.batch(piece, CUT)
-        yield iter(splitter.finish())
-        pipeline.wait()
-    finally:
         try:
-            _leave(pipeline)
+            pipeline.begin()
+            yield from _pieces(pipeline, splitter)
         finally:
-            pipeline.close()
+            _leave(pipeline)
+    finally:
+        pipeline.close()
+
+
+def _pieces(pipeline: Pipeline, splitter: LineSplitter) -> Generator[Iterator[Any], None, None]:
+    while (piece := pipeline.take()) is not None:
+        yield splitter.batch(piece, CUT)
+    yield iter(splitter.finish())
+    pipeline.wait()

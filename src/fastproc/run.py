@@ -368,10 +368,15 @@ def start(
         return pipeline.start(command, {})  # type: ignore[return-value]
     check_start(settled)
     started = new_handle(command, settled)
-    with Opened() as opened:
-        started.memory = opened.memory  # type: ignore[assignment]
-        started.spawn(resolve(command, opened))
-    return started
+    try:
+        with Opened() as opened:
+            started.memory = opened.memory  # type: ignore[assignment]
+            started.spawn(resolve(command, opened))
+        return started
+    except BaseException:
+        # An interrupt of the last steps: nobody has the child yet.
+        started.abandon()
+        raise
 
 
 def new_handle(command: Command, settled: Settled) -> Process:

@@ -68,9 +68,7 @@ def _() -> None:
 
 @plain("run-limits")
 def _() -> None:
-    fastproc.run(
-        "sh", "-c", "echo abc", capture=fastproc.CaptureLimit(2) if hasattr(fastproc, "CaptureLimit") else True
-    )
+    fastproc.run("sh", "-c", "echo abc", capture=True, stdout_limit=fastproc.CaptureLimit(2))
 
 
 @plain("run-memory")
@@ -107,8 +105,8 @@ def _() -> None:
 
 @plain("lines-left")
 def _() -> None:
-    for _line in cmd("sh", "-c", "echo a; exec sleep 5").lines():
-        break
+    with contextlib.closing(cmd("sh", "-c", "echo a; exec sleep 5").lines(grace=0.005)) as lines:
+        next(iter(lines))
 
 
 @plain("pipeline-run")
@@ -259,7 +257,7 @@ def _() -> None:
 def _() -> None:
     with fastproc.Pool(2) as pool:
         commands = [
-            cmd("echo", "x", on_line=lambda _n, _l: None),
+            cmd("echo", "x", capture=True, on_line=lambda _n, _l: None),
             cmd("echo") | cmd("cat"),
             cmd("cat", stdin="/dev/null"),
         ]
@@ -268,11 +266,9 @@ def _() -> None:
 
 @plain("pool-stop")
 def _() -> None:
-    pool = fastproc.Pool(1, grace=0.005)
-    try:
+    with fastproc.Pool(1, grace=0.005) as pool:
         for _number in range(3):
             pool.submit("sleep", "5")
-    finally:
         pool.stop()
 
 

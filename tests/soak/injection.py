@@ -7,7 +7,7 @@ thread arrives; then there is one run for each of them in which the exception is
 - no child, thread, descriptor or cgroup is left;
 - the same call, and a plain run, a pipeline and an iteration work.
 
-    python tests/soak/injection.py [--visits N] [--from N] [SCENARIO ...]
+    python tests/soak/injection.py [--visits N] [--step N] [SCENARIO ...]
 
 prints one line for each fault, and at the end how many of how many points held. A point that hangs ends the process;
 the one above, `sweep()`, begins again after it.
@@ -74,6 +74,31 @@ def _leaves_block(frame: types.FrameType) -> bool:
 
 _exits: dict[types.CodeType, set[int]] = {}
 
+OUT_OF_REACH = {
+    # Python code that the interpreter calls in a destructor: whatever it raises is printed.
+    "finalize.__call__",
+    # Of `with start(...)`: whoever has called start() has the handle already, and nobody else could end its child.
+    "Process.__enter__",
+    "Pipeline.__enter__",
+    "Popen.__enter__",
+    "Pool.__enter__",
+}
+
+
+def _is_out_of_reach(frame: types.FrameType | None) -> bool:
+    """Whether the interpreter or the caller, and not the library, decides what becomes of an exception here."""
+    trio = sys.modules.get("trio")
+    if trio is not None:
+        # Trio keeps KeyboardInterrupt from its own tasks and from what it calls itself.
+        with contextlib.suppress(RuntimeError):
+            if trio.lowlevel.currently_ki_protected():
+                return True
+    while frame is not None:
+        if frame.f_code.co_qualname in OUT_OF_REACH:
+            return True
+        frame = frame.f_back
+    return False
+
 
 class Tracer:
     """Calls something at the lines of the package that this thread arrives at."""
@@ -106,8 +131,8 @@ def points(action: Callable[[], object], visits: int) -> list[Point]:
     """Return the places at which an action arrives, each up to so many times."""
     found: dict[Point, None] = {}
 
-    def note(_frame: types.FrameType, point: Point) -> None:
-        if point[2] <= visits:
+    def note(frame: types.FrameType, point: Point) -> None:
+        if point[2] <= visits and not _is_out_of_reach(frame):
             found[point] = None
 
     with Tracer(note).on():
@@ -210,7 +235,7 @@ class Sweep:
         ignored: list[str] = []
 
         def strike(frame: types.FrameType, here: Point) -> None:
-            if here == point and not fired:
+            if here == point and not fired and not _is_out_of_reach(frame):
                 fired.append(frame.f_code.co_qualname)
                 sys.settrace(None)
                 raise injected
@@ -233,6 +258,7 @@ class Sweep:
                     error.__traceback__ = None
                 injected.__traceback__ = None
                 injected.__context__ = None
+                injected.__dict__.clear()
                 if fired and (more := left(self.before)):
                     wrong.append(f"left: {more}")
                     self.before = state()
@@ -258,7 +284,7 @@ def _holds(error: BaseException, injected: BaseException) -> bool:
     )
 
 
-def work(name: str, visits: int, first: int) -> None:
+def work(name: str, visits: int, first: int, step: int = 1) -> None:
     """Sweep one scenario from a point on, and print a JSON line before and after each."""
     from injected import SCENARIOS
 
@@ -268,31 +294,20 @@ def work(name: str, visits: int, first: int) -> None:
         # Its thread counts from the beginning.
         faulthandler.dump_traceback_later(60, exit=True)
         sweep = Sweep(action, visits)
-        print(json.dumps({"points": len(sweep.points)}), flush=True)
-        for number, point in enumerate(sweep.points[first:], first):
+        for number in range(first, len(sweep.points), step):
+            point = sweep.points[number]
             print(json.dumps({"at": number, "point": point}), flush=True)
             faulthandler.dump_traceback_later(HANG, exit=True)
             wrong = sweep.inject(point)
             print(json.dumps({"done": number, "wrong": wrong}), flush=True)
 
 
-def sweep(name: str, visits: int = 1, python: str = sys.executable) -> tuple[int, list[str]]:
-    """Sweep one scenario in processes of its own; return the number of points, and what was wrong."""
-    first, total = 0, 0
+def sweep(name: str, visits: int = 1, first: int = 0, step: int = 1) -> tuple[int, list[str]]:
+    """Sweep each `step`-th point of one scenario, in processes of its own; return their number, and what was wrong."""
+    done = 0
     faults: list[str] = []
     while True:
-        command = [
-            python,
-            "-X",
-            "faulthandler",
-            str(HERE),
-            "--work",
-            "--visits",
-            str(visits),
-            "--from",
-            str(first),
-            name,
-        ]
+        command = [sys.executable, str(HERE), "--work", f"--visits={visits}", f"--from={first}", f"--step={step}", name]
         begun: tuple[int, Any] | None = None
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as worker:
             assert worker.stdout is not None
@@ -301,42 +316,43 @@ def sweep(name: str, visits: int = 1, python: str = sys.executable) -> tuple[int
                 if not text.startswith("{"):
                     continue
                 message = json.loads(text)
-                if "points" in message:
-                    total = max(total, message["points"])
-                elif "at" in message:
+                if "at" in message:
                     begun = message["at"], message["point"]
                 else:
                     if message["wrong"]:
                         assert begun is not None
                         faults.append(f"{name} {begun[1]} {message['wrong']}")
                     begun = None
-                    first = message["done"] + 1
+                    done += 1
+                    first = message["done"] + step
             said = worker.stderr.read()
         if worker.returncode == 0:
-            return total, faults
+            return done, faults
         if begun is None:
             faults.append(f"{name}: the worker ended with {worker.returncode}: {said[-1500:]}")
-            return total, faults
+            return max(done, 1), faults
         lines = [line.strip() for line in said.splitlines() if SOURCE in line or "Error" in line]
         faults.append(f"{name} {begun[1]} hangs or ends the process ({worker.returncode}): {' | '.join(lines[:6])}")
-        first = begun[0] + 1
+        done += 1
+        first = begun[0] + step
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--visits", type=int, default=1)
     parser.add_argument("--from", dest="first", type=int, default=0)
+    parser.add_argument("--step", type=int, default=1)
     parser.add_argument("--work", action="store_true")
     parser.add_argument("scenario", nargs="*")
     given = parser.parse_args()
     if given.work:
-        work(given.scenario[0], given.visits, given.first)
+        work(given.scenario[0], given.visits, given.first, given.step)
         return 0
     from injected import SCENARIOS
 
     held = total = 0
     for name in given.scenario or SCENARIOS:
-        number, faults = sweep(name, given.visits)
+        number, faults = sweep(name, given.visits, given.first, given.step)
         total += number
         held += number - len(faults)
         for fault in faults:

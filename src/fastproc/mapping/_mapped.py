@@ -6,6 +6,8 @@ Invariant: a task is in one place: running, waiting for another try, ended, or r
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
+from operator import attrgetter
 from time import time
 
 from fastproc._engine.reactor import instant
@@ -154,6 +156,8 @@ class Mapped:
         self._start_at = 0.0
         self._exhausted = False
         self._killed = False
+        self._finished = False
+        self._drop: Callable[[], object] = partial(_give_back, runner, log)
         self._steps = self._run()
 
     def __iter__(self) -> Iterator[Result]:
@@ -191,11 +195,9 @@ class Mapped:
     def __exit__(self, _type: type | None, _error: BaseException | None, _traceback: TracebackType | None) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        # A generator that was never begun has nothing that would be left; its files and threads are given back here.
-        steps = getattr(self, "_steps", None)
-        if steps is not None:
-            self.close()
+    # A generator that was never begun does nothing when it is dropped: its files and threads are given back here. Once
+    # they are, it is a function in C that is called: what a signal handler raises in one of Python's is lost.
+    __del__ = property(attrgetter("_drop"))
 
     # -- the loop
 
@@ -214,9 +216,17 @@ class Mapped:
             self._finish()
 
     def _finish(self) -> None:
-        if self.summary._ended is not None:
+        # Twice: what an interrupt leaves in the first is done in the second.
+        try:
+            self._finish_once()
+        finally:
+            self._finish_once()
+
+    def _finish_once(self) -> None:
+        if self._finished:
             return
-        self.summary._ended = now()
+        if self.summary._ended is None:
+            self.summary._ended = now()
         try:
             self._runner.close()
         finally:
@@ -226,6 +236,8 @@ class Mapped:
                 self._printer.finish()
             if self._progress is not None:
                 self._progress.close(self.summary)
+        self._finished = True
+        self._drop = int
 
     def _patience(self) -> float | None:
         """Seconds after which there is something to do by itself."""
@@ -313,7 +325,9 @@ class Mapped:
         self._log.write(Record(task.seq, task.line, task.began, runtime, status, out, err))
 
     def _on_end(self, task: Task, result: Result | None, error: BaseException | None) -> None:
-        del self._active[task.number]
+        if self._active.pop(task.number, None) is None:
+            # Told again after an interrupt.
+            return
         self._slots.append(task.slot)
         task.result, task.error = result, error
         if result is None and error is None:
@@ -383,3 +397,11 @@ class Mapped:
             if self._printer is not None:
                 self._printer.ended(task, task.result)
             return task
+
+
+def _give_back(runner: Runner, log: LogFile | None) -> None:
+    try:
+        runner.close()
+    finally:
+        if log is not None:
+            log.close()

@@ -18,7 +18,7 @@ from fastproc._engine.reactor import READ, Reactor
 from fastproc._engine.resolve import Opened, environment, resolve
 from fastproc._native.pool import FAILED, FOREIGN, GONE, GRANTED, JOB, PLAIN, QUEUED, Tray, new_ticket
 from fastproc._values.plan import STRING_MAX, lower, search
-from fastproc.pool._task import KILL, WITHDRAW, plain_outcome
+from fastproc.pool._task import KILL, WITHDRAW, failure, plain_outcome, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -164,7 +164,12 @@ class Channel:
             rest = orphans.attend()
             if self._calls:
                 seconds = 0.0
-            reactor.run_once(rest if seconds is None else seconds if rest is None else min(rest, seconds))
+            try:
+                reactor.run_once(rest if seconds is None else seconds if rest is None else min(rest, seconds))
+            except (RuntimeError, LookupError, OSError, ValueError):
+                # A signal handler may have closed it together with this channel.
+                if not self.closed:
+                    raise
         else:
             wait_ns = SLICE_NS if _native.in_main_thread() else PATIENT_NS
             if seconds is not None:
@@ -256,9 +261,9 @@ class Channel:
             self._granted(task)
             return
         elif what == FAILED:
-            error = self._failure(task, done[4], done[2])
+            error = failure(task, done[4], done[2])
         else:
-            result, error = self._whole(task, done[2])
+            result, error = whole(task, done[2])
         self._settle(task, result, error)
 
     def _interrupted(self, task: Task, entry: tuple[Done, bytes, bytes], error: BaseException) -> None:
@@ -267,32 +272,10 @@ class Channel:
         if what == PLAIN:
             self._arrived.appendleft(entry)
         elif what != GRANTED:
-            if self.records.pop(task.key, None) is not None:
-                self.hand_over(task, None, error)
+            self.hand_over(task, None, error)
         elif task.running is None and self.crew.workers.cancel(task.ticket, 0) == FOREIGN:
             self.crew.workers.release(task.ticket)
-            if self.records.pop(task.key, None) is not None:
-                self.hand_over(task, None, error)
-
-    def _failure(self, task: Task, code: int, address: int) -> BaseException:
-        assert task.kind is not None
-        try:
-            plan = task.held[1] if len(task.held) == 3 else lower(task.kind.applied(task.expression), environment())  # type: ignore[arg-type, index]
-            return self.tray.failure(plan, code, address)
-        finally:
-            if address:
-                self.tray.recycle(address)
-
-    def _whole(self, task: Task, address: int) -> tuple[Result | None, BaseException | None]:
-        """What became of a task whose job has more to it than a record holds."""
-        job = self.tray.job(address)
-        assert task.kind is not None
-        try:
-            return door._finish(task.expression._argv, task.kind.settled, job, id), None  # type: ignore[attr-defined]
-        except (errors.ProcessError, OSError) as error:
-            return getattr(error, "result", None), error
-        finally:
-            self.tray.recycle(address)
+            self.hand_over(task, None, error)
 
     # What becomes of one
 
@@ -305,8 +288,7 @@ class Channel:
             retries = task.retries or self.crew.retries
             if retries.times and self._is_tried_again(task, retries, result, error):
                 return
-        if self.records.pop(task.key, None) is not None:
-            self.hand_over(task, result, error)
+        self.hand_over(task, result, error)
 
     def _is_tried_again(self, task: Task, retries: Retries, result: Result | None, error: BaseException | None) -> bool:
         try:
@@ -323,14 +305,25 @@ class Channel:
                 raise
             if error is not None and broken.__context__ is None:
                 broken.__context__ = error
-            if self.records.pop(task.key, None) is not None:
-                self.hand_over(task, None, broken)
+            self.hand_over(task, None, broken)
             if not isinstance(broken, Exception):
                 raise
         return True
 
     def hand_over(self, task: Task, result: Result | None, error: BaseException | None) -> None:
-        """Deliver a task that is in the records no more."""
+        """Take a task out of the records and deliver it, once."""
+        found: Task | None = None
+        try:
+            for found in map(self.records.pop, (task.key,), (None,)):  # noqa: B007
+                pass
+            if found is not None:
+                self._deliver(task, result, error)
+        except BaseException:
+            if found is not None:
+                self._deliver(task, result, error)
+            raise
+
+    def _deliver(self, task: Task, result: Result | None, error: BaseException | None) -> None:
         crew = self.crew
         if task.asked and (error is not None or result is None or result.killed):
             # What it amounts to is that it was ended.
@@ -359,6 +352,9 @@ class Channel:
                 task.running = self.crew.link.begin(task)
             elif kind is None or not kind.in_c:
                 task.running = _foreign.begin(task, self.reactor)
+                if self.records.get(task.key) is not task:
+                    # A signal handler has ended the pool meanwhile.
+                    task.break_off()
             else:
                 self._open(task, kind, task.ticket)
         except Exception as error:
@@ -407,7 +403,15 @@ class Channel:
             with self.lock:
                 while self.records:
                     before = len(self.records)
-                    self.turn()
+                    # Not longer: of what this has interrupted nothing may ever come.
+                    if self._reactor is not None and self._reactor.halved:
+                        # A signal handler within a step of a run that Python drives: that cannot go on meanwhile.
+                        for task in list(self.records.values()):
+                            task.break_off()
+                        self._take(1, SLICE_NS)
+                        self._run_calls()
+                    else:
+                        self.turn(1, SLICE_NS / 1e9)
                     if len(self.records) == before:
                         self._give_up_lost()
         self.close()
@@ -422,12 +426,14 @@ class Channel:
             pass
         self._run_calls()
         for task, ticket in lost:
-            if task.ticket is ticket and self._is_gone(task) and self.records.pop(task.key, None) is not None:
+            if task.ticket is ticket and ticket is not None and self._is_gone(task):
+                self.crew.workers.release(ticket)
                 task.asked = task.asked or KILL
                 self.hand_over(task, None, None)
 
     def _is_gone(self, task: Task) -> bool:
-        return task.running is None and self.crew.workers.cancel(task.ticket, 0) == GONE
+        # One whose turn has come is in the hands of what this has interrupted, if it is not running.
+        return task.running is None and self.crew.workers.cancel(task.ticket, 0) in (GONE, FOREIGN)
 
     def close(self) -> None:
         """Give all back. No task of it is left. Harmless when repeated: what an interrupt has left is done then."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from weakref import WeakSet
+from weakref import ref
 
 from fastproc._engine.reactor import instant
 from fastproc._values.gate import Gate
@@ -22,13 +22,50 @@ if TYPE_CHECKING:
     from fastproc._values.expression import Expression
     from fastproc._values.kinds import OptionsDict, Text
     from fastproc._values.status import Result
+    from fastproc.pool._crew import Crew
     from fastproc.pool._futures import Future
     from fastproc.pool._server import Server
 
 WANT = 32
 """Ends for which a map waits a moment, where enough others are under way."""
 
-_pools: WeakSet[Pool] = WeakSet()
+
+class _Guard(ref["Pool"]):
+    """Sees a pool dropped that was not ended: a weak reference, which goes when it is.
+
+    Not a finalizer, which would be called for each: what a signal handler raises in one is lost.
+    """
+
+    __slots__ = ("crew", "scoped", "servers")
+
+    def __new__(cls, pool: Pool) -> _Guard:
+        return ref.__new__(cls, pool, _on_drop)
+
+    def __init__(self, pool: Pool) -> None:
+        self.crew = pool._crew
+        self.servers = pool._servers
+        self.scoped = False
+
+
+def _on_drop(guard: _Guard) -> None:
+    if _guards.pop(id(guard.crew), None) is not None and not guard.crew.inert:
+        if guard.scoped:
+            # An interrupt has come before the end of the block could see to it.
+            guard.crew.ending = KILL
+            guard.crew.break_off(KILL)
+        _end_later(guard.crew, guard.servers.get(0))
+
+
+def _end_later(crew: Crew, server: Server | None) -> None:
+    """Take no more tasks; the threads end when those are done that were submitted."""
+    crew.refuse()
+    if server is not None:
+        server.end_later()
+    crew.end()
+
+
+_guards: dict[int, _Guard] = {}
+"""Those of the pools that were not ended."""
 
 
 class Pool(Front):
@@ -74,10 +111,10 @@ class Pool(Front):
         **options: Unpack[OptionsDict],
     ) -> None:
         """Make the threads."""
+        self._servers: dict[int, Server] = {}
         self._crew = make_crew(workers, rate, deadline, retries, fail_fast, gate, options, executor)
         self._gate = gate
-        self._servers: dict[int, Server] = {}
-        _watch_exit(self)
+        self._guard: _Guard | None = _watch_exit(self)
         if gate is not None:
             self._crew.gated = not look(gate)
             self._crew.adjust()
@@ -213,6 +250,8 @@ class Pool(Front):
             if server is None or not server.ends_itself(channel):
                 channel.finish(how)
         crew.end()
+        _guards.pop(id(crew), None)
+        self._guard = None
 
     def withdraw(self) -> None:
         """Cancel what was submitted and has not begun."""
@@ -222,19 +261,13 @@ class Pool(Front):
 
     def close_later(self) -> None:
         """Take no more tasks; the threads end when those are done that were submitted."""
-        crew = self._crew
-        if not crew.inert and not crew.closed:
-            crew.refuse()
-            server = self._server
-            if server is not None:
-                server.end_later()
-            crew.end()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_crew"):
-            self.close_later()
+        if not self._crew.inert:
+            _end_later(self._crew, self._server)
 
     def __enter__(self) -> Pool:
+        guard = self._guard
+        if guard is not None:
+            guard.scoped = True
         return self
 
     def __exit__(self, kind: object, *_exc: object) -> None:
@@ -299,16 +332,19 @@ def _turn(channel: Channel, want: int) -> None:
             raise cancelled_error()
 
 
-def _watch_exit(pool: Pool) -> None:
-    """See that nothing of a pool outlives the interpreter."""
-    if not _pools:
+def _watch_exit(pool: Pool) -> _Guard:
+    """See that nothing of a pool outlives the interpreter, or the last reference to it."""
+    if not _guards:
         from atexit import register, unregister
 
         unregister(_end_all)
         register(_end_all)
-    _pools.add(pool)
+    guard = _guards[id(pool._crew)] = _Guard(pool)
+    return guard
 
 
 def _end_all() -> None:
-    for pool in list(_pools):
-        pool.stop(kill=True)
+    for guard in list(_guards.values()):
+        pool = guard()
+        if pool is not None:
+            pool.stop(kill=True)

@@ -133,7 +133,9 @@ class Server:
         elif server is not threading.current_thread():
             # Not join(): until Python 3.12 an interrupt there makes it take the thread for one that has ended.
             try:
-                self._ended.acquire()
+                # A handler that comes after this may wait too: not for this thread, which has the lock.
+                if not self._over:
+                    self._ended.acquire()
             finally:
                 self._pass_on()
             server.join()

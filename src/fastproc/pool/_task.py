@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 
 from fastproc import _native, errors
+from fastproc._engine.resolve import environment
 from fastproc._native.pool import FOREIGN, QUEUED, RUNNING
 from fastproc._values.command import Command
-from fastproc._values.plan import settle_options
+from fastproc._values.plan import lower, settle_options
 from fastproc._values.redirect import PIPE
 from fastproc._values.status import CORE_DUMPED, TIMED_OUT, Result
 
@@ -86,7 +87,7 @@ class Task:
         expression: what to run, as it was given; kind: of a Command.
         options: of the run of an expression that is no Command; for an executor the pickle of both.
         lost: the executor's workers that held it and were lost.
-        deliver: called once, with the task, its Result or None, and its exception or None.
+        deliver: called with the task, its Result or None, and its exception or None.
         cancelled: whether it was delivered as cancelled: with the Result up to then if it ran.
         priority, retries: as given.
         tries: how often it was started.
@@ -162,18 +163,25 @@ class Task:
 
     def _taken_out(self) -> None:
         channel = self.channel
-        if channel.records.pop(self.key, None) is not None:
-            self.asked = self.asked or STOP
-            try:
-                channel.hand_over(self, None, None)
-            finally:
-                # Whatever a callback raises: others wait for there being no record left.
-                channel.wake()
+        self.asked = self.asked or STOP
+        try:
+            channel.hand_over(self, None, None)
+        finally:
+            # Whatever a callback raises: others wait for there being no record left.
+            channel.wake()
 
     def stop_running(self) -> None:
         """End what the reactor drives."""
         if self.running is not None:
             self.running.end(self.asked)
+
+    def break_off(self) -> None:
+        """End what the reactor drives at once, where it stands."""
+        running = self.running
+        if running is not None and hasattr(running, "break_off"):
+            running.break_off()
+            self.asked = KILL
+            self.channel.released(self, None, None)
 
     @property
     def is_running(self) -> bool:
@@ -205,3 +213,28 @@ def plain_outcome(task: Task, done: Done, first: bytes, second: bytes) -> tuple[
     if settled.check and returncode not in settled.ok_codes:
         return result, errors.exit_error(result)
     return result, None
+
+
+def failure(task: Task, code: int, address: int) -> BaseException:
+    """Make the error of a task that could not be started."""
+    assert task.kind is not None
+    tray = task.channel.tray
+    try:
+        plan = task.held[1] if len(task.held) == 3 else lower(task.kind.applied(task.expression), environment())  # type: ignore[arg-type, index]
+        return tray.failure(plan, code, address)
+    finally:
+        if address:
+            tray.recycle(address)
+
+
+def whole(task: Task, address: int) -> tuple[Result | None, BaseException | None]:
+    """What became of a task whose job has more to it than a record holds."""
+    tray = task.channel.tray
+    job = tray.job(address)
+    assert task.kind is not None
+    try:
+        return door._finish(task.expression._argv, task.kind.settled, job, id), None  # type: ignore[attr-defined]
+    except (errors.ProcessError, OSError) as error:
+        return getattr(error, "result", None), error
+    finally:
+        tray.recycle(address)
