@@ -396,7 +396,7 @@ class Channel:
     # Its end
 
     def finish(self, how: int = KILL) -> None:
-        """End what is left of this channel, wait for it, and close it. After an interrupt it may be called again."""
+        """End what is left of this channel, wait for it, and close it. May be called again after an interrupt."""
         if not self.crew.inert:
             for task in list(self.records.values()):
                 task.cancel(how)
@@ -418,8 +418,7 @@ class Channel:
 
     def _give_up_lost(self) -> None:
         """Deliver as cancelled what an interrupt has left in the records and nowhere else."""
-        if self._calls:
-            return
+        self._run_calls()
         lost = [(task, task.ticket) for task in list(self.records.values()) if self._is_gone(task)]
         # The C core does not know either what has ended and was not taken.
         while lost and self._take(1, 0):
