@@ -1,6 +1,6 @@
 """Loading a part of the package when it is first used, so that a signal handler may use the same part meanwhile.
 
-A handler that comes in the middle of an import finds modules that are only half there. So the thread that imports blocks
+A handler that comes in the middle of an import finds modules that are only half there: the thread that imports blocks
 all signals until the end of the import. In a program with more threads the kernel may give a signal to another one.
 """
 
