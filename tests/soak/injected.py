@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 import tempfile
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import fastproc
 from fastproc import PIPE, aio, cmd
@@ -395,9 +396,40 @@ def _() -> None:
 
     from fastproc import signals
 
-    with signals.receive(signal.SIGUSR1) as receiver:
+    with signals.Signals(signal.SIGUSR1) as received:
         signal.raise_signal(signal.SIGUSR1)
-        assert next(iter(receiver)).signal == signal.SIGUSR1
+        for _one in received:
+            break
+
+
+@plain("signals-shutdown")
+def _() -> None:
+    from fastproc import signals
+
+    with signals.Shutdown():
+        pass
+
+
+@plain("notify")
+def _() -> None:
+    from fastproc import systemd
+
+    with systemd.NotifyServer() as server, server.start("sh", "-c", "sleep 0.001") as process:
+        process.wait()
+
+
+@plain("syslog")
+def _() -> None:
+    from fastproc import syslog
+
+    path = os.path.join(tempfile.gettempdir(), f"fastproc-sweep-{os.getpid()}")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(path)
+        try:
+            with syslog.Syslog(path) as log:
+                log.log("x") if hasattr(log, "log") else log.send("x")
+        finally:
+            os.unlink(path)
 
 
 @plain("users")
@@ -422,6 +454,3 @@ def _() -> None:
         watch.watch(process.pid)
         for _alert in watch:
             break
-
-
-_keep: Any = tempfile

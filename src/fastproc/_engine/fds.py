@@ -191,13 +191,17 @@ class PipeEnds:
         end = self._ends[stream]
         if end.closed:
             return None
-        os.set_blocking(end.number, True)
-        fd = end.detach()
+        number = end.number
+        os.set_blocking(number, True)
+        mode = "wb" if stream == 0 else "rb"
         try:
-            return open(fd, "wb" if stream == 0 else "rb", buffering)  # type: ignore[return-value]
-        except BaseException:
-            os.close(fd)
+            # From its owner into the file with no bytecode between at which an interrupt could lose it.
+            for file in map(open, map(take, (end._cell,)), (mode,), (buffering,)):
+                return file  # type: ignore[return-value]
+        except Exception:
+            os.close(number)
             raise
+        return None
 
     def close(self) -> None:
         """Close the ends that are still here."""
