@@ -50,6 +50,9 @@ packages: $(RUNTIME)  ## run other packages' tests with fastproc.subprocess inst
 soak: $(TOOLS) $(EXTENSION) $(FAULTS) $(DEBIAN)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m soak -s tests/soak
 
+sweep: $(TOOLS) $(EXTENSION)  ## one exception at every line that each public call goes through (SWEEP_ARGS="lines run")
+	$(BIN)/python tests/soak/injection.py $(SWEEP_ARGS)
+
 bench: bench-spawn bench-streams bench-aio bench-pipeline bench-credentials bench-snapshot  ## measure; writes benchmarks/results
 
 bench-spawn: $(EXTENSION)  ## what one run costs
@@ -143,5 +146,5 @@ $(DEBIAN): $(RUNTIME) tests/debian.txt tools/debian.sh
 	tools/debian.sh tests/debian.txt
 	touch $@
 
-.PHONY: help dev build demo test suite packages soak bench bench-spawn bench-streams bench-aio bench-pool bench-pipeline bench-credentials bench-peers bench-map bench-snapshot lint format types c-check asan tsan clean
+.PHONY: help dev build demo test suite packages soak sweep bench bench-spawn bench-streams bench-aio bench-pool bench-pipeline bench-credentials bench-peers bench-map bench-snapshot lint format types c-check asan tsan clean
 .DELETE_ON_ERROR:

@@ -475,11 +475,21 @@ int fp_pipeline_resume(struct fp_pipeline *pipeline, int64_t slice_ns);
 /* fp_job_abort() for all of them. */
 void fp_pipeline_abort(struct fp_pipeline *pipeline, int64_t wait_ns);
 
+/* The owner of a descriptor is a cell with its number, or -1. Taking it out, to close it or to give it away, is one step, so that no
+ * number is closed twice, whatever threads, signal handlers and destructors come between. fp_fd_close() gives 0 or a negative errno;
+ * the descriptor is gone in any case. fp_fd_drop() is the destructor of a cell. */
+int fp_fd_take(int32_t *cell);
+int fp_fd_close(int32_t *cell);
+void fp_fd_drop(int32_t *cell);
+
 /* Many commands, a limited number at a time, by threads of the pool's own. They block every signal and run no code of the caller's;
  * fp_pool_close() kills and reaps what still runs and joins them. In a forked copy every call gives -ECHILD, and fp_pool_close()
  * only lets go. All calls may come from any thread. */
 int fp_pool_new(int64_t limit, int threads, void **ret_pool);
 void fp_pool_close(void *pool);
+/* Gives back the handle in a cell, if there is one: the destructor of the cell that fp_pool_new() filled. The memory of a pool lasts until all its handles are dropped, those of its trays too, and what a closed
+ * one is asked gives -ESHUTDOWN: so a signal handler may close it between any two instructions of a caller. */
+void fp_pool_free(void **cell);
 
 /* limit: how many run at the same time; interval_ns: the shortest time between two starts, or 0; gated: none is started. */
 int fp_pool_set(void *pool, int64_t limit, int64_t interval_ns, int gated);
@@ -488,7 +498,8 @@ int fp_pool_set(void *pool, int64_t limit, int64_t interval_ns, int gated);
  * is closed when no task of it is left. */
 int fp_tray_new(void *pool, void **ret_tray);
 void fp_tray_close(void *tray);
-void fp_tray_ring(void *tray); /* whoever waits for it, or will, looks */
+void fp_tray_free(void **cell); /* as fp_pool_free() */
+void fp_tray_ring(void *tray);  /* whoever waits for it, or will, looks */
 
 /* What a task in the pool is known by: filled before anything can become of the task, so that it can be in other hands. */
 struct fp_ticket {

@@ -130,3 +130,24 @@ void fp__fdmap_prepare(struct fp__context *context, int32_t *keep)
         move->lift = move->from != move->to && fp__fdmap_is_kept(keep, kept, move->from);
     }
 }
+
+/* -- owners */
+
+int fp_fd_take(int32_t *cell)
+{
+    return __atomic_exchange_n(cell, -1, __ATOMIC_SEQ_CST);
+}
+
+int fp_fd_close(int32_t *cell)
+{
+    int saved = errno, fd = fp_fd_take(cell), r = 0;
+    if (fd >= 0 && close(fd) != 0 && errno != EINTR) /* HAZARDS C11: Linux has freed the number by then */
+        r = -errno;
+    errno = saved;
+    return r;
+}
+
+void fp_fd_drop(int32_t *cell)
+{
+    fp_fd_close(cell);
+}

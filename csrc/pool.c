@@ -67,6 +67,8 @@ struct list {
 struct fp_tray {
     struct fp_pool *pool;
     struct fp_tray *next;
+    unsigned users; /* calls that wait for its descriptor */
+    size_t tasks;   /* in the pool, or ended and not taken */
     struct list ended;
     struct heap held; /* wait until more of the ended ones are taken */
     int64_t count;
@@ -90,8 +92,23 @@ struct worker {
     int64_t old_due_ns;
 };
 
+/* A job as the pool has it. A lent one is with the caller, who gives it back by fp_pool_recycle(). */
+struct pool_job {
+    struct fp_job job; /* first: fp_job * and this are one address */
+    struct pool_job *next, **at;
+};
+
+/* How far a pool is with its end: none of its memory is given back before the last handle, its own or a tray's, is dropped, so that
+ * a call that begins late finds a closed pool and not somebody else's memory. */
+enum end { OPEN, CLOSING, CLOSED };
+
 struct fp_pool {
     pthread_mutex_t lock;
+    pthread_cond_t closed;
+    enum end end;
+    unsigned handles;
+    unsigned copying; /* calls that take records out of jobs, without the lock */
+    struct pool_job *lent;
     int32_t owner;
     uint64_t child_mask; /* what children inherit where they are to keep the caller's mask */
     int64_t limit, running, nheld;
@@ -105,7 +122,7 @@ struct fp_pool {
     struct fp_job **jobs; /* not in use */
     size_t njobs, jobs_room;
     struct fp_tray *trays;
-    bool gated, closing;
+    bool gated;
     unsigned nworkers;
     struct worker workers[];
 };
@@ -219,6 +236,9 @@ static void post(struct task *task)
 
 static void task_free(struct fp_pool *pool, struct task *task)
 {
+    if (task->tray != NULL)
+        task->tray->tasks--;
+    task->tray = NULL;
     task->state = FREE;
     task->serial = 0;
     task->next = pool->free_tasks;
@@ -249,10 +269,13 @@ static struct fp_job *job_take(struct fp_pool *pool)
 {
     if (pool->njobs > 0)
         return pool->jobs[--pool->njobs];
-    struct fp_job *job = malloc(sizeof *job);
-    if (job != NULL)
-        fp_job_init(job);
-    return job;
+    struct pool_job *made = malloc(sizeof *made);
+    if (made == NULL)
+        return NULL;
+    fp_job_init(&made->job);
+    made->next = NULL;
+    made->at = NULL;
+    return &made->job;
 }
 
 static void job_give(struct fp_pool *pool, struct fp_job *job)
@@ -269,6 +292,26 @@ static void job_give(struct fp_pool *pool, struct fp_job *job)
         pool->jobs_room = room;
     }
     pool->jobs[pool->njobs++] = job;
+}
+
+static void job_lend(struct fp_pool *pool, struct fp_job *job)
+{
+    struct pool_job *lent = (struct pool_job *)job;
+    lent->next = pool->lent;
+    lent->at = &pool->lent;
+    if (lent->next != NULL)
+        lent->next->at = &lent->next;
+    pool->lent = lent;
+}
+
+static void job_back(struct fp_job *job)
+{
+    struct pool_job *lent = (struct pool_job *)job;
+    *lent->at = lent->next;
+    if (lent->next != NULL)
+        lent->next->at = lent->at;
+    lent->next = NULL;
+    lent->at = NULL;
 }
 
 /* Wakes one thread that sleeps and has room, if there may be something to start. */
@@ -617,7 +660,7 @@ static void *serve(void *of)
         int64_t until = -1;
         for (struct task *task; (task = list_take(&ended)) != NULL;)
             over(pool, task);
-        if (pool->closing)
+        if (pool->end != OPEN)
             break;
         start_some(worker, &until);
         if (worker->stops)
@@ -663,7 +706,20 @@ static bool is_foreign(const struct fp_pool *pool)
     return pool->owner != (int32_t)getpid();
 }
 
-static void free_all(struct fp_pool *pool)
+/* A tray's descriptor: closed by the last call that waits for it. With the lock held. */
+static void tray_end(struct fp_tray *tray)
+{
+    tray->closed = true;
+    if (tray->fd >= 0 && tray->users == 0) {
+        fp__close(tray->fd);
+        tray->fd = -1;
+    } else if (tray->fd >= 0) {
+        ring(tray->fd);
+    }
+}
+
+/* Gives back all but memory: descriptors, and children. No thread of the pool is left. */
+static void close_all(struct fp_pool *pool)
 {
     for (unsigned i = 0; i < pool->nworkers; i++) {
         struct worker *worker = &pool->workers[i];
@@ -671,15 +727,10 @@ static void free_all(struct fp_pool *pool)
             fp__close(worker->wake);
         if (worker->epoll >= 0)
             fp__close(worker->epoll);
-        free(worker->old);
+        worker->wake = worker->epoll = -1;
     }
-    for (struct fp_tray *next, *tray = pool->trays; tray != NULL; tray = next) {
-        next = tray->next;
-        if (tray->fd >= 0)
-            fp__close(tray->fd);
-        free(tray->held.tasks);
-        free(tray);
-    }
+    for (struct fp_tray *tray = pool->trays; tray != NULL; tray = tray->next)
+        tray_end(tray);
     for (size_t i = 0; i < pool->nslabs; i++) {
         for (int k = 0; k < SLAB; k++) {
             struct fp_job *job = pool->slabs[i][k].job;
@@ -687,17 +738,37 @@ static void free_all(struct fp_pool *pool)
                 fp_job_close(job);
                 free(job);
             }
+            pool->slabs[i][k].job = NULL;
         }
-        free(pool->slabs[i]);
     }
     for (size_t i = 0; i < pool->njobs; i++) {
         fp_job_close(pool->jobs[i]);
         free(pool->jobs[i]);
     }
+    pool->njobs = 0;
+}
+
+static void free_all(struct fp_pool *pool)
+{
+    for (struct pool_job *next, *lent = pool->lent; lent != NULL; lent = next) {
+        next = lent->next;
+        fp_job_close(&lent->job);
+        free(lent);
+    }
+    for (unsigned i = 0; i < pool->nworkers; i++)
+        free(pool->workers[i].old);
+    for (size_t i = 0; i < pool->nslabs; i++)
+        free(pool->slabs[i]);
+    for (struct fp_tray *next, *tray = pool->trays; tray != NULL; tray = next) {
+        next = tray->next;
+        free(tray->held.tasks);
+        free(tray);
+    }
     free(pool->slabs);
     free(pool->jobs);
     free(pool->ready.tasks);
     free(pool->delayed.tasks);
+    pthread_cond_destroy(&pool->closed);
     pthread_mutex_destroy(&pool->lock);
     free(pool);
 }
@@ -726,6 +797,8 @@ int fp_pool_new(int64_t limit, int threads, void **ret_pool)
     if (pool == NULL)
         return -ENOMEM;
     pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->closed, NULL);
+    pool->handles = 1;
     pool->owner = (int32_t)getpid();
     pool->limit = limit;
     pool->delayed.by_time = true;
@@ -743,6 +816,7 @@ int fp_pool_new(int64_t limit, int threads, void **ret_pool)
         r = make_thread(&pool->workers[i]);
     fp__sys4(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, 8);
     if (!pool->workers[0].started) {
+        close_all(pool);
         free_all(pool);
         errno = saved;
         return -r;
@@ -758,18 +832,62 @@ void fp_pool_close(void *of)
     int saved = errno;
     if (pool == NULL)
         return;
-    if (!is_foreign(pool)) {
-        pthread_mutex_lock(&pool->lock);
-        pool->closing = true;
-        wake_all(pool);
-        pthread_mutex_unlock(&pool->lock);
-        for (unsigned i = 0; i < pool->nworkers; i++) {
-            if (pool->workers[i].started)
-                pthread_join(pool->workers[i].thread, NULL);
-        }
+    if (is_foreign(pool)) {
+        /* Another thread of the parent may have held the lock. fp_job_close() only lets go of what it has (HAZARDS I2). */
+        if (pool->end != CLOSED)
+            close_all(pool);
+        pool->end = CLOSED;
+        errno = saved;
+        return;
     }
-    free_all(pool); /* in a forked copy fp_job_close() only lets go of what that has (HAZARDS I2) */
+    pthread_mutex_lock(&pool->lock);
+    if (pool->end != OPEN) {
+        while (pool->end != CLOSED)
+            pthread_cond_wait(&pool->closed, &pool->lock);
+        pthread_mutex_unlock(&pool->lock);
+        errno = saved;
+        return;
+    }
+    pool->end = CLOSING;
+    wake_all(pool);
+    pthread_mutex_unlock(&pool->lock);
+    for (unsigned i = 0; i < pool->nworkers; i++) {
+        if (pool->workers[i].started)
+            pthread_join(pool->workers[i].thread, NULL);
+    }
+    pthread_mutex_lock(&pool->lock);
+    while (pool->copying > 0)
+        pthread_cond_wait(&pool->closed, &pool->lock);
+    close_all(pool);
+    pool->end = CLOSED;
+    pthread_cond_broadcast(&pool->closed);
+    pthread_mutex_unlock(&pool->lock);
     errno = saved;
+}
+
+/* One handle less, the pool's own or a tray's. */
+static void drop(struct fp_pool *pool)
+{
+    unsigned left;
+    if (is_foreign(pool)) {
+        left = --pool->handles;
+    } else {
+        pthread_mutex_lock(&pool->lock);
+        left = --pool->handles;
+        pthread_mutex_unlock(&pool->lock);
+    }
+    if (left == 0)
+        free_all(pool);
+}
+
+void fp_pool_free(void **cell)
+{
+    struct fp_pool *pool = *cell;
+    if (pool == NULL)
+        return;
+    *cell = NULL;
+    fp_pool_close(pool);
+    drop(pool);
 }
 
 int fp_pool_set(void *of, int64_t limit, int64_t interval_ns, int gated)
@@ -781,7 +899,8 @@ int fp_pool_set(void *of, int64_t limit, int64_t interval_ns, int gated)
     pool->limit = limit;
     pool->interval_ns = interval_ns;
     pool->gated = gated;
-    wake_all(pool);
+    if (pool->end == OPEN)
+        wake_all(pool);
     pthread_mutex_unlock(&pool->lock);
     return 0;
 }
@@ -807,8 +926,15 @@ int fp_tray_new(void *of, void **ret_tray)
     }
     *tray = (struct fp_tray){.pool = pool, .fd = fd, .want = 1};
     pthread_mutex_lock(&pool->lock);
+    if (pool->end != OPEN) {
+        pthread_mutex_unlock(&pool->lock);
+        fp__close(fd);
+        free(tray);
+        return -ESHUTDOWN;
+    }
     tray->next = pool->trays;
     pool->trays = tray;
+    pool->handles++;
     pthread_mutex_unlock(&pool->lock);
     *ret_tray = tray;
     return fd;
@@ -822,16 +948,34 @@ void fp_tray_close(void *of)
     if (is_foreign(pool))
         return;
     pthread_mutex_lock(&pool->lock);
-    for (struct fp_tray **at = &pool->trays; *at != NULL; at = &(*at)->next) {
-        if (*at == tray) {
-            *at = tray->next;
-            break;
+    tray_end(tray);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void fp_tray_free(void **cell)
+{
+    struct fp_tray *tray = *cell;
+    if (tray == NULL)
+        return;
+    *cell = NULL;
+    struct fp_pool *pool = tray->pool;
+    if (!is_foreign(pool)) {
+        pthread_mutex_lock(&pool->lock);
+        tray_end(tray);
+        bool used = tray->tasks > 0; /* a task of it may still be posted to it: then its memory goes with the pool's */
+        for (struct fp_tray **at = &pool->trays; !used && *at != NULL; at = &(*at)->next) {
+            if (*at == tray) {
+                *at = tray->next;
+                break;
+            }
+        }
+        pthread_mutex_unlock(&pool->lock);
+        if (!used) {
+            free(tray->held.tasks);
+            free(tray);
         }
     }
-    fp__close(tray->fd);
-    pthread_mutex_unlock(&pool->lock);
-    free(tray->held.tasks);
-    free(tray);
+    drop(pool);
 }
 
 void fp_tray_ring(void *of)
@@ -840,18 +984,24 @@ void fp_tray_ring(void *of)
     if (is_foreign(tray->pool))
         return;
     pthread_mutex_lock(&tray->pool->lock);
-    ring(tray->fd);
+    if (tray->fd >= 0)
+        ring(tray->fd);
     pthread_mutex_unlock(&tray->pool->lock);
 }
 
-int fp_pool_submit(void *of, void *tray, int64_t key, const struct fp_request *request, const char *paths,
+int fp_pool_submit(void *of, void *to, int64_t key, const struct fp_request *request, const char *paths,
                    uint32_t npaths, const char *argv, uint32_t argc, const char *env, uint32_t envc, int64_t priority,
                    int64_t delay_ns, struct fp_ticket *ret_ticket)
 {
     struct fp_pool *pool = of;
+    struct fp_tray *tray = to;
     if (is_foreign(pool))
         return -ECHILD;
     pthread_mutex_lock(&pool->lock);
+    if (pool->end != OPEN || tray->closed) {
+        pthread_mutex_unlock(&pool->lock);
+        return -ESHUTDOWN;
+    }
     struct task *task = task_new(pool);
     int r = -ENOMEM;
     if (task != NULL) {
@@ -866,6 +1016,7 @@ int fp_pool_submit(void *of, void *tray, int64_t key, const struct fp_request *r
         task->env = env;
         task->envc = envc;
         task->tray = tray;
+        tray->tasks++;
         task->state = delay_ns > 0 ? DELAYED : QUEUED;
         task->not_before_ns = delay_ns > 0 ? fp__now() + delay_ns : 0;
         *ret_ticket = (struct fp_ticket){.task = task, .serial = (int64_t)task->serial};
@@ -880,10 +1031,11 @@ int fp_pool_submit(void *of, void *tray, int64_t key, const struct fp_request *r
     return r;
 }
 
-/* With the lock held: the task that a ticket still stands for. The memory of tasks is used again, but not given back. */
-static struct task *of_ticket(const struct fp_ticket *ticket)
+/* With the lock held: the task that a ticket still stands for. The memory of tasks is used again, but not given back
+ * before the pool is. */
+static struct task *of_ticket(const struct fp_pool *pool, const struct fp_ticket *ticket)
 {
-    struct task *task = ticket->task;
+    struct task *task = pool->end == OPEN ? ticket->task : NULL;
     return task != NULL && task->serial == (uint64_t)ticket->serial ? task : NULL;
 }
 
@@ -894,7 +1046,7 @@ int fp_pool_go(void *of, const struct fp_ticket *ticket, const struct fp_request
     if (is_foreign(pool))
         return -ECHILD;
     pthread_mutex_lock(&pool->lock);
-    struct task *task = of_ticket(ticket);
+    struct task *task = of_ticket(pool, ticket);
     int r = -ESRCH;
     if (task != NULL && task->state == FOREIGN) {
         task->request = request;
@@ -919,7 +1071,7 @@ int fp_pool_release(void *of, const struct fp_ticket *ticket)
     if (is_foreign(pool))
         return -ECHILD;
     pthread_mutex_lock(&pool->lock);
-    struct task *task = of_ticket(ticket);
+    struct task *task = of_ticket(pool, ticket);
     int r = -ESRCH;
     if (task != NULL && task->state == FOREIGN) {
         pool->running--;
@@ -940,7 +1092,7 @@ int fp_pool_cancel(void *of, const struct fp_ticket *ticket, int how)
     if (is_foreign(pool))
         return -ECHILD;
     pthread_mutex_lock(&pool->lock);
-    struct task *task = of_ticket(ticket);
+    struct task *task = of_ticket(pool, ticket);
     if (task != NULL) {
         switch (task->state) {
         case HELD:
@@ -987,12 +1139,14 @@ void fp_pool_recycle(void *of, struct fp_job *job)
 {
     struct fp_pool *pool = of;
     fp_job_close(job); /* it may have much on the heap, or a child that is the caller's now */
-    if (is_foreign(pool)) {
-        free(job);
-        return;
-    }
+    if (is_foreign(pool))
+        return; /* its memory goes with the pool's */
     pthread_mutex_lock(&pool->lock);
-    job_give(pool, job);
+    job_back(job);
+    if (pool->end == OPEN)
+        job_give(pool, job);
+    else
+        free(job);
     pthread_mutex_unlock(&pool->lock);
 }
 
@@ -1002,8 +1156,9 @@ int fp_pool_count(void *of, int64_t *ret_queued, int64_t *ret_running)
     if (is_foreign(pool))
         return -ECHILD;
     pthread_mutex_lock(&pool->lock);
-    *ret_queued = (int64_t)(pool->ready.n + pool->delayed.n) + pool->nheld;
-    *ret_running = pool->running;
+    bool open = pool->end == OPEN;
+    *ret_queued = open ? (int64_t)(pool->ready.n + pool->delayed.n) + pool->nheld : 0;
+    *ret_running = open ? pool->running : 0;
     pthread_mutex_unlock(&pool->lock);
     return 0;
 }
@@ -1048,12 +1203,16 @@ static int await_ended(struct fp_tray *tray, int64_t want, int64_t wait_ns)
     int64_t until = wait_ns < 0 ? -1 : fp__now() + wait_ns;
     while (tray->count == 0) {
         struct pollfd fd = {.fd = tray->fd, .events = POLLIN};
+        if (tray->closed)
+            return -ESHUTDOWN;
         tray->want = 1;
         pthread_mutex_unlock(&pool->lock);
         int r = fp__wait_for(&fd, 1, until);
         pthread_mutex_lock(&pool->lock);
         if (r == -EINTR)
             return r;
+        if (tray->closed)
+            return -ESHUTDOWN;
         if (r > 0 && tray->count == 0) { /* somebody rang */
             hush(tray->fd);
             return 0;
@@ -1071,7 +1230,7 @@ static int await_ended(struct fp_tray *tray, int64_t want, int64_t wait_ns)
         pthread_mutex_lock(&pool->lock);
         tray->want = 1;
     }
-    return 0;
+    return tray->closed ? -ESHUTDOWN : 0;
 }
 
 int fp_tray_take(void *of, struct fp_done *ret_done, int n, char *arena, uint64_t size, int64_t want, int64_t wait_ns)
@@ -1084,7 +1243,14 @@ int fp_tray_take(void *of, struct fp_done *ret_done, int n, char *arena, uint64_
     if (is_foreign(pool))
         return -ECHILD;
     pthread_mutex_lock(&pool->lock);
-    int r = wait_ns == 0 ? 0 : await_ended(tray, want < n ? want : n, wait_ns);
+    tray->users++;
+    int r = tray->closed ? -ESHUTDOWN : wait_ns == 0 ? 0 : await_ended(tray, want < n ? want : n, wait_ns);
+    tray->users--;
+    if (tray->closed || pool->end != OPEN) {
+        tray_end(tray);
+        pthread_mutex_unlock(&pool->lock);
+        return -ESHUTDOWN;
+    }
     for (struct task *task; count < n && (task = list_take(&tray->ended)) != NULL; count++) {
         list_add(&taken, task);
         tray->count--;
@@ -1096,6 +1262,7 @@ int fp_tray_take(void *of, struct fp_done *ret_done, int n, char *arena, uint64_
         tray->told = true;
         ring(tray->fd);
     }
+    pool->copying++; /* nothing that was taken is closed meanwhile */
     pthread_mutex_unlock(&pool->lock);
     count = 0;
     for (const struct task *task = taken.first; task != NULL; task = task->next)
@@ -1110,12 +1277,16 @@ int fp_tray_take(void *of, struct fp_done *ret_done, int n, char *arena, uint64_
         task->job = NULL; /* another's from now on */
         if (done->what == FP_DONE_PLAIN)
             job_give(pool, job);
+        else if (job != NULL)
+            job_lend(pool, job);
         task_free(pool, task);
     }
     if (i > 0) {
         unhold(pool, tray, i);
         nudge(pool);
     }
+    if (--pool->copying == 0 && pool->end == CLOSING)
+        pthread_cond_broadcast(&pool->closed);
     pthread_mutex_unlock(&pool->lock);
     return count > 0 ? count : r; /* what was taken is told, also when a signal came */
 }
@@ -1133,6 +1304,11 @@ int fp_pool_new(int64_t limit, int threads, void **ret_pool)
 void fp_pool_close(void *pool)
 {
     (void)pool;
+}
+
+void fp_pool_free(void **cell)
+{
+    (void)cell;
 }
 
 int fp_pool_set(void *pool, int64_t limit, int64_t interval_ns, int gated)
@@ -1154,6 +1330,11 @@ int fp_tray_new(void *pool, void **ret_tray)
 void fp_tray_close(void *tray)
 {
     (void)tray;
+}
+
+void fp_tray_free(void **cell)
+{
+    (void)cell;
 }
 
 void fp_tray_ring(void *tray)

@@ -193,11 +193,11 @@ def __getattr__(name: str) -> object:
     module = _LATER.get(name)
     if module is None and name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    from fastproc._values.loading import loaded
 
     if module is None:
-        return import_module(f"{__name__}.{name}")
-    value = globals()[name] = getattr(import_module(module), name)
+        return loaded(f"{__name__}.{name}")
+    value = globals()[name] = getattr(loaded(module), name)
     return value
 
 

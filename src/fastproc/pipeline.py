@@ -65,7 +65,10 @@ def run(expression: Expression, options: AnyMapping[str, Any]) -> PipelineResult
             while not running.done:
                 reactor.run_once()
         except BaseException as error:
-            break_off(running, error)
+            try:
+                break_off(running, error)
+            finally:
+                running.abort()
             raise
     return conclude(running, request)
 
@@ -82,11 +85,14 @@ class Pipeline:
     __slots__ = ("__weakref__", "_lock", "_reactor", "_request", "_run")
 
     def __init__(self, expression: Expression, options: AnyMapping[str, Any], streams: bool = False) -> None:
-        """Start it; as start()."""
+        """Make it ready to be started."""
         self._request = Request(expression, options, streams)
         self._lock = RLock()
         self._reactor = Reactor()
         self._run = Run(self._request.expression, self._reactor, self._request.settings)
+
+    def begin(self) -> None:
+        """Start what runs first, once. Whoever made this closes it, also when this fails or is interrupted."""
         try:
             self._run.open()
         except BaseException:
@@ -143,13 +149,22 @@ class Pipeline:
                     left = None if deadline is None else max(0.0, deadline - instant_now())
                     if not self._reactor.run_once(left) and left == 0.0:
                         return reached()
-            except KeyboardInterrupt:
-                tell_group(self._run)
+            except BaseException as error:
+                self._interrupted(error)
                 raise
             finally:
                 if self._run.done:
                     self._reactor.close()
             return True
+
+    def _interrupted(self, error: BaseException) -> None:
+        """End a run that an exception has left in the middle of a step: it cannot go on."""
+        try:
+            if isinstance(error, KeyboardInterrupt):
+                tell_group(self._run)
+        finally:
+            if self._reactor.halved and not self._run.done:
+                break_off(self._run, error)
 
     def stop(self, *, discard: bool = False) -> None:
         """End every command: SIGTERM, and SIGKILL when the grace of `start()` is over; wait for them.
@@ -200,6 +215,15 @@ class Pipeline:
 
     def close(self) -> None:
         """Kill and reap what still runs. Harmless when repeated."""
+        try:
+            try:
+                self._close()
+            finally:
+                self._close()
+        finally:
+            self._close()
+
+    def _close(self) -> None:
         with self._lock:
             if not self._run.done:
                 self._run.abort()
@@ -220,7 +244,21 @@ def start(expression: Expression, options: AnyMapping[str, Any]) -> Pipeline:
         SpawnError: a command could not be started. Those that were are gone.
         TypeError, ValueError: an option is not possible; its name comes first. No child was made.
     """
-    return Pipeline(expression, options)
+    return begun(Pipeline(expression, options))
+
+
+def begun(pipeline: Pipeline) -> Pipeline:
+    """Start a pipeline and return it; close it when it cannot be started."""
+    try:
+        try:
+            pipeline.begin()
+            return pipeline
+        except BaseException:
+            pipeline.close()
+            raise
+    except BaseException:
+        pipeline.close()
+        raise
 
 
 _PIECE = 1 << 14
@@ -353,13 +391,18 @@ class Reader:
 
 def reader(expression: Expression, options: AnyMapping[str, Any]) -> Reader:
     """Start an expression and return a Reader of its standard output. Options as of run()."""
-    return Reader(Pipeline(expression, options, streams=True))
+    reader = Reader(Pipeline(expression, options, streams=True))
+    begun(reader.pipeline)
+    return reader
 
 
 def _leave(pipeline: Pipeline) -> None:
     try:
-        if not pipeline.done:
-            pipeline.stop(discard=True)
+        try:
+            if not pipeline.done and pipeline.pids:
+                pipeline.stop(discard=True)
+        finally:
+            pipeline.close()
     finally:
         pipeline.close()
 
@@ -408,13 +451,21 @@ def _batches(
 ) -> Generator[Iterator[Any], None, None]:
     pipeline = Pipeline(expression, options, streams=True)
     try:
-        while (piece := pipeline.take()) is not None:
-            yield splitter.batch(piece, CUT)
-            while splitter.waits:
-                yield iter(splitter.resume())
-        yield iter(splitter.finish())
+        try:
+            pipeline.begin()
+            yield from _pieces(pipeline, splitter)
+        finally:
+            _leave(pipeline)
+    finally:
+        pipeline.close()
+
+
+def _pieces(pipeline: Pipeline, splitter: LineSplitter) -> Generator[Iterator[Any], None, None]:
+    while (piece := pipeline.take()) is not None:
+        yield splitter.batch(piece, CUT)
         while splitter.waits:
             yield iter(splitter.resume())
-        pipeline.wait()
-    finally:
-        _leave(pipeline)
+    yield iter(splitter.finish())
+    while splitter.waits:
+        yield iter(splitter.resume())
+    pipeline.wait()

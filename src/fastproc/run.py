@@ -26,6 +26,7 @@ from fastproc._native import (
 )
 from fastproc._values.command import ENCODING, Command, build, cmd
 from fastproc._values.expression import Expression
+from fastproc._values.loading import loaded
 from fastproc._values.options import CAPTURE, NONE, normalise
 from fastproc._values.plan import STRING_MAX, lower, search, settle, settle_options
 from fastproc._values.redirect import PIPE
@@ -188,6 +189,7 @@ _new = object.__new__
 def _run_expression(expression: Expression, options: Any) -> Result:
     """Load what runs expressions, once."""
     global _run_expression
+    loaded("fastproc.pipeline")
     from fastproc.pipeline import run as _run_expression
 
     return _run_expression(expression, options)
@@ -215,6 +217,7 @@ def _run_general(command: Command, settled: Settled) -> Result:
     if orphans.pending:
         orphans.reap()
     if settled.composed:
+        loaded("fastproc.pipeline")
         from fastproc import pipeline
 
         return pipeline.run(command, {})
@@ -337,6 +340,7 @@ def _finish(
 
 
 def _run_exchange(command: Command, settled: Settled) -> Result:
+    loaded("fastproc._engine.running")
     from fastproc._engine.running import run_exchange
 
     return run_exchange(command, settled)
@@ -363,15 +367,21 @@ def start(
     command = as_command(program, args, options)
     settled = settle(command)
     if settled.composed:
+        loaded("fastproc.pipeline")
         from fastproc import pipeline
 
         return pipeline.start(command, {})  # type: ignore[return-value]
     check_start(settled)
     started = new_handle(command, settled)
-    with Opened() as opened:
-        started.memory = opened.memory  # type: ignore[assignment]
-        started.spawn(resolve(command, opened))
-    return started
+    try:
+        with Opened() as opened:
+            started.memory = opened.memory  # type: ignore[assignment]
+            started.spawn(resolve(command, opened))
+        return started
+    except BaseException:
+        # An interrupt of the last steps: nobody has the child yet.
+        started.abandon()
+        raise
 
 
 def new_handle(command: Command, settled: Settled) -> Process:
@@ -380,6 +390,7 @@ def new_handle(command: Command, settled: Settled) -> Process:
     Raises:
         SpawnError: a file for a copy of an output cannot be opened.
     """
+    loaded("fastproc._engine.process")
     from fastproc._engine.process import Process
 
     handle = Process(command.argv)

@@ -7,6 +7,7 @@ import os
 import sys
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -525,3 +526,103 @@ def test_child_that_may_not_be_killed_hides_no_cancellation(loop: str, monkeypat
         process.child._close_files()
 
     drivers.run_in(loop, main)
+
+
+# -- the grace in a scope that is cancelled
+
+
+GRACEFUL = "trap 'echo term >>$0; exit 3' TERM; echo ready; while :; do sleep 0.01; done"
+"""Says in a file that it was asked to end, which a SIGKILL does not let it do."""
+
+
+async def in_cancelled_scope(loop: str, inside: Callable[[Callable[[], object]], Awaitable[object]]) -> None:
+    """Run something in a cancel scope, of trio or anyio; it is given what cancels the scope."""
+    module: Any = __import__("trio" if loop == "trio" else "anyio")
+    with module.CancelScope() as scope:
+        await inside(scope.cancel)
+        raise AssertionError("nothing was cancelled")
+    assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("end", ["block", "stop", "pipeline", "lines", "run", "pool"])
+def test_child_in_a_cancelled_scope_gets_its_grace(loop: str, end: str, tmp_path: Path) -> None:
+    """Whatever waits for its end while every wait of the task is cancelled: SIGTERM comes first, and is obeyed."""
+    if loop != "trio":
+        pytest.importorskip("anyio")
+    said = tmp_path / "said"
+    graceful = fastproc.cmd("sh", "-c", GRACEFUL, str(said))
+
+    async def block(cancel: Callable[[], object]) -> None:
+        async with aio.start(graceful, stdout=PIPE, grace=60) as process:
+            assert await process.readline() == b"ready\n"
+            cancel()
+            await drivers.sleep(loop, 60)
+
+    async def stop(cancel: Callable[[], object]) -> None:
+        process = await aio.start(graceful, stdout=PIPE, grace=60)
+        try:
+            assert await process.readline() == b"ready\n"
+            cancel()
+            await drivers.sleep(loop, 60)
+        finally:
+            try:
+                await process.stop()
+            finally:
+                assert process.poll() == 3
+                process.child._close_files()
+
+    async def pipeline(cancel: Callable[[], object]) -> None:
+        running = await aio.start(graceful | fastproc.cmd("cat", stdout=str(tmp_path / "out")), grace=60)
+        try:
+            while not (tmp_path / "out").exists() or (tmp_path / "out").read_bytes() != b"ready\n":
+                await drivers.sleep(loop, 0.005)
+            cancel()
+            await drivers.sleep(loop, 60)
+        finally:
+            await running.stop()
+
+    async def lines(cancel: Callable[[], object]) -> None:
+        async for line in aio.lines(graceful | fastproc.cmd("cat"), grace=60):
+            assert line == b"ready"
+            cancel()
+
+    def on_line(_stream: str, _line: bytes) -> None:
+        cancels[0]()
+
+    async def run(cancel: Callable[[], object]) -> None:
+        cancels.append(cancel)
+        await aio.run(graceful, on_line=on_line, capture=True, grace=60)
+
+    async def pool(cancel: Callable[[], object]) -> None:
+        cancels.append(cancel)
+        async with aio.Pool(1, grace=60) as pool:
+            await pool.submit(graceful.options(on_line=on_line, capture=True))
+
+    cancels: list[Callable[[], object]] = []
+    ways: dict[str, Any] = {
+        "block": block,
+        "stop": stop,
+        "pipeline": pipeline,
+        "lines": lines,
+        "run": run,
+        "pool": pool,
+    }
+    drivers.run_in(loop, in_cancelled_scope, loop, ways[end])
+    assert said.read_text() == "term\n"
+
+
+def test_child_in_a_cancelled_scope_is_killed_after_its_grace(loop: str) -> None:
+    """One that does not obey."""
+    if loop != "trio":
+        pytest.importorskip("anyio")
+
+    async def main(cancel: Callable[[], object]) -> None:
+        async with aio.start("sh", "-c", "trap '' TERM; echo; exec sleep 60", stdout=PIPE, grace=0.05) as process:
+            await process.readline()
+            handles.append(process)
+            cancel()
+            await drivers.sleep(loop, 60)
+
+    handles: list[aio.Process] = []
+    drivers.run_in(loop, in_cancelled_scope, loop, main)
+    assert handles[0].returncode == -9

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import concurrent.futures
 import faulthandler
+import os
 import random
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,8 +94,10 @@ def test_a_callback_may_end_the_pool(how: str) -> None:
         assert not concurrent.futures.wait(futures, timeout=20).not_done
         assert ended.wait(20)
         assert pool._server is not None
-        pool._server._thread.join(20)
-        assert not pool._server._thread.is_alive()
+        thread = pool._server._claim[0]
+        assert thread is not None
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -191,3 +195,89 @@ def test_what_is_held_back_can_be_stopped() -> None:
     time.sleep(1.0)
     pool.stop()
     assert (pool.running, pool.queued) == (0, 0)
+
+
+# -- a signal handler that uses the pool, at each line of whatever it interrupts
+
+
+def _uses(pool: Pool, use: str) -> None:
+    """One use of a pool, with commands that end by themselves and others that do not."""
+    if use == "submit":
+        for _ in range(3):
+            pool.submit("/bin/true")
+    elif use == "result":
+        pool.submit("/bin/true").result(10)
+    elif use == "drain":
+        pool.submit("/bin/true")
+        pool.drain(10)
+    elif use == "close":
+        pool.submit("/bin/true")
+        pool.close()
+    elif use == "stop":
+        pool.submit("/bin/sleep", "0.05")
+        pool.stop(kill=True)
+    else:
+        for _ in pool.map(None, [cmd("/bin/true"), cmd("/bin/true", capture=True, on_line=lambda _n, _l: None)]):
+            pass
+
+
+def used_at_every_line(use: str, act: str, start: int) -> tuple[int, list[str]]:
+    """Call the handler once at each fourth line of a use; return how many there were, and what went wrong."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "soak"))
+    import injection
+
+    faulthandler.dump_traceback_later(60, exit=True)
+
+    def handle() -> None:
+        if act == "submit":
+            others.append(pool.submit("/bin/true"))
+        elif act == "close":
+            pool.close()
+        else:
+            pool.stop(kill=act == "kill")
+
+    def strike(_frame: object, here: injection.Point) -> None:
+        if here == point and not struck:
+            struck.append(here)
+            sys.settrace(None)
+            try:
+                handle()
+            except (RuntimeError, OSError) as error:
+                if "closed" not in str(error):
+                    wrong.append(f"{point}: in the handler {error!r}")
+
+    def whole() -> None:
+        with Pool(2) as used:
+            _uses(used, use)
+
+    wrong: list[str] = []
+    count = 0
+    for point in injection.points(whole, 1)[start::4]:
+        struck: list[object] = []
+        others: list[Any] = []
+        pool = Pool(2)
+        try:
+            with injection.Tracer(strike).on():
+                _uses(pool, use)
+        except (RuntimeError, concurrent.futures.CancelledError) as error:
+            if isinstance(error, RuntimeError) and "closed" not in str(error):
+                wrong.append(f"{point}: {error!r}")
+        count += len(struck)
+        for other in others:
+            # It may come before the end that it interrupts.
+            if other.exception(10) if not other.cancelled() else use not in ("stop", "close"):
+                wrong.append(f"{point}: {other}")
+        pool.stop(kill=True)
+        if threading.active_count() > 1 or Path(f"/proc/self/task/{os.getpid()}/children").read_text():
+            wrong.append(f"{point}: left {threading.enumerate()}")
+    faulthandler.cancel_dump_traceback_later()
+    return count, wrong
+
+
+@pytest.mark.parametrize("act", ["stop", "kill", "close", "submit"])
+@pytest.mark.parametrize("use", ["submit", "result", "drain", "close", "stop", "map"])
+def test_handler_may_use_the_pool_at_every_line(use: str, act: str) -> None:
+    """It ends or feeds the pool that the interrupted call uses: nothing hangs, crashes or is left."""
+    count, wrong = isolated(used_at_every_line, use, act, len(use) % 4, timeout=90)
+    assert wrong == []
+    assert count > 12

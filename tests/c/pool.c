@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <stdbool.h>
 #include <string.h>
+#include <time.h>
 
 #define THREADS 4
 #define BATCH 16
@@ -39,6 +40,7 @@ static const struct fp_request request = {
 
 static struct {
     void *pool;
+    struct fp_job *job;
     int rounds;
 } shared;
 
@@ -92,7 +94,73 @@ static void *work(void *unused)
     }
     MUST(granted == shared.rounds);
     fp_tray_close(tray);
+    MUST(fp_tray_take(tray, done, BATCH, arena, sizeof arena, 1, -1) == -ESHUTDOWN);
+    fp_tray_free(&tray);
     return NULL;
+}
+
+/* A signal handler of the interpreter may close a pool at any moment before a call into it: every call finds it closed. */
+static void check_closed(void *tray, struct fp_ticket *ticket)
+{
+    struct fp_done done[BATCH];
+    char arena[64];
+    int64_t queued, running;
+    void *other;
+    fp_pool_close(shared.pool);
+    fp_pool_close(shared.pool);
+    MUST(fp_tray_take(tray, done, BATCH, arena, sizeof arena, 1, -1) == -ESHUTDOWN);
+    MUST(fp_tray_new(shared.pool, &other) == -ESHUTDOWN);
+    MUST(fp_pool_submit(shared.pool, tray, 1, &request, "/bin/true", 1, "true", 1, "", 0, 0, 0, ticket) == -ESHUTDOWN);
+    MUST(fp_pool_cancel(shared.pool, ticket, 2) == FP_TASK_GONE);
+    MUST(fp_pool_go(shared.pool, ticket, &request, "", 0, "", 0, "", 0) == -ESRCH);
+    MUST(fp_pool_release(shared.pool, ticket) == -ESRCH);
+    MUST(fp_pool_count(shared.pool, &queued, &running) == 0 && queued == 0 && running == 0);
+    MUST(fp_pool_set(shared.pool, 1, 0, 0) == 0);
+    fp_tray_ring(tray);
+    fp_tray_close(tray);
+    fp_pool_free(&shared.pool);
+    fp_tray_ring(tray);
+    MUST(fp_tray_take(tray, done, BATCH, arena, sizeof arena, 1, 0) == -ESHUTDOWN);
+    fp_tray_free(&tray);
+    fp_tray_free(&tray);
+}
+
+/* Closed while a thread waits in it; a job that was taken outlives the pool. */
+static void *wait_for_end(void *tray)
+{
+    struct fp_done done[BATCH];
+    char arena[1];
+    int n;
+    while ((n = fp_tray_take(tray, done, BATCH, arena, sizeof arena, 1, -1)) >= 0)
+        for (int i = 0; i < n; i++)
+            if (done[i].what == FP_DONE_JOB)
+                shared.job = done[i].job;
+    MUST(n == -ESHUTDOWN);
+    return NULL;
+}
+
+static void check_waiting(void)
+{
+    pthread_t thread;
+    void *tray;
+    struct fp_ticket ticket;
+    int64_t queued, running = 1;
+    MUST(fp_pool_new(1, 1, &shared.pool) == 0 && fp_tray_new(shared.pool, &tray) >= 3);
+    submit(tray, 1, "sh\0-c\0echo too much for its place", &request, &ticket);
+    MUST(pthread_create(&thread, NULL, wait_for_end, tray) == 0);
+    for (queued = 1; queued + running > 0;)
+        MUST(fp_pool_count(shared.pool, &queued, &running) == 0);
+    struct timespec pause = {.tv_nsec = 50000000};
+    nanosleep(&pause, NULL);
+    fp_pool_close(shared.pool);
+    pthread_join(thread, NULL);
+    void *pool = shared.pool;
+    fp_pool_free(&shared.pool);
+    if (shared.job != NULL) {
+        MUST(shared.job->sink[0].len == 23);
+        fp_pool_recycle(pool, shared.job);
+    }
+    fp_tray_free(&tray);
 }
 
 void check_pool(int rounds)
@@ -114,6 +182,7 @@ void check_pool(int rounds)
     struct fp_ticket ticket;
     for (int i = 1; i < 20; i++) /* those that run are killed, those that wait forgotten */
         submit(tray, i, "sh\0-c\0sleep 60", &request, &ticket);
-    fp_pool_close(shared.pool);
+    check_closed(tray, &ticket);
+    check_waiting();
     printf("pool: %d threads, %d rounds each\n", THREADS, rounds);
 }

@@ -164,9 +164,3 @@ def test_only_the_door_names_the_binding() -> None:
     texts = {module_name(path): path.read_text("utf-8") for path in FILES}
     users = {name for name, text in texts.items() if "_native._ffi" in text or "_native._lines" in text}
     assert {name for name in users if not name.startswith("fastproc._native")} == set()
-
-
-@pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_file_is_readable_in_one_sitting(path: Path) -> None:
-    """No Python file has more than 450 lines."""
-    assert len(path.read_text("utf-8").splitlines()) <= 450

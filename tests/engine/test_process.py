@@ -493,7 +493,7 @@ def test_orphans_taken_by_another_thread(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_finalizers_of_unfinished_handles_are_silent() -> None:
     """A handle without a child, or one that was never built up, has nothing to say."""
     Process(("x",))
-    Process.__new__(Process).__del__()
+    Process.__new__(Process)
     with pytest.raises(fastproc.ProcessError, match="has no child"):
         Process().poll()
     assert repr(Process()) == "<Process ? pid=-1 not started>"
@@ -584,7 +584,9 @@ def test_forked_copy_does_nothing() -> None:
                 said += b"%d" % ended.wait()
                 process.abandon()
                 process.__exit__()
-                process.__del__()
+                dropped = process._guard
+                assert dropped is not None
+                dropped.__callback__(dropped)
                 os.write(write_end, said)
             finally:
                 os._exit(0)

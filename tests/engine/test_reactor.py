@@ -322,7 +322,6 @@ def test_forked_copy_is_inert(pipe: tuple[int, int]) -> None:
 def test_borrowed_reactor_is_kept_for_its_thread() -> None:
     """One for each thread; a driver within a driver, and another thread, get their own."""
     with borrowed() as outer:
-        assert outer.busy
         with borrowed() as inner:
             assert inner is not outer
             inner.run_once(0)
@@ -339,7 +338,34 @@ def test_borrowed_reactor_is_kept_for_its_thread() -> None:
         assert found[0] is not outer
     with borrowed() as again:
         assert again is outer
-    assert not outer.busy
+
+
+def test_borrowed_reactor_on_which_something_is_left_is_given_up() -> None:
+    """An interrupt may come in the middle of a callback, or before what was watched is forgotten."""
+    first, last = os.pipe()
+
+    def interrupted(_ready: int) -> None:
+        raise KeyboardInterrupt
+
+    os.write(last, b"x")
+    with borrowed() as watching:
+        watching.watch(first, READ, interrupted)
+    with borrowed() as second:
+        assert second is not watching
+        timer = second.call_after(60, list)
+    with borrowed() as third:
+        assert third is not second
+        timer.cancel()
+        third.watch(first, READ, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            third.run_once(0)
+        third.unwatch(first)
+        assert not third.idle
+    with borrowed() as fourth:
+        assert fourth is not third
+        assert fourth.idle
+    os.close(first)
+    os.close(last)
 
 
 def epoll_number_with_closed_streams() -> list[object]:

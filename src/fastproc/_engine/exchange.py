@@ -202,22 +202,28 @@ class Exchange(Collecting):
             patience: seconds in which the child may end by itself before it is killed.
         """
         try:
-            self.on_done = None
-            for capture in self.captures.values():
-                capture.quiet = True
-            self.process.adopt()
-            if self.process.pid > 0 and patience > 0.0:
-                self._linger(monotonic() + patience)
-        finally:
-            # Also after another Ctrl-C: what stays with the reactor would be called in the thread's next run.
             try:
-                self._release()
-                self._drop_copies()
+                self.on_done = None
+                for capture in self.captures.values():
+                    capture.quiet = True
+                self.process.adopt()
+                if self.process.pid > 0 and patience > 0.0:
+                    self._linger(monotonic() + patience)
             finally:
-                if self.process.abandon():
-                    self.flags |= KILLED
-                self.state = lifecycle.DONE
-                self._ending = False
+                self._give_up()
+        finally:
+            # Again, also after another Ctrl-C: what stays with the reactor would be called in the thread's next run.
+            self._give_up()
+
+    def _give_up(self) -> None:
+        try:
+            self._release()
+            self._drop_copies()
+        finally:
+            if self.process.abandon():
+                self.flags |= KILLED
+            self.state = lifecycle.DONE
+            self._ending = False
 
     def _linger(self, until: float) -> None:
         """Go on collecting, but not feeding. Stdin stays open: its end would tell the child that it has had it all."""
@@ -227,8 +233,12 @@ class Exchange(Collecting):
         if self.process.final is None:
             # Perhaps interrupted in `open`, or before it, while the program runs and has said something.
             self._watch_child()
-        while not self.done and (left := until - monotonic()) > 0.0:
-            self._reactor.run_once(left)
+        try:
+            while not self.done and self.process.final is None and (left := until - monotonic()) > 0.0:
+                self._reactor.run_once(left)
+        except Exception:
+            # Interrupted in the middle it cannot go on; the error on its way to the caller is the one to tell.
+            pass
         for stream in (STDOUT, STDERR):
             self._take_rest(stream)
 

@@ -10,6 +10,8 @@ import os
 from errno import EIO
 from itertools import starmap
 
+from fastproc._native.fds import close, new_cell, take
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import deque
@@ -23,8 +25,6 @@ FIRST_FREE_FD = 3
 
 EMPTY = -1
 
-_is_number = EMPTY.__lt__
-
 PIPE_LARGE = 1 << 20
 """A stream that has filled a pipe once gets one of this size, if it may: its writer is woken less often."""
 
@@ -32,20 +32,19 @@ PIPE_LARGE = 1 << 20
 class OwnedFd:
     """One descriptor that this object has to close.
 
-    Closing twice, from several threads or from a finalizer does nothing the second time. Dropping the object closes the
-    descriptor. Takes no lock, because a finalizer may run in any thread and under any lock (HAZARDS I8).
+    Closing twice, or from several threads, does nothing the second time. Dropping the object closes the descriptor, in
+    C: a finalizer in Python would be a place where a signal handler's exception is lost. Takes no lock (HAZARDS I8).
 
     Args:
         fd: an open descriptor that nobody else closes, or -1 for none.
     """
 
-    __slots__ = ("_slot",)
+    __slots__ = ("_cell",)
 
-    # HAZARDS C12. The number is taken out and -1 put in its place in one step: dict.pop is atomic with and without the
-    # GIL, and map hands the number to the loop variable with no bytecode between at which another thread or a signal
-    # handler could run. A plain `fd, self._fd = self._fd, -1` is not atomic in a build without the GIL.
+    # HAZARDS C12. The number is taken out, replaced by -1 and closed in one call: `fd, self._fd = self._fd, -1` alone
+    # is not atomic in a build without the GIL, and an interrupt could come before close().
     def __init__(self, fd: int = EMPTY) -> None:
-        self._slot = {0: fd}
+        self._cell = new_cell(fd)
 
     def __repr__(self) -> str:
         return f"OwnedFd({self.number})"
@@ -53,7 +52,7 @@ class OwnedFd:
     @property
     def number(self) -> int:
         """The descriptor, or -1 once it is closed or detached."""
-        return self._slot.get(0, EMPTY)
+        return self._cell[0]  # type: ignore[no-any-return]
 
     @property
     def closed(self) -> bool:
@@ -73,7 +72,7 @@ class OwnedFd:
 
     def adopt(self, fd: int) -> None:
         """Become the owner of a descriptor; this object must have none, or this very one."""
-        self._slot[0] = fd
+        self._cell[0] = fd
 
     def fill(self, call: Callable[..., int], *args: object) -> int:
         """Become the owner of the descriptor that `call(*args)` returns; this object must have none.
@@ -84,7 +83,8 @@ class OwnedFd:
         Raises:
             OSError: what the call raises; or it returns a negative errno.
         """
-        for self._slot[0] in starmap(call, (args,)):
+        cell = self._cell
+        for cell[0] in starmap(call, (args,)):
             pass
         number = self.number
         if number < 0:
@@ -105,38 +105,25 @@ class OwnedFd:
             import fcntl
 
             low = OwnedFd()
-            # For a moment both have the one slot, from which only one can take the number.
-            low._slot = self._slot
-            self._slot = {0: EMPTY}
+            # For a moment both have the one cell, from which only one can take the number.
+            low._cell = self._cell
+            self._cell = new_cell(EMPTY)
             with low:
                 self.fill(fcntl.fcntl, low.number, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
         return self.number
 
     def detach(self) -> int:
         """Give the descriptor away: the caller closes it. -1 where there is none."""
-        return self._slot.pop(0, EMPTY)
+        return take(self._cell)  # type: ignore[no-any-return]
 
-    def close(self, _close: Callable[[int], None] = os.close) -> None:
+    def close(self) -> None:
         """Close the descriptor, if there still is one.
 
         Raises:
             OSError: what close(2) reports of data that could not be written (EIO, ENOSPC, EDQUOT). The descriptor is
                 gone all the same.
         """
-        # From its slot into close(2) on one line, as an exception of a handler or a tracer in between would lose it.
-        try:
-            for _ in map(_close, filter(_is_number, map(self._slot.pop, (0,), (EMPTY,)))):
-                pass
-        except InterruptedError:
-            # HAZARDS C11: Linux has freed the number by then; a second close would hit a stranger.
-            pass
-
-    def __del__(self) -> None:
-        try:
-            self.close()
-        except (OSError, AttributeError):
-            # AttributeError: an interrupt came before the constructor had done anything.
-            pass
+        close(self._cell)
 
     def __enter__(self) -> OwnedFd:
         return self
@@ -157,7 +144,7 @@ def make_pipe(size: int | None = None) -> tuple[OwnedFd, OwnedFd]:
     """
     ends = first, second = OwnedFd(), OwnedFd()
     # From the system call into their owners with no bytecode between at which Ctrl-C could lose them.
-    for first._slot[0], second._slot[0] in starmap(os.pipe, ((),)):
+    for first._cell[0], second._cell[0] in starmap(os.pipe, ((),)):
         pass
     for end in ends:
         end.lift()
@@ -212,13 +199,17 @@ class PipeEnds:
         end = self._ends[stream]
         if end.closed:
             return None
-        os.set_blocking(end.number, True)
-        fd = end.detach()
+        number = end.number
+        os.set_blocking(number, True)
+        mode = "wb" if stream == 0 else "rb"
         try:
-            return open(fd, "wb" if stream == 0 else "rb", buffering)  # type: ignore[return-value]
-        except BaseException:
-            os.close(fd)
+            # From its owner into the file with no bytecode between at which an interrupt could lose it.
+            for file in map(open, map(take, (end._cell,)), (mode,), (buffering,)):
+                return file  # type: ignore[return-value]
+        except Exception:
+            os.close(number)
             raise
+        return None
 
     def close(self) -> None:
         """Close the ends that are still here."""

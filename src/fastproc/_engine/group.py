@@ -5,9 +5,11 @@ Invariant: a job that is watched is kept here until it is over, and stays where 
 
 from __future__ import annotations
 
-from fastproc import _native
+from functools import partial
+from operator import attrgetter
+
 from fastproc._engine.reactor import READ, make_poller
-from fastproc._native.loop import group_step, job_forsake, job_step, job_stop, job_watch
+from fastproc._native.loop import group_step, job_abort, job_forsake, job_step, job_stop, job_watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,9 +33,15 @@ class Bulk:
     In a forked copy (HAZARDS I2) the C core sends nothing and leaves the epoll alone: it lets go of what the copy has.
     """
 
-    __slots__ = ("_group", "_key", "_kept", "_on_done", "_timer", "job")
+    __slots__ = ("_drop", "_group", "_key", "_kept", "_on_done", "_timer", "job")
+
+    # A task that is thrown away while it waits ends its run before what the job points to goes. A function in C does
+    # that, in which no signal handler can raise in vain. Once the run is over it is one that does nothing: the job may
+    # be another run's by then, while a traceback keeps this object.
+    __del__ = property(attrgetter("_drop"))
 
     def __init__(self, job: Job, kept: object, on_done: Callable[[], object]) -> None:
+        self._drop: Callable[[], object] = int
         self.job = job
         self._kept = kept
         self._on_done: Callable[[], object] | None = on_done
@@ -66,22 +74,18 @@ class Bulk:
             if due >= 0:
                 self._timer = group.reactor.call_at(due / 1e9, self._on_due)
             return
+        # In this order: after an interrupt of it the group looks at all that it still has.
+        self._drop = int
+        if self._on_done is not None:
+            self._on_done()
+            self._on_done = None
         group.remove(self._key)
         self._group = None
-        done, self._on_done = self._on_done, None
-        if done is not None:
-            done()
 
     def _on_due(self) -> None:
         self._timer = None
         job_step(self.job[0], 0)
         self.go_on()
-
-    def __del__(self) -> None:
-        # A task that is thrown away while it waits: before what the job points to goes. Not once it is over: the job is
-        # another run's by then, perhaps, while a traceback keeps this object.
-        if self._group is not None and self.job[0].live:
-            _native.abort(self.job, 0)
 
 
 class Group:
@@ -107,6 +111,7 @@ class Group:
         """
         self._serial += 1
         job_watch(bulk.job[0], self._poller.fileno(), self._serial)
+        bulk._drop = partial(job_abort, bulk.job[0], 0)
         bulk._group = self
         bulk._key = self._serial
         self._jobs[self._serial] = bulk
@@ -114,7 +119,7 @@ class Group:
 
     def remove(self, key: int) -> None:
         """Keep a job no longer."""
-        del self._jobs[key]
+        self._jobs.pop(key, None)
 
     def close(self) -> None:
         """Give the epoll back."""

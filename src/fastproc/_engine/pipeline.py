@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from time import monotonic, monotonic_ns
 
-from fastproc import errors
 from fastproc._engine.exchange import HELD_BY_OTHERS
 from fastproc._engine.exit_watch import ExitWatch
-from fastproc._engine.killable import ABANDON_LIMIT, HELD_EVERY, SIGKILL, SIGTERM, SWEEP_MAX, TREE_PATIENCE
+from fastproc._engine.killable import HELD_EVERY, SIGKILL, SIGTERM, SWEEP_MAX, TREE_PATIENCE
+from fastproc._engine.leaving import abandon, linger
 from fastproc._engine.member import Child
 from fastproc._engine.nodes import OUTSIDE, make_node
 from fastproc._engine.plumbing import Plumbing
@@ -62,9 +62,9 @@ class Run:
     """
 
     __slots__ = (
-        *("__weakref__", "_ending", "_exited", "_killed", "_leader", "_places", "_reactor", "_root", "_timers"),
+        *("__weakref__", "_ending", "_exited", "_killed", "_leader", "_places", "_root", "_timers"),
         *("_unstarted", "children", "ended_ns", "error", "expression", "first", "flags", "on_done", "on_started"),
-        *("overflowed", "plumbing", "settings", "silent", "started_ns", "state", "stopping"),
+        *("overflowed", "plumbing", "reactor", "settings", "silent", "started_ns", "state", "stopping"),
     )
 
     def __init__(
@@ -85,7 +85,7 @@ class Run:
         self.overflowed: Capture | None = None
         self.plumbing = Plumbing(reactor, settings.keeping, self.look_at_streams, self._on_over, self.fail)
         self._leader = 0
-        self._reactor = reactor
+        self.reactor = reactor
         self.on_done = on_done
         self.on_started: list[Callable[[Process], object]] = []
         self.started_ns = monotonic_ns()
@@ -162,7 +162,7 @@ class Run:
         for child in self.children:
             child.left = child.alive
         self._ending = False
-        self._release()
+        self.release()
         for child in self.children:
             child.process.orphan()
         self._report()
@@ -173,37 +173,25 @@ class Run:
         Args:
             patience: seconds in which the children may end by themselves before they are killed.
         """
+        # Twice: what an interrupt leaves in the first is done in the second.
+        try:
+            try:
+                if patience > 0.0:
+                    linger(self, monotonic() + patience)
+            finally:
+                abandon(self)
+        finally:
+            abandon(self)
+
+    def be_left(self) -> None:
+        """Start nothing more, and call nobody."""
         self.stopping = True
         self.on_done = None
+        self._unstarted = 0
         self.plumbing.be_quiet()
-        try:
-            if patience > 0.0:
-                self.plumbing.pause_feeding()
-                until = monotonic() + patience
-                while not self.done and (left := until - monotonic()) > 0.0:
-                    self._reactor.run_once(left)
-        finally:
-            self._abandon()
 
-    def _abandon(self) -> None:
-        self._release()
-        live = [child.process for child in self.children if child.process.final is None]
-        # All of them first, so that they die side by side; then each is reaped.
-        try:
-            if live:
-                self.flags |= KILLED
-            self.send_signal(SIGKILL)
-        except (OSError, errors.ProcessError):
-            # The error on its way to the caller is the one to tell.
-            pass
-        until = monotonic() + ABANDON_LIMIT
-        for process in live:
-            if monotonic() < until:
-                process.abandon()
-            else:
-                process.detach()
-        for child in self.children:
-            child.process.end_tree(max(0.0, until - monotonic()))
+    def leave(self) -> None:
+        """Be done: no child is left, or not in our hands."""
         self._ending = False
         self.ended_ns = self.ended_ns or monotonic_ns()
         self.state = lifecycle.DONE
@@ -240,7 +228,7 @@ class Run:
             on_end(child)
             self._look_broken()
 
-        child.watch = ExitWatch(child.process, self._reactor, ended)
+        child.watch = ExitWatch(child.process, self.reactor, ended)
         child.watch.begin()
         for tell in self.on_started:
             tell(child.process)
@@ -379,7 +367,7 @@ class Run:
     def _end(self, given_up: bool) -> None:
         if given_up:
             self._note_timed_out()
-        self._release()
+        self.release()
         self._end_trees(monotonic() + TREE_PATIENCE)
 
     def _end_trees(self, until: float) -> None:
@@ -400,9 +388,9 @@ class Run:
     # -- with the reactor
 
     def _arm(self, name: str, when: float, callback: Callable[[], object]) -> None:
-        self._timers[name] = self._reactor.call_at(when, callback)
+        self._timers[name] = self.reactor.call_at(when, callback)
 
-    def _release(self) -> None:
+    def release(self) -> None:
         """Leave nothing with the reactor, and no descriptor but those of the children. May be called again."""
         for timer in self._timers.values():
             timer.cancel()

@@ -10,20 +10,20 @@ from __future__ import annotations
 import os
 import select
 from _thread import RLock
-from _warnings import warn
 from time import monotonic, monotonic_ns, sleep
 
 from fastproc import _native, errors
-from fastproc._engine import orphans
+from fastproc._engine import guard, orphans
 from fastproc._engine.changes import PAUSE_FIRST, PAUSE_MAX, Changing
 from fastproc._engine.fds import OwnedFd, PipeEnds
+from fastproc._engine.guard import Guard, guarded
 from fastproc._engine.killable import ABANDON_LIMIT, REFUSED_AT, SIGKILL, TREE_PATIENCE, Killable, new_killer
 from fastproc._engine.reactor import LONGEST_WAIT, READ, instant
 from fastproc._engine.readable import Readable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from io import BufferedReader, BufferedWriter
 
     from fastproc._engine.foreground import Foreground
@@ -67,6 +67,7 @@ class Process(Readable, Killable, Changing):
         "_ends",
         "_files",
         "_foreground",
+        "_guard",
         "_holders",
         "_leads",
         "_lock",
@@ -96,6 +97,7 @@ class Process(Readable, Killable, Changing):
         self.memory: dict[int, OwnedFd | memoryview] = {}
         self.times: tuple[float, float | None, float | None] = DEFAULT_TIMES
         self._adopted = False
+        self._guard: Guard | None = None
         self._detached = False
         self.late = False
         self.final: _native.Status | None = None
@@ -144,9 +146,12 @@ class Process(Readable, Killable, Changing):
             self.make(plan, stays, deadline)
         except BaseException as error:
             try:
-                self.adopt()
-                if isinstance(error, KeyboardInterrupt):
-                    self.linger()
+                try:
+                    self.adopt()
+                    if isinstance(error, KeyboardInterrupt):
+                        self.linger()
+                finally:
+                    self.abandon()
             finally:
                 self.abandon()
             raise
@@ -190,6 +195,8 @@ class Process(Readable, Killable, Changing):
             self.pid = child.pid
             self._pidfd.adopt(child.pidfd)
             self._ends.adopt(child.fd[0], child.fd[1], child.fd[2])
+            if self._guard is None:
+                self._guard = guarded[child.pid] = Guard(self)
             if self.settled is not None and self.settled.swapped:
                 self._ends.swap()
             self._adopted = True
@@ -214,7 +221,7 @@ class Process(Readable, Killable, Changing):
                     pass
             self.end_tree(ABANDON_LIMIT)
         finally:
-            self._detached = True
+            self.detach()
             if not self._is_foreign():
                 _native.leave(self._child)
                 self._close_files()
@@ -368,6 +375,7 @@ class Process(Readable, Killable, Changing):
                 _native.WAIT_UNKNOWN,
             ):
                 self.final = status
+                self._unguard()
                 self.ended_ns = monotonic_ns()
                 if self._foreground is not None:
                     self._foreground.give_back(self.pid)
@@ -391,6 +399,8 @@ class Process(Readable, Killable, Changing):
         The child is still reaped, when this process starts, polls or waits for another. Its tree is not ended either.
         """
         self._detached = True
+        if self._guard is not None:
+            self._guard.how = guard.LET_LIVE
 
     def orphan(self) -> None:
         """Give a child that does not end to the list of orphans at once; this handle can do nothing more with it.
@@ -400,19 +410,36 @@ class Process(Readable, Killable, Changing):
         self._detached = True
         with self._lock:
             if self.final is None and self.pid > 0 and not self._is_foreign():
+                self._unguard()
                 orphans.adopt((self.pid, OwnedFd(self._pidfd.detach()), self._owner))
                 self._owner = 0
 
+    def _unguard(self) -> None:
+        known = self._guard
+        if known is not None and guarded.get(known.pid) is known:
+            guarded.pop(known.pid, None)
+        self._guard = None
+
     def __enter__(self) -> Process:
+        if self._guard is not None and not self._detached:
+            self._guard.how = guard.KILL
         return self
 
     def __exit__(self, *_exc: object) -> None:
         if self._detached or self._is_foreign():
             return
+        # Twice: an interrupt in the first leaves the rest to the second, which has nothing to do where all is done.
         try:
-            if self.final is None and self.pid > 0:
+            self._leave()
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        try:
+            if self.final is None and self.pid > 0 and not self._detached:
                 self.signal_tree(SIGKILL)
-                self._detached = not self.await_death()
+                if not self.await_death():
+                    self.detach()
         except errors.ExitStatusUnknown:
             # It has ended; nobody asked how.
             pass
@@ -421,20 +448,3 @@ class Process(Readable, Killable, Changing):
                 self.end_tree(TREE_PATIENCE)
             finally:
                 self._close_files()
-
-    # What a finalizer uses is bound here: the module's names may be gone at the end of the interpreter (HAZARDS I9).
-    def __del__(
-        self,
-        _getpid: Callable[[], int] = os.getpid,
-        _owned_fd: type[OwnedFd] = OwnedFd,
-        _adopt_orphan: Callable[[tuple[int, OwnedFd, int]], None] = orphans.adopt,
-        _warn: Callable[..., None] = warn,
-    ) -> None:
-        if getattr(self, "_child", None) is None:
-            return
-        self.adopt()
-        if self.pid <= 0 or self.final is not None or self._owner != _getpid():
-            return
-        _adopt_orphan((self.pid, _owned_fd(self._pidfd.detach()), self._owner))
-        if not self._detached:
-            _warn(f"{self!r} was dropped while it ran; use `with`, wait() or detach()", ResourceWarning, source=self)

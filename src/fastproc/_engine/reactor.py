@@ -14,6 +14,7 @@ from _heapq import heapify, heappop, heappush
 from _thread import _local
 from errno import EMFILE, ENFILE
 from time import monotonic
+from weakref import ref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Reactor:
     the copy would register or remove there would change the parent's loop (HAZARDS I2).
     """
 
-    __slots__ = ("_cancelled", "_owner", "_poller", "_serial", "_timers", "_watched", "busy")
+    __slots__ = ("__weakref__", "_cancelled", "_owner", "_poller", "_serial", "_timers", "_watched", "halved")
 
     def __init__(self) -> None:
         self._poller: select.epoll | Poll | None = None
@@ -115,13 +116,18 @@ class Reactor:
         self._cancelled = 0
         self._serial = 0
         self._owner = os.getpid()
-        self.busy = False
-        """Whether somebody drives this reactor; a second driver in the same thread takes another one."""
+        self.halved = False
+        """Whether a callback did not come to its end, so that its owner may be in the middle of something."""
 
     @property
     def inert(self) -> bool:
         """Whether this is a forked copy."""
         return os.getpid() != self._owner
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is watched, no timer is set, and nothing was left in the middle."""
+        return not self.halved and not self._watched and self.timeout() is None and not self.inert
 
     def fileno(self) -> int:
         """The descriptor that is readable when a watched one is ready. It stays the same until `close`.
@@ -220,15 +226,25 @@ class Reactor:
                 raise RuntimeError("nothing is watched and no timer is set: this would wait for ever")
             timeout = LONGEST_WAIT
         serial = self._serial
-        events = poller.poll(timeout if timeout < LONGEST_WAIT else LONGEST_WAIT, BATCH)
+        try:
+            events = poller.poll(timeout if timeout < LONGEST_WAIT else LONGEST_WAIT, BATCH)
+        except (OSError, ValueError):
+            if self._poller is poller:
+                raise
+            # A signal handler has closed this reactor: that of a pool that it has stopped.
+            return 0
         ran = 0
+        self.halved = True
         for fd, ready in events:
             entry = self._watched.get(fd)
             # A callback of this batch may have closed this number and another may have registered it anew.
             if entry is not None and entry[2] <= serial:
                 entry[1](ready)
                 ran += 1
-        return ran + (self._run_timers(serial) if self._timers else 0)
+        if self._timers:
+            ran += self._run_timers(serial)
+        self.halved = False
+        return ran
 
     def close(self) -> None:
         """Give the epoll back and forget everything."""
@@ -335,22 +351,25 @@ _own = _local()
 class borrowed:
     """The reactor of this thread for the time of a `with` block.
 
-    One is kept for each thread, so that its epoll is made once. A driver inside a driver (an input iterator that runs a
-    command itself, a signal handler) gets one of its own, as does a forked copy (HAZARDS I2).
+    One is kept for each thread, so that its epoll is made once. It is taken out for the time of the block: a driver
+    inside a driver (an input iterator that runs a command itself, a signal handler) gets one of its own, as does a
+    forked copy (HAZARDS I2). It comes back only when nothing is left on it: one that an interrupt has left in the
+    middle of something is given up.
     """
 
-    __slots__ = ("_kept", "_reactor")
+    __slots__ = ("_reactor",)
 
     def __enter__(self) -> Reactor:
-        kept: Reactor | None = getattr(_own, "reactor", None)
-        if kept is None or kept.inert:
-            kept = _own.reactor = Reactor()
-        self._kept = not kept.busy
-        self._reactor = kept if self._kept else Reactor()
-        self._reactor.busy = True
+        kept: Reactor | None = _own.__dict__.pop("reactor", None)
+        self._reactor = Reactor() if kept is None or kept.inert else kept
+        home = _own.__dict__.get("home")
+        if home is None or home() is None or home().inert:
+            _own.home = ref(self._reactor)
         return self._reactor
 
     def __exit__(self, *_exc: object) -> None:
-        self._reactor.busy = False
-        if not self._kept:
-            self._reactor.close()
+        reactor = self._reactor
+        if reactor.idle and _own.home() is reactor:
+            _own.reactor = reactor
+        else:
+            reactor.close()

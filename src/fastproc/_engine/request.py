@@ -222,9 +222,15 @@ def break_off(running: Run, error: BaseException) -> None:
     # Ctrl-C in a terminal reaches the children too: they get a moment to end by themselves. Those in a group of their
     # own are told.
     interrupted = isinstance(error, KeyboardInterrupt)
-    if interrupted:
-        tell_group(running)
-    running.abort(CTRL_C_PATIENCE if interrupted or not isinstance(error, Exception) else 0.0)
+    try:
+        try:
+            if interrupted:
+                tell_group(running)
+        finally:
+            running.abort(CTRL_C_PATIENCE if interrupted or not isinstance(error, Exception) else 0.0)
+    finally:
+        # Again, without patience, where a second interrupt came.
+        running.abort()
     attach(error, running)
 
 

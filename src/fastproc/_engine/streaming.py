@@ -5,6 +5,8 @@ The work is done by stream.py and steps.py, which are loaded by the first call.
 
 from __future__ import annotations
 
+from fastproc._values.loading import loaded
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -245,6 +247,7 @@ class Streaming:
         process._check_usable()
         streams: Streams | None = process._streams
         if streams is None:
+            loaded("fastproc._engine.stream")
             from fastproc._engine.stream import Streams
 
             streams = process._streams = Streams(process)

@@ -10,7 +10,6 @@ import os
 from _signal import SIGINT  # type: ignore[import-not-found]
 from _thread import get_ident, get_native_id
 from sys import audit, implementation, platform
-from weakref import WeakKeyDictionary
 
 from fastproc._native import attr as _attr
 from fastproc._native._ffi import ffi, lib
@@ -329,11 +328,11 @@ def make_request(
     held = ffi.from_buffer(data)
     request.input = held
     request.input_len = len(data)
-    _alive[request] = (attr, pairs, held, identity)
-    return request
+    # It keeps alive what it points to: its destructor, a method of a list that has all of that. A dictionary of weak
+    # references would run Python code when it goes, where what a signal handler raises is lost.
+    return ffi.gc(request, [attr, pairs, held, identity].append)
 
 
-_alive: WeakKeyDictionary[Any, object] = WeakKeyDictionary()
 jobs: list[Job] = []
 DEFAULT_ATTR = _attr.DEFAULT
 SUM_COUNT: int = lib.FP_SUM_COUNT

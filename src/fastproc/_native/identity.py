@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from weakref import WeakKeyDictionary
 
 from fastproc._native._ffi import ffi, lib
 
@@ -29,7 +28,6 @@ ACCESS = {"r": lib.FP_LANDLOCK_READ, "w": lib.FP_LANDLOCK_WRITE, "x": lib.FP_LAN
 
 _IDENTITY = ffi.typeof("struct fp_identity *")
 _IDS = ffi.typeof("uint32_t[]")
-_alive: WeakKeyDictionary[Any, object] = WeakKeyDictionary()
 
 
 def make(spec: Mapping[str, Any]) -> Any:
@@ -70,9 +68,8 @@ def make(spec: Mapping[str, Any]) -> Any:
         held.append(data)
         native.filter = data
         native.nfilter = len(spec["filter"]) // 8
-    if held:
-        _alive[native] = held
-    return native
+    # As make_request().
+    return ffi.gc(native, held.append)
 
 
 def _check(r: int) -> int:

@@ -17,6 +17,7 @@ job_begin = lib.fp_job_begin
 job_step = lib.fp_job_step
 job_stop = lib.fp_job_stop
 job_forsake = lib.fp_job_forsake
+job_abort = lib.fp_job_abort
 
 
 def job_watch(native: Any, epoll: int, key: int) -> None:

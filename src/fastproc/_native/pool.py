@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from _struct import Struct
-from _thread import RLock
-from itertools import starmap
-from os import register_at_fork, strerror
-from weakref import WeakSet
+from errno import EINTR, ESHUTDOWN
+from itertools import chain, compress, count, starmap
+from os import strerror
 
 from fastproc import errors
 from fastproc._native import SUM_COUNT, spawn_error
@@ -15,7 +14,10 @@ from fastproc._native._ffi import ffi, lib
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import deque
+    from collections.abc import Iterable
     from typing import Any, NamedTuple
+
+    from fastproc.pool._task import Task
 
     Ticket = Any
     """A struct fp_ticket."""
@@ -61,24 +63,16 @@ GRANTED: int = lib.FP_DONE_GRANTED
 _RECORD = Struct(f"@qqPiiq{SUM_COUNT}q{ffi.sizeof('struct fp_usage')}s")
 _SIZE: int = ffi.sizeof("struct fp_done")
 assert _RECORD.size == _SIZE
-_EINTR = 4
+_NOTHING = 0, -EINTR, -ESHUTDOWN
 _uncleared = ffi.new_allocator(should_clear_after_alloc=False)
-
-
-_all: WeakSet[Workers] = WeakSet()
-
-
-def _after_fork() -> None:
-    """Another thread of the parent may have held a lock, which nobody would give back here."""
-    for workers in list(_all):
-        workers.lock = RLock()
-
-
-register_at_fork(after_in_child=_after_fork)
 
 
 class Workers:
     """The threads and the queue of one pool.
+
+    Takes no lock: a signal handler, which may come between any two bytecodes, or another thread may close a pool that
+    a call is about to use. Therefore the C core keeps the pool's memory as long as this object or a Tray refers to it,
+    and a call into a closed pool does nothing.
 
     Args:
         limit: how many commands run at the same time.
@@ -89,61 +83,50 @@ class Workers:
         Unsupported: on another system than Linux.
     """
 
-    __slots__ = ("__weakref__", "_native", "closed", "lock")
+    __slots__ = ("_cell", "_native", "closed")
 
     def __init__(self, limit: int, threads: int) -> None:
-        # No thread is in the C core with a pool that another one closes.
-        self.lock = RLock()
         self.closed = False
         held = ffi.new("void **")
+        # From the call into its owner with no bytecode between at which an interrupt could lose it (HAZARDS I4).
+        self._cell = ffi.gc(held, lib.fp_pool_free)
         r = lib.fp_pool_new(limit, threads, held)
         if r == -38:
             raise errors.Unsupported("a pool needs Linux: eventfd(2), epoll(7)")
         _check(r)
-        self._native = ffi.gc(held[0], lib.fp_pool_close)
-        _all.add(self)
+        self._native = held[0]
 
     def close(self) -> None:
-        """Kill and reap what still runs, and end the threads. Nobody uses the pool or its trays any more."""
-        with self.lock:
-            if not self.closed:
-                self.closed = True
-                ffi.release(self._native)
+        """Kill and reap what still runs, and end the threads. Harmless when repeated."""
+        self.closed = True
+        lib.fp_pool_close(self._native)
 
     def set(self, limit: int, interval_ns: int, gated: bool) -> None:
         """Change the limit, the shortest time between two starts, and whether any are started."""
-        with self.lock:
-            if not self.closed:
-                _check(lib.fp_pool_set(self._native, limit, interval_ns, gated))
+        _check(lib.fp_pool_set(self._native, limit, interval_ns, gated))
 
     def cancel(self, ticket: Ticket | None, how: int) -> int:
         """Take a task out of the queue, or end its command (2: at once); with 0 only look. Return what it was."""
-        with self.lock:
-            if ticket is None or self.closed:
-                return GONE
-            return _check(lib.fp_pool_cancel(self._native, ticket, how))
+        return GONE if ticket is None else _check(lib.fp_pool_cancel(self._native, ticket, how))
+
+    def cancelling(self, ticket: Ticket | None, how: int) -> Iterable[int]:
+        """As cancel(), done in C by the iteration; gives what the task was, or a negative errno."""
+        return () if ticket is None else starmap(lib.fp_pool_cancel, ((self._native, ticket, how),))
 
     def go(self, ticket: Ticket, request: Any, plan: Any) -> int:
         """Say what a task runs whose turn has come."""
-        with self.lock:
-            if self.closed:
-                return -1
-            return lib.fp_pool_go(  # type: ignore[no-any-return]
-                *(self._native, ticket, request, plan.paths, plan.npaths, plan.argv, plan.argc, plan.env, plan.envc)
-            )
+        return lib.fp_pool_go(  # type: ignore[no-any-return]
+            *(self._native, ticket, request, plan.paths, plan.npaths, plan.argv, plan.argc, plan.env, plan.envc)
+        )
 
     def release(self, ticket: Ticket) -> None:
         """Give back the place of a task that the caller has run himself."""
-        with self.lock:
-            if not self.closed:
-                lib.fp_pool_release(self._native, ticket)
+        lib.fp_pool_release(self._native, ticket)
 
     def count(self) -> tuple[int, int]:
         """Return how many are in the queue and how many run."""
         counts = ffi.new("int64_t[2]")
-        with self.lock:
-            if not self.closed:
-                _check(lib.fp_pool_count(self._native, counts, counts + 1))
+        _check(lib.fp_pool_count(self._native, counts, counts + 1))
         return counts[0], counts[1]
 
 
@@ -154,19 +137,29 @@ class Tray:
         fd: a descriptor that is readable when there are some, or somebody rang.
     """
 
-    __slots__ = ("_arena", "_bytes", "_closed", "_counts", "_native", "_pool", "_raw", "_records", "_workers", "fd")
+    __slots__ = (
+        "_arena",
+        "_bytes",
+        "_cell",
+        "_counts",
+        "_native",
+        "_pool",
+        "_raw",
+        "_records",
+        "_serial",
+        "_workers",
+        "fd",
+    )
 
     def __init__(self, workers: Workers) -> None:
-        held = ffi.new("void **")
         self._workers = workers
         self._pool = workers._native
-        with workers.lock:
-            if workers.closed:
-                raise RuntimeError("this pool is closed")
-            self.fd = _check(lib.fp_tray_new(self._pool, held))
-        self._closed = False
-        # How many records wait in the buffer: one number, or none.
-        self._counts: list[int] = []
+        held = ffi.new("void **")
+        self._cell = ffi.gc(held, lib.fp_tray_free)
+        self.fd = _check(lib.fp_tray_new(self._pool, held))
+        # How many records wait in the buffer, by the serial number of the call that has put them there: one, or none.
+        self._counts: dict[int, int] = {}
+        self._serial = count()
         self._native = held[0]
         self._records = _uncleared("struct fp_done[]", BATCH)
         self._raw = ffi.buffer(self._records)
@@ -174,68 +167,68 @@ class Tray:
         self._bytes = ffi.buffer(self._arena)
 
     def close(self) -> None:
-        """Give the descriptor back; no task of this tray is left, and the pool is not closed."""
-        with self._workers.lock:
-            if not self._closed and not self._workers.closed:
-                lib.fp_tray_close(self._native)
-            self._closed = True
+        """Give the descriptor back; no task of this tray is left. Harmless when repeated."""
+        lib.fp_tray_close(self._native)
 
     def ring(self) -> None:
-        """Let whoever waits come back."""
-        with self._workers.lock:
-            if not self._closed and not self._workers.closed:
-                lib.fp_tray_ring(self._native)
+        """Let whoever waits come back. Harmless when it is closed."""
+        lib.fp_tray_ring(self._native)
 
     def submit(
         self,
-        ticket: Ticket,
-        key: int,
+        records: dict[int, Task],
+        task: Task,
         request: Any,
         command: tuple[bytes, int, bytes, int, bytes, int],
-        priority: int,
         delay_ns: int,
     ) -> None:
         """Queue a command: paths, arguments and environment with their counts, which must live until it was taken.
 
-        Without a request (None) the task only gets its turn. The new ticket is valid before anything becomes of it.
+        The task enters the records in the moment in which the C core takes it: a signal handler that waits until no
+        record is left would otherwise wait for the submission that it has interrupted. Without a request (None) the
+        task only gets its turn.
+
+        Raises:
+            RuntimeError: this is closed.
+            OSError: ENOMEM.
         """
-        with self._workers.lock:
-            if self._closed or self._workers.closed:
-                raise RuntimeError("this pool is closed")
-            r = lib.fp_pool_submit(
-                *(self._pool, self._native, key, request or _NULL, *command, priority, delay_ns, ticket)
-            )
-        if r < 0:
-            _check(r)
+        key = task.key
+        arguments = self._pool, self._native, key, request or _NULL, *command, task.priority, delay_ns, task.ticket
+        # Both calls with no bytecode between.
+        calls = zip(map(records.__setitem__, (key,), (task,)), starmap(lib.fp_pool_submit, (arguments,)), strict=False)
+        for _, r in calls:
+            if r < 0:
+                records.pop(key, None)
+                _check(r)
 
     def take(self, want: int, wait_ns: int, arrived: deque[tuple[Done, bytes, bytes]]) -> None:
         """Take what has ended, waiting for the first of them: put it and its outputs into the queue.
 
-        Nothing comes after a signal. A handler may raise at any call: what was taken is in the buffer until the one
-        call that moves all of it.
+        Nothing comes after a signal, and when it is closed. A handler may raise at any place, or take itself: what was
+        taken is in the buffer until the one call that moves all of it.
         """
         counts = self._counts
-        if not counts:
-            arguments = (self._native, self._records, BATCH, self._arena, ARENA, want, wait_ns)
-            counts.extend(starmap(lib.fp_tray_take, (arguments,)))
-        n = counts[0]
-        if n <= 0:
-            del counts[0]
-            if n != -_EINTR:
-                _check(n)
-            return
-        arena = self._bytes
-        moved: Any = []
-        for done in _RECORD.iter_unpack(self._raw[: n * _SIZE]):
-            if done[3] == PLAIN:
-                at, out, err = done[1], done[14], done[15]
-                middle = at + out
-                moved.append((done, arena[at:middle] if out else b"", arena[middle : middle + err] if err else b""))
-            else:
-                moved.append((done, b"", b""))
-        # Between these two no handler runs.
-        del counts[0]
-        arrived.extend(moved)
+        taken = starmap(lib.fp_tray_take, ((self._native, self._records, BATCH, self._arena, ARENA, want, wait_ns),))
+        filled = zip(self._serial, taken, strict=False)
+        # From the look at the buffer to its number with no bytecode between at which a handler could run.
+        counts.update(() if counts else filled)
+        for serial, n in list(counts.items()):
+            if n <= 0:
+                counts.pop(serial, None)
+                if n not in _NOTHING:
+                    _check(n)
+                return
+            arena = self._bytes
+            batch: Any = []
+            for done in _RECORD.iter_unpack(self._raw[: n * _SIZE]):
+                if done[3] == PLAIN:
+                    at, out, err = done[1], done[14], done[15]
+                    middle = at + out
+                    batch.append((done, arena[at:middle] if out else b"", arena[middle : middle + err] if err else b""))
+                else:
+                    batch.append((done, b"", b""))
+            # The same: the records move in the call that takes their number away, unless a handler has moved them.
+            arrived.extend(chain.from_iterable(compress((batch,), starmap(counts.pop, ((serial, 0),)))))
 
     def job(self, address: int) -> Any:
         """Return the job of a task, in the form of _native.new_job(). To be given back by recycle()."""
@@ -265,6 +258,8 @@ def new_ticket() -> Ticket:
 
 
 def _check(r: int) -> int:
+    if r == -ESHUTDOWN:
+        raise RuntimeError("this pool is closed")
     if r == -10:
         raise RuntimeError("this pool belongs to another process, of which this one is a fork")
     if r < 0:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
-from errno import ENOENT, ENOSPC
+from collections import deque
+from errno import ENOSPC
+from functools import partial
+from itertools import repeat, starmap
+from operator import attrgetter
 
 from fastproc import errors
 from fastproc._native import _check
@@ -48,7 +52,10 @@ class Tap:
         Unsupported: another system than Linux.
     """
 
-    __slots__ = ("_id", "_owner", "_seen")
+    __slots__ = ("_drop", "_ids", "_owner", "_seen")
+
+    # It ends when it is dropped, by functions in C alone: what a signal handler raises in one of Python's is lost.
+    __del__ = property(attrgetter("_drop"))
 
     def __init__(
         self,
@@ -61,7 +68,8 @@ class Tap:
         force: tuple[int, float, int] = (0, 0.0, -1),
     ) -> None:
         """Begin."""
-        self._id = -1
+        ids = self._ids = _no_ids()
+        self._drop: Any = partial(deque, map(lib.fp_tap_remove, ids), 0)
         self._owner = os.getpid()
         if not hasattr(os, "eventfd"):
             raise errors.Unsupported("signals with their origin need Linux")
@@ -71,9 +79,8 @@ class Tap:
         options.force_mask, options.status = force[0], force[2]
         options.patience_ns = int(force[1] * 1e9)
         # From the call into its place with no bytecode between at which an interrupt could lose it (HAZARDS I4).
-        for self._id in map(lib.fp_tap_add, (options,)):
-            pass
-        r = self._id
+        ids.extend(map(lib.fp_tap_add, (options,)))
+        r = ids[0]
         if r == -ENOSPC:
             raise OSError(ENOSPC, f"{TAPS_MAX} receivers, flags and forwardings of signals are open at once")
         _check(r)
@@ -82,7 +89,7 @@ class Tap:
     @property
     def is_open(self) -> bool:
         """Whether it was not removed, and this is not a forked copy."""
-        return self._id >= 0 and self._owner == os.getpid()
+        return bool(self._ids) and self._ids[0] >= 0 and self._owner == os.getpid()
 
     def seen(self) -> int:
         """How many signals came; only while it is open."""
@@ -95,18 +102,19 @@ class Tap:
             OSError: ENOENT: it is not open.
         """
         counts: Any = ffi.new(_COUNTS)
-        _check(lib.fp_tap_look(self._id, counts))
+        _check(lib.fp_tap_look(self._ids[0] if self._ids else -1, counts))
         return counts.seen, counts.lost, counts.first_ns
 
-    def remove(self, _remove: Any = lib.fp_tap_remove, _missing: int = -ENOENT) -> None:
+    def remove(self) -> None:
         """End it. Harmless when repeated, and in a forked copy."""
-        number, self._id = self._id, -1
-        if number >= 0:
-            _remove(number)
+        ids = self._ids
+        # Taken out and removed with no bytecode between.
+        taken = map(lib.fp_tap_remove, starmap(ids.pop, repeat((), len(ids))))
+        deque(taken, 0)
 
-    def __del__(self) -> None:
-        """End it."""
-        self.remove()
+
+def _no_ids() -> list[int]:
+    return []
 
 
 def renew(defaults: int) -> int:

@@ -7,6 +7,7 @@ Not here: the combinations themselves (combination.py, loaded when the first is 
 
 from __future__ import annotations
 
+from fastproc._values.loading import loaded
 from fastproc._values.options import check_input
 from fastproc._values.redirect import DEVNULL, PIPE, STDERR, STDOUT, Append, check_stream
 
@@ -40,6 +41,7 @@ class Expression:
 
         A kernel pipe joins them; no byte passes through this process. All sides run at the same time.
         """
+        loaded("fastproc._values.combination")
         from fastproc._values.combination import Pipe
 
         return Pipe((self, *others))
@@ -49,12 +51,14 @@ class Expression:
 
     def then(self, other: Expression) -> Expression:
         """Run the other one when this one has succeeded, as `&&` does; one that is unchecked always has."""
+        loaded("fastproc._values.combination")
         from fastproc._values.combination import Sequence
 
         return Sequence(self, other, True)
 
     def or_else(self, other: Expression) -> Expression:
         """Run the other one when this one has failed, as `||` does; one that is unchecked never has."""
+        loaded("fastproc._values.combination")
         from fastproc._values.combination import Sequence
 
         return Sequence(self, other, False)
@@ -64,6 +68,7 @@ class Expression:
 
         The bytes are duplicated in the kernel (tee(2)), at the pace of the slowest; one that stops reading is left out.
         """
+        loaded("fastproc._values.combination")
         from fastproc._values.combination import Tee
 
         return Tee(self, consumers)
@@ -100,6 +105,7 @@ class Expression:
     # -- its streams
 
     def _redirect(self, name: str, value: Any) -> Expression:
+        loaded("fastproc._values.combination")
         from fastproc._values.combination import Scoped
 
         return Scoped(self, name, value)
@@ -180,12 +186,14 @@ class Expression:
 
     def run(self, **options: Unpack[OptionsDict]) -> Result:
         """Run it to its end; see `fastproc.pipeline.run()`."""
+        loaded("fastproc.pipeline")
         from fastproc.pipeline import run
 
         return run(self, options)
 
     def start(self, **options: Unpack[OptionsDict]) -> Any:
         """Start it and return its Pipeline; see `fastproc.pipeline.start()`."""
+        loaded("fastproc.pipeline")
         from fastproc.pipeline import start
 
         return start(self, options)
@@ -198,6 +206,7 @@ class Expression:
 
     def reader(self, **options: Unpack[OptionsDict]) -> Any:
         """Start it and return a file of its standard output; see `fastproc.pipeline.Reader`."""
+        loaded("fastproc.pipeline")
         from fastproc.pipeline import reader
 
         return reader(self, options)
@@ -229,6 +238,7 @@ class Expression:
             UnicodeDecodeError: a line is no such text; its `object` has the bytes. The lines before it were given, and
                 every stage is ended.
         """
+        loaded("fastproc.pipeline")
         from fastproc.pipeline import lines
 
         return lines(self, options, (newline, encoding if text else None, errors, keep_ends))

@@ -177,7 +177,8 @@ class Process(Streaming):
         Args:
             grace: None for what start() was given (0.1).
 
-        A cancellation of the task shortens the grace to nothing, and is raised when the child is gone. One that a
+        A cancellation of the task shortens the grace to nothing, and is raised when the child is gone. Inside of a
+        cancel scope of trio or anyio that was cancelled before, the grace is kept, as run() keeps it. A child that a
         tracer holds, or the kernel for more than five seconds, is left then, and reaped later.
 
         Raises:
@@ -187,13 +188,16 @@ class Process(Streaming):
         return self._code()
 
     async def _stop(self, grace: float | None, leaving: bool) -> None:
-        """As stop(); `leaving` does not wait for a child that is held."""
+        """As stop(); `leaving` does not wait for a child that is held, and keeps the grace whatever is cancelled."""
         if grace is None:
             grace = self.child.times[0]
         deadline = instant("grace", grace)
         try:
             if grace > 0:
                 self.terminate()
+                # In a cancelled scope every wait is cancelled at once: that says nothing against the grace.
+                if leaving or self._hub.cancelled:
+                    await self._outlast_grace(deadline)
                 if await self._ended(deadline):
                     return
             self.kill()
@@ -204,6 +208,19 @@ class Process(Streaming):
             raise
         if leaving:
             await self._outlast()
+
+    async def _outlast_grace(self, deadline: float | None) -> None:
+        """Give a child its time, whatever is cancelled meanwhile; that is raised then."""
+        if self._hub.reactor.inert or has_ended(self.child):
+            return
+        over = self._hub.event()
+        timer = None if deadline is None else self._hub.reactor.call_at(deadline, over.set)
+        try:
+            with self._watch.by(over):
+                await self._hub.outlast(over)
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     async def _outlast(self) -> None:
         """See a child gone, whatever is cancelled meanwhile. One that is held, or may not be killed, is an orphan."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 from errno import E2BIG
+from functools import partial
+from operator import attrgetter
 from time import time
 
 from fastproc.errors import ProcessError, SpawnError
@@ -85,7 +87,7 @@ class Mapped:
         self.on_begin: Callable[[Expression], object] | None = None
         self.splits = False
         self._slots = list(range(workers + ahead, 0, -1))
-        self._active: set[Task] = set()
+        self._active: dict[Task, Task] = {}
         self._again: deque[Task] = deque()
         self._ended: dict[int, Task | None] = {}
         self._ready: deque[Task] = deque()
@@ -96,6 +98,8 @@ class Mapped:
         self._start_at = 0.0
         self._exhausted = False
         self._killed = False
+        self._finished = False
+        self._drop: Callable[[], object] = partial(_give_back, runner, log)
         self._steps = self._run()
 
     def __iter__(self) -> Iterator[Result]:
@@ -145,11 +149,9 @@ class Mapped:
     def __exit__(self, _type: type | None, _error: BaseException | None, _traceback: TracebackType | None) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        # A generator that was never begun has nothing that would be left; its files and threads are given back here.
-        steps = getattr(self, "_steps", None)
-        if steps is not None:
-            self.close()
+    # A generator that was never begun does nothing when it is dropped: its files and threads are given back here. Once
+    # they are, it is a function in C that is called: what a signal handler raises in one of Python's is lost.
+    __del__ = property(attrgetter("_drop"))
 
     # -- the loop
 
@@ -168,9 +170,17 @@ class Mapped:
             self._finish()
 
     def _finish(self) -> None:
-        if self.summary._ended is not None:
+        # Twice: what an interrupt leaves in the first is done in the second.
+        try:
+            self._finish_once()
+        finally:
+            self._finish_once()
+
+    def _finish_once(self) -> None:
+        if self._finished:
             return
-        self.summary._ended = now()
+        if self.summary._ended is None:
+            self.summary._ended = now()
         try:
             self._runner.close()
         finally:
@@ -180,6 +190,8 @@ class Mapped:
                 self._printer.finish()
             if self._progress is not None:
                 self._progress.close(self.summary)
+        self._finished = True
+        self._drop = int
 
     def _patience(self) -> float | None:
         """Seconds after which there is something to do by itself."""
@@ -253,7 +265,7 @@ class Mapped:
             expression = self._work.expression(task)
             fed = self._work.fed(task)
         except Exception as error:
-            self._active.add(task)
+            self._active[task] = task
             self._on_end(task, None, error)
             return False
         if self.on_begin is not None:
@@ -264,7 +276,7 @@ class Mapped:
             options = {**options, **self._printer.options(task)}
         if self.skips_doubt and self._log is not None:
             self._record(task, None)
-        self._active.add(task)
+        self._active[task] = task
 
         def deliver(result: Result | None, error: BaseException | None) -> None:
             self._on_end(task, result, error)
@@ -282,7 +294,9 @@ class Mapped:
         self._log.write(Record(task.seq, task.line, task.began, runtime, status, out, err))
 
     def _on_end(self, task: Task, result: Result | None, error: BaseException | None) -> None:
-        self._active.remove(task)
+        if self._active.pop(task, None) is None:
+            # Told again after an interrupt.
+            return
         self._slots.append(task.slot)
         task.result, task.error = result, error
         if result is None and error is None:
@@ -395,3 +409,11 @@ class Mapped:
                     raise self._printer.failure
                 self._printer.ended(task, task.result)
             return task
+
+
+def _give_back(runner: Runner, log: LogFile | None) -> None:
+    try:
+        runner.close()
+    finally:
+        if log is not None:
+            log.close()

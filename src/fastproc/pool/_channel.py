@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from _thread import RLock
 from collections import deque
-from itertools import count
+from itertools import count, starmap
 
 from fastproc import _native, errors
 from fastproc._engine import orphans
@@ -18,8 +18,7 @@ from fastproc._engine.reactor import READ, Reactor
 from fastproc._engine.resolve import Opened, environment, resolve
 from fastproc._native.pool import FAILED, FOREIGN, GONE, GRANTED, JOB, PLAIN, QUEUED, Tray, new_ticket
 from fastproc._values.plan import STRING_MAX, lower, search
-from fastproc._values.status import CORE_DUMPED, TIMED_OUT, Result
-from fastproc.pool._task import KILL, WITHDRAW
+from fastproc.pool._task import KILL, WITHDRAW, failure, plain_outcome, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from fastproc._values.command import Command
     from fastproc._values.plan import Plan
     from fastproc._values.retries import Retries
+    from fastproc._values.status import Result
     from fastproc.pool._crew import Crew
     from fastproc.pool._task import Kind, Task
 
@@ -40,10 +40,6 @@ PATIENT_NS = 1_000_000_000
 """The longest that a thread stays in C: the main thread, which runs the signal handlers, and others."""
 
 _NOTHING = (b"\0", 1, b"\0", 1, b"\0", 0)
-_MECHANISMS = _native.MECHANISMS
-_BEST = _native.BEST_MECHANISMS
-_NONE_REFUSED: dict[str, str] = {}
-_new = object.__new__
 
 
 class Channel:
@@ -79,10 +75,15 @@ class Channel:
     @property
     def reactor(self) -> Reactor:
         """Where the runs that Python drives are waited for."""
-        if self._reactor is None:
-            self._reactor = Reactor()
-            self._reactor.watch(self.tray.fd, READ, self._on_ready)
-        return self._reactor
+        reactor = self._reactor
+        if reactor is None:
+            made = Reactor()
+            made.watch(self.tray.fd, READ, self._on_ready)
+            # A handler may have made one meanwhile.
+            reactor = self._reactor = self._reactor or made
+            if reactor is not made:
+                made.close()
+        return reactor
 
     # Submitting
 
@@ -93,9 +94,7 @@ class Channel:
             RuntimeError: the pool is closed.
         """
         task.key = next(self._serial)
-        self.records[task.key] = task
         try:
-            # Whoever closes this one looks at the records first.
             if self.closed:
                 raise RuntimeError("this pool is closed")
             self._queue(task, 0)
@@ -119,13 +118,19 @@ class Channel:
                 self._fail_later(task, error)
                 return
         task.held = command
-        task.ticket = ticket = new_ticket()
-        self.tray.submit(ticket, task.key, request, command, task.priority, delay_ns)
+        task.ticket = new_ticket()
+        self.tray.submit(self.records, task, request, command, delay_ns)
         if task.asked or self.crew.ending:
             task.cancel(task.asked or self.crew.ending)
 
     def _fail_later(self, task: Task, error: BaseException) -> None:
-        self.call(lambda: self._settle(task, None, error))
+        calls = map(self._calls.append, (lambda: self._settle(task, None, error),))
+        for _ in zip(map(self.records.__setitem__, (task.key,), (task,)), calls, strict=False):
+            pass
+        if self.closed:
+            # Whoever closes it looks at the records when he has said so.
+            raise RuntimeError("this pool is closed")
+        self.wake()
 
     @staticmethod
     def _lowered(task: Task, kind: Kind) -> tuple[bytes, int, bytes, int, bytes, int]:
@@ -155,11 +160,16 @@ class Channel:
         """
         if self._arrived:
             self._take(want, 0)
-        elif self._reactor is not None:
+        elif (reactor := self._reactor) is not None:
             rest = orphans.attend()
             if self._calls:
                 seconds = 0.0
-            self._reactor.run_once(rest if seconds is None else seconds if rest is None else min(rest, seconds))
+            try:
+                reactor.run_once(rest if seconds is None else seconds if rest is None else min(rest, seconds))
+            except (RuntimeError, LookupError, OSError, ValueError):
+                # A signal handler may have closed it together with this channel.
+                if not self.closed:
+                    raise
         else:
             wait_ns = SLICE_NS if _native.in_main_thread() else PATIENT_NS
             if seconds is not None:
@@ -176,12 +186,25 @@ class Channel:
 
     def wake(self) -> None:
         """Have whoever drives this channel look at it."""
-        if not self.closed:
-            self.tray.ring()
+        self.tray.ring()
 
     def _run_calls(self) -> None:
-        while self._calls:
-            self._calls.popleft()()
+        calls = self._calls
+        while calls:
+            call: Callable[[], object] | None = None
+            begun = False
+            try:
+                first_one = starmap(calls.popleft, ((),))
+                # As in _settle_arrived().
+                for call in first_one if calls else ():  # noqa: B007
+                    pass
+                if call is not None:
+                    begun = True
+                    call()
+            except BaseException:
+                if call is not None and not begun:
+                    calls.appendleft(call)
+                raise
 
     def _on_ready(self, _ready: int) -> None:
         self._take(1, 0)
@@ -203,19 +226,29 @@ class Channel:
     def _settle_arrived(self) -> None:
         arrived = self._arrived
         while arrived:
-            # No call between these two: an interrupt finds it in one place or the other.
-            done, first, second = entry = arrived[0]
-            task = self.records.get(done[0])
-            ticket = None if task is None else task.ticket
+            entry: tuple[Done, bytes, bytes] | None = None
+            task: Task | None = None
+            ticket = None
             try:
-                arrived.popleft()
+                first_one = starmap(arrived.popleft, ((),))
+                # From the look at the queue into the name with no bytecode between: an interrupt finds the entry in one
+                # place or the other, and a handler that drives this channel itself takes another one.
+                for entry in first_one if arrived else ():  # noqa: B007
+                    pass
+                if entry is None:
+                    return
+                done, first, second = entry
+                task = self.records.get(done[0])
+                ticket = None if task is None else task.ticket
                 if task is not None:
                     self._ended(task, done, first, second)
                 elif done[3] in (JOB, FAILED) and done[2]:
                     self.tray.recycle(done[2])
             except BaseException as error:
-                if task is not None and self.records.get(done[0]) is task and task.ticket is ticket:
-                    self._interrupted(task, entry, error)
+                if entry is not None:
+                    task = task or self.records.get(entry[0][0])
+                    if task is not None and self.records.get(entry[0][0]) is task and ticket in (None, task.ticket):
+                        self._interrupted(task, entry, error)
                 raise
 
     def _ended(self, task: Task, done: Done, first: bytes, second: bytes) -> None:
@@ -223,14 +256,14 @@ class Channel:
         result: Result | None = None
         error: BaseException | None = None
         if what == PLAIN:
-            result, error = self._plain(task, done, first, second)
+            result, error = plain_outcome(task, done, first, second)
         elif what == GRANTED:
             self._granted(task)
             return
         elif what == FAILED:
-            error = self._failure(task, done[4], done[2])
+            error = failure(task, done[4], done[2])
         else:
-            result, error = self._whole(task, done[2])
+            result, error = whole(task, done[2])
         self._settle(task, result, error)
 
     def _interrupted(self, task: Task, entry: tuple[Done, bytes, bytes], error: BaseException) -> None:
@@ -239,57 +272,10 @@ class Channel:
         if what == PLAIN:
             self._arrived.appendleft(entry)
         elif what != GRANTED:
-            self.records.pop(task.key, None)
             self.hand_over(task, None, error)
         elif task.running is None and self.crew.workers.cancel(task.ticket, 0) == FOREIGN:
             self.crew.workers.release(task.ticket)
-            self.records.pop(task.key, None)
             self.hand_over(task, None, error)
-
-    def _plain(self, task: Task, done: Done, first: bytes, second: bytes) -> tuple[Result, BaseException | None]:
-        """The Result of a task of which all came with its record, and the exception that it amounts to."""
-        _, _, _, _, _, _, _, returncode, flags, core, _, pid, mechanism, duration_ns, _, _, _, usage = done
-        kind: Kind = task.kind  # type: ignore[assignment]
-        settled = kind.settled
-        result = _new(Result)
-        result.argv = task.expression._argv  # type: ignore[attr-defined]
-        result.returncode = returncode
-        if settled.swapped:
-            first, second = second, first
-        result.stdout = first if kind.out else None
-        result.stderr = second if kind.err else None
-        result.pid = pid
-        result.mechanism = name = _MECHANISMS[mechanism]
-        result.mechanism_refused = _NONE_REFUSED if name in _BEST else _native.refused()
-        result._duration_ns = duration_ns
-        result._usage = usage
-        result._flags = flags | CORE_DUMPED if core else flags
-        result._ok_codes = settled.ok_codes
-        if flags & TIMED_OUT:
-            return result, errors.timeout_expired(result.argv, settled.timeout_ns / 1e9, result)
-        if settled.check and returncode not in settled.ok_codes:
-            return result, errors.exit_error(result)
-        return result, None
-
-    def _failure(self, task: Task, code: int, address: int) -> BaseException:
-        assert task.kind is not None
-        try:
-            plan = task.held[1] if len(task.held) == 3 else lower(task.kind.applied(task.expression), environment())  # type: ignore[arg-type, index]
-            return self.tray.failure(plan, code, address)
-        finally:
-            if address:
-                self.tray.recycle(address)
-
-    def _whole(self, task: Task, address: int) -> tuple[Result | None, BaseException | None]:
-        """What became of a task whose job has more to it than a record holds."""
-        job = self.tray.job(address)
-        assert task.kind is not None
-        try:
-            return door._finish(task.expression._argv, task.kind.settled, job, id), None  # type: ignore[attr-defined]
-        except (errors.ProcessError, OSError) as error:
-            return getattr(error, "result", None), error
-        finally:
-            self.tray.recycle(address)
 
     # What becomes of one
 
@@ -302,8 +288,7 @@ class Channel:
             retries = task.retries or self.crew.retries
             if retries.times and self._is_tried_again(task, retries, result, error):
                 return
-        if self.records.pop(task.key, None) is not None:
-            self.hand_over(task, result, error)
+        self.hand_over(task, result, error)
 
     def _is_tried_again(self, task: Task, retries: Retries, result: Result | None, error: BaseException | None) -> bool:
         try:
@@ -320,14 +305,25 @@ class Channel:
                 raise
             if error is not None and broken.__context__ is None:
                 broken.__context__ = error
-            self.records.pop(task.key, None)
             self.hand_over(task, None, broken)
             if not isinstance(broken, Exception):
                 raise
         return True
 
     def hand_over(self, task: Task, result: Result | None, error: BaseException | None) -> None:
-        """Deliver a task that is in the records no more."""
+        """Take a task out of the records and deliver it, once."""
+        found: Task | None = None
+        try:
+            for found in map(self.records.pop, (task.key,), (None,)):  # noqa: B007
+                pass
+            if found is not None:
+                self._deliver(task, result, error)
+        except BaseException:
+            if found is not None:
+                self._deliver(task, result, error)
+            raise
+
+    def _deliver(self, task: Task, result: Result | None, error: BaseException | None) -> None:
         crew = self.crew
         if task.asked and (error is not None or result is None or result.killed):
             # What it amounts to is that it was ended.
@@ -356,6 +352,9 @@ class Channel:
                 task.running = self.crew.link.begin(task)
             elif kind is None or not kind.in_c:
                 task.running = _foreign.begin(task, self.reactor)
+                if self.records.get(task.key) is not task:
+                    # A signal handler has ended the pool meanwhile.
+                    task.break_off()
             else:
                 self._open(task, kind, task.ticket)
         except Exception as error:
@@ -397,53 +396,55 @@ class Channel:
     # Its end
 
     def finish(self, how: int = KILL) -> None:
-        """End what is left of this channel, wait for it, and close it."""
-        if self.closed:
-            return
-        if self.crew.inert:
-            self.close()
-            return
-        for task in list(self.records.values()):
-            task.cancel(how)
-        with self.lock:
-            while self.records:
-                before = len(self.records)
-                self.turn()
-                if len(self.records) == before:
-                    self._give_up_lost()
-            self.close()
+        """End what is left of this channel, wait for it, and close it. May be called again after an interrupt."""
+        if not self.crew.inert:
+            for task in list(self.records.values()):
+                task.cancel(how)
+            with self.lock:
+                while self.records:
+                    before = len(self.records)
+                    # Not longer: of what this has interrupted nothing may ever come.
+                    if self._reactor is not None and self._reactor.halved:
+                        # A signal handler within a step of a run that Python drives: that cannot go on meanwhile.
+                        for task in list(self.records.values()):
+                            task.break_off()
+                        self._take(1, SLICE_NS)
+                        self._run_calls()
+                    else:
+                        self.turn(1, SLICE_NS / 1e9)
+                    if len(self.records) == before:
+                        self._give_up_lost()
+        self.close()
 
     def _give_up_lost(self) -> None:
         """Deliver as cancelled what an interrupt has left in the records and nowhere else."""
+        self._run_calls()
         lost = [(task, task.ticket) for task in list(self.records.values()) if self._is_gone(task)]
         # The C core does not know either what has ended and was not taken.
         while lost and self._take(1, 0):
             pass
         self._run_calls()
         for task, ticket in lost:
-            if task.ticket is ticket and self._is_gone(task) and self.records.pop(task.key, None) is not None:
+            if task.ticket is ticket and ticket is not None and self._is_gone(task):
+                self.crew.workers.release(ticket)
                 task.asked = task.asked or KILL
                 self.hand_over(task, None, None)
 
     def _is_gone(self, task: Task) -> bool:
-        ticket = task.ticket
-        # Without a task in its ticket it is just being submitted.
-        return (
-            task.running is None
-            and ticket is not None
-            and bool(ticket.task)
-            and self.crew.workers.cancel(ticket, 0) == GONE
-        )
+        # One whose turn has come is in the hands of what this has interrupted, if it is not running.
+        return task.running is None and self.crew.workers.cancel(task.ticket, 0) in (GONE, FOREIGN)
 
     def close(self) -> None:
-        """Give all back. No task of it is left."""
-        if self.closed:
-            return
+        """Give all back. No task of it is left. Harmless when repeated: what an interrupt has left is done then."""
         self.closed = True
-        if self._reactor is not None:
-            self._reactor.unwatch(self.tray.fd)
+        reactor = self._reactor
+        if reactor is not None:
+            # Before the descriptor: later its number may be a stranger's.
+            reactor.unwatch(self.tray.fd)
             if self._own:
-                self._reactor.close()
+                reactor.close()
+            self._reactor = None
         if not self.crew.inert:
             self.tray.close()
+        # The last: whoever ends the pool looks at those that it has.
         self.crew.leave(self)

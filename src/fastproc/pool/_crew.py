@@ -139,44 +139,42 @@ class Crew:
         Raises:
             RuntimeError: as check_usable().
         """
-        with self.workers.lock:
+        self.check_usable()
+        channel = Channel(self, reactor)
+        self._channels.add(channel)
+        # Whoever closes the pool sets `closed` before he looks at the channels.
+        if self.closed:
+            channel.close()
             self.check_usable()
-            channel = Channel(self, reactor)
-            self._channels.add(channel)
         return channel
+
+    # No lock: a signal handler may close a pool between any two bytecodes of whoever would hold it. Each of the steps
+    # may be done twice, and the last of them, which both do, sees what the other has done.
 
     def leave(self, channel: Channel) -> None:
         """Have one channel less; without any the threads end once the pool is closed."""
-        if self.inert:
-            # Another thread of the parent may have held the lock at the fork.
-            self._channels.discard(channel)
-            return
-        with self.workers.lock:
-            self._channels.discard(channel)
-            if self.closed and not self._channels:
-                self._close()
+        self._channels.discard(channel)
+        if self.closed and not self._channels and not self.inert:
+            self._close()
 
     def refuse(self) -> None:
         """Take no more: from now on no channel is made."""
-        with self.workers.lock:
-            self.closed = True
+        self.closed = True
 
     def end(self) -> None:
         """Take no more, and end the threads when no channel is left."""
-        with self.workers.lock:
-            self.closed = True
-            if not self._channels:
-                self._close()
+        self.closed = True
+        if not self._channels:
+            self._close()
 
     def _close(self) -> None:
-        if not self.workers.closed:
-            self.workers.close()
-            if self.link is not None:
-                self.link.close()
+        self.workers.close()
+        if self.link is not None:
+            self.link.close()
 
     def channels(self) -> list[Channel]:
         """Those that are open."""
-        return list(self._channels)
+        return list(self._channels.copy())
 
     def break_off(self, how: int = STOP) -> None:
         """End all tasks of all channels."""

@@ -55,11 +55,17 @@ class Running:
             else:
                 self._open_exchange(kind)
         except BaseException:
+            self.break_off()
+            raise
+
+    def break_off(self) -> None:
+        """End it at once, and tell nobody."""
+        try:
             if self.run is not None:
                 self.run.on_done = None
                 self.run.abort()
+        finally:
             self._close()
-            raise
 
     def _open_exchange(self, kind: Kind) -> None:
         command = kind.applied(self.task.expression)  # type: ignore[arg-type]

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import sys
 
-from fastproc import _native
+from fastproc import _native, errors
+from fastproc._engine.resolve import environment
 from fastproc._native.pool import FOREIGN, QUEUED, RUNNING
 from fastproc._values.command import Command
-from fastproc._values.plan import settle_options
+from fastproc._values.plan import lower, settle_options
 from fastproc._values.redirect import PIPE
+from fastproc._values.status import CORE_DUMPED, TIMED_OUT, Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from fastproc._native.pool import Ticket
+    from fastproc._native.pool import Done, Ticket
     from fastproc._values.expression import Expression
     from fastproc._values.options import Options
     from fastproc._values.retries import Retries
-    from fastproc._values.status import Result
     from fastproc.pool._channel import Channel
 
 door = sys.modules["fastproc.run"]
@@ -30,6 +31,9 @@ WITHDRAW = -1
 """How a task is ended: as its deadline would, or at once; or only if it has not begun."""
 
 _new = object.__new__
+_MECHANISMS = _native.MECHANISMS
+_BEST = _native.BEST_MECHANISMS
+_NONE_REFUSED: dict[str, str] = {}
 
 
 class Kind:
@@ -83,7 +87,7 @@ class Task:
         expression: what to run, as it was given; kind: of a Command.
         options: of the run of an expression that is no Command; for an executor the pickle of both.
         lost: the executor's workers that held it and were lost.
-        deliver: called once, with the task, its Result or None, and its exception or None.
+        deliver: called with the task, its Result or None, and its exception or None.
         cancelled: whether it was delivered as cancelled: with the Result up to then if it ran.
         priority, retries: as given.
         tries: how often it was started.
@@ -138,36 +142,99 @@ class Task:
         self.running: Any = None
 
     def cancel(self, how: int = STOP) -> None:
-        """End it; from any thread. It is delivered by its channel, or at once when it had not begun."""
+        """End it; from any thread and from signal handlers. It is delivered by whoever drives its channel."""
         self.asked = max(self.asked, how)
-        crew = self.channel.crew
-        found = crew.workers.cancel(self.ticket, how)
-        if found == QUEUED:
-            self._taken_out()
-        elif found == FOREIGN:
-            self.channel.call(self.stop_running)
+        self._cancel(how)
 
     def withdraw(self) -> None:
         """End it if it has not begun."""
-        if self.channel.crew.workers.cancel(self.ticket, WITHDRAW) == QUEUED:
-            self.asked = STOP
-            self._taken_out()
+        self._cancel(WITHDRAW)
+
+    def _cancel(self, how: int) -> None:
+        channel = self.channel
+        calls = channel._calls
+        # What follows from what the task was: one that the C core takes out of its queue comes to the channel in the
+        # same call, with no bytecode between at which a signal handler could wait for it.
+        follows = {QUEUED: self._taken_out, FOREIGN: self.stop_running} if how > 0 else {QUEUED: self._taken_out}
+        found = filter(None, map(follows.get, channel.crew.workers.cancelling(self.ticket, how)))
+        calls.extend(found)
+        if calls:
+            channel.wake()
 
     def _taken_out(self) -> None:
         channel = self.channel
-        if channel.records.pop(self.key, None) is not None:
-            try:
-                channel.hand_over(self, None, None)
-            finally:
-                # Whatever a callback raises: others wait for there being no record left.
-                channel.wake()
+        self.asked = self.asked or STOP
+        try:
+            channel.hand_over(self, None, None)
+        finally:
+            # Whatever a callback raises: others wait for there being no record left.
+            channel.wake()
 
     def stop_running(self) -> None:
         """End what the reactor drives."""
         if self.running is not None:
             self.running.end(self.asked)
 
+    def break_off(self) -> None:
+        """End what the reactor drives at once, where it stands."""
+        running = self.running
+        if running is not None and hasattr(running, "break_off"):
+            running.break_off()
+            self.asked = KILL
+            self.channel.released(self, None, None)
+
     @property
     def is_running(self) -> bool:
         """Whether it has begun and not ended."""
         return self.channel.crew.workers.cancel(self.ticket, 0) in (RUNNING, FOREIGN)
+
+
+def plain_outcome(task: Task, done: Done, first: bytes, second: bytes) -> tuple[Result, BaseException | None]:
+    """The Result of a task of which all came with its record, and the exception that it amounts to."""
+    _, _, _, _, _, _, _, returncode, flags, core, _, pid, mechanism, duration_ns, _, _, _, usage = done
+    kind: Kind = task.kind  # type: ignore[assignment]
+    settled = kind.settled
+    result = _new(Result)
+    result.argv = task.expression._argv  # type: ignore[attr-defined]
+    result.returncode = returncode
+    if settled.swapped:
+        first, second = second, first
+    result.stdout = first if kind.out else None
+    result.stderr = second if kind.err else None
+    result.pid = pid
+    result.mechanism = name = _MECHANISMS[mechanism]
+    result.mechanism_refused = _NONE_REFUSED if name in _BEST else _native.refused()
+    result._duration_ns = duration_ns
+    result._usage = usage
+    result._flags = flags | CORE_DUMPED if core else flags
+    result._ok_codes = settled.ok_codes
+    if flags & TIMED_OUT:
+        return result, errors.timeout_expired(result.argv, settled.timeout_ns / 1e9, result)
+    if settled.check and returncode not in settled.ok_codes:
+        return result, errors.exit_error(result)
+    return result, None
+
+
+def failure(task: Task, code: int, address: int) -> BaseException:
+    """Make the error of a task that could not be started."""
+    assert task.kind is not None
+    tray = task.channel.tray
+    try:
+        plan = task.held[1] if len(task.held) == 3 else lower(task.kind.applied(task.expression), environment())  # type: ignore[arg-type, index]
+        return tray.failure(plan, code, address)
+    finally:
+        if address:
+            tray.recycle(address)
+
+
+def whole(task: Task, address: int) -> tuple[Result | None, BaseException | None]:
+    """What became of a task whose job has more to it than a record holds."""
+    tray = task.channel.tray
+    job = tray.job(address)
+    assert task.kind is not None
+    try:
+        return door._finish(task.expression._argv, task.kind.settled, job, id), None  # type: ignore[attr-defined]
+    except (errors.ProcessError, OSError) as error:
+        return getattr(error, "result", None), error
+    finally:
+        tray.recycle(address)

@@ -97,7 +97,11 @@ class Window:
         channel.submit(task)
 
     def _deliver(self, task: Task, result: Any, error: BaseException | None) -> None:
-        self._ended[self._numbers.pop(task)] = task, result, error
+        number = self._numbers.get(task)
+        if number is not None:
+            # In this order: after an interrupt it is called again.
+            self._ended[number] = task, result, error
+            del self._numbers[task]
         if self.on_ended is not None:
             self.on_ended()
 

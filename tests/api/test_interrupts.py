@@ -1,0 +1,69 @@
+"""An exception of a signal handler in the middle of a call: a part of the sweep of tests/soak/injection.py."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import isolated
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "soak"))
+
+import injection
+
+STEP = 23
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "run-exchange",
+        "lines",
+        "pipeline-reader",
+        "start-lines",
+        "start-stop",
+        "pool-submit",
+        "pool-map",
+        "aio-run-asyncio",
+    ],
+)
+def test_exception_at_some_lines_comes_out_and_leaves_nothing(name: str) -> None:
+    """That very object; no child, thread or descriptor is left, and the next calls work."""
+    count, faults = injection.sweep(name, first=len(name), step=STEP)
+    assert faults == []
+    assert count > 8
+
+
+def used_in_a_lazy_import(names: list[str]) -> dict[str, str]:
+    """Run a pipeline in a handler that comes while the interrupted code imports one module; in a copy for each."""
+    found = {}
+    for name in names:
+        script = f"""
+import signal, sys
+from fastproc import cmd
+seen = []
+signal.signal(signal.SIGUSR1, lambda *_: seen.append((cmd("echo", "x") | cmd("cat")).run(capture=True).stdout))
+class Hook:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            sys.meta_path.remove(self)
+            signal.raise_signal(signal.SIGUSR1)
+sys.meta_path.insert(0, Hook())
+print((cmd("echo", "y") | cmd("cat")).run(capture=True).stdout, seen, len(sys.meta_path))
+"""
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+        found[name] = done.stdout.strip() or done.stderr[-300:]
+    return found
+
+
+def test_handler_may_use_a_part_during_its_first_import() -> None:
+    """Of a program with one thread: it waits until the modules are whole."""
+    names = [
+        *("fastproc.pipeline", "fastproc._values.combination", "fastproc._engine.pipeline", "fastproc._engine.nodes"),
+        *("fastproc._engine.request", "fastproc._engine.plain", "fastproc._engine.process", "fastproc._engine.reactor"),
+    ]
+    found = isolated(used_in_a_lazy_import, names)
+    assert {text.rsplit(" ", 1)[0] for text in found.values()} == {r"b'y\n' [b'x\n']"}

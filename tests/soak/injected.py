@@ -1,0 +1,456 @@
+"""What the injection sweep does: public calls, each as a function that makes an action to be repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import tempfile
+from collections.abc import Awaitable, Callable
+
+import fastproc
+from fastproc import PIPE, aio, cmd
+
+Action = Callable[[], object]
+Make = Callable[[contextlib.ExitStack], Action]
+
+SCENARIOS: dict[str, Make] = {}
+
+
+def plain(name: str) -> Callable[[Action], Action]:
+    """Name an action that needs nothing prepared."""
+
+    def keep(action: Action) -> Action:
+        SCENARIOS[name] = lambda _stack: action
+        return action
+
+    return keep
+
+
+def in_loops(name: str) -> Callable[[Callable[[], Awaitable[object]]], object]:
+    """Name an action in each kind of event loop."""
+
+    def keep(function: Callable[[], Awaitable[object]]) -> object:
+        def by_asyncio() -> None:
+            asyncio.run(function())  # type: ignore[arg-type]
+
+        def by_uvloop() -> None:
+            import uvloop
+
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(function())  # type: ignore[arg-type]
+
+        def by_trio() -> None:
+            import trio
+
+            trio.run(function)
+
+        for loop, action in (("asyncio", by_asyncio), ("uvloop", by_uvloop), ("trio", by_trio)):
+            plain(f"{name}-{loop}")(action)
+        return function
+
+    return keep
+
+
+QUICK = cmd("sh", "-c", "echo a; echo b")
+SLOW = cmd("sh", "-c", "echo a; sleep 0.01; echo b")
+
+
+@plain("run")
+def _() -> None:
+    fastproc.run("sh", "-c", "sleep 0.002; cat", input=b"x", capture=True)
+
+
+@plain("run-exchange")
+def _() -> None:
+    fastproc.run("cat", input=iter([b"x", b"y"]), capture=True, on_line=lambda _name, _line: None, timeout=10)
+
+
+@plain("run-limits")
+def _() -> None:
+    fastproc.run("sh", "-c", "echo abc", capture=True, stdout_limit=fastproc.CaptureLimit(2))
+
+
+@plain("run-memory")
+def _() -> None:
+    fastproc.run("echo", "x", stdout=fastproc.MEMFD)
+
+
+@plain("run-timeout")
+def _() -> None:
+    with contextlib.suppress(fastproc.TimeoutExpired):
+        fastproc.run("sleep", "5", timeout=0.005, grace=0.005)
+
+
+@plain("run-files")
+def _() -> None:
+    fastproc.run("cat", stdin="/dev/null", stdout="/dev/null", stderr="/dev/null", cwd="/")
+
+
+@plain("run-tree")
+def _() -> None:
+    fastproc.run("sh", "-c", "sleep 5 & echo x", capture=True, kill_tree=True, drain_timeout=0.0)
+
+
+@plain("run-missing")
+def _() -> None:
+    with contextlib.suppress(fastproc.SpawnError):
+        fastproc.run("/does/not/exist")
+
+
+@plain("lines")
+def _() -> None:
+    assert list(SLOW.lines()) == [b"a", b"b"]
+
+
+@plain("lines-left")
+def _() -> None:
+    with contextlib.closing(cmd("sh", "-c", "echo a; exec sleep 5").lines(grace=0.005)) as lines:
+        next(iter(lines))
+
+
+@plain("pipeline-run")
+def _() -> None:
+    (SLOW | cmd("cat")).run(capture=True)
+
+
+@plain("pipeline-general")
+def _() -> None:
+    (QUICK | cmd("cat")).then(cmd("true")).run(capture=True)
+
+
+@plain("pipeline-lines")
+def _() -> None:
+    assert list((SLOW | cmd("cat")).lines()) == [b"a", b"b"]
+
+
+@plain("pipeline-reader")
+def _() -> None:
+    with SLOW.reader() as reader:
+        reader.read()
+
+
+@plain("pipeline-reader-two")
+def _() -> None:
+    with (SLOW | cmd("cat")).reader() as reader:
+        reader.read()
+
+
+@plain("pipeline-start")
+def _() -> None:
+    with (SLOW | cmd("cat")).start(capture=True) as running:
+        running.wait()
+
+
+@plain("pipeline-stop")
+def _() -> None:
+    with (cmd("sleep", "5") | cmd("cat")).start(capture=True, grace=0.005) as running:
+        running.stop()
+
+
+@plain("start-wait")
+def _() -> None:
+    with fastproc.start("sh", "-c", "sleep 0.003") as process:
+        process.wait()
+
+
+@plain("start-left")
+def _() -> None:
+    with fastproc.start("sleep", "5"):
+        pass
+
+
+@plain("start-stop")
+def _() -> None:
+    with fastproc.start("sleep", "5") as process:
+        process.stop(0.01)
+
+
+@plain("start-kill_tree")
+def _() -> None:
+    with fastproc.start("sh", "-c", "sleep 5 & wait") as process:
+        process.kill_tree(0.01)
+
+
+@plain("start-contained")
+def _() -> None:
+    with fastproc.start("sh", "-c", "sleep 5 & wait", kill_tree=True) as process:
+        process.stop(0.01)
+
+
+@plain("start-lines")
+def _() -> None:
+    with fastproc.start(SLOW, stdout=PIPE) as process:
+        assert list(process.lines()) == [b"a", b"b"]
+
+
+@plain("start-events")
+def _() -> None:
+    with fastproc.start("sh", "-c", "echo a; echo b >&2", stdout=PIPE, stderr=PIPE) as process:
+        for _event in process.events():
+            pass
+
+
+@plain("start-chunks-input")
+def _() -> None:
+    with fastproc.start("cat", stdin=PIPE, stdout=PIPE) as process:
+        assert b"".join(process.chunks(input=[b"x", b"y"])) == b"xy"
+
+
+@plain("start-result")
+def _() -> None:
+    with fastproc.start("cat", stdin=PIPE, capture=True) as process:
+        assert process.result(input=b"x").stdout == b"x"
+
+
+@plain("start-expect")
+def _() -> None:
+    with fastproc.start("sh", "-c", "echo ready; read x; echo $x", stdin=PIPE, stdout=PIPE) as process:
+        process.expect(b"ready\n", timeout=10)
+        process.write(b"y\n")
+        assert process.readline(timeout=10) == b"y\n"
+
+
+@plain("start-pty")
+def _() -> None:
+    with fastproc.start("sh", "-c", "echo ready; read x", pty=True) as process:
+        process.expect(b"ready", timeout=10)
+        process.write(b"y\n")
+        process.wait(10)
+
+
+@plain("start-files")
+def _() -> None:
+    with fastproc.start("cat", stdin=PIPE, stdout=PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"x")
+        process.stdin.close()
+        assert process.stdout.read() == b"x"
+
+
+@plain("waiting")
+def _() -> None:
+    with fastproc.start("sleep", "0.002") as one, fastproc.start("sleep", "0.004") as two:
+        assert len(list(fastproc.as_completed([one, two]))) == 2
+
+
+@plain("wait_any")
+def _() -> None:
+    with fastproc.start("sleep", "0.002") as one, fastproc.start("sleep", "5") as two:
+        assert fastproc.wait_any([one, two]) is one
+
+
+@plain("pool-submit")
+def _() -> None:
+    with fastproc.Pool(2) as pool:
+        assert pool.submit("echo", "x").result().stdout == b"x\n"
+
+
+@plain("pool-map")
+def _() -> None:
+    with fastproc.Pool(2) as pool:
+        assert len(list(pool.map(None, [cmd("echo", str(i)) for i in range(4)]))) == 4
+
+
+@plain("pool-foreign")
+def _() -> None:
+    with fastproc.Pool(2) as pool:
+        commands = [
+            cmd("echo", "x", capture=True, on_line=lambda _n, _l: None),
+            cmd("echo") | cmd("cat"),
+            cmd("cat", stdin="/dev/null"),
+        ]
+        assert len(list(pool.map(None, commands))) == 3
+
+
+@plain("pool-stop")
+def _() -> None:
+    with fastproc.Pool(1, grace=0.005) as pool:
+        for _number in range(3):
+            pool.submit("sleep", "5")
+        pool.stop()
+
+
+@plain("pool-retries")
+def _() -> None:
+    with fastproc.Pool(1, retries=1) as pool, contextlib.suppress(fastproc.ExitError):
+        list(pool.map(None, [cmd("sh", "-c", "exit 3", check=True)]))
+
+
+@plain("map")
+def _() -> None:
+    assert len(list(fastproc.map("echo {}", ["a", "b", "c"], workers=2))) == 3
+
+
+@plain("map-functions")
+def _() -> None:
+    with fastproc.map(lambda item: cmd("cat") | cmd("cat"), ["a", "b"], workers=2, feed=lambda item: b"x") as mapped:
+        for _result in mapped:
+            pass
+
+
+@in_loops("aio-run")
+async def _() -> None:
+    assert (await aio.run("sh", "-c", "sleep 0.002; echo x", capture=True)).stdout == b"x\n"
+
+
+@in_loops("aio-run-exchange")
+async def _() -> None:
+    await aio.run("cat", input=iter([b"x", b"y"]), capture=True, on_line=lambda _name, _line: None, timeout=10)
+
+
+@in_loops("aio-start")
+async def _() -> None:
+    async with aio.start(SLOW, stdout=PIPE) as process:
+        assert [line async for line in process.lines()] == [b"a", b"b"]
+        await process.wait()
+
+
+@in_loops("aio-stop")
+async def _() -> None:
+    async with aio.start("sleep", "5", grace=0.01) as process:
+        await process.stop()
+
+
+@in_loops("aio-left")
+async def _() -> None:
+    async with aio.start("sleep", "5", grace=0.01):
+        pass
+
+
+@in_loops("aio-expect")
+async def _() -> None:
+    async with aio.start("sh", "-c", "echo ready; read x; echo $x", stdin=PIPE, stdout=PIPE) as process:
+        await process.expect(b"ready\n", timeout=10)
+        await process.write(b"y\n")
+        assert await process.readline(timeout=10) == b"y\n"
+
+
+@in_loops("aio-pipeline")
+async def _() -> None:
+    await aio.run(SLOW | cmd("cat"), capture=True)
+
+
+@in_loops("aio-lines")
+async def _() -> None:
+    async with contextlib.aclosing(aio.lines(SLOW | cmd("cat"))) as lines:  # type: ignore[type-var]
+        assert [line async for line in lines] == [b"a", b"b"]
+
+
+@in_loops("aio-pool")
+async def _() -> None:
+    async with aio.Pool(2) as pool:
+        assert (await pool.submit("echo", "x")).stdout == b"x\n"
+
+
+@in_loops("aio-pool-map")
+async def _() -> None:
+    async with aio.Pool(2) as pool:
+        async with contextlib.aclosing(pool.map(None, [cmd("echo"), cmd("echo") | cmd("cat")])) as results:  # type: ignore[type-var]
+            assert len([result async for result in results]) == 2
+
+
+@in_loops("aio-waiting")
+async def _() -> None:
+    async with aio.start("sleep", "0.002") as one, aio.start("sleep", "0.003") as two:
+        assert len([process async for process in aio.as_completed([one, two])]) == 2
+
+
+@plain("popen")
+def _() -> None:
+    from fastproc import subprocess
+
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.communicate(b"x", timeout=10) == (b"x", None)
+
+
+@plain("subprocess-run")
+def _() -> None:
+    from fastproc import subprocess
+
+    assert subprocess.run(["cat"], input=b"x", capture_output=True, check=True).stdout == b"x"
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(["sleep", "5"], timeout=0.005)
+
+
+@plain("asyncio-subprocess")
+def _() -> None:
+    async def main() -> None:
+        process = await aio.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
+        assert await process.communicate(b"x") == (b"x", None)
+
+    asyncio.run(main())
+
+
+@plain("snapshot")
+def _() -> None:
+    table = fastproc.snapshot()
+    table.refresh() if hasattr(table, "refresh") else None
+
+
+@plain("signals")
+def _() -> None:
+    import signal
+
+    from fastproc import signals
+
+    with signals.Signals(signal.SIGUSR1) as received:
+        signal.raise_signal(signal.SIGUSR1)
+        for _one in received:
+            break
+
+
+@plain("signals-shutdown")
+def _() -> None:
+    from fastproc import signals
+
+    with signals.Shutdown():
+        pass
+
+
+@plain("notify")
+def _() -> None:
+    from fastproc import systemd
+
+    with systemd.NotifyServer() as server, server.start("sh", "-c", "sleep 0.001") as process:
+        process.wait()
+
+
+@plain("syslog")
+def _() -> None:
+    from fastproc import syslog
+
+    path = os.path.join(tempfile.gettempdir(), f"fastproc-sweep-{os.getpid()}")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(path)
+        try:
+            with syslog.Syslog(path) as log:
+                log.log("x") if hasattr(log, "log") else log.send("x")
+        finally:
+            os.unlink(path)
+
+
+@plain("users")
+def _() -> None:
+    from fastproc import users
+
+    users.current_user()
+
+
+@plain("capabilities")
+def _() -> None:
+    from fastproc import capabilities
+
+    capabilities.of_process()
+
+
+@plain("monitor")
+def _() -> None:
+    from fastproc import monitor
+
+    with fastproc.start("sleep", "0.003") as process, monitor.Monitor() as watch:
+        watch.watch(process.pid)
+        for _alert in watch:
+            break
