@@ -834,6 +834,8 @@ void fp_pool_close(void *of)
         return;
     if (is_foreign(pool)) {
         /* Another thread of the parent may have held the lock. fp_job_close() only lets go of what it has (HAZARDS I2). */
+        for (struct fp_tray *tray = pool->trays; tray != NULL; tray = tray->next)
+            tray->users = 0; /* threads of the parent: who rings for them would wake the parent's */
         if (pool->end != CLOSED)
             close_all(pool);
         pool->end = CLOSED;

@@ -244,8 +244,19 @@ def test_log_that_is_not_a_regular_file_is_refused_at_once(kind: str, resume: bo
         log.symlink_to("target")
     else:
         log = Path("/dev", kind)
-    with pytest.raises(OSError, match=r"it is a (device|FIFO|directory|socket), and a log must be a regular file"):
+    refused = r"it is a (device|FIFO|directory|socket), and a log must be a regular file"
+    with pytest.raises(OSError, match=refused):
         fastproc.map("true", "a", joblog=log, resume=resume)
+    if resume:
+        with pytest.raises(OSError, match=refused):
+            fastproc.map("true", "a", joblog=log, resume=True, dry_run=True)
+
+
+def test_dry_run_reads_no_other_file_as_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("127.0.0.1 localhost\n")
+    with pytest.raises(FileExistsError, match="it is not a job log"):
+        fastproc.map("true", "a", joblog=log, resume=True, dry_run=True)
 
 
 def test_results_hold_what_was_written(tmp_path: Path) -> None:

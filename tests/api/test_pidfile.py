@@ -430,6 +430,31 @@ def test_daemon_whose_lock_file_was_lost_is_unverified_and_no_second_one_starts(
     assert rest == [True, ["x.pid"], count, "stale", None, []]
 
 
+def lost_file() -> list[Any]:
+    """The pid file of a living daemon is removed, and its lock file stays."""
+    from fastproc.daemon import Daemon, PidFile, PidFileError
+
+    path = daemons.folder() / "x.pid"
+    one = Daemon(pid_file=path)
+    one.spawn("sleep", "1000")
+    path.unlink()
+    status = PidFile(path).status()
+    found: list[Any] = [status.state, status.pid, "is held" in status.reason]
+    try:
+        found.append(PidFile(path).stop())
+    except PidFileError as error:
+        found.append(error.reason == status.reason)
+    found.append(len(daemons.living()))
+    for each, _ in daemons.others():
+        daemons.kill(each)
+    return [*found, PidFile(path).status().state, PidFile(path).stop()]
+
+
+def test_daemon_whose_pid_file_was_lost_is_unverified() -> None:
+    """It was taken for stopped: only who holds the lock says that it runs."""
+    assert isolated(lost_file, pid_namespace=True) == ["unverified", 0, True, True, 2, "stopped", None]
+
+
 def gave_its_lock_up() -> list[Any]:
     """A daemon that closes all descriptors, as old programs do when they begin."""
     from fastproc.daemon import Daemon

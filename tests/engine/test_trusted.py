@@ -340,3 +340,36 @@ def test_failed_walk_leaves_no_descriptor(tmp_path: Path) -> None:
     assert isinstance(place, OwnedFd)
     place.close()
     assert os.listdir("/proc/self/fd") == before
+
+
+def descriptors_of_others() -> list[str]:
+    """A link to a descriptor of a process, as containers have for their logs: of root's, and of another user's."""
+    place = Path("/tmp") / f"trusted-{os.getpid()}"
+    place.mkdir(mode=0o755)
+    target = place / "target"
+    target.touch()
+    out = os.open(target, os.O_WRONLY)
+    found = []
+    for user in (0, USER):
+        ready, tell = os.pipe()
+        if (child := os.fork()) == 0:
+            os.dup2(out, 1)
+            os.setresuid(user, user, user)
+            os.write(tell, b"x")
+            signal.pause()
+        os.read(ready, 1)
+        link = place / f"log-{user}"
+        link.symlink_to(f"/proc/{child}/fd/1")
+        for path in (link, Path(f"/proc/{child}/task/{child}/fd/1"), Path(f"/proc/./{child}/fd/1")):
+            said_of = said(path, os.O_WRONLY)
+            found.append("target" if said_of == str(target) else said_of.partition(":")[0])
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    return found
+
+
+def test_descriptor_of_a_process_is_opened_where_root_has_it() -> None:
+    """Another user's process may have made its links lead anywhere."""
+    found = isolated(descriptors_of_others, pid_namespace=True)
+    assert found[:3] == ["target"] * 3
+    assert "target" not in found[3:]

@@ -92,7 +92,9 @@ def test_line_of_a_word_with_a_nul_is_a_syntax_error():
     assert (bash(line).returncode, bash(line).stdout) == (2, b"")
 
 
-@pytest.mark.parametrize("program", ["if", "exit", "cd", "time", "A=b", "%1", "-x", ".", "eval", "exec", "coproc", "="])
+@pytest.mark.parametrize(
+    "program", ["if", "exit", "cd", "time", "A=b", "%1", "-x", ".", "eval", "exec", "coproc", "=", "kill"]
+)
 def test_program_with_a_name_that_bash_has_itself_is_that_program(program, tmp_path):
     """Keywords are quoted, and env(1) starts what bash would do."""
     path = tmp_path / program if program != "." else None
@@ -270,3 +272,20 @@ def test_messages_of_others_show_no_control():
         assert "[2J" in str(one)
         assert all(line.isprintable() for line in str(one).split("\n")), repr(str(one))
         assert repr(one).isprintable()
+
+
+@pytest.mark.parametrize("place", ["data", "+1", "-", "a b/../c"])
+def test_relative_directory_is_not_searched_elsewhere(place, tmp_path):
+    """CDPATH and a stack of directories would lead to others."""
+    here, other = tmp_path / "here" / "a b", tmp_path / "other"
+    for folder in (here, *(one / place for one in (tmp_path / "here", other))):
+        folder.mkdir(parents=True, exist_ok=True)
+    script = f"cd {tmp_path / 'other'} && cd {tmp_path / 'here'} && " + str(cmd("pwd", cwd=place))
+    done = bash(script, env={"CDPATH": str(other), "PATH": "/usr/bin:/bin"})
+    assert done.stdout.decode().splitlines()[-1] == os.path.normpath(tmp_path / "here" / place)
+
+
+def test_printf_assigns_no_variable_of_the_shell():
+    line = str(cmd("printf", "-v", "PATH", "x"))
+    assert bash(f"{line} 2>/dev/null; echo $PATH", env={"PATH": "/usr/bin:/bin"}).stdout.endswith(b"/usr/bin:/bin\n")
+    assert str(cmd("printf", "x")) == "printf x"

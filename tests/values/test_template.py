@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 
 import pytest
 from hypothesis import given
@@ -60,7 +61,10 @@ def test_template_for_a_shell_quotes_the_items() -> None:
         *((f"a {char} b", "for a shell") for char in "|&;<>()`$*?[\n"),
         ('a "$x"', "for a shell"),
         *((f"a {word}", "for a shell") for word in ("~", "~/x", "~root", "#", "#b", "x=~/y", "PATH=/a:~/b")),
-        *((f"a {word}", "which bash expands") for word in ("{a,b}", "x{a,}y", "{1..3}", "{}.{txt,bak}", "{a,{}}")),
+        *(
+            (f"a {word}", "which bash expands")
+            for word in ("{a,b}", "x{a,}y", "{1..3}", "{}.{txt,bak}", "{a,{}}", '{"a",b}', '{a,"b c"}', "{a,b\\ c}")
+        ),
         *(
             (f"{word} a", "for a shell")
             for word in ("A=b", "A=", "A+=b", "if", "while", "!", "{", "case", "#a", "~/bin/x")
@@ -71,6 +75,13 @@ def test_template_for_a_shell_quotes_the_items() -> None:
 def test_template_what_only_a_shell_understands_is_refused(line: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Template.parse(line)
+
+
+@pytest.mark.parametrize("word", ['"{"a,b}', "{a','b}", "{a\\,b}", "{'a,b'}"])
+def test_template_braces_that_bash_does_not_expand_are_text(word: str) -> None:
+    """The brace or the comma is quoted."""
+    told = subprocess.run(["bash", "-c", f"printf '%s\\0' {word}"], capture_output=True, text=True, check=True).stdout
+    assert split(f"a {word}") == ["a", *told.split("\0")[:-1]]
 
 
 def test_split_is_the_shell_s() -> None:

@@ -12,7 +12,7 @@ import os
 import stat
 
 from fastproc._engine.fds import OwnedFd
-from fastproc._native import credentials
+from fastproc._native import credentials, proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _walk(folder: str, strict: bool) -> tuple[OwnedFd, str]:
             if why and part == "..":
                 raise Untrusted(f"{why}, and the path leads up again from it")
             try:
-                found = OwnedFd(os.open(part, _PATH, dir_fd=here.number))
+                found = _open_part(part, here)
             except OSError as error:
                 error.filename = os.path.join(where, part)
                 raise
@@ -140,6 +140,16 @@ def _walk(folder: str, strict: bool) -> tuple[OwnedFd, str]:
     except BaseException:
         here.close()
         raise
+
+
+def _open_part(part: str, here: OwnedFd) -> OwnedFd:
+    """Open one component; as a directory first, as nothing else mounts what is mounted when it is used (autofs)."""
+    try:
+        return OwnedFd(os.open(part, _PATH | os.O_DIRECTORY, dir_fd=here.number))
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+            raise
+    return OwnedFd(os.open(part, _PATH, dir_fd=here.number))
 
 
 def _why_untrusted(status: os.stat_result, where: str, owners: frozenset[int], last: bool) -> str:
@@ -226,6 +236,9 @@ def open_file(
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), shown)
         if folder in OF_THE_KERNEL:
             return open_blocking(path, flags, mode, shown=shown)
+        with _descriptors_of(folder) as process:
+            if not process.closed:
+                return open_blocking(name, flags, mode, process.number, shown)
         place, why = _place_of(folder, is_privileged() if guarded is None else guarded)
         with place:
             try:
@@ -235,6 +248,32 @@ def open_file(
                     raise
             path = os.path.join(folder, _target(name, place, why, path))
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), shown)
+
+
+def _descriptors_of(folder: str) -> OwnedFd:
+    """Open /proc/PID/fd of a process of root's or of this user's, whose links the kernel must follow.
+
+    Another user's process chooses where its links lead, so its directory is walked as any other. The owner of the
+    directory does not tell: it is root's also for a process that has changed its user (proc_pid(5)).
+
+    Returns:
+        The directory, which stays this process's whatever becomes of its number; closed where it is not such a one.
+    """
+    found = OwnedFd()
+    first, *parts, last = os.path.normpath(folder)[1:].split("/") if folder.count("/") > 2 else ("", "")
+    if first != "proc" or last != "fd" or len(parts) not in (1, 3) or parts[1:2] not in ([], ["task"]):
+        return found
+    try:
+        proc.check()
+        found.adopt(os.open(folder, _PATH | os.O_DIRECTORY))
+        with open(os.open("../status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=found.number), "rb") as file:
+            uids = next(line.split()[1:] for line in file if line.startswith(b"Uid:"))
+        if trusted_owners().issuperset(map(int, uids)):
+            return found
+    except (OSError, StopIteration, ValueError):
+        pass
+    found.close()
+    return found
 
 
 def _target(name: str, place: OwnedFd, why: str, path: str) -> str:

@@ -11,7 +11,7 @@ from errno import ENODEV, EXDEV
 
 from fastproc._native._ffi import lib
 
-__all__ = ["FOREIGN", "MISSING", "check", "is_cgroup2", "is_ours", "why_not"]
+__all__ = ["FOREIGN", "MISSING", "check", "is_cgroup2", "is_ours", "is_proc", "why_not"]
 
 FOREIGN = "/proc belongs to another PID namespace: its numbers name other processes here (mount a new one)"
 MISSING = "/proc is not mounted: there is nothing that tells of processes"
@@ -54,6 +54,12 @@ def is_ours() -> bool:
         OSError: as `why_not`.
     """
     return not why_not()
+
+
+def is_proc(root: str) -> bool:
+    """Return whether a root is /proc, whose numbers are taken for those that system calls of this process take."""
+    # normpath() leaves two slashes at the beginning.
+    return root == "/proc" or os.path.normpath(root) in ("/proc", "//proc")
 
 
 def is_cgroup2(fd: int) -> bool:

@@ -8,6 +8,7 @@ What the kernel gets is made from it by plan.py. The options that set kernel att
 from __future__ import annotations
 
 from fastproc._values.checks import check_bool, check_int, check_seconds, iterable
+from fastproc._values.quoting import printable
 from fastproc._values.redirect import FD_MAX, PIPE, STDERR, STDOUT, check_fd, check_path, check_stream, check_text
 
 TYPE_CHECKING = False
@@ -203,7 +204,9 @@ def _find_check(name: str) -> Callable[[str, object], object]:
         from difflib import get_close_matches
 
         close = get_close_matches(name, DEFAULTS, 1)
-        raise TypeError(f"{name}: there is no such option" + (f"; did you mean {close[0]}?" if close else ""))
+        raise TypeError(
+            f"{printable(name)}: there is no such option" + (f"; did you mean {close[0]}?" if close else "")
+        )
     from importlib import import_module
 
     _CHECKS.update(import_module(f"fastproc._values.{_ELSEWHERE.get(name, 'attributes')}").CHECKS)

@@ -12,7 +12,7 @@ from fastproc._values.redirect import DEVNULL, STDERR, STDOUT, Append
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from fastproc._values.combination import Substitute
@@ -57,15 +57,18 @@ _RESOURCES = (
     *("msgqueue", "nice", "rtprio", "rttime"),
 )
 _RLIM_INFINITY = 2**64 - 1
-# Words that bash takes for itself where a program's name stands. Those that a quote disarms are keywords.
+# Words that a shell takes for itself where a program's name stands. Those that a quote disarms are keywords. Builtins
+# that do what the program of their name does, such as echo and test, are not here.
 _KEYWORD_NAMES = (
     "if then else elif fi do done case esac while until for select function in time coproc foreach repeat end"
 )
 _BUILTIN_NAMES = (
     ". : alias bg bind break builtin caller cd command compgen complete compopt continue declare dirs disown enable "
-    "eval exec exit export fc fg getopts hash help history jobs let local logout mapfile popd pushd read readarray "
-    "readonly return set shift shopt source suspend times trap type typeset ulimit umask unalias unset wait "
-    "noglob nocorrect"
+    "eval exec exit export fc fg getopts hash help history jobs kill let local logout mapfile popd pushd read "
+    "readarray readonly return set shift shopt source suspend times trap type typeset ulimit umask unalias unset wait "
+    # Those of dash, ksh and zsh.
+    "autoload bindkey bye chdir emulate float functions hist integer limit log nocorrect noglob print pushln r rehash "
+    "sched setopt ttyctl unfunction unhash unlimit unsetopt vared whence where zle zmodload"
 )
 _KEYWORDS = frozenset(_KEYWORD_NAMES.split())
 _BUILTINS = frozenset(_BUILTIN_NAMES.split())
@@ -120,7 +123,7 @@ def line(expression: Expression) -> str:
     if program in _KEYWORDS or "=" in program:
         words[0] = f"'{words[0]}'" if words[0] == program else words[0]
     refused = notes(expression)
-    before = _environment(values, [*_tools(values)], program)
+    before = _environment(values, [*_tools(values)], argv)
     text = " ".join([*([f"({' '.join(refused)})"] if refused else ()), *before, *words])
     streams = [*_redirections(values)]
     if "umask" in values:
@@ -129,8 +132,8 @@ def line(expression: Expression) -> str:
     if cwd is None:
         return " ".join([text, *streams])
     place = f"/dev/fd/{cwd}" if isinstance(cwd, int) else str(cwd)
-    # `cd -` is another one.
-    text = f"cd {pasteable(f'./{place}' if place.startswith('-') else place)} && {text}"
+    # `cd -` and `cd +1` are other directories, and without a dot CDPATH is searched.
+    text = f"cd {pasteable(place if place.startswith(('/', './', '../')) else f'./{place}')} && {text}"
     if any(map(_is_relative, _paths(values))):
         # The files of redirections are opened in the directory that it comes from.
         text = f"( {text} )"
@@ -145,7 +148,7 @@ def notes(expression: Expression) -> list[str]:
     for command in leaves(expression):
         argv0 = command.argv[0]
         values = command._options.values
-        if "=" in argv0 and _by_env(values, argv0):
+        if "=" in argv0 and _by_env(values, command.argv):
             # env(1) takes it for a variable.
             found["program"] = None
         for name, value in values.items():
@@ -199,12 +202,15 @@ def _limit(value: int) -> str:
     return "unlimited" if value == _RLIM_INFINITY else str(value)
 
 
-def _by_env(values: Mapping[str, Any], program: str) -> bool:
+def _by_env(values: Mapping[str, Any], argv: Sequence[str]) -> bool:
     """Whether env(1) has to start it."""
+    program = argv[0]
     return (
         "env" in values
         or "env_remove" in values
         or program in _BUILTINS
+        # It assigns a variable of the shell's then.
+        or (program == "printf" and argv[1:2] and argv[1].startswith("-v"))
         or program.startswith("%")
         or not all(map(_is_name, dict(values.get("env_add", ()))))
         or any(name in values and values[name] != "keep" for name in ("sigmask", "sigignore"))
@@ -215,7 +221,7 @@ def _is_name(name: str) -> bool:
     return name.isascii() and name.isidentifier()
 
 
-def _environment(values: Mapping[str, Any], tools: list[str], program: str) -> list[str]:
+def _environment(values: Mapping[str, Any], tools: list[str], argv: Sequence[str]) -> list[str]:
     """Return what stands before the program: assignments and tools, or tools and env(1) with its own."""
     removed: tuple[str, ...] = values.get("env_remove", ())
     added: dict[str, str] = dict(values.get("env_add", ()))
@@ -224,14 +230,14 @@ def _environment(values: Mapping[str, Any], tools: list[str], program: str) -> l
         added = {name: value for name, value in whole.items() if name not in removed} | added
     assignments = [_assignment(name, value) for name, value in added.items()]
     # A shell takes an assignment only with a plain name, and some programs' names for its own; env(1) takes any.
-    if not _by_env(values, program):
+    if not _by_env(values, argv):
         return assignments + tools
     words = [] if tools and tools[-1].startswith("env ") else ["env"]
     if "env" in values:
         words.append("-i")
     elif removed:
         words += [f"-u {pasteable(name)}" for name in removed]
-    if program.startswith("-") and not assignments:
+    if argv[0].startswith("-") and not assignments:
         words.append("--")
     return tools + words + assignments
 

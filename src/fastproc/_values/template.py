@@ -283,13 +283,36 @@ def _check_plain(word: list[str], start: int, text: str, at: int) -> None:
         if at == start or (name.isascii() and name.isidentifier() and word[-1] in "=:" and "=" in word):
             raise ValueError(f"template: '~', a home directory, {_FOR_A_SHELL_HERE}")
     if char == "}":
-        begun, depth = at, 1
-        while begun > start and depth:
+        plain = _without_quoted(text[start:at])
+        begun, depth = len(plain), 1
+        while begun > 0 and depth:
             begun -= 1
-            depth += (text[begun] == "}") - (text[begun] == "{")
-        inside = text[begun + 1 : at]
-        if not depth and ("," in inside or ".." in inside) and not set(inside) & set(" \t'\"\\"):
+            depth += (plain[begun] == "}") - (plain[begun] == "{")
+        inside = plain[begun + 1 :]
+        begun += start
+        if not depth and ("," in inside or ".." in inside):
             raise ValueError(f"template: {text[begun : at + 1]!r}, which bash expands, {_FOR_A_SHELL_HERE}")
+
+
+def _without_quoted(text: str) -> str:
+    """Return the beginning of a word with a NUL for each character that is quoted or escaped, or a quote."""
+    found, quote, at = [], "", 0
+    while at < len(text):
+        char = text[at]
+        if quote:
+            if char == "\\" and quote == '"' and at + 1 < len(text):
+                found.append("\0")
+                at += 1
+            quote = "" if char == quote else quote
+            found.append("\0")
+        elif char == "\\" and at + 1 < len(text):
+            found += "\0\0"
+            at += 1
+        else:
+            quote = char if char in "'\"" else ""
+            found.append("\0" if quote else char)
+        at += 1
+    return "".join(found)
 
 
 def split(text: str, mark: str = "") -> list[str]:

@@ -32,6 +32,8 @@ KILL_PATIENCE = 10.0
 """Seconds for a daemon that was killed to be gone."""
 HANDOVER = 5.0
 """Seconds for the lock of a daemon that has ended to be free."""
+LOOKS = 20
+"""How often a file that is missing while its lock is held is looked for, within PATIENCE of the lock."""
 
 
 class Status:
@@ -237,10 +239,19 @@ class _Look:
 
     def _examine(self) -> Status:
         place = self._place
-        try:
-            folder, fd = _lock.open_checked(place.path, os.O_RDONLY, place._owners())
-        except (FileNotFoundError, NotADirectoryError):
-            return Status("stopped")
+        for _ in range(LOOKS):
+            try:
+                folder, fd = _lock.open_checked(place.path, os.O_RDONLY, place._owners())
+                break
+            except (FileNotFoundError, NotADirectoryError):
+                if not _is_locked(place.path, place._owners()):
+                    return Status("stopped")
+            # A daemon that starts or ends has the lock for a moment without the file.
+            with borrowed() as reactor:
+                _until(reactor, [], _lock.PATIENCE / LOOKS)
+        else:
+            reason = f"the file is missing, and its lock {_lock.lock_path(place.path)} is held: end who holds it"
+            return Status("unverified", 0, reason, locked=True)
         with folder, fd:
             held, missing = _held(place.path, place._owners())
             recorded = _lock.read(place.path, fd.number)
@@ -343,6 +354,14 @@ def _until(reactor: Reactor, done: list[int], timeout: float | None) -> None:
     finally:
         if timer is not None:
             timer.cancel()
+
+
+def _is_locked(path: str, owners: frozenset[int]) -> bool:
+    """Return whether somebody holds the lock of a pid file that is not there."""
+    try:
+        return _held(path, owners)[0] is not None
+    except NotADirectoryError:
+        return False
 
 
 def _held(path: str, owners: frozenset[int]) -> tuple[os.stat_result | None, bool]:

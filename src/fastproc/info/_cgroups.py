@@ -66,7 +66,7 @@ def cgroup_use(pid: int | None = None, root: str = "/proc") -> CgroupUse:
         OSError: its cgroups may not be read; no /proc is mounted, or another PID namespace's.
     """
     who = "self" if pid is None else str(int(pid))
-    if pid is not None and os.path.normpath(root) == "/proc":
+    if pid is not None and proc.is_proc(root):
         proc.check()
     try:
         with open(os.path.join(root, who, "cgroup"), "rb") as file:

@@ -44,7 +44,7 @@ def snapshot(fields: Iterable[str] = DEFAULT, pids: Iterable[int] | None = None,
     numbers = None if pids is None else _checked(pids)
     where = os.fsencode(root)
     try:
-        columns, at, _, boottime = _native.read(where, _is_proc(where), numbers, read)
+        columns, at, _, boottime = _native.read(where, proc.is_proc(os.fsdecode(where)), numbers, read)
     except OSError as error:
         raise _translated(error, where) from None
     began = _boot(where) if "create_time" in asked else 0.0
@@ -69,7 +69,7 @@ def children(pid: int, recursive: bool = False, root: Path = PROC) -> list[int]:
     (number,) = _checked([pid])
     where = os.fsencode(root)
     try:
-        return _native.children(where, _is_proc(where), number, recursive)
+        return _native.children(where, proc.is_proc(os.fsdecode(where)), number, recursive)
     except OSError as error:
         if error.errno == EOPNOTSUPP:
             return _scanned(number, recursive, root)
@@ -97,7 +97,7 @@ def thread_names(pid: int, root: Path = PROC) -> list[str]:
     """
     (number,) = _checked([pid])
     where = os.path.join(os.fsencode(root), b"%d" % number, b"task")
-    if _is_proc(os.fsencode(root)):
+    if proc.is_proc(os.fsdecode(root)):
         try:
             proc.check()
         except OSError as error:
@@ -137,17 +137,11 @@ def _checked(pids: Iterable[int]) -> list[int]:
 def _translated(error: OSError, where: bytes) -> Exception:
     if error.errno == ENOSYS:
         return Unsupported("processes are read from /proc, which only Linux has")
-    if error.errno in (ENODEV, ENOENT, ENOTDIR) and _is_proc(where):
+    if error.errno in (ENODEV, ENOENT, ENOTDIR) and proc.is_proc(os.fsdecode(where)):
         return Unsupported(proc.MISSING)
-    if error.errno == EXDEV and _is_proc(where):
+    if error.errno == EXDEV and proc.is_proc(os.fsdecode(where)):
         return Unsupported(proc.FOREIGN)
     return error
-
-
-def _is_proc(where: bytes) -> bool:
-    """Whether a root is /proc itself, where numbers are taken for those of this process's PID namespace."""
-    # normpath() leaves two slashes at the beginning.
-    return where == b"/proc" or os.path.normpath(where) in (b"/proc", b"//proc")
 
 
 def _boot(where: bytes) -> float | None:

@@ -77,7 +77,7 @@ class LogFile:
         path = absolute("joblog, results", os.fsdecode(self.path))
         try:
             # Not even opened: some devices act when they are.
-            self._check_regular(os.stat(path))
+            check_regular(os.stat(path), self.path)
         except FileNotFoundError:
             pass
         try:
@@ -91,16 +91,8 @@ class LogFile:
 
     def _check(self, fd: int, resume: bool) -> None:
         """Refuse a file that this map must not write to; it is as it was."""
-        status = os.fstat(fd)
-        self._check_regular(status)
-        if status.st_size and not self.form.begins(os.pread(fd, FIRST_LINE_MAX, 0)):
-            raise FileExistsError(EEXIST, f"it is not {self.form.NAME}, and is not written to", self.path)
-        if status.st_size and not resume:
+        if check_log(fd, self.form, self.path) and not resume:
             raise FileExistsError(EEXIST, "there are records in it: resume, or take another file", self.path)
-
-    def _check_regular(self, status: os.stat_result) -> None:
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(EINVAL, f"it is {kind_of(status)}, and a log must be a regular file", self.path)
 
     def _lines(self, fd: int) -> Iterator[bytes]:
         """The lines that have an end; what is behind the last end is cut off."""
@@ -144,6 +136,31 @@ class LogFile:
         self._fd.close()
 
 
+def _open_without_waiting(path: str, flags: int) -> int:
+    # A FIFO without a writer would hold it.
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def check_log(fd: int, form: type[TSV] | type[JSONLines], path: str | bytes | PathLike[str]) -> int:
+    """Refuse a file that is not a log of this form; return its size.
+
+    Raises:
+        FileExistsError: there is something else in it.
+        OSError: it is not a regular file.
+    """
+    status = os.fstat(fd)
+    check_regular(status, path)
+    if status.st_size and not form.begins(os.pread(fd, FIRST_LINE_MAX, 0)):
+        raise FileExistsError(EEXIST, f"it is not {form.NAME}, and is not written to", path)
+    return status.st_size
+
+
+def check_regular(status: os.stat_result, path: str | bytes | PathLike[str]) -> None:
+    """Refuse what is not a regular file."""
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(EINVAL, f"it is {kind_of(status)}, and a log must be a regular file", path)
+
+
 class Known:
     """What such a file says, for a map that runs nothing: it is read once, and neither made, locked nor changed.
 
@@ -168,7 +185,9 @@ class Known:
         self._failed_again = failed_again
         self._skip_doubt = skip_doubt
         try:
-            with open(path, "rb") as file:
+            check_regular(os.stat(path), path)
+            with open(path, "rb", opener=_open_without_waiting) as file:
+                check_log(file.fileno(), form, path)
                 self._book.read(file, form)
         except FileNotFoundError:
             pass

@@ -44,7 +44,7 @@ class Printer:
         self._put = write
         self.failure: OSError | None = None
         self._front = 1
-        self._waiting: dict[int, list[tuple[str, bytes]]] = {}
+        self._waiting: dict[int, list[tuple[Any, str, bytes]]] = {}
         self._ended: set[int] = set()
 
     def options(self, task: Any) -> dict[str, Any]:
@@ -76,13 +76,15 @@ class Printer:
     def _line(self, task: Any, stream: str, line: bytes) -> None:
         line = self._tagged(task, line)
         if self._ordered and task.number != self._front:
-            self._waiting.setdefault(task.number, []).append((stream, line))
+            self._waiting.setdefault(task.number, []).append((task, stream, line))
         else:
             self._write(stream, line)
 
     def forget(self, task: Any) -> None:
         """A try of a task has failed, and another one follows: what waits of it is dropped."""
-        self._waiting.pop(task.number, None)
+        # Others of its number are parts of the same items.
+        lines = self._waiting.get(task.number, [])
+        lines[:] = [one for one in lines if one[0] is not task]
 
     def ended(self, task: Any, result: Any) -> None:
         """A task has ended: print its group; or go on to the next one in order."""
@@ -109,7 +111,7 @@ class Printer:
             self._flush(self._front)
 
     def _flush(self, number: int) -> None:
-        for stream, line in self._waiting.pop(number, ()):
+        for _, stream, line in self._waiting.pop(number, ()):
             self._write(stream, line)
 
     def finish(self) -> None:

@@ -150,7 +150,7 @@ def open_process(pid: int, root: str) -> Folder:
         OSError: EMFILE, ENFILE, ENOMEM.
     """
     try:
-        if not is_proc(root):
+        if not proc.is_proc(root):
             return Folder(f"{root}/{pid}")
         # The one that was looked at, whatever is mounted there meanwhile.
         own = open_proc()
@@ -169,7 +169,7 @@ def open_process(pid: int, root: str) -> Folder:
             raise NoProcfs(ENOENT, NOT_MOUNTED, root) from None
         if error.errno not in MISSING:
             raise
-    if is_proc(root) and exists(pid):
+    if proc.is_proc(root) and exists(pid):
         raise ProcessHidden(pid)
     raise ProcessGone(pid)
 
@@ -183,12 +183,6 @@ def is_there(root: str) -> bool:
         if error.errno in OURS:
             raise
         return False
-
-
-def is_proc(root: str) -> bool:
-    """Return whether a root is /proc, whose numbers are taken for those that system calls of this process take."""
-    # normpath() leaves two slashes at the beginning.
-    return root == "/proc" or os.path.normpath(root) in ("/proc", "//proc")
 
 
 def open_proc() -> Folder:

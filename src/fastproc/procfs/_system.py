@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from fastproc._native import proc
 from fastproc._values.absent import Absent
 from fastproc.procfs._devices import (
     Controller,
@@ -38,7 +39,7 @@ from fastproc.procfs._host import (
 from fastproc.procfs._mounts import Mount, Swap, parse_mounts, parse_swaps
 from fastproc.procfs._nets import Net
 from fastproc.procfs._process import Process
-from fastproc.procfs._reading import OURS, Files, NoProcfs, ProcessGone, ProcessHidden, is_proc, open_proc
+from fastproc.procfs._reading import OURS, Files, NoProcfs, ProcessGone, ProcessHidden, open_proc
 from fastproc.procfs._record import Record
 from fastproc.procfs._text import number, numbers, only
 from fastproc.procfs._words import parse_line, parse_number
@@ -318,7 +319,7 @@ class Host:
         return tuple(sorted(number(name.encode()) for name in names if name.isascii() and name.isdigit()))
 
     def _names(self) -> list[str]:
-        if not is_proc(self.root):
+        if not proc.is_proc(self.root):
             return os.listdir(self.root)
         folder = open_proc()
         try:
