@@ -107,9 +107,12 @@ def test_what_a_callback_exits_with_ends_nothing_else() -> None:
     def leave(*_args: object) -> Any:
         sys.exit(3)
 
-    with Pool(2) as pool:
-        first = pool.submit("/bin/true")
+    read, write = os.pipe()
+    with open(read, "rb") as gate, Pool(2) as pool:
+        # Of a future that has ended it would be called here.
+        first = pool.submit("/bin/cat", stdin=gate)
         first.add_done_callback(leave)
+        os.close(write)
         refused = pool.submit("/bin/false", check=True, retries=Retries(2, when=leave))
         others = [pool.submit("/bin/sleep", "0.2") for _ in range(4)]
         assert not concurrent.futures.wait(others, timeout=20).not_done

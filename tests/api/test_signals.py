@@ -20,6 +20,7 @@ import pytest
 import fastproc
 from conftest import isolated, wait_until
 from fastproc import signals
+from fastproc._engine.receiving import Inbox
 from programs import Programs
 
 USR1, USR2, INT = signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT
@@ -163,6 +164,19 @@ def test_receiver_shared_by_threads_gives_each_signal_once() -> None:
     for thread in threads:
         thread.join(5.0)
     assert (len(found), len(set(found))) == (200, 200)
+
+
+def test_receiver_that_another_thread_closes_ends_the_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in the moment between the look and the wait."""
+    held = Inbox._hold
+
+    def closed_just_then(inbox: Inbox) -> int:
+        inbox.close()
+        return held(inbox)
+
+    monkeypatch.setattr(Inbox, "_hold", closed_just_then)
+    with signals.Signals(RT) as received:
+        assert list(received) == []
 
 
 def test_blocked_receiver_belongs_to_its_thread() -> None:

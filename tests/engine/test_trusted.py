@@ -344,8 +344,7 @@ def test_failed_walk_leaves_no_descriptor(tmp_path: Path) -> None:
 
 def descriptors_of_others() -> list[str]:
     """A link to a descriptor of a process, as containers have for their logs: of root's, and of another user's."""
-    place = Path("/tmp") / f"trusted-{os.getpid()}"
-    place.mkdir(mode=0o755)
+    place = daemons.folder()
     target = place / "target"
     target.touch()
     out = os.open(target, os.O_WRONLY)

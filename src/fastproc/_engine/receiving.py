@@ -195,7 +195,11 @@ class Inbox:
             if not in_main_thread():
                 left = RENEW_EVERY if left is None else min(left, RENEW_EVERY)
             with borrowed() as reactor:
-                number = self._hold()
+                try:
+                    number = self._hold()
+                except ValueError:
+                    # Another thread has closed it since it was looked at.
+                    return False
                 try:
                     reactor.watch(number, READ, _nothing)
                     reactor.run_once(left)
