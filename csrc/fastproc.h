@@ -475,9 +475,9 @@ int fp_pipeline_resume(struct fp_pipeline *pipeline, int64_t slice_ns);
 /* fp_job_abort() for all of them. */
 void fp_pipeline_abort(struct fp_pipeline *pipeline, int64_t wait_ns);
 
-/* The owner of a descriptor is a cell with its number, or -1. Taking it out, to close it or to give it away, is one step, so that no
- * number is closed twice, whatever threads, signal handlers and destructors come between. fp_fd_close() gives 0 or a negative errno;
- * the descriptor is gone in any case. fp_fd_drop() is the destructor of a cell. */
+/* The owner of a descriptor is a cell with its number, or -1. Taking the number out, to close it or to give it away, is one
+ * step, so that no number is closed twice, whatever threads, signal handlers and destructors come between. fp_fd_close()
+ * returns 0 or a negative errno; the descriptor is gone in any case. fp_fd_drop() is the destructor of a cell. */
 int fp_fd_take(int32_t *cell);
 int fp_fd_close(int32_t *cell);
 void fp_fd_drop(int32_t *cell);
@@ -487,8 +487,9 @@ void fp_fd_drop(int32_t *cell);
  * only lets go. All calls may come from any thread. */
 int fp_pool_new(int64_t limit, int threads, void **ret_pool);
 void fp_pool_close(void *pool);
-/* Gives back the handle in a cell, if there is one: the destructor of the cell that fp_pool_new() filled. The memory of a pool lasts until all its handles are dropped, those of its trays too, and what a closed
- * one is asked gives -ESHUTDOWN: so a signal handler may close it between any two instructions of a caller. */
+/* Gives back the handle in a cell, if there is one: the destructor of the cell that fp_pool_new() filled. The memory of a pool
+ * lasts until all its handles are dropped, those of its trays too, and calls on a closed pool return -ESHUTDOWN: so a signal
+ * handler may close it between any two instructions of a caller. */
 void fp_pool_free(void **cell);
 
 /* limit: how many run at the same time; interval_ns: the shortest time between two starts, or 0; gated: none is started. */

@@ -407,7 +407,7 @@ def ours(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         (["--resume", "true"], "resume, doubt, durable: are about"),
         (["echo | cat"], "template: '|' is for a shell"),
         (["--shell", "echo '{}'"], "leave the quotes away"),
-        (["-C", "(", "true"], "-C: '(' is no regular expression"),
+        (["-C", "(", "true"], "-C: '(' is not a valid regular expression"),
         (["-C", "", "true"], "-C: is empty"),
         (["-n2", "-L2", "true"], "-L: -n is given too"),
         (["-n2", "-N2", "true"], "-N: -n is given too"),

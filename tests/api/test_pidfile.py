@@ -226,7 +226,8 @@ def named(text: str, names: dict[int, str]) -> str:
 
 
 RUNS = (
-    "it is another program's, and process PREY runs, which cannot be proven to be the daemon: end it by its own means"
+    "the file belongs to another program, and process PREY is running, and is not proven to be the daemon: "
+    "stop it with that program's own command"
 )
 NOT_ONE = "it is not a pid file: "
 STRANGE = {
@@ -242,9 +243,9 @@ STRANGE = {
     "much": NOT_ONE + "it has more than 512 bytes",
     "huge": NOT_ONE + "it has more than 512 bytes",
     "a digit of another script": NOT_ONE + "it is not text",
-    "a number and more": NOT_ONE + "behind the pid is something else",
-    "a number, and a start without a boot": NOT_ONE + "behind the pid is something else",
-    "ours and more": NOT_ONE + "behind the pid is something else",
+    "a number and more": NOT_ONE + "its second line is not in fastproc's format",
+    "a number, and a start without a boot": NOT_ONE + "its second line is not in fastproc's format",
+    "ours and more": NOT_ONE + "its second line is not in fastproc's format",
 }
 
 
@@ -267,11 +268,11 @@ def test_file_that_is_not_ours_is_refused_and_never_touched(kind: str) -> None:
 def test_pid_file_of_another_program_that_has_ended_is_stale_and_stays() -> None:
     """A number alone may be anything: a start says that somebody should remove it."""
     found = isolated(strange, "a number of nobody", pid_namespace=True)
-    reason = "it is another program's, and process 31999 does not run"
+    reason = "the file belongs to another program, and process 31999 does not run"
     assert found == {
         "said": [
             f"pid file: PidFileError: pid file PLACE/x.pid: {reason}: remove it, if nobody needs it",
-            f"Status('stale', 31999, \"{reason}\")",
+            f"Status('stale', 31999, '{reason}')",
             f"PidFileError: pid file PLACE/x.pid: {reason}",
             "None",
             "pid file",
@@ -579,7 +580,7 @@ FORGED = {
     "the daemon's number alone": "it does not say when its process began",
     "the daemon and another start": "is another one: it began at another time",
     "another boot": "it is from before the last boot",
-    "a number of nobody": "process 31999 has ended, and somebody else, a child of its perhaps, holds the lock",
+    "a number of nobody": "process 31999 has ended; another process, perhaps a child of it, holds the lock",
     "oneself": "it names this very process",
     "a victim with the daemon as its keeper": "is no child of its keeper",
     "nothing": "starting",

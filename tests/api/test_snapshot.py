@@ -495,7 +495,7 @@ def _without_proc() -> list[str]:
 def test_missing_proc_is_unsupported_and_never_an_empty_table(pid_namespace: None) -> None:
     """An empty folder has no processes either: that would be a lie."""
     told = isolated(_without_proc, pid_namespace=True)
-    assert told == ["/proc is not mounted: there is nothing that tells of processes"] * 3
+    assert told == ["/proc is not mounted: no process can be looked up"] * 3
 
 
 def test_missing_root_is_an_os_error(tmp_path: Path) -> None:

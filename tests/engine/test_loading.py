@@ -178,7 +178,7 @@ def test_daemon_in_another_root_imports_nothing_of_it(user: str) -> None:
     assert "Module" not in said["line"]
     for name in ("codec", "time", "traceback", "frozen"):
         assert (name, said[name]) == (name, "done")
-    why = "it is not loaded, and this process is in another root (chroot), where somebody else may have put its file: "
+    why = "it was not imported before the chroot, and imports from files are refused after it: "
     lines = [line for line in found if "it is not loaded" in line]
     assert [line.partition(" ModuleNotFoundError ")[2] for line in lines] == [
         f"{name}: {why}import it before" for name in ("wave", "another", "xml")

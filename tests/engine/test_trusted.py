@@ -132,7 +132,7 @@ REFUSED = {
     "root's link": f"{HOME}, and PLACE/home/logs is a symbolic link",
     "deep": f"{HOME}, and PLACE/home/a/b/logs is a symbolic link",
     "behind root's link": f"{HOME}, and PLACE/home/logs is a symbolic link",
-    "up again": f"{HOME}, and the path leads up again from it",
+    "up again": f'{HOME}, and the path has ".." below it',
     "last": "Untrusted: PLACE/home/logs/app is a symbolic link, where others can make one",
     "dangling": "Untrusted: PLACE/home/logs/app is a symbolic link, where others can make one",
     "another's descriptor": "Untrusted: PLACE/home/logs/app is a symbolic link, where others can make one",

@@ -266,7 +266,7 @@ def _columns(pattern: str | None) -> Callable[[str], list[str]] | None:
     """Return what cuts a line into columns.
 
     Raises:
-        Wrong: it is no regular expression.
+        Wrong: it is not a valid regular expression.
     """
     if pattern is None:
         return None
@@ -275,7 +275,7 @@ def _columns(pattern: str | None) -> Callable[[str], list[str]] | None:
     try:
         expression = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        raise Wrong(f"-C: {pattern!r} is no regular expression: {error}") from None
+        raise Wrong(f"-C: {pattern!r} is not a valid regular expression: {error}") from None
     if not pattern:
         raise Wrong("-C: is empty; give what stands between two columns")
 

@@ -113,7 +113,7 @@ class Asked:
         numbers = (("group", "-n"), ("repeated", "-N"), ("lines", "-L"))
         counts = [name for where, name in numbers if where in self.values]
         if len(counts) > 1:
-            raise Wrong(f"{counts[1]}: {counts[0]} is given too, and each says how many items a command gets")
+            raise Wrong(f"{counts[1]}: cannot be combined with {counts[0]}")
         if self.values.get("pack") == "join" and self.repeats:
             raise Wrong(f"-m: puts all items into one word, and {counts[0]} repeats the word: use -n with -m, or -X")
         if "null" in self.values and "delimiter" in self.values:

@@ -226,7 +226,7 @@ def top(arguments: list[str]) -> int:
     parser.add_argument("-p", "--plain", action="store_true", help="no colours, also where rich is installed")
     chosen = parser.parse_args(arguments)
     if not 0 <= chosen.number < 2**31:
-        parser.error("--number: from 0 (for ever) on")
+        parser.error("--number: must be 0 (forever) or more")
     if not 0.05 <= chosen.interval <= 86_400:
         parser.error("--interval: from 0.05 to 86400 seconds")
     view = View(words[chosen.sort], chosen.interval)

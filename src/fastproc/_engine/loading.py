@@ -164,7 +164,7 @@ def refuse_imports() -> None:
 
     `sys.meta_path.remove()` of the first entry takes that back, for a program that knows whose files are there.
     """
-    why = "it is not loaded, and this process is in another root (chroot), where somebody else may have put its file"
+    why = "it was not imported before the chroot, and imports from files are refused after it"
     sys.meta_path.insert(0, Refusal(why))
 
 

@@ -102,7 +102,7 @@ def _walk(folder: str, strict: bool) -> tuple[OwnedFd, str]:
         while todo and not (strict and why):
             part = todo.pop()
             if why and part == "..":
-                raise Untrusted(f"{why}, and the path leads up again from it")
+                raise Untrusted(f'{why}, and the path has ".." below it')
             try:
                 found = _open_part(part, here)
             except OSError as error:

@@ -110,7 +110,10 @@ def _name_cgroup(plan: Any, number: int) -> str:
     if number == ENOTSUP:
         return "it is threaded, or below a threaded one: no process can be placed in it (cgroups(7))"
     if number == EACCES:
-        return "cgroup.procs of it and of the cgroup above this process and it must be writable (cgroups(7))"
+        return (
+            "cgroup.procs must be writable in that cgroup, and in the common ancestor of it and this process's cgroup "
+            "(cgroups(7))"
+        )
     if number in (ENOENT, ENODEV):
         return "it was removed"
     return ""

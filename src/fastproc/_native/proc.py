@@ -13,8 +13,8 @@ from fastproc._native._ffi import lib
 
 __all__ = ["FOREIGN", "MISSING", "check", "is_cgroup2", "is_ours", "is_proc", "why_not"]
 
-FOREIGN = "/proc belongs to another PID namespace: its numbers name other processes here (mount a new one)"
-MISSING = "/proc is not mounted: there is nothing that tells of processes"
+FOREIGN = "/proc belongs to another PID namespace: its pids are other processes here; mount a /proc of this namespace"
+MISSING = "/proc is not mounted: no process can be looked up"
 
 
 def check(directory: int = -1) -> None:

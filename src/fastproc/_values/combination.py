@@ -45,10 +45,7 @@ def _deeper(parts: Iterable[Expression]) -> int:
     """
     depth = 1 + max(map(depth_of, parts))
     if depth > DEPTH_MAX:
-        raise ValueError(
-            f"expression: more than {DEPTH_MAX} expressions are one inside of the other; "
-            "a.then(b).then(c) and a | b | c are not, whatever their number"
-        )
+        raise ValueError(f"expression: nested more than {DEPTH_MAX} levels deep; chains of then() and of | do not nest")
     return depth
 
 

@@ -95,7 +95,7 @@ def parse_pid_file(data: bytes) -> Recorded | None:
         raise ValueError(f"it names process {facts['keeper']} as the keeper")
     found = Recorded(pid, boot=boot, **facts)
     if not is_ours(found) or format_pid_file(found) != data:
-        raise ValueError(f"{_NOT_ONE}: behind the pid is something else than when its process began")
+        raise ValueError(f"{_NOT_ONE}: its second line is not in fastproc's format")
     return found
 
 

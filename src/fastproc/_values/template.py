@@ -412,9 +412,9 @@ def _check_alone(word: tuple[Part, ...]) -> None:
             continue
         before, after = word[at - 1] if at else " ", word[at + 1] if at + 1 < len(word) else " "
         if not (isinstance(before, str) and before[-1] in _ENDS_A_WORD):
-            raise ValueError("template: {} is a part of a word, which a line for a shell cannot repeat")
+            raise ValueError("template: with shell=True, {} must be a whole word to be repeated")
         if not (isinstance(after, str) and after[0] in _ENDS_A_WORD):
-            raise ValueError("template: {} is a part of a word, which a line for a shell cannot repeat")
+            raise ValueError("template: with shell=True, {} must be a whole word to be repeated")
 
 
 _ENDS_A_WORD = " \t\n;|&()<>"

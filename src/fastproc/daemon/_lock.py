@@ -217,7 +217,7 @@ def acquire(path: str, owners: frozenset[int] = frozenset()) -> Lock:
         over = reactor.call_at(deadline, lambda: None)
         try:
             while True:
-                refused = AlreadyRunning(path, "another process holds its lock, and it does not name it")
+                refused = AlreadyRunning(path, "another process holds the lock; the pid file names no process")
                 try:
                     _look(path, owners)
                     lock = hold(path, trusted_owners() | owners)

@@ -270,7 +270,7 @@ class _Look:
     def _prove(self, recorded: Recorded, lock: os.stat_result, owner: int) -> str:
         """Pin the process and return why it is not the daemon, or ""."""
         if not is_ours(recorded):
-            return "it does not say when its process began, so whether it is the same cannot be known"
+            return "it records no start time, so its process cannot be verified"
         if recorded.boot != boot_id():
             return "it is from before the last boot"
         if recorded.pid == os.getpid():
@@ -281,7 +281,7 @@ class _Look:
             if recorded.keeper:
                 keeper = self._keeper = Member(recorded.keeper)
         except ProcessLookupError:
-            return f"process {recorded.pid} has ended, and somebody else, a child of its perhaps, holds the lock"
+            return f"process {recorded.pid} has ended; another process, perhaps a child of it, holds the lock"
         # All evidence is read while the pidfds hold the numbers; is_there() at the end proves that they still do.
         if not is_it(recorded.pid, recorded.start):
             return f"process {recorded.pid} is another one: it began at another time"
@@ -396,9 +396,13 @@ def _without_lock(path: str, recorded: Recorded | None, missing: bool) -> Status
     pid = recorded.pid
     if not is_ours(recorded):
         if not exists(pid):
-            return Status("stale", pid, f"it is another program's, and process {pid} does not run", foreign=True)
-        reason = f"it is another program's, and process {pid} runs, which cannot be proven to be the daemon"
-        return Status("unverified", pid, f"{reason}: end it by its own means", foreign=True)
+            return Status(
+                "stale", pid, f"the file belongs to another program, and process {pid} does not run", foreign=True
+            )
+        reason = (
+            f"the file belongs to another program, and process {pid} is running, and is not proven to be the daemon"
+        )
+        return Status("unverified", pid, f"{reason}: stop it with that program's own command", foreign=True)
     reason = survivor_of(path, recorded, missing)
     return Status("unverified", pid, reason) if reason else Status("stale", pid)
 

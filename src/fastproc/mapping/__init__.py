@@ -117,9 +117,9 @@ def map(
         raise ValueError(f"delay: must be a number of seconds from 0 on, not {delay!r}")
     kept = chosen_form(joblog, results)
     if kept is None and (resume or doubt == "skip" or durable):
-        raise ValueError("resume, doubt, durable: are about a joblog or results")
+        raise ValueError("resume, doubt, durable: need joblog= or results=")
     if results is not None and output == "ungroup":
-        raise ValueError("results: has what tasks write, of which nothing comes here with output='ungroup'")
+        raise ValueError("results: not possible with output='ungroup', which captures nothing")
     stopping = None if halt is None else Halt.parse(halt)
     if dry_run:
         known = None if kept is None or not resume else Known(*kept, resume == "failed", doubt == "skip")
@@ -180,7 +180,7 @@ def _make_printer(output: str | None, ordered: bool, tag: bool | Callable[[Any],
     if output not in MODES:
         raise ValueError(f"output: must be one of {', '.join(MODES)}, not {output!r}")
     if tag and output == "ungroup":
-        raise ValueError("tag: what is not grouped cannot have tags")
+        raise ValueError("tag: not possible with output='ungroup'")
     return Printer(output, ordered, (lambda task: task.tag) if tag is True else tag or None)
 
 
