@@ -9,8 +9,9 @@ thread arrives; then there is one run for each of them in which the exception is
 
     python tests/soak/injection.py [--visits N] [--step N] [SCENARIO ...]
 
-prints one line for each fault, and at the end how many of how many points held, and how many were left out because no
-library can keep the promise there (`OUT_OF_REACH`). A point that hangs ends the process; `sweep()` begins again after it.
+prints one line for each fault, and at the end how many of how many points held, and how many were left out because
+no library can keep the promise there (`OUT_OF_REACH`). A point that hangs ends the process; `sweep()` begins
+again after it.
 
 As root, each scenario runs in a PID namespace: whatever it stops by its number, or leaves, is in there.
 """
@@ -163,7 +164,7 @@ State = tuple[Counter[str], int, set[str], set[int]]
 
 
 def state() -> State:
-    """Return the open descriptors, the number of threads, the cgroups of this process, and the namespace's processes."""
+    """Return the open descriptors, the number of threads, this process's cgroups, and who is in the namespace."""
     names: Counter[str] = Counter()
     for fd in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
@@ -407,8 +408,9 @@ def _in_namespace(command: list[str]) -> tuple[list[str], dict[str, str]]:
     environment = {name: value for name, value in os.environ.items() if name != CONTAINED}
     if os.geteuid() != 0:
         return command, environment
-    first = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", '"$@"; exit $?', "sh"]
-    return [*first, *command], {**environment, CONTAINED: "yes"}
+    # All of it ends with this process.
+    first = ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    return [*first, "sh", "-c", '"$@"; exit $?', "sh", *command], {**environment, CONTAINED: "yes"}
 
 
 def sweep(name: str, visits: int = 1, first: int = 0, step: int = 1) -> Swept:
