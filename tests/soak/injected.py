@@ -761,8 +761,8 @@ def _() -> None:
 NAMESPACE = {"daemon-spawn", "daemon-call", "pidfile-stale", "privileges-temporarily", "privileges-drop"}
 """Those that stop by number, write pid files or change who the process is."""
 
-FORKED = {"privileges-drop"}
-"""Those that cannot be undone: each time in a forked copy."""
+FORKED = {"privileges-drop", "privileges-temporarily"}
+"""Those that cannot be undone, or need a process with one thread: each time in a forked copy."""
 
 
 def serve(outcome: Any) -> None:

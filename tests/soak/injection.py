@@ -176,12 +176,24 @@ def state() -> State:
     return names, len(os.listdir("/proc/self/task")), cgroups(), strangers()
 
 
+_made: set[str] = set()
+"""The names of this process's cgroups: others have the same number in another PID namespace."""
+
+
+def _remember(cgroup: _cgroup.Cgroup, name: str, parent: tuple[int, int]) -> None:
+    _made.add(name)
+    _begin(cgroup, name, parent)
+
+
+_begin, _cgroup.Cgroup.__init__ = _cgroup.Cgroup.__init__, _remember  # type: ignore[method-assign]
+
+
 def cgroups() -> set[str]:
     """Return the cgroups that a contained tree of this process has."""
     _cgroup.remove_left()
     folder = _cgroup._own_folder()
     with contextlib.suppress(OSError):
-        return {name for name in os.listdir(folder or "/nonexistent") if name.startswith(f"fastproc-{os.getpid()}-")}
+        return _made.intersection(os.listdir(folder or "/nonexistent"))
     return set()
 
 

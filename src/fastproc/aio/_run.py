@@ -196,7 +196,7 @@ async def _run_exchange(hub: Hub, command: Command, settled: Settled) -> Result:
                 exchange.open()
                 await ended.wait()
             else:
-                end.adopt(process.ends[STDIN].detach())
+                end.take_over(process.ends[STDIN])
                 exchange.open()
                 await hub.alongside(lambda: _feed(hub, end, source), ended, on_error)
             if failures:
