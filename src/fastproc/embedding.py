@@ -169,6 +169,13 @@ class Task:
         self._queued = False
         if self.done:
             return
+        if getattr(self._coroutine, "cr_frame", self) is None:
+            # What a signal handler raised came out of run_once() just when the coroutine had ended.
+            self.done = True
+            self._reactor._tasks.discard(self)
+            self._error = RuntimeError(f"{self!r}: its outcome was lost when a signal handler raised")
+            self._ended.set()
+            return
         waited, self._waits_for = self._waits_for, None
         if waited is not None and self in waited._waiting:
             waited._waiting.remove(self)
@@ -370,11 +377,13 @@ class Reactor(LoopReactor):
         That takes the grace of a run, and for a child that cannot be killed (a tracer or a file system holds it) five
         seconds more; it is left to be reaped later. In a forked copy nothing is waited for.
         """
-        if self._tasks and not self.inert and not self._running:
-            self._finish()
-        self._tasks.clear()
-        self._ready.clear()
-        self._hub.close()
+        try:
+            if self._tasks and not self.inert and not self._running:
+                self._finish()
+        finally:
+            self._tasks.clear()
+            self._ready.clear()
+            self._hub.close()
 
     def __enter__(self) -> Reactor:
         return self
@@ -384,11 +393,11 @@ class Reactor(LoopReactor):
 
     def _finish(self) -> None:
         over: list[bool] = []
-        for task in list(self._tasks):
-            task.on_done = None
-            task.cancel()
         timer = self.call_after(2 * ABANDON_LIMIT, lambda: over.append(True))
         try:
+            for task in list(self._tasks):
+                task.on_done = None
+                task.cancel()
             while self._tasks and not over:
                 self.run_once()
         finally:

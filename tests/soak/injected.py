@@ -14,6 +14,7 @@ from typing import Any
 
 import fastproc
 from fastproc import PIPE, aio, cmd
+from fastproc._engine import loading
 
 Action = Callable[[], object]
 Make = Callable[[contextlib.ExitStack], Action | tuple[Action, Action]]
@@ -828,19 +829,30 @@ def _(stack: contextlib.ExitStack) -> Action:
     return action
 
 
-@plain("privileges-temporarily")
-def _() -> None:
+@prepared("privileges-temporarily")
+def _(_stack: contextlib.ExitStack) -> Action:
     from fastproc import privileges
 
-    assert os.geteuid() == 0
-    with privileges.temporarily("nobody"):
-        assert os.geteuid() != 0
-    assert os.geteuid() == 0
+    # All modules, once: the copies have them.
+    loading.load_if_unreadable()
+
+    def action() -> None:
+        assert os.geteuid() == 0
+        with privileges.temporarily("nobody"):
+            assert os.geteuid() != 0
+        assert os.geteuid() == 0
+
+    return action
 
 
-@plain("privileges-drop")
-def _() -> None:
+@prepared("privileges-drop")
+def _(_stack: contextlib.ExitStack) -> Action:
     from fastproc import privileges
 
-    privileges.drop_privileges("nobody")
-    assert os.getresuid()[0] != 0
+    loading.load_if_unreadable()
+
+    def action() -> None:
+        privileges.drop_privileges("nobody")
+        assert os.getresuid()[0] != 0
+
+    return action

@@ -81,6 +81,7 @@ _exits: dict[types.CodeType, set[int]] = {}
 DESTRUCTOR = "a destructor: CPython prints what is raised there"
 CALLER = "the caller of start() has the handle, and the library is not in charge of it yet"
 PROTECTED = "trio keeps KeyboardInterrupt from its own tasks"
+ENTRY = "the first instruction of __exit__: CPython calls handlers there, and no try can cover it"
 NO_CALL = "the end of a with block: CPython asks for no signals between it and __exit__"
 
 OUT_OF_REACH = {
@@ -93,6 +94,12 @@ OUT_OF_REACH = {
 }
 
 
+def _is_entry(frame: types.FrameType) -> bool:
+    """Whether the line is the first of its function's body."""
+    first = frame.f_code.co_firstlineno
+    return frame.f_lineno == min(line for _, _, line in frame.f_code.co_lines() if line and line > first)
+
+
 def _out_of_reach(frame: types.FrameType | None) -> str:
     """Why the interpreter or the caller, and not the library, decides what becomes of an exception here; or ""."""
     trio = sys.modules.get("trio")
@@ -100,6 +107,8 @@ def _out_of_reach(frame: types.FrameType | None) -> str:
         with contextlib.suppress(RuntimeError):
             if trio.lowlevel.currently_ki_protected():
                 return PROTECTED
+    if frame is not None and frame.f_code.co_qualname == "temporarily.__exit__" and _is_entry(frame):
+        return ENTRY
     while frame is not None:
         if reason := OUT_OF_REACH.get(frame.f_code.co_qualname):
             return reason
