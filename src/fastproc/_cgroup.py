@@ -244,7 +244,7 @@ def _remove(name: str, own: OwnedFd) -> bool:
 
 def remove_left() -> None:
     """Remove the empty ones in this process's own cgroup that were dropped, or whose owners have ended."""
-    if not any(made() is None for own in _own.values() for made in tuple(own.values())):
+    if not _own:
         return
     try:
         with OwnedFd() as parent:

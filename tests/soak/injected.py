@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import socket
 import tempfile
 import time
@@ -487,9 +486,10 @@ def _(stack: contextlib.ExitStack) -> Action:
     place = _folder(stack)
 
     def action() -> None:
-        shutil.rmtree(os.path.join(place, "results"), ignore_errors=True)
         path = os.path.join(place, "results")
-        assert len(list(fastproc.map("echo {}", ["a", "b"], workers=2, results=path, output="group"))) == 2
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        assert len(list(fastproc.map("echo {}", ["a", "b"], workers=2, results=path))) == 2
 
     return action
 
@@ -512,7 +512,6 @@ def _() -> None:
     system.refresh()
     system.refresh("processes", "cpu")
     system.cgroup()
-    system.pressure()
 
 
 @plain("procfs")
