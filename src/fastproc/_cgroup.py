@@ -9,8 +9,10 @@ Not here: which tree it is for (containment.py), placing a child into it (the C 
 
 from __future__ import annotations
 
+import atexit
 import os
 from _functools import partial  # type: ignore[import-not-found]
+from _weakref import ref
 from os.path import samestat
 
 from fastproc._engine.fds import OwnedFd, read_all
@@ -40,29 +42,26 @@ REMOVALS = 64
 
 _serial = iter(range(2**62))
 
-_own: dict[Id, dict[str, OwnedFd]] = {}
-"""Those that this process has made and not removed, by their parent and their name: also those that an interrupt left
-before anybody had them."""
-
-_CLOSED = OwnedFd()
+_own: dict[Id, dict[str, ref[Cgroup]]] = {}
+"""Those that this process has made and not removed, by their parent and their name. One that was dropped has given its
+lock up, in C, and is removed like a dead owner's. Not by a finalizer: what a signal handler raises in one is lost."""
 
 _pending: dict[Id, list[str]] = {}
 """Names below a parent that are still to be looked at."""
 
 
 class Cgroup:
-    """One cgroup v2 (cgroups(7)), removed when it is dropped and empty, or later.
+    """One cgroup v2 (cgroups(7)). One that was dropped is removed by the next `make()` that finds it empty.
 
     Attributes:
         fd: its directory.
         name: the last part of its path.
     """
 
-    __slots__ = ("_owner", "_parent", "fd", "name")
+    __slots__ = ("__weakref__", "_parent", "fd", "name")
 
     def __init__(self, name: str, parent: Id) -> None:
         """Take a name; `make()` makes the directory."""
-        self._owner = os.getpid()
         self._parent = parent
         self.name = name
         self.fd = OwnedFd()
@@ -74,7 +73,6 @@ class Cgroup:
         Returns:
             None where none can be made.
         """
-        remove_left()
         with OwnedFd() as base:
             try:
                 if parent < 0:
@@ -88,7 +86,7 @@ class Cgroup:
                 info = os.fstat(parent)
                 where = info.st_dev, info.st_ino
                 # The kernel counts the directories in it as links.
-                if info.st_nlink != 2 + len(_own.get(where, ())):
+                if info.st_nlink != 2 + _count(where):
                     remove_dead(parent, where)
                 for _ in range(TRIES):
                     made = cls(f"{_BEGIN}{os.getpid()}-{next(_serial)}-{os.urandom(3).hex()}{_END}", where)
@@ -105,7 +103,7 @@ class Cgroup:
             OSError: it cannot be made, or takes no process; it is not there then.
         """
         try:
-            _own.setdefault(self._parent, {})[self.name] = self.fd
+            _own.setdefault(self._parent, {})[self.name] = ref(self)
             os.mkdir(self.name, 0o755, dir_fd=parent)
             if self._take(parent):
                 return True
@@ -137,12 +135,6 @@ class Cgroup:
 
     def _forget(self) -> None:
         _own.get(self._parent, {}).pop(self.name, None)
-
-    def __del__(self, _getpid: object = os.getpid) -> None:
-        # The child of a dropped handle lives on, and its cgroup with it, until this process makes another.
-        fd = getattr(self, "fd", None)
-        if fd is not None and not fd.closed and self._owner == _getpid():  # type: ignore[operator]
-            self.leave()
 
     def read(self, name: str) -> str:
         """Return the text of one of its files."""
@@ -195,26 +187,10 @@ class Cgroup:
 
     def remove(self) -> bool:
         """Remove it with what is below, if nobody is there; return whether it is gone."""
-        if self.fd.closed:
-            return True
-        try:
-            for _, folders, _, fd in os.fwalk(".", topdown=False, dir_fd=self.fd.fileno()):
-                for folder in folders:
-                    os.rmdir(folder, dir_fd=fd)
-            with OwnedFd() as parent:
-                parent.fill(partial(os.open, dir_fd=self.fd.fileno()), "..", _FOLDER)
-                os.rmdir(self.name, dir_fd=parent.number)
-        except FileNotFoundError:
-            pass
-        except OSError:
+        if not self.fd.closed and not _remove(self.name, self.fd):
             return False
         self._forget()
         return True
-
-    def leave(self) -> None:
-        """Remove it later, when it is empty: whoever is in it lives on."""
-        if not self.remove():
-            _left.append(self)
 
     def _pids(self) -> set[int]:
         found: set[int] = set()
@@ -240,20 +216,50 @@ class Cgroup:
         return iter([member for member in opened if member.pid in again and member.is_there()])
 
 
-_left: list[Cgroup] = []
-"""Cgroups of children that outlived their handle."""
+def _count(where: Id) -> int:
+    """Return how many cgroups below a directory are this process's; forget those that were dropped."""
+    own = _own.get(where, {})
+    for name, made in tuple(own.items()):
+        if made() is None:
+            own.pop(name, None)
+    return len(own)
+
+
+def _remove(name: str, own: OwnedFd) -> bool:
+    """Remove a cgroup with what is below, if nobody is there; return whether it is gone."""
+    try:
+        for _, folders, _, fd in os.fwalk(".", topdown=False, dir_fd=own.fileno()):
+            for folder in folders:
+                os.rmdir(folder, dir_fd=fd)
+        with OwnedFd() as parent:
+            parent.fill(partial(os.open, dir_fd=own.fileno()), "..", _FOLDER)
+            os.rmdir(name, dir_fd=parent.number)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError):
+        # Somebody is in it; or another thread has just closed it.
+        return False
+    return True
 
 
 def remove_left() -> None:
-    """Remove those whose last process has ended meanwhile."""
-    for cgroup in tuple(_left):
-        if cgroup.remove():
-            cgroup.fd.close()
-            try:
-                _left.remove(cgroup)
-            except ValueError:
-                # Another thread was first.
-                pass
+    """Remove the empty ones in this process's own cgroup that were dropped, or whose owners have ended."""
+    if not _own:
+        return
+    try:
+        with OwnedFd() as parent:
+            parent.fill(os.open, _own_folder() or "", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            if is_cgroup2(parent.number):
+                info = os.fstat(parent.number)
+                _count(where := (info.st_dev, info.st_ino))
+                _pending.pop(where, None)
+                remove_dead(parent.number, where)
+    except OSError:
+        # Whoever makes the next one there removes them.
+        pass
+
+
+atexit.register(remove_left)
 
 
 def remove_dead(parent: int, where: Id) -> None:
@@ -282,7 +288,9 @@ def remove_dead(parent: int, where: Id) -> None:
         except IndexError:
             # Another thread was first.
             break
-        if not own.get(name, _CLOSED).closed:
+        made = own.get(name)
+        held = None if made is None else made()
+        if held is not None and not held.fd.closed:
             continue
         if _remove_dead(name, parent):
             removals -= 1
@@ -333,11 +341,11 @@ def _look(name: str, parent: int) -> os.stat_result:
 
 def _let_go() -> None:
     """In a forked copy: the lock is the owner's, and ends with it."""
-    for some in _own.values():
-        for fd in some.values():
-            fd.close()
+    for own in _own.values():
+        for made in own.values():
+            if (cgroup := made()) is not None:
+                cgroup.fd.close()
     _own.clear()
-    _left.clear()
 
 
 os.register_at_fork(after_in_child=_let_go)

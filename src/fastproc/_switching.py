@@ -142,7 +142,19 @@ def needed(before: Identity, uids: Ids, gids: Ids, groups: tuple[int, ...]) -> C
 
 
 def go_back(before: Identity) -> bool:
-    """Make all threads what they were; return whether that worked. Does nothing where it cannot."""
+    """Make all threads what they were; return whether that worked. Does nothing where it cannot.
+
+    What a signal handler raises meanwhile comes out when all is as it was.
+    """
+    try:
+        return _undo(before)
+    except BaseException:
+        if not _undo(before):
+            return False
+        raise
+
+
+def _undo(before: Identity) -> bool:
     try:
         now = _credentials.own()
         has, had = now.capabilities, before.capabilities
@@ -162,7 +174,7 @@ def go_back(before: Identity) -> bool:
             os.setgroups(before.groups)
         _sets_back(before)
         return everything(_credentials.uniform(everything)) == everything(before)
-    except BaseException:  # also Ctrl-C: it is told with the error that led here
+    except (OSError, ProcessError):
         return False
 
 
@@ -253,14 +265,14 @@ class temporarily:
             _refuse_unsafe(before, uids)
             dumpable = _credentials.held().dumpable
             try:
-                found = self._switch(before, uids, gids, groups, need)
+                self._before, self._dumpable = before, dumpable
+                return self._switch(before, uids, gids, groups, need)
             except BaseException as error:
+                self._before = None
                 if not go_back(before):
                     raise half_switched(self._stage) from error
                 _dumpable_again(dumpable)
                 raise
-            self._before, self._dumpable = before, dumpable
-            return found
 
     def _wanted(self, before: Identity) -> tuple[Ids, Ids, tuple[int, ...]]:
         uid, gid, groups = self._target
@@ -296,13 +308,25 @@ class temporarily:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Be who one was, in all threads."""
-        before, self._before = self._before, None
+        try:
+            if self._before is None:
+                raise RuntimeError("this block is not entered")
+            self._leave()
+        except BaseException:
+            # What a signal handler raises comes out when all is as it was.
+            self._leave()
+            raise
+
+    def _leave(self) -> None:
+        before = self._before
         if before is None:
-            raise RuntimeError("this block is not entered")
+            return
         with _credentials.lock:
             if not go_back(before):
+                self._before = None
                 raise half_switched("the end")
             _dumpable_again(self._dumpable)
+            self._before = None
 
 
 def _dumpable_again(before: int) -> None:

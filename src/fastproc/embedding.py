@@ -17,6 +17,8 @@ from __future__ import annotations
 import sys
 from collections import deque
 from contextvars import copy_context
+from functools import partial
+from operator import attrgetter
 
 from fastproc._engine.killable import ABANDON_LIMIT
 from fastproc._values.plan import settle
@@ -92,12 +94,12 @@ class Task:
         "__weakref__",
         "_context",
         "_coroutine",
+        "_drop",
         "_ended",
         "_error",
         "_queued",
         "_reactor",
         "_thrown",
-        "_told",
         "_value",
         "_waits_for",
         "done",
@@ -113,8 +115,8 @@ class Task:
         self._ended = Flag()
         self._value: Any = None
         self._error: BaseException | None = None
-        # Whether somebody was told of the error.
-        self._told = False
+        # What the finalizer calls: nothing, or what raises the error that nobody was told of.
+        self._drop: Callable[[], object] = int
         # What is raised in the coroutine next.
         self._thrown: BaseException | None = None
         self._queued = False
@@ -144,7 +146,7 @@ class Task:
         """
         if not self.done:
             raise RuntimeError(f"{self!r}: has no result yet")
-        self._told = True
+        self._drop = int
         if self._error is not None:
             raise self._error
         return self._value
@@ -166,6 +168,13 @@ class Task:
         """Go on up to the next wait."""
         self._queued = False
         if self.done:
+            return
+        if getattr(self._coroutine, "cr_frame", self) is None:
+            # What a signal handler raised came out of run_once() just when the coroutine had ended.
+            self.done = True
+            self._reactor._tasks.discard(self)
+            self._error = RuntimeError(f"{self!r}: its outcome was lost when a signal handler raised")
+            self._ended.set()
             return
         waited, self._waits_for = self._waits_for, None
         if waited is not None and self in waited._waiting:
@@ -200,19 +209,23 @@ class Task:
         self.done = True
         self._reactor._tasks.discard(self)
         done, self.on_done = self.on_done, None
-        self._told = error is None or done is not None or bool(self._ended._waiting) or isinstance(error, Cancelled)
+        if error is not None and done is None and not self._ended._waiting:
+            self._is_for_nobody(error)
         self._ended.set()
         if done is not None:
             self._context.run(done, self)
         if error is not None and not isinstance(error, (Exception, Cancelled)):
             # Such as KeyboardInterrupt: it is for the program, not for who waits for the task.
-            self._told = True
+            self._drop = int
             raise error
 
-    def __del__(self) -> None:
-        if not self._told and self._error is not None:
-            # Nobody asked: the interpreter prints it (sys.unraisablehook).
-            raise self._error
+    def _is_for_nobody(self, error: BaseException) -> None:
+        """If nobody asks for it, the interpreter prints an error when the task is dropped (sys.unraisablehook)."""
+        if not isinstance(error, Cancelled):
+            self._drop = partial(_unstarted().throw, error)
+
+    # In C alone: what a signal handler raises in a finalizer of Python's is lost.
+    __del__ = property(attrgetter("_drop"))
 
 
 class ReactorHub(Hub):
@@ -244,7 +257,8 @@ class ReactorHub(Hub):
         def on_done(task: Task) -> None:
             error = task._error
             if leaving and (isinstance(error, Cancelled) or not event.is_set()):
-                task._told = isinstance(error, Cancelled)
+                if error is not None:
+                    task._is_for_nobody(error)
             elif error is not None:
                 on_error(error)
 
@@ -363,11 +377,13 @@ class Reactor(LoopReactor):
         That takes the grace of a run, and for a child that cannot be killed (a tracer or a file system holds it) five
         seconds more; it is left to be reaped later. In a forked copy nothing is waited for.
         """
-        if self._tasks and not self.inert and not self._running:
-            self._finish()
-        self._tasks.clear()
-        self._ready.clear()
-        self._hub.close()
+        try:
+            if self._tasks and not self.inert and not self._running:
+                self._finish()
+        finally:
+            self._tasks.clear()
+            self._ready.clear()
+            self._hub.close()
 
     def __enter__(self) -> Reactor:
         return self
@@ -377,18 +393,18 @@ class Reactor(LoopReactor):
 
     def _finish(self) -> None:
         over: list[bool] = []
-        for task in list(self._tasks):
-            task.on_done = None
-            task.cancel()
         timer = self.call_after(2 * ABANDON_LIMIT, lambda: over.append(True))
         try:
+            for task in list(self._tasks):
+                task.on_done = None
+                task.cancel()
             while self._tasks and not over:
                 self.run_once()
         finally:
             timer.cancel()
             # What does not end when it is cancelled.
             for task in list(self._tasks):
-                task._told = True
+                task._drop = int
                 task._coroutine.close()
 
     def _queue(self, task: Task) -> None:
@@ -407,6 +423,11 @@ class Reactor(LoopReactor):
         finally:
             sys.set_asyncgen_hooks(*hooks)
             stepping.hub, stepping.loop = before
+
+
+def _unstarted() -> Generator[None, None, None]:
+    """A generator whose throw() raises what it is given, with no step of its code."""
+    yield
 
 
 def _nothing() -> None:

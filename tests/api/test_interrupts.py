@@ -28,13 +28,19 @@ STEP = 23
         "pool-submit",
         "pool-map",
         "aio-run-asyncio",
+        "run-contained",
+        "monitor",
+        "signals-forward",
+        "notify",
+        pytest.param("pidfile-stale", marks=pytest.mark.privileged),
+        pytest.param("privileges-temporarily", marks=pytest.mark.privileged),
     ],
 )
 def test_exception_at_some_lines_comes_out_and_leaves_nothing(name: str) -> None:
     """That very object; no child, thread or descriptor is left, and the next calls work."""
-    count, faults = injection.sweep(name, first=len(name), step=STEP)
+    count, faults, _ = injection.sweep(name, first=len(name) % STEP, step=STEP)
     assert faults == []
-    assert count > 8
+    assert count > 7
 
 
 def used_in_a_lazy_import(names: list[str]) -> dict[str, str]:

@@ -7,13 +7,16 @@ import contextlib
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import fastproc
 from fastproc import PIPE, aio, cmd
+from fastproc._engine import loading
 
 Action = Callable[[], object]
-Make = Callable[[contextlib.ExitStack], Action]
+Make = Callable[[contextlib.ExitStack], Action | tuple[Action, Action]]
 
 SCENARIOS: dict[str, Make] = {}
 
@@ -384,10 +387,143 @@ def _() -> None:
     asyncio.run(main())
 
 
+def prepared(name: str) -> Callable[[Make], Make]:
+    """Name a function that prepares an action; it may give a pair, with what ends the action's traces."""
+
+    def keep(make: Make) -> Make:
+        SCENARIOS[name] = make
+        return make
+
+    return keep
+
+
+def _folder(stack: contextlib.ExitStack) -> str:
+    return stack.enter_context(tempfile.TemporaryDirectory(prefix="fastproc-sweep-"))
+
+
+@plain("run-contained")
+def _() -> None:
+    fastproc.run("sh", "-c", "sleep 5 & echo x", capture=True, kill_tree=True, timeout=10, drain_timeout=0.0)
+
+
+@plain("contained-dropped")
+def _() -> None:
+    process = fastproc.start("sleep", "0.002", kill_tree=True)
+    process.wait()
+    del process
+
+
+@plain("contained-mark")
+def _() -> None:
+    from fastproc import _cgroup
+
+    make, _cgroup.Cgroup.make = _cgroup.Cgroup.make, lambda _parent: None  # type: ignore[method-assign, assignment]
+    try:
+        with fastproc.start("sh", "-c", "setsid sleep 5 & wait", kill_tree=True) as process:
+            process.kill_tree(0.01)
+    finally:
+        _cgroup.Cgroup.make = make  # type: ignore[method-assign]
+
+
+@plain("subreaper")
+def _() -> None:
+    from fastproc import containment
+
+    assert containment.subreaper() in (True, False)
+
+
+@plain("wait_all")
+def _() -> None:
+    with fastproc.start("sleep", "0.002") as one, fastproc.start("sleep", "0.004") as two:
+        assert len(fastproc.wait_all([one, two])) == 2
+
+
+@plain("wait_any-timeout")
+def _() -> None:
+    with fastproc.start("sleep", "5") as one, fastproc.start("sleep", "5") as two:
+        with contextlib.suppress(fastproc.TimeoutExpired):
+            fastproc.wait_any([one, two], timeout=0.003)
+
+
+@plain("pool-python")
+def _() -> None:
+    limit = fastproc.CaptureLimit(2)
+    with fastproc.Pool(2) as pool:
+        tasks = [
+            pool.submit("sh", "-c", "echo abc", capture=True, stdout_limit=limit),
+            pool.submit("sh", "-c", "echo a; echo b >&2", capture=True, on_line=lambda _name, _line: None),
+            pool.submit(cmd("echo", "x") | cmd("cat"), capture=True),
+            pool.submit("cat", input=iter([b"x", b"y"]), capture=True),
+        ]
+        for task in tasks:
+            task.result()
+
+
+@plain("pool-python-stop")
+def _() -> None:
+    with fastproc.Pool(1, grace=0.005) as pool:
+        for _number in range(2):
+            pool.submit("sleep", "5", capture=True, on_line=lambda _name, _line: None)
+        pool.stop()
+
+
+@prepared("map-joblog")
+def _(stack: contextlib.ExitStack) -> Action:
+    place = _folder(stack)
+
+    def action() -> None:
+        path = os.path.join(place, "log")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        assert len(list(fastproc.map("echo {}", ["a", "b"], workers=2, joblog=path))) == 2
+        assert len(list(fastproc.map("echo {}", ["a", "b", "c"], workers=2, joblog=path, resume=True))) >= 1
+
+    return action
+
+
+@prepared("map-results")
+def _(stack: contextlib.ExitStack) -> Action:
+    place = _folder(stack)
+
+    def action() -> None:
+        path = os.path.join(place, "results")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        assert len(list(fastproc.map("echo {}", ["a", "b"], workers=2, results=path))) == 2
+
+    return action
+
+
 @plain("snapshot")
 def _() -> None:
-    table = fastproc.snapshot()
-    table.refresh() if hasattr(table, "refresh") else None
+    from fastproc import info
+
+    assert len(fastproc.snapshot()) > 0
+    assert info.children(os.getpid()) == []
+    info.tree()
+    info.thread_names(os.getpid())
+
+
+@plain("system")
+def _() -> None:
+    from fastproc import info
+
+    system = info.System()
+    system.refresh()
+    system.refresh("processes", "cpu")
+    system.cgroup()
+
+
+@plain("procfs")
+def _() -> None:
+    from fastproc import procfs
+
+    with procfs.Process(os.getpid()) as process:
+        process.stat()
+        process.status()
+        process.fds()
+        for task in process.tasks():
+            task.stat()
 
 
 @plain("signals")
@@ -400,14 +536,42 @@ def _() -> None:
         signal.raise_signal(signal.SIGUSR1)
         for _one in received:
             break
+        assert received.pending() == []
 
 
-@plain("signals-shutdown")
+@plain("signals-blocked")
+def _() -> None:
+    import signal
+
+    from fastproc import signals
+
+    try:
+        with signals.Signals(signal.SIGUSR1, block=True) as received:
+            signal.raise_signal(signal.SIGUSR1)
+            received.get(timeout=5)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
+
+
+@plain("signals-flag")
+def _() -> None:
+    import signal
+
+    from fastproc import signals
+
+    with signals.Flag("USR2") as flag:
+        signal.raise_signal(signal.SIGUSR2)
+        assert flag
+        assert flag.clear()
+
+
+@plain("signals-forward")
 def _() -> None:
     from fastproc import signals
 
-    with signals.Shutdown():
-        pass
+    with fastproc.start("sleep", "5") as process, signals.forward(process, "USR1"):
+        signals.queue(process, "USR2", 3)
+        process.wait()
 
 
 @plain("notify")
@@ -415,21 +579,122 @@ def _() -> None:
     from fastproc import systemd
 
     with systemd.NotifyServer() as server, server.start("sh", "-c", "sleep 0.001") as process:
+        with contextlib.suppress(systemd.NotReady):
+            server.wait_ready(5)
         process.wait()
 
 
-@plain("syslog")
+@plain("notify-send")
+def _() -> None:
+    from fastproc import systemd
+
+    address = f"@fastproc-sweep-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind("\0" + address[1:])
+        os.environ["NOTIFY_SOCKET"] = address
+        try:
+            assert systemd.notify(ready=True, status="x")
+            with open(os.devnull, "rb") as file:
+                assert systemd.notify(fdstore=[file], fdname="x")
+        finally:
+            os.environ.pop("NOTIFY_SOCKET", None)
+
+
+@plain("listen_fds")
+def _() -> None:
+    from fastproc import systemd
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
+        one.bind(f"\0fastproc-sweep-listen-{os.getpid()}")
+        one.listen()
+        low = 3
+        saved = os.dup(low) if os.path.exists(f"/proc/self/fd/{low}") else -1
+        try:
+            os.dup2(one.fileno(), low)
+            os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="x")
+            (found,) = systemd.listen_fds()
+            assert found.name == "x"
+        finally:
+            for variable in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+                os.environ.pop(variable, None)
+            if saved >= 0:
+                os.dup2(saved, low)
+                os.close(saved)
+            else:
+                with contextlib.suppress(OSError):
+                    os.close(low)
+
+
+@prepared("syslog")
+def _(stack: contextlib.ExitStack) -> Action:
+    from fastproc import syslog
+
+    path = os.path.join(_folder(stack), "log")
+    receiver = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    receiver.bind(path)
+    receiver.setblocking(False)
+
+    def action() -> None:
+        with contextlib.suppress(BlockingIOError):
+            while receiver.recv(65536):
+                pass
+        with syslog.Syslog(path) as log:
+            log.send("x")
+            receiver.recv(65536)
+            log.send("y", "warning", msgid="z")
+            receiver.recv(65536)
+
+    return action
+
+
+@plain("syslog-tcp")
 def _() -> None:
     from fastproc import syslog
 
-    path = os.path.join(tempfile.gettempdir(), f"fastproc-sweep-{os.getpid()}")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-        receiver.bind(path)
-        try:
-            with syslog.Syslog(path) as log:
-                log.log("x") if hasattr(log, "log") else log.send("x")
-        finally:
-            os.unlink(path)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with syslog.Syslog(server.getsockname()[:2], protocol="tcp") as log:
+            log.send("x")
+            with server.accept()[0] as receiver:
+                log.pump()
+                assert receiver.recv(100)
+                log.flush()
+
+
+@plain("syslog-udp")
+def _() -> None:
+    from fastproc import syslog
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        with syslog.Syslog(server.getsockname()[:2]) as log:
+            log.send("x")
+
+
+@prepared("syslog-handler")
+def _(stack: contextlib.ExitStack) -> Action:
+    import logging
+
+    from fastproc import syslog
+
+    path = os.path.join(_folder(stack), "log")
+    receiver = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    receiver.bind(path)
+    receiver.setblocking(False)
+
+    def action() -> None:
+        with contextlib.suppress(BlockingIOError):
+            while receiver.recv(65536):
+                pass
+        with syslog.Syslog(path) as log:
+            handler = syslog.Handler(log)
+            handler.emit(logging.LogRecord("x", 20, "x", 1, "text", (), None))
+            fastproc.run("sh", "-c", "echo a; echo b >&2", capture=True, on_line=syslog.Lines(log))
+            while log.counts.in_flight:
+                with contextlib.suppress(BlockingIOError):
+                    receiver.recv(65536)
+                log.flush(0.01)
+
+    return action
 
 
 @plain("users")
@@ -437,6 +702,11 @@ def _() -> None:
     from fastproc import users
 
     users.current_user()
+    users.user("root")
+    users.group("root")
+    users.groups_of("root")
+    users.all_users()
+    users.access_list()
 
 
 @plain("capabilities")
@@ -444,6 +714,9 @@ def _() -> None:
     from fastproc import capabilities
 
     capabilities.of_process()
+    capabilities.read_identity()
+    capabilities.to_text(capabilities.from_text("cap_net_raw=ep"))
+    capabilities.read_file("/bin/sh")
 
 
 @plain("monitor")
@@ -454,3 +727,131 @@ def _() -> None:
         watch.watch(process.pid)
         for _alert in watch:
             break
+
+
+@plain("monitor-rules")
+def _() -> None:
+    from fastproc import monitor
+
+    seen: list[object] = []
+    with fastproc.start("sleep", "5") as process, monitor.Monitor(0.002, seen.append) as watch:
+        watch.watch(process.pid, monitor.Rule("rss", above=1), restart=True)
+        watch.run(0.006)
+        watch.unwatch(process.pid)
+
+
+@plain("reactor")
+def _() -> None:
+    with fastproc.Reactor() as reactor:
+        task = reactor.run("sh", "-c", "echo x", capture=True)
+        while not task.done:
+            reactor.run_once()
+        assert task.result().stdout == b"x\n"
+
+
+@plain("reactor-close")
+def _() -> None:
+    with fastproc.Reactor() as reactor:
+        reactor.run("sleep", "5", grace=0.005)
+        reactor.create_task(reactor.sleep(0.001))
+        reactor.run_once()
+        reactor.run_once(0.002)
+
+
+NAMESPACE = {"daemon-spawn", "daemon-call", "pidfile-stale", "privileges-temporarily", "privileges-drop"}
+"""Those that stop by number, write pid files or change who the process is."""
+
+FORKED = {"privileges-drop", "privileges-temporarily"}
+"""Those that cannot be undone, or need a process with one thread: each time in a forked copy."""
+
+
+def serve(outcome: Any) -> None:
+    """Be the daemon of `daemon-call`."""
+    outcome.ready()
+    time.sleep(60)
+
+
+def _of_daemon(stack: contextlib.ExitStack, start: Callable[[Any], int]) -> tuple[Action, Action]:
+    from fastproc.daemon import Daemon, PidFile, PidFileError
+
+    path = os.path.join(_folder(stack), "pid")
+    daemon = Daemon("sweep", pid_file=path, start_timeout=8.0)
+
+    def tidy() -> None:
+        # As an administrator has it: whatever runs is found by the pid file.
+        until = time.monotonic() + 2.0
+        while time.monotonic() < until:
+            with contextlib.suppress(PidFileError):
+                PidFile(path).stop(0.5)
+                if PidFile(path).status().state in ("stopped", "stale"):
+                    return
+            time.sleep(0.01)
+
+    def action() -> None:
+        tidy()
+        pid = start(daemon)
+        status = daemon.status()
+        assert (status.state, status.pid) == ("running", pid), status
+        stopped = daemon.stop(5.0)
+        assert stopped is not None
+        assert stopped.pid == pid
+        assert daemon.status().state == "stopped"
+
+    return action, tidy
+
+
+@prepared("daemon-spawn")
+def _(stack: contextlib.ExitStack) -> tuple[Action, Action]:
+    return _of_daemon(stack, lambda daemon: daemon.spawn("sleep", "60"))
+
+
+@prepared("daemon-call")
+def _(stack: contextlib.ExitStack) -> tuple[Action, Action]:
+    import injected
+
+    return _of_daemon(stack, lambda daemon: daemon.call(injected.serve))
+
+
+@prepared("pidfile-stale")
+def _(stack: contextlib.ExitStack) -> Action:
+    from fastproc.daemon import PidFile
+
+    path = os.path.join(_folder(stack), "pid")
+
+    def action() -> None:
+        with open(path, "w", encoding="ascii") as file:
+            file.write("4000000\n")
+        os.chmod(path, 0o644)
+        assert PidFile(path).status().state == "stale"
+        PidFile(path).stop(0.1)
+
+    return action
+
+
+@prepared("privileges-temporarily")
+def _(_stack: contextlib.ExitStack) -> Action:
+    from fastproc import privileges
+
+    # All modules, once: the copies have them.
+    loading.load_if_unreadable()
+
+    def action() -> None:
+        assert os.geteuid() == 0
+        with privileges.temporarily("nobody"):
+            assert os.geteuid() != 0
+        assert os.geteuid() == 0
+
+    return action
+
+
+@prepared("privileges-drop")
+def _(_stack: contextlib.ExitStack) -> Action:
+    from fastproc import privileges
+
+    loading.load_if_unreadable()
+
+    def action() -> None:
+        privileges.drop_privileges("nobody")
+        assert os.getresuid()[0] != 0
+
+    return action

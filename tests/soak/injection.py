@@ -9,8 +9,11 @@ thread arrives; then there is one run for each of them in which the exception is
 
     python tests/soak/injection.py [--visits N] [--step N] [SCENARIO ...]
 
-prints one line for each fault, and at the end how many of how many points held. A point that hangs ends the process;
-the one above, `sweep()`, begins again after it.
+prints one line for each fault, and at the end how many of how many points held, and how many were left out because
+no library can keep the promise there (`OUT_OF_REACH`). A point that hangs ends the process; `sweep()` begins
+again after it.
+
+As root, each scenario runs in a PID namespace: whatever it stops by its number, or leaves, is in there.
 """
 
 from __future__ import annotations
@@ -30,13 +33,14 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve()
 if __name__ == "__main__":
     sys.path.insert(0, str(HERE.parent.parent))
 
 import fastproc  # noqa: E402
+from fastproc import _cgroup  # noqa: E402
 from fastproc._engine import orphans  # noqa: E402
 
 SOURCE = str(Path(fastproc.__file__).parent) + os.sep
@@ -74,37 +78,50 @@ def _leaves_block(frame: types.FrameType) -> bool:
 
 _exits: dict[types.CodeType, set[int]] = {}
 
+DESTRUCTOR = "a destructor: CPython prints what is raised there"
+CALLER = "the caller of start() has the handle, and the library is not in charge of it yet"
+PROTECTED = "trio keeps KeyboardInterrupt from its own tasks"
+ENTRY = "the first instruction of __exit__: CPython calls handlers there, and no try can cover it"
+NO_CALL = "the end of a with block: CPython asks for no signals between it and __exit__"
+
 OUT_OF_REACH = {
-    # Python code that the interpreter calls in a destructor: whatever it raises is printed.
-    "finalize.__call__",
+    "finalize.__call__": DESTRUCTOR,
     # Of `with start(...)`: whoever has called start() has the handle already, and nobody else could end its child.
-    "Process.__enter__",
-    "Pipeline.__enter__",
-    "Popen.__enter__",
-    "Pool.__enter__",
+    "Process.__enter__": CALLER,
+    "Pipeline.__enter__": CALLER,
+    "Popen.__enter__": CALLER,
+    "Pool.__enter__": CALLER,
 }
 
 
-def _is_out_of_reach(frame: types.FrameType | None) -> bool:
-    """Whether the interpreter or the caller, and not the library, decides what becomes of an exception here."""
+def _is_entry(frame: types.FrameType) -> bool:
+    """Whether the line is the first of its function's body."""
+    first = frame.f_code.co_firstlineno
+    return frame.f_lineno == min(line for _, _, line in frame.f_code.co_lines() if line and line > first)
+
+
+def _out_of_reach(frame: types.FrameType | None) -> str:
+    """Why the interpreter or the caller, and not the library, decides what becomes of an exception here; or ""."""
     trio = sys.modules.get("trio")
     if trio is not None:
-        # Trio keeps KeyboardInterrupt from its own tasks and from what it calls itself.
         with contextlib.suppress(RuntimeError):
             if trio.lowlevel.currently_ki_protected():
-                return True
+                return PROTECTED
+    if frame is not None and frame.f_code.co_qualname == "temporarily.__exit__" and _is_entry(frame):
+        return ENTRY
     while frame is not None:
-        if frame.f_code.co_qualname in OUT_OF_REACH:
-            return True
+        if reason := OUT_OF_REACH.get(frame.f_code.co_qualname):
+            return reason
         frame = frame.f_back
-    return False
+    return ""
 
 
 class Tracer:
     """Calls something at the lines of the package that this thread arrives at."""
 
-    def __init__(self, on_line: Callable[[types.FrameType, Point], None]) -> None:
+    def __init__(self, on_line: Callable[[types.FrameType, Point], None], left_out: set[object] | None = None) -> None:
         self._on_line = on_line
+        self._left_out = left_out
         self._counts: Counter[tuple[str, int]] = Counter()
 
     def _call(self, frame: types.FrameType, _event: str, _arg: object) -> Any:
@@ -112,7 +129,12 @@ class Tracer:
         return self._line if name.startswith(SOURCE) and frame.f_code.co_name != "<module>" else None
 
     def _line(self, frame: types.FrameType, event: str, _arg: object) -> Any:
-        if event == "line" and not _leaves_block(frame):
+        if event != "line":
+            return self._line
+        if _leaves_block(frame):
+            if self._left_out is not None:
+                self._left_out.add((NO_CALL, frame.f_code.co_filename, frame.f_lineno))
+        else:
             place = frame.f_code.co_filename[len(SOURCE) :], frame.f_lineno
             self._counts[place] += 1
             self._on_line(frame, (*place, self._counts[place]))
@@ -127,15 +149,19 @@ class Tracer:
             sys.settrace(None)
 
 
-def points(action: Callable[[], object], visits: int) -> list[Point]:
-    """Return the places at which an action arrives, each up to so many times."""
+def points(action: Callable[[], object], visits: int, left_out: set[Any]) -> list[Point]:
+    """Return the places at which an action arrives, each up to so many times; add those out of reach to `left_out`."""
     found: dict[Point, None] = {}
 
     def note(frame: types.FrameType, point: Point) -> None:
-        if point[2] <= visits and not _is_out_of_reach(frame):
+        if point[2] > visits:
+            return
+        if reason := _out_of_reach(frame):
+            left_out.add((reason, *point))
+        else:
             found[point] = None
 
-    with Tracer(note).on():
+    with Tracer(note, left_out).on():
         action()
     return list(found)
 
@@ -143,8 +169,11 @@ def points(action: Callable[[], object], visits: int) -> list[Point]:
 # -- what is left
 
 
-def state() -> tuple[Counter[str], int, set[str]]:
-    """Return the open descriptors, the number of threads, and the cgroups of this process's making."""
+State = tuple[Counter[str], int, set[str], set[int]]
+
+
+def state() -> State:
+    """Return the open descriptors, the number of threads, this process's cgroups, and who is in the namespace."""
     names: Counter[str] = Counter()
     for fd in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
@@ -153,15 +182,37 @@ def state() -> tuple[Counter[str], int, set[str]]:
                 names[
                     "pipe" if target.startswith("pipe:") else "socket" if target.startswith("socket:") else target
                 ] += 1
-    return names, len(os.listdir("/proc/self/task")), cgroups()
+    return names, len(os.listdir("/proc/self/task")), cgroups(), strangers()
+
+
+_made: set[str] = set()
+"""The names of this process's cgroups: others have the same number in another PID namespace."""
+
+
+def _remember(cgroup: _cgroup.Cgroup, name: str, parent: tuple[int, int]) -> None:
+    _made.add(name)
+    _begin(cgroup, name, parent)
+
+
+_begin, _cgroup.Cgroup.__init__ = _cgroup.Cgroup.__init__, _remember  # type: ignore[method-assign]
 
 
 def cgroups() -> set[str]:
     """Return the cgroups that a contained tree of this process has."""
-    return {str(path) for path in Path("/sys/fs/cgroup").glob(f"**/fastproc*{os.getpid()}*")} if GROUPS else set()
+    _cgroup.remove_left()
+    folder = _cgroup._own_folder()
+    with contextlib.suppress(OSError):
+        return _made.intersection(os.listdir(folder or "/nonexistent"))
+    return set()
 
 
-GROUPS = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+CONTAINED = "FASTPROC_SWEEP_CONTAINED"
+"""In the environment of a worker that has a PID namespace: whoever is in it is the scenario's."""
+
+
+def strangers() -> set[int]:
+    """Return the pids of all that run in the worker's PID namespace."""
+    return {int(name) for name in os.listdir("/proc") if name.isdigit()} if CONTAINED in os.environ else set()
 
 
 def children() -> list[int]:
@@ -169,13 +220,13 @@ def children() -> list[int]:
     return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
 
 
-def left(before: tuple[Counter[str], int, set[str]]) -> str:
+def left(before: State) -> str:
     """Say what is more than before, once what is being ended had time; nothing is ""."""
     until = time.monotonic() + PATIENCE
     while True:
         orphans.reap()
         gc.collect()
-        names, threads, groups = state()
+        names, threads, groups, pids_now = state()
         found = []
         if pids := children():
             found.append(f"children {[(pid, _command(pid)) for pid in pids]}")
@@ -183,6 +234,8 @@ def left(before: tuple[Counter[str], int, set[str]]) -> str:
             found.append(f"descriptors {dict(more)}")
         if threads > before[1]:
             found.append(f"{threads - before[1]} threads")
+        if others := pids_now - before[3] - set(pids):
+            found.append(f"processes {[(pid, _command(pid)) for pid in others]}")
         if groups - before[2]:
             found.append(f"cgroups {sorted(groups - before[2])}")
         if not found or time.monotonic() > until:
@@ -205,16 +258,19 @@ class Sweep:
     Args:
         action: what to do, again and again with the same effect.
         visits: how many arrivals at one line count.
+        tidy: ends what may live on after an interrupt, by the means that a user has: a daemon, by its pid file.
     """
 
-    def __init__(self, action: Callable[[], object], visits: int) -> None:
+    def __init__(self, action: Callable[[], object], visits: int, tidy: Callable[[], object] | None = None) -> None:
         self._action = action
+        self._tidy = tidy or (lambda: None)
+        self.left_out: set[Any] = set()
         for _ in range(3):
             action()
             self.probe()
         gc.collect()
-        self.points = points(action, visits)
-        found = points(action, visits)
+        self.points = points(action, visits, self.left_out)
+        found = points(action, visits, self.left_out)
         # Not every run goes the same way: a child may be over at once.
         self.points += [point for point in found if point not in set(self.points)]
         self.before = state()
@@ -235,7 +291,7 @@ class Sweep:
         ignored: list[str] = []
 
         def strike(frame: types.FrameType, here: Point) -> None:
-            if here == point and not fired and not _is_out_of_reach(frame):
+            if here == point and not fired and not _out_of_reach(frame):
                 fired.append(frame.f_code.co_qualname)
                 sys.settrace(None)
                 raise injected
@@ -251,7 +307,7 @@ class Sweep:
                     if fired:
                         wrong.append("nothing came out")
                 except BaseException as error:
-                    if error is not injected and not _holds(error, injected):
+                    if error is not injected and not _tells(error, injected):
                         wrong.append(f"{type(error).__name__}({str(error)[:80]}) came out")
                     if not fired:
                         wrong.append("without an injection")
@@ -259,6 +315,8 @@ class Sweep:
                 injected.__traceback__ = None
                 injected.__context__ = None
                 injected.__dict__.clear()
+                if fired:
+                    self._tidy()
                 if fired and (more := left(self.before)):
                     wrong.append(f"left: {more}")
                     self.before = state()
@@ -277,23 +335,49 @@ class Sweep:
         return f"{fired[0] if fired else '?'}: {'; '.join(wrong)}" if wrong else ""
 
 
-def _holds(error: BaseException, injected: BaseException) -> bool:
-    """Whether an exception group, as trio raises it, has this one and no other."""
-    return isinstance(error, BaseExceptionGroup) and all(
-        one is injected or _holds(one, injected) for one in error.exceptions
-    )
+def _tells(error: BaseException, injected: BaseException) -> bool:
+    """Whether an exception group, as trio raises it, has this one and no other; or HalfSwitched has it as its cause."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(one is injected or _tells(one, injected) for one in error.exceptions)
+    return type(error).__name__ == "HalfSwitched" and error.__cause__ is injected
+
+
+def in_a_copy(function: Callable[[], Any]) -> Any:
+    """Return what a function returns in a forked copy of this process, for what cannot be undone; by JSON."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(read)
+            text = json.dumps(function())
+        except BaseException as error:
+            text = json.dumps(f"?: the copy failed: {error!r}")
+        os.write(write, text.encode())
+        os._exit(0)
+    os.close(write)
+    with open(read, "rb") as file:
+        text = file.read().decode()
+    os.waitpid(pid, 0)
+    return json.loads(text)
 
 
 def work(name: str, visits: int, first: int, step: int = 1) -> None:
     """Sweep one scenario from a point on, and print a JSON line before and after each."""
-    from injected import SCENARIOS
+    from injected import FORKED, NAMESPACE, SCENARIOS
 
+    if name in NAMESPACE and CONTAINED not in os.environ:
+        raise SystemExit(f"{name}: runs only in a PID namespace, for which it needs root")
     faulthandler.enable()
     with contextlib.ExitStack() as stack:
-        action = SCENARIOS[name](stack)
+        made = SCENARIOS[name](stack)
+        action, tidy = made if isinstance(made, tuple) else (made, None)
         # Its thread counts from the beginning.
         faulthandler.dump_traceback_later(60, exit=True)
-        sweep = Sweep(action, visits)
+        if name in FORKED:
+            work_in_copies(action, visits, first, step)
+            return
+        sweep = Sweep(action, visits, tidy)
+        print(json.dumps({"left_out": sorted(Counter(one[0] for one in sweep.left_out).items())}), flush=True)
         for number in range(first, len(sweep.points), step):
             point = sweep.points[number]
             print(json.dumps({"at": number, "point": point}), flush=True)
@@ -302,21 +386,75 @@ def work(name: str, visits: int, first: int, step: int = 1) -> None:
             print(json.dumps({"done": number, "wrong": wrong}), flush=True)
 
 
-def sweep(name: str, visits: int = 1, first: int = 0, step: int = 1) -> tuple[int, list[str]]:
-    """Sweep each `step`-th point of one scenario, in processes of its own; return their number, and what was wrong."""
+def work_in_copies(action: Callable[[], object], visits: int, first: int, step: int) -> None:
+    """As `work()`, of an action that cannot be undone: each time in a forked copy."""
+
+    def prepare() -> Any:
+        left_out: set[Any] = set()
+        return points(action, visits, left_out), sorted(Counter(one[0] for one in left_out).items())
+
+    def inject(point: Point) -> str:
+        sweep = Sweep.__new__(Sweep)
+        sweep._action, sweep._tidy = action, lambda: None
+        sweep.before = state()
+        return sweep.inject(point)
+
+    Sweep.probe()
+    found, left_out = in_a_copy(prepare)
+    print(json.dumps({"left_out": left_out}), flush=True)
+    for number in range(first, len(found), step):
+        point = tuple(found[number])
+        print(json.dumps({"at": number, "point": point}), flush=True)
+        faulthandler.dump_traceback_later(HANG, exit=True)
+        wrong = in_a_copy(lambda point=point: inject(point))  # type: ignore[misc]
+        print(json.dumps({"done": number, "wrong": wrong}), flush=True)
+
+
+class Swept(NamedTuple):
+    """What became of the points of one scenario.
+
+    Attributes:
+        count: how many there were.
+        faults: what was wrong, one line for each.
+        left_out: the number of lines out of reach, by the reason.
+    """
+
+    count: int
+    faults: list[str]
+    left_out: dict[str, int]
+
+
+def _in_namespace(command: list[str]) -> tuple[list[str], dict[str, str]]:
+    """A command in a PID namespace, if this is root; its first process is a shell, which reaps what is left to it."""
+    environment = {name: value for name, value in os.environ.items() if name != CONTAINED}
+    if os.geteuid() != 0:
+        return command, environment
+    # All of it ends with this process.
+    first = ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    return [*first, "sh", "-c", '"$@"; exit $?', "sh", *command], {**environment, CONTAINED: "yes"}
+
+
+def sweep(name: str, visits: int = 1, first: int = 0, step: int = 1) -> Swept:
+    """Sweep each `step`-th point of one scenario, in processes of its own."""
     done = 0
     faults: list[str] = []
+    left_out: dict[str, int] = {}
     while True:
-        command = [sys.executable, str(HERE), "--work", f"--visits={visits}", f"--from={first}", f"--step={step}", name]
+        own = [sys.executable, str(HERE), "--work", f"--visits={visits}", f"--from={first}", f"--step={step}", name]
+        command, environment = _in_namespace(own)
         begun: tuple[int, Any] | None = None
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as worker:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        ) as worker:
             assert worker.stdout is not None
             assert worker.stderr is not None
             for text in worker.stdout:
                 if not text.startswith("{"):
                     continue
                 message = json.loads(text)
-                if "at" in message:
+                if "left_out" in message:
+                    left_out = dict(message["left_out"])
+                elif "at" in message:
                     begun = message["at"], message["point"]
                 else:
                     if message["wrong"]:
@@ -327,10 +465,10 @@ def sweep(name: str, visits: int = 1, first: int = 0, step: int = 1) -> tuple[in
                     first = message["done"] + step
             said = worker.stderr.read()
         if worker.returncode == 0:
-            return done, faults
+            return Swept(done, faults, left_out)
         if begun is None:
             faults.append(f"{name}: the worker ended with {worker.returncode}: {said[-1500:]}")
-            return max(done, 1), faults
+            return Swept(max(done, 1), faults, left_out)
         lines = [line.strip() for line in said.splitlines() if SOURCE in line or "Error" in line]
         faults.append(f"{name} {begun[1]} hangs or ends the process ({worker.returncode}): {' | '.join(lines[:6])}")
         done += 1
@@ -351,14 +489,19 @@ def main() -> int:
     from injected import SCENARIOS
 
     held = total = 0
+    left_out: Counter[str] = Counter()
     for name in given.scenario or SCENARIOS:
-        number, faults = sweep(name, given.visits, given.first, given.step)
-        total += number
-        held += number - len(faults)
-        for fault in faults:
+        found = sweep(name, given.visits, given.first, given.step)
+        total += found.count
+        held += found.count - len(found.faults)
+        left_out.update(found.left_out)
+        for fault in found.faults:
             print("FAULT", fault, flush=True)
-        print(f"{name}: {number - len(faults)} of {number}", flush=True)
-    print(f"{held} of {total}", flush=True)
+        beyond = sum(found.left_out.values())
+        print(f"{name}: {found.count - len(found.faults)} of {found.count}; {beyond} out of reach", flush=True)
+    print(f"{held} of {total}; {sum(left_out.values())} lines out of reach:", flush=True)
+    for reason, number in sorted(left_out.items()):
+        print(f"  {number}: {reason}", flush=True)
     return held != total
 
 

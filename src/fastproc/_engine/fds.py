@@ -7,6 +7,7 @@ Invariant: a number is closed once, by the object that owns it, and never after 
 from __future__ import annotations
 
 import os
+from _functools import partial  # type: ignore[import-not-found]
 from errno import EIO
 from itertools import starmap
 
@@ -91,6 +92,20 @@ class OwnedFd:
             self.detach()
             raise OSError(-number, os.strerror(-number))
         return number
+
+    def take_over(self, other: OwnedFd) -> None:
+        """Become the owner of another one's descriptor, with no bytecode between; this object must have none."""
+        cell = self._cell
+        for cell[0] in map(take, (other._cell,)):
+            pass
+
+    def open(self, path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        """Become the owner of a file that is opened as os.open() has it; this object must have none.
+
+        Raises:
+            OSError: open(2).
+        """
+        self.fill(partial(os.open, dir_fd=dir_fd), path, flags, mode)
 
     def lift(self) -> int:
         """Move the descriptor out of the numbers 0 to 2, if it is there, and give its number.

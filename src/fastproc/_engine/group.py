@@ -51,8 +51,10 @@ class Bulk:
 
     def stop(self) -> None:
         """Ask the child to end: SIGTERM, and SIGKILL when the grace is over."""
-        job_stop(self.job[0])
-        self.go_on()
+        # Of a task that is dropped in a cycle with it, the finalizer may have ended the run already.
+        if self.job[0].live:
+            job_stop(self.job[0])
+            self.go_on()
 
     def forsake(self) -> None:
         """Leave a child that does not die; it is the caller's, as an orphan."""

@@ -61,7 +61,9 @@ class Handshake:
     def __init__(self) -> None:
         self._said, self._say = make_pipe()
         here, there = socket.socketpair()
-        self._here, self._there = OwnedFd(here.detach()), OwnedFd(there.detach())
+        self._here, self._there = OwnedFd(), OwnedFd()
+        for end, pair in ((self._here, here), (self._there, there)):
+            end.fill(socket.SocketType.detach, pair)
         self._here.lift()
         self._there.lift()
 

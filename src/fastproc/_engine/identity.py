@@ -287,7 +287,7 @@ def _and_above(root_fd: int) -> set[tuple[int, int]]:
                     break  # without a way to it no rule can name it either
                 one = _file_id(os.fstat(above.number))
                 place.close()
-                place.adopt(above.detach())
+                place.take_over(above)
     return found
 
 

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 
-from fastproc._engine.fds import OwnedFd
+from fastproc._engine.fds import OwnedFd, read_all
 from fastproc._native import credentials, proc
 
 TYPE_CHECKING = False
@@ -94,41 +94,41 @@ def approach(folder: str) -> tuple[OwnedFd, str]:
 def _walk(folder: str, strict: bool) -> tuple[OwnedFd, str]:
     owners = trusted_owners()
     todo = [part for part in reversed(folder.split("/")) if part not in ("", ".")]
-    here = OwnedFd(os.open("/", _PATH | os.O_DIRECTORY))
+    here, found = OwnedFd(), OwnedFd()
     links, where = 0, "/"
     try:
+        here.open("/", _PATH | os.O_DIRECTORY)
         status = os.fstat(here.number)
         why = _why_untrusted(status, where, owners, last=not todo)
         while todo and not (strict and why):
             part = todo.pop()
             if why and part == "..":
                 raise Untrusted(f'{why}, and the path has ".." below it')
+            found.close()
             try:
-                found = _open_part(part, here)
+                _open_part(found, part, here)
             except OSError as error:
                 error.filename = os.path.join(where, part)
                 raise
-            with found:
-                above, status = status, os.fstat(found.number)
-                if stat.S_ISLNK(status.st_mode):
-                    links += 1
-                    if links > LINKS_MAX:
-                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), folder)
-                    if not _may_follow(above, status, owners, why):
-                        place = why or f"the directory {_changeable(where, above)}"
-                        raise Untrusted(f"{place}, and {os.path.join(where, part)} is a symbolic link")
-                    target = os.readlink("", dir_fd=found.number)
-                    todo += [piece for piece in reversed(target.split("/")) if piece not in ("", ".")]
-                    status = above
-                    if target.startswith("/"):
-                        here.close()
-                        here = OwnedFd(os.open("/", _PATH | os.O_DIRECTORY))
-                        status, where = os.fstat(here.number), "/"
-                    if not todo:
-                        why = why or _why_untrusted(status, where, owners, last=True)
-                    continue
-                here.close()
-                here.adopt(found.detach())
+            above, status = status, os.fstat(found.number)
+            if stat.S_ISLNK(status.st_mode):
+                links += 1
+                if links > LINKS_MAX:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), folder)
+                if not _may_follow(above, status, owners, why):
+                    place = why or f"the directory {_changeable(where, above)}"
+                    raise Untrusted(f"{place}, and {os.path.join(where, part)} is a symbolic link")
+                target = os.readlink("", dir_fd=found.number)
+                todo += [piece for piece in reversed(target.split("/")) if piece not in ("", ".")]
+                status = above
+                if target.startswith("/"):
+                    here.close()
+                    here.open("/", _PATH | os.O_DIRECTORY)
+                    status, where = os.fstat(here.number), "/"
+                if not todo:
+                    why = why or _why_untrusted(status, where, owners, last=True)
+                continue
+            here, found = found, here
             where = os.path.normpath(os.path.join(where, part))
             if not stat.S_ISDIR(status.st_mode):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), where)
@@ -140,16 +140,18 @@ def _walk(folder: str, strict: bool) -> tuple[OwnedFd, str]:
     except BaseException:
         here.close()
         raise
+    finally:
+        found.close()
 
 
-def _open_part(part: str, here: OwnedFd) -> OwnedFd:
+def _open_part(found: OwnedFd, part: str, here: OwnedFd) -> None:
     """Open one component; as a directory first, as nothing else mounts what is mounted when it is used (autofs)."""
     try:
-        return OwnedFd(os.open(part, _PATH | os.O_DIRECTORY, dir_fd=here.number))
+        found.open(part, _PATH | os.O_DIRECTORY, dir_fd=here.number)
     except OSError as error:
         if error.errno not in (errno.ENOTDIR, errno.ELOOP):
             raise
-    return OwnedFd(os.open(part, _PATH, dir_fd=here.number))
+        found.open(part, _PATH, dir_fd=here.number)
 
 
 def _why_untrusted(status: os.stat_result, where: str, owners: frozenset[int], last: bool) -> str:
@@ -265,9 +267,11 @@ def _descriptors_of(folder: str) -> OwnedFd:
         return found
     try:
         proc.check()
-        found.adopt(os.open(folder, _PATH | os.O_DIRECTORY))
-        with open(os.open("../status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=found.number), "rb") as file:
-            uids = next(line.split()[1:] for line in file if line.startswith(b"Uid:"))
+        found.open(folder, _PATH | os.O_DIRECTORY)
+        with OwnedFd() as status:
+            status.open("../status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=found.number)
+            lines = read_all(status.number).splitlines()
+        uids = next(line.split()[1:] for line in lines if line.startswith(b"Uid:"))
         if trusted_owners().issuperset(map(int, uids)):
             return found
     except (OSError, StopIteration, ValueError):
@@ -278,7 +282,8 @@ def _descriptors_of(folder: str) -> OwnedFd:
 
 def _target(name: str, place: OwnedFd, why: str, path: str) -> str:
     """Return where a link leads that may be followed."""
-    with OwnedFd(os.open(name, _PATH, dir_fd=place.number)) as link:
+    with OwnedFd() as link:
+        link.open(name, _PATH, dir_fd=place.number)
         if not _may_follow(os.fstat(place.number), os.fstat(link.number), trusted_owners(), why):
             raise Untrusted(f"{path} is a symbolic link, where others can make one")
         return os.readlink("", dir_fd=link.number)
@@ -290,7 +295,8 @@ def _place_of(folder: str, guarded: bool) -> tuple[OwnedFd, str]:
     except Untrusted as error:
         if guarded:
             raise
-        place = OwnedFd(os.open(folder, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC))
+        place = OwnedFd()
+        place.open(folder, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
         place.lift()
         return place, str(error)
 
@@ -334,7 +340,7 @@ def open_blocking(path: str, flags: int, mode: int = NEW_MODE, folder: int | Non
     """
     fd = OwnedFd()
     try:
-        fd.adopt(os.open(path, flags | COMMON, mode, dir_fd=folder))
+        fd.open(path, flags | COMMON, mode, dir_fd=folder)
     except OSError as error:
         error.filename = shown or path
         if error.errno == errno.ENXIO:

@@ -125,6 +125,9 @@ async def _run_bulk(hub: Hub, command: Command, settled: Settled, plan: Plan, de
             hub.group.add(bulk)
             try:
                 await ended.wait()
+            except GeneratorExit:
+                # The coroutine is closed: nothing can be awaited any more, and the run is ended below.
+                raise
             except BaseException:
                 await _end_bulk(hub, bulk, ended, settled)
                 raise
@@ -196,7 +199,7 @@ async def _run_exchange(hub: Hub, command: Command, settled: Settled) -> Result:
                 exchange.open()
                 await ended.wait()
             else:
-                end.adopt(process.ends[STDIN].detach())
+                end.take_over(process.ends[STDIN])
                 exchange.open()
                 await hub.alongside(lambda: _feed(hub, end, source), ended, on_error)
             if failures:

@@ -148,7 +148,8 @@ def _start(settings: Settings, order: tuple[Any, ...]) -> int:
             raise DaemonError("descriptors", "OSError", f"descriptor {one} is not open") from error
     own = order[0] == "call" or settings.privileged_action is not None
     timeout = None if settings.start_timeout is None else settings.start_timeout + PATIENCE
-    with OwnedFd(os.memfd_create("fastproc-daemon", os.MFD_CLOEXEC)) as fd:
+    with OwnedFd() as fd:
+        fd.fill(os.memfd_create, "fastproc-daemon", os.MFD_CLOEXEC)
         fd.lift()
         _write(fd.number, data)
         try:

@@ -69,7 +69,7 @@ class Lock:
         """
         self._file = os.fstat(file.number)
         self._ours = ours
-        self._writer.adopt(file.detach())
+        self._writer.take_over(file)
 
     def chown(self, uid: int, gid: int) -> None:
         """Give both files to another user or group; -1 leaves one."""
@@ -171,7 +171,7 @@ def open_checked(path: str, flags: int, owners: frozenset[int], mode: int = 0) -
     try:
         _refuse_other_kind(path, name, folder, owners)
         try:
-            fd.adopt(os.open(name, flags | COMMON, mode, dir_fd=folder.number))
+            fd.open(name, flags | COMMON, mode, dir_fd=folder.number)
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
                 raise

@@ -203,7 +203,7 @@ class Steps:
 
     def _open_root(self) -> None:
         # Before the action and the drop, so that it is known to be there; entered by this descriptor.
-        self._root.adopt(os.open(self.settings.chroot, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        self._root.open(self.settings.chroot, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._root.lift()
 
     def _pid_file_owner(self) -> None:
@@ -220,7 +220,7 @@ class Steps:
         if self.settings.drops:
             cap_last_cap()
             # In the new root there may be no /proc, in which the drop is read back.
-            self._proc.adopt(os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+            self._proc.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         address = os.environ.get("NOTIFY_SOCKET", "")
         if self.speaks and address.startswith("/"):
             self._manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -147,7 +147,8 @@ def open_null() -> OwnedFd:
     Raises:
         OSError: it is missing, or something else.
     """
-    fd = OwnedFd(os.open(NULL, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK))
+    fd = OwnedFd()
+    fd.open(NULL, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
     fd.lift()
     status = os.fstat(fd.number)
     if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(1, 3):
@@ -174,6 +175,7 @@ def open_journal(ident: str, priority: int) -> OwnedFd:
         stream.shutdown(socket.SHUT_RD)
         # Identifier, unit, priority, whether lines may begin with <N>, and three ways on that the journal decides.
         stream.sendall(f"{ident}\n\n{priority}\n1\n0\n0\n0\n".encode())
-        fd = OwnedFd(stream.detach())
+        fd = OwnedFd()
+        fd.fill(socket.SocketType.detach, stream)
     fd.lift()
     return fd

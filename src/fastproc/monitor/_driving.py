@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _weakref import ref
 from collections import deque
 
 from fastproc._engine.reactor import READ, Reactor, instant, since_boot
@@ -27,6 +28,7 @@ class Driven:
         self._reactor = Reactor()
         self._alerts: deque[ProcessAlert] = deque()
         self._readers = 0
+        self._iterating: list[ref[Alerts]] = []
         self._closed = False
         self._looked = self._looking = since_boot()
         self._woke: float | None = None
@@ -42,7 +44,7 @@ class Driven:
             raise RuntimeError("the monitor belongs to the process that this one is a fork of")
 
     def _tell(self, alert: ProcessAlert) -> None:
-        if self._readers or not self._callbacks:
+        if not self._callbacks or self._is_read():
             self._alerts.append(alert)
         for callback in self._callbacks:
             callback(alert)
@@ -104,22 +106,14 @@ class Driven:
     def _busy(self) -> bool:
         raise NotImplementedError
 
-    def _alerts_until(self, timeout: float | None, keep: bool) -> Iterator[ProcessAlert]:
+    def _alerts_until(self, timeout: float | None, keep: bool) -> Alerts:
         self._check()
-        deadline = instant("timeout", timeout)
-        self._readers += keep
-        try:
-            while True:
-                while self._alerts:
-                    yield self._alerts.popleft()
-                if not self._busy():
-                    return
-                left = None if deadline is None else deadline - now_()
-                if left is not None and left <= 0:
-                    return
-                self.run_once(left)
-        finally:
-            self._readers -= keep
+        return Alerts(self, instant("timeout", timeout), keep)
+
+    def _is_read(self) -> bool:
+        """Whether somebody iterates, who has to be given the alerts."""
+        self._iterating = [alerts for alerts in self._iterating if alerts() is not None]
+        return bool(self._readers or self._iterating)
 
     async def __aiter__(self) -> AsyncIterator[ProcessAlert]:
         """Alerts as they come, in the event loop that runs: one registered descriptor for all that is watched."""
@@ -169,6 +163,42 @@ class Driven:
             if timer is not None:
                 timer.cancel()
             scope.unwatch(number)
+
+
+class Alerts:
+    """Alerts as they come, until nothing is watched any more or the time is over.
+
+    Not a generator: the end of one that is dropped runs in a finalizer, where a signal handler's exception is lost.
+
+    Args:
+        monitor: where they come from.
+        deadline: of the monotonic clock; None for no limit.
+        keep: whether alerts are kept for this, from the first that is asked for, also where there are callbacks.
+    """
+
+    __slots__ = ("__weakref__", "_deadline", "_keep", "_monitor", "_own")
+
+    def __init__(self, monitor: Driven, deadline: float | None, keep: bool) -> None:
+        self._monitor = monitor
+        self._deadline = deadline
+        self._keep = keep
+        self._own = ref(self)
+
+    def __iter__(self) -> Alerts:
+        return self
+
+    def __next__(self) -> ProcessAlert:
+        """Return the next one, or end."""
+        monitor = self._monitor
+        if self._keep and self._own not in monitor._iterating:
+            monitor._iterating.append(self._own)
+        while not monitor._alerts:
+            left = None if self._deadline is None else self._deadline - now_()
+            if not monitor._busy() or (left is not None and left <= 0):
+                monitor._iterating = [alerts for alerts in monitor._iterating if alerts is not self._own]
+                raise StopIteration
+            monitor.run_once(left)
+        return monitor._alerts.popleft()
 
 
 def now_() -> float:
