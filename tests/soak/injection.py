@@ -82,6 +82,7 @@ OUT_OF_REACH = {
     "Pipeline.__enter__",
     "Popen.__enter__",
     "Pool.__enter__",
+    "Process.__aenter__",
 }
 
 

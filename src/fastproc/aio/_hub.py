@@ -219,11 +219,6 @@ class Hub:
         """Whether no run or start of this loop goes on."""
         return self.launching == 0 and not self._group and not self.resting
 
-    @property
-    def cancelled(self) -> bool:
-        """Whether the running task is in a cancel scope that was cancelled, so that each of its waits will be."""
-        return False
-
     def rest(self) -> None:
         """Not be idle before the loop has gone round."""
         if not self.resting:

@@ -239,17 +239,22 @@ class StartingPipeline:
         running = _Running(Request(self._expression, self._options))
         try:
             running.run.open()
+            return Pipeline(running)
         except BaseException:
             await running.leave()
             raise
-        return Pipeline(running)
 
     def __await__(self) -> Generator[Any, Any, Pipeline]:
         return self._start().__await__()
 
     async def __aenter__(self) -> Pipeline:
-        self._pipeline = await self._start()
-        return self._pipeline
+        try:
+            self._pipeline = await self._start()
+            return self._pipeline
+        except BaseException:
+            if self._pipeline is not None:
+                await self._pipeline._running.leave()
+            raise
 
     async def __aexit__(self, *exc: object) -> None:
         assert self._pipeline is not None
