@@ -658,3 +658,18 @@ def test_child_in_a_cancelled_scope_is_killed_after_its_grace(loop: str) -> None
     handles: list[aio.Process] = []
     drivers.run_in(loop, in_cancelled_scope, loop, main)
     assert handles[0].returncode == -9
+
+
+def test_callback_that_raises_ends_a_pipeline_and_comes_out(loop: str) -> None:
+    """Its exception, with what there is of the result; the stages are gone by then."""
+
+    def fail(_stream: str, _line: bytes) -> None:
+        raise ValueError("mine")
+
+    async def main() -> None:
+        stages = fastproc.cmd("sh", "-c", "echo a; exec sleep 60") | fastproc.cmd("cat")
+        with pytest.raises(ValueError, match="mine") as raised:
+            await aio.run(stages, on_line=fail, capture=True)
+        assert raised.value.result.stages[0].returncode == -9  # type: ignore[attr-defined]
+
+    drivers.run_in(loop, main)

@@ -35,9 +35,21 @@ class _Running:
         self.wake = self.ended
         self.waiters: list[Event] = []
         self.failures: list[BaseException] = []
+        # Whether one of them was raised where the caller sees it.
+        self.told = False
         scope = Scope(self.hub.reactor, self._on_error)
         self.run = Run(request.expression, scope, request.settings, self._on_done)  # type: ignore[arg-type]
         self.run.plumbing.on_ready = lambda: self.wake.set()
+
+    def open(self) -> None:
+        """Start what is to be started first; whatever is raised leaves no child."""
+        try:
+            self.run.open()
+        except BaseException:
+            # Of a signal handler, in the middle of a step: nothing can be waited for.
+            if not self.hub.reactor.inert:
+                self.run.abort()
+            raise
 
     def _on_done(self, _run: Run) -> None:
         self.ended.set()
@@ -51,20 +63,34 @@ class _Running:
     def _on_error(self, error: BaseException) -> None:
         # What a callback raised in the reactor's pump: the children have no future, and the task gets to know.
         self.failures.append(error)
-        try:
-            self.run.kill()
-        except OSError:
-            # One of them may not be killed (a set-user-ID program, kill(2)).
-            self.run.forsake()
+        if not isinstance(error, Exception):
+            # What a signal handler raises may come in the middle of a step: the end would be reported to nobody.
+            self.run.abort()
+            self.ended.set()
+        else:
+            try:
+                self.run.kill()
+            except OSError:
+                # One of them may not be killed (a set-user-ID program, kill(2)).
+                self.run.forsake()
         self._wake_all()
 
     def check(self) -> None:
         if self.failures:
+            self.told = True
             raise self.failures[0]
+
+    def check_interrupt(self) -> None:
+        """Raise what a signal handler has raised, if nobody was told of it."""
+        if self.failures and not self.told and not isinstance(self.failures[0], Exception):
+            self.check()
 
     async def leave(self) -> None:
         """End what still runs, whatever is cancelled meanwhile."""
         if self.run.children and not self.hub.reactor.inert:
+            if not self.run.done:
+                # A failure has set the first one, for who waits.
+                self.ended = self.hub.event()
             await end_all(self.hub, self.run, self.ended, self.request.settings.grace)
 
 
@@ -72,7 +98,7 @@ async def run_expression(expression: Expression, options: Mapping[str, Any]) -> 
     """Run an expression to its end; as pipeline.run()."""
     running = _Running(Request(expression, options))
     try:
-        running.run.open()
+        running.open()
         await running.ended.wait()
         running.check()
     except BaseException as error:
@@ -103,7 +129,7 @@ async def lines(
     running = _Running(Request(expression, options, streams=True))
     plumbing = running.run.plumbing
     try:
-        running.run.open()
+        running.open()
         while True:
             piece = plumbing.take()
             if piece is not None:
@@ -194,6 +220,7 @@ class Pipeline:
     async def stop(self) -> None:
         """End every command: SIGTERM, and SIGKILL when the grace of `start()` is over; wait for them."""
         await self._running.leave()
+        self._running.check_interrupt()
 
     def kill(self) -> None:
         """Send SIGKILL to every command that runs, and to nobody else; no further one is started. Does not wait.
@@ -221,6 +248,7 @@ class Pipeline:
             except OSError:
                 running.run.forsake()
             await running.leave()
+        running.check_interrupt()
 
 
 class StartingPipeline:
@@ -238,7 +266,7 @@ class StartingPipeline:
     async def _start(self) -> Pipeline:
         running = _Running(Request(self._expression, self._options))
         try:
-            running.run.open()
+            running.open()
             return Pipeline(running)
         except BaseException:
             await running.leave()

@@ -172,7 +172,11 @@ async def _run_exchange(hub: Hub, command: Command, settled: Settled) -> Result:
     def on_error(error: BaseException) -> None:
         # What a callback raised in the reactor's pump: the child has no future, and the task gets to know.
         failures.append(error)
-        _kill(exchange)
+        if isinstance(error, Exception):
+            _kill(exchange)
+        else:
+            exchange.cut_off()
+            ended.set()
 
     source: AsyncIterable[bytes] | None = settled.input if hasattr(settled.input, "__aiter__") else None  # type: ignore[assignment]
     scope = Scope(hub.reactor, on_error)
@@ -193,11 +197,11 @@ async def _run_exchange(hub: Hub, command: Command, settled: Settled) -> Result:
             begun = True
             opened.close()
             if source is None:
-                exchange.open()
+                _open(exchange)
                 await ended.wait()
             else:
                 end.adopt(process.ends[STDIN].detach())
-                exchange.open()
+                _open(exchange)
                 await hub.alongside(lambda: _feed(hub, end, source), ended, on_error)
             if failures:
                 raise failures[0]
@@ -210,6 +214,15 @@ async def _run_exchange(hub: Hub, command: Command, settled: Settled) -> Result:
             # Not before the child is gone: an end of its input would tell it that it has had it all.
             end.close()
         return conclude(exchange, settled, opened)
+
+
+def _open(exchange: Exchange) -> None:
+    try:
+        exchange.open()
+    except BaseException:
+        # Of a signal handler, in the middle of it: the end would be reported to nobody.
+        exchange.cut_off()
+        raise
 
 
 async def resolved(hub: Hub, command: Command, opened: Opened, deadline: float | None) -> Plan:
