@@ -546,7 +546,9 @@ def _() -> None:
 def _() -> None:
     from fastproc import subprocess
 
-    with subprocess.Popen(["sh", "-c", "echo x; exec sleep 5"], stdout=subprocess.PIPE, text=True) as process:
+    # It ends by itself at the end of its input: as the standard class's, its block kills nobody.
+    command = ["sh", "-c", "echo x; exec cat"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "x\n"
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -34,6 +34,7 @@ class _Running:
         self.ended = self.hub.event()
         self.wake = self.ended
         self.waiters: list[Event] = []
+        self.ends: list[Event] = []
         self.failures: list[BaseException] = []
         # Whether one of them was raised where the caller sees it.
         self.told = False
@@ -53,7 +54,13 @@ class _Running:
 
     def _on_done(self, _run: Run) -> None:
         self.ended.set()
+        for event in self.ends:
+            event.set()
         self._wake_all()
+
+    def _abort(self) -> None:
+        self.run.abort()
+        self._on_done(self.run)
 
     def _wake_all(self) -> None:
         self.wake.set()
@@ -65,8 +72,7 @@ class _Running:
         self.failures.append(error)
         if not isinstance(error, Exception):
             # What a signal handler raises may come in the middle of a step: the end would be reported to nobody.
-            self.run.abort()
-            self.ended.set()
+            self._abort()
         else:
             try:
                 self.run.kill()
@@ -87,11 +93,19 @@ class _Running:
 
     async def leave(self) -> None:
         """End what still runs, whatever is cancelled meanwhile."""
-        if self.run.children and not self.hub.reactor.inert:
-            if not self.run.done:
-                # A failure has set the first one, for who waits.
-                self.ended = self.hub.event()
-            await end_all(self.hub, self.run, self.ended, self.request.settings.grace)
+        try:
+            if self.run.children and not self.hub.reactor.inert:
+                # Of its own: a failure sets the other one, for who waits.
+                ended = self.hub.event()
+                self.ends.append(ended)
+                await end_all(self.hub, self.run, ended, self.request.settings.grace)
+        finally:
+            self.cut_off()
+
+    def cut_off(self) -> None:
+        """End at once what still runs: a signal handler has raised in the middle of its orderly end."""
+        if not self.run.done and not self.hub.reactor.inert:
+            self._abort()
 
 
 async def run_expression(expression: Expression, options: Mapping[str, Any]) -> PipelineResult:
@@ -129,32 +143,36 @@ async def lines(
     running = _Running(Request(expression, options, streams=True))
     plumbing = running.run.plumbing
     try:
-        running.open()
-        while True:
-            piece = plumbing.take()
-            if piece is not None:
-                for line in splitter.batch(piece, CUT):
-                    yield line
-                while splitter.waits:
-                    for line in splitter.resume():
+        try:
+            running.open()
+            while True:
+                piece = plumbing.take()
+                if piece is not None:
+                    for line in splitter.batch(piece, CUT):
                         yield line
-            elif running.run.done:
-                break
-            else:
-                running.wake = running.hub.event()
-                if not running.run.done:
-                    await running.wake.wait()
-                running.check()
-        for line in splitter.finish():
-            yield line
-        while splitter.waits:
-            for line in splitter.resume():
+                    while splitter.waits:
+                        for line in splitter.resume():
+                            yield line
+                elif running.run.done:
+                    break
+                else:
+                    running.wake = running.hub.event()
+                    if not running.run.done:
+                        await running.wake.wait()
+                    running.check()
+            for line in splitter.finish():
                 yield line
-        conclude(running.run, running.request)
+            while splitter.waits:
+                for line in splitter.resume():
+                    yield line
+            conclude(running.run, running.request)
+        finally:
+            if not running.run.done and not running.hub.reactor.inert:
+                plumbing.discard()
+                await running.leave()
     finally:
-        if not running.run.done and not running.hub.reactor.inert:
-            plumbing.discard()
-            await running.leave()
+        running.cut_off()
+        running.check_interrupt()
 
 
 class Pipeline:
@@ -242,12 +260,15 @@ class Pipeline:
 
     async def __aexit__(self, *_exc: object) -> None:
         running = self._running
-        if not running.run.done and not running.hub.reactor.inert:
-            try:
-                running.run.kill()
-            except OSError:
-                running.run.forsake()
-            await running.leave()
+        try:
+            if not running.run.done and not running.hub.reactor.inert:
+                try:
+                    running.run.kill()
+                except OSError:
+                    running.run.forsake()
+                await running.leave()
+        finally:
+            running.cut_off()
         running.check_interrupt()
 
 

@@ -173,34 +173,40 @@ async def _start(hub: Hub, args: Any, shell: bool, streams: tuple[Any, Any, Any]
         return Popen(args, 0, stdin=stdin, stdout=stdout, stderr=stderr, shell=shell, **options)
     numbers = _order.stream(0, stdin), _order.stream(1, stdout), _order.stream(2, stderr)
     child = Child()
-    with Opened() as opened:
-        order = _order.make_order(
-            args, options.get("executable"), shell, options.get("env"), options.get("cwd"), opened
-        )
-        order.stdio = numbers
-        order.fds = _order.passed(options.get("pass_fds", ()))
-        order.settled = _order.attributes(
-            True,
-            bool(options.get("restore_signals", True)),
-            bool(options.get("start_new_session", False)),
-            options.get("process_group"),
-            options.get("umask", -1),
-            options.get("pipesize", -1),
-        )
-        try:
-            await spawn_planned(hub, child, order)
-        except errors.SpawnError as error:
-            raise order.failed(error) from error
-    # The warning about a child that was dropped is the transport's to give.
-    child.detach()
-    popen = Popen.__new__(Popen)
-    popen.args = args
-    popen.stdin = popen.stdout = popen.stderr = popen.returncode = None
-    popen.pid = child.pid
-    popen.pipesize = options.get("pipesize", -1)
-    popen.text_mode = popen.encoding = popen.errors = None
-    popen._process = child
-    return popen
+    try:
+        with Opened() as opened:
+            order = _order.make_order(
+                args, options.get("executable"), shell, options.get("env"), options.get("cwd"), opened
+            )
+            order.stdio = numbers
+            order.fds = _order.passed(options.get("pass_fds", ()))
+            order.settled = _order.attributes(
+                True,
+                bool(options.get("restore_signals", True)),
+                bool(options.get("start_new_session", False)),
+                options.get("process_group"),
+                options.get("umask", -1),
+                options.get("pipesize", -1),
+            )
+            try:
+                await spawn_planned(hub, child, order)
+            except errors.SpawnError as error:
+                raise order.failed(error) from error
+        # The warning about a child that was dropped is the transport's to give.
+        child.detach()
+        popen = Popen.__new__(Popen)
+        popen.args = args
+        popen.stdin = popen.stdout = popen.stderr = popen.returncode = None
+        popen.pid = child.pid
+        popen.pipesize = options.get("pipesize", -1)
+        popen.text_mode = popen.encoding = popen.errors = None
+        popen._process = child
+        return popen
+    except BaseException:
+        # Of a signal handler: nobody has the child yet.
+        if child.pid > 0 and not hub.reactor.inert:
+            child.abandon()
+        raise
 
 
 _PLAIN = frozenset(
