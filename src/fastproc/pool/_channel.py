@@ -413,10 +413,10 @@ class Channel:
                     else:
                         self.turn(1, SLICE_NS / 1e9)
                     if len(self.records) == before:
-                        self._give_up_lost()
+                        self.give_up_lost()
         self.close()
 
-    def _give_up_lost(self) -> None:
+    def give_up_lost(self) -> None:
         """Deliver as cancelled what an interrupt has left in the records and nowhere else."""
         self._run_calls()
         lost = [(task, task.ticket) for task in list(self.records.values()) if self._is_gone(task)]
