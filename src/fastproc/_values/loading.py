@@ -5,7 +5,8 @@ all signals until the end of the import.
 
 That holds in a program with one thread. With more, the kernel gives a signal that is sent to the process to a thread
 that does not block it; Python's handler in C only sets a flag there, and the main thread runs the handler at its next
-bytecode, blocked or not: no mask of the main thread can keep it out. Such a program imports what its handlers use first.
+bytecode, blocked or not: no mask of the main thread can keep it out. Such a program imports first
+what its handlers use.
 """
 
 from __future__ import annotations

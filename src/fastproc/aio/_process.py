@@ -10,6 +10,7 @@ from fastproc._engine.resolve import Opened
 from fastproc._engine.streaming import Streaming
 from fastproc._values.command import Command
 from fastproc._values.expression import Expression
+from fastproc._values.loading import loaded
 from fastproc._values.plan import settle
 from fastproc.aio._hub import current_hub
 from fastproc.aio._run import outlast_death, spawn
@@ -362,7 +363,10 @@ class Process(Streaming):
         stream: str = "stdout",
     ) -> Expected:
         """Wait until a pattern, or one of several, is found in an output, as the blocking handle's."""
+        loaded("fastproc._engine.expecting")
         from fastproc._engine import expecting
+
+        loaded("fastproc._values.expect")
         from fastproc._values.expect import Search
 
         search = Search(pattern)
@@ -372,6 +376,7 @@ class Process(Streaming):
 
     async def readline(self, timeout: float | None = None, *, stream: str = "stdout") -> bytes:
         """Wait for one line of an output and return it with its end, as the blocking handle's."""
+        loaded("fastproc._engine.expecting")
         from fastproc._engine import expecting
 
         streams, child = self._begin(None, stream)
@@ -402,6 +407,7 @@ class Process(Streaming):
 
         As the blocking handle's.
         """
+        loaded("fastproc._engine.keeping")
         from fastproc._engine.keeping import conclude
 
         self.child.finishing(input)

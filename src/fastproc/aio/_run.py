@@ -25,6 +25,7 @@ from fastproc._native import SUM_COUNT, jobs, new_job, unpack
 from fastproc._native.loop import AGAIN, job_begin
 from fastproc._values.command import Command
 from fastproc._values.expression import Expression
+from fastproc._values.loading import loaded
 from fastproc._values.plan import settle
 from fastproc.aio._hub import Scope, current_hub
 from fastproc.run import as_command
@@ -66,12 +67,14 @@ async def run(
         RuntimeError: no event loop runs in this thread.
     """
     if isinstance(program, Expression) and type(program) is not Command and not args:
+        loaded("fastproc.aio._pipeline")
         from fastproc.aio._pipeline import run_expression
 
         return await run_expression(program, options)
     command = as_command(program, args, options)
     settled = settle(command)
     if settled.composed:
+        loaded("fastproc.aio._pipeline")
         from fastproc.aio._pipeline import run_expression
 
         return await run_expression(command, {})
@@ -229,6 +232,7 @@ async def resolved(hub: Hub, command: Command, opened: Opened, deadline: float |
     """Open what the command names; the loop goes on while the other side of a FIFO is waited for."""
     settled = settle(command)
     if settled.stdio is None:
+        loaded("fastproc.aio._fifo")
         from fastproc.aio._fifo import fifos_opened
 
         command = await fifos_opened(hub, command, settled, opened, deadline)
