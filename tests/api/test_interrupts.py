@@ -35,7 +35,6 @@ STEP = 23
         "aio-pool-stop-asyncio",
         "asyncio-subprocess-kill",
         "popen",
-        "signals",
     ],
 )
 def test_exception_at_some_lines_comes_out_and_leaves_nothing(name: str) -> None:
@@ -46,7 +45,9 @@ def test_exception_at_some_lines_comes_out_and_leaves_nothing(name: str) -> None
 
 
 PIPELINE = '(cmd("echo", "{}") | cmd("cat")).run(capture=True).stdout'
-MAP = 'next(iter(fastproc.map("cat", ["{}"], feed=lambda item: item.encode() + b"\\n", on_line=lambda *_: None))).stdout'
+MAP = (
+    'next(iter(fastproc.map("cat", ["{}"], feed=lambda item: item.encode() + b"\\n", on_line=lambda *_: None))).stdout'
+)
 
 
 def used_in_a_lazy_import(names: list[str], what: str) -> dict[str, str]:
