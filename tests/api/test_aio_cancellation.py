@@ -515,7 +515,7 @@ def test_child_that_may_not_be_killed_hides_no_cancellation(loop: str, monkeypat
         raise PermissionError(1, os.strerror(1))
 
     async def main() -> None:
-        process = await aio.start("sh", "-c", "trap '' TERM; echo; exec sleep 60", stdout=PIPE, grace=60)
+        process = await aio.start("sh", "-c", "trap '' TERM; echo; exec sleep 60", stdout=PIPE, grace=0.3)
         await process.readline()
         with monkeypatch.context() as patched:
             patched.setattr(Killable, "kill", refuse)
@@ -611,6 +611,38 @@ def test_child_in_a_cancelled_scope_gets_its_grace(loop: str, end: str, tmp_path
     assert said.read_text() == "term\n"
 
 
+def test_cancellation_during_a_stop_shortens_no_grace(loop: str, tmp_path: Path) -> None:
+    """The child has got its SIGTERM, and ends by itself in a moment."""
+    said = tmp_path / "said"
+    script = "trap 'echo term >$0; sleep 0.2; exit 3' TERM; echo ready; while :; do sleep 0.01; done"
+
+    async def main() -> None:
+        process = await aio.start("sh", "-c", script, str(said), stdout=PIPE, grace=60)
+        assert await process.readline() == b"ready\n"
+        assert await drivers.cancelled_when(loop, said.exists, process.stop)
+        codes.append(process.returncode)
+        await process.__aexit__(None, None, None)
+
+    codes: list[int | None] = []
+    drivers.run_in(loop, main)
+    assert codes == [3]
+
+
+def test_cancellation_during_a_stop_ends_an_endless_grace(loop: str) -> None:
+    """Nothing else would."""
+
+    async def main() -> None:
+        process = await aio.start("sh", "-c", "trap '' TERM; echo; exec sleep 60", stdout=PIPE)
+        await process.readline()
+        assert await drivers.cancelled_after(loop, 0.05, lambda: process.stop(float("inf")))
+        codes.append(process.returncode)
+        await process.__aexit__(None, None, None)
+
+    codes: list[int | None] = []
+    drivers.run_in(loop, main)
+    assert codes == [-9]
+
+
 def test_child_in_a_cancelled_scope_is_killed_after_its_grace(loop: str) -> None:
     """One that does not obey."""
     if loop != "trio":
@@ -626,3 +658,18 @@ def test_child_in_a_cancelled_scope_is_killed_after_its_grace(loop: str) -> None
     handles: list[aio.Process] = []
     drivers.run_in(loop, in_cancelled_scope, loop, main)
     assert handles[0].returncode == -9
+
+
+def test_callback_that_raises_ends_a_pipeline_and_comes_out(loop: str) -> None:
+    """Its exception, with what there is of the result; the stages are gone by then."""
+
+    def fail(_stream: str, _line: bytes) -> None:
+        raise ValueError("mine")
+
+    async def main() -> None:
+        stages = fastproc.cmd("sh", "-c", "echo a; exec sleep 60") | fastproc.cmd("cat")
+        with pytest.raises(ValueError, match="mine") as raised:
+            await aio.run(stages, on_line=fail, capture=True)
+        assert raised.value.result.stages[0].returncode == -9  # type: ignore[attr-defined]
+
+    drivers.run_in(loop, main)

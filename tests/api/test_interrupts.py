@@ -34,6 +34,13 @@ STEP = 23
         "notify",
         pytest.param("pidfile-stale", marks=pytest.mark.privileged),
         pytest.param("privileges-temporarily", marks=pytest.mark.privileged),
+        "aio-run-exchange-asyncio",
+        "aio-stop-trio",
+        "aio-lines-left-uvloop",
+        "aio-pipeline-stop-asyncio",
+        "aio-pool-stop-asyncio",
+        "asyncio-subprocess-kill",
+        "popen",
     ],
 )
 def test_exception_at_some_lines_comes_out_and_leaves_nothing(name: str) -> None:
@@ -43,22 +50,29 @@ def test_exception_at_some_lines_comes_out_and_leaves_nothing(name: str) -> None
     assert count > 7
 
 
-def used_in_a_lazy_import(names: list[str]) -> dict[str, str]:
-    """Run a pipeline in a handler that comes while the interrupted code imports one module; in a copy for each."""
+PIPELINE = '(cmd("echo", "{}") | cmd("cat")).run(capture=True).stdout'
+MAP = (
+    'next(iter(fastproc.map("cat", ["{}"], feed=lambda item: item.encode() + b"\\n", on_line=lambda *_: None))).stdout'
+)
+
+
+def used_in_a_lazy_import(names: list[str], what: str) -> dict[str, str]:
+    """Do something in a handler that comes while the interrupted code imports one module; in a copy for each."""
     found = {}
     for name in names:
         script = f"""
 import signal, sys
+import fastproc
 from fastproc import cmd
 seen = []
-signal.signal(signal.SIGUSR1, lambda *_: seen.append((cmd("echo", "x") | cmd("cat")).run(capture=True).stdout))
+signal.signal(signal.SIGUSR1, lambda *_: seen.append({what.format("x")}))
 class Hook:
     def find_spec(self, name, path=None, target=None):
         if name == {name!r}:
             sys.meta_path.remove(self)
             signal.raise_signal(signal.SIGUSR1)
 sys.meta_path.insert(0, Hook())
-print((cmd("echo", "y") | cmd("cat")).run(capture=True).stdout, seen, len(sys.meta_path))
+print({what.format("y")}, seen, len(sys.meta_path))
 """
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
         found[name] = done.stdout.strip() or done.stderr[-300:]
@@ -71,5 +85,12 @@ def test_handler_may_use_a_part_during_its_first_import() -> None:
         *("fastproc.pipeline", "fastproc._values.combination", "fastproc._engine.pipeline", "fastproc._engine.nodes"),
         *("fastproc._engine.request", "fastproc._engine.plain", "fastproc._engine.process", "fastproc._engine.reactor"),
     ]
-    found = isolated(used_in_a_lazy_import, names)
+    found = isolated(used_in_a_lazy_import, names, PIPELINE)
+    assert {text.rsplit(" ", 1)[0] for text in found.values()} == {r"b'y\n' [b'x\n']"}
+
+
+def test_handler_may_use_map_during_the_first_import_of_its_parts() -> None:
+    """As above, of modules that are imported deep inside of a call."""
+    names = ["fastproc.pool._foreign", "fastproc._values.on_line", "fastproc.mapping._runner"]
+    found = isolated(used_in_a_lazy_import, names, MAP)
     assert {text.rsplit(" ", 1)[0] for text in found.values()} == {r"b'y\n' [b'x\n']"}

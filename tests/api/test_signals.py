@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -195,6 +196,19 @@ def test_blocked_receiver_belongs_to_its_thread() -> None:
     thread.join()
     assert "blocked in another thread" in str(caught[0])
     assert signal.pthread_sigmask(signal.SIG_UNBLOCK, (USR1,)) == {USR1}
+
+
+def test_closed_receiver_is_dropped_without_python() -> None:
+    """What a signal handler raises in a finalizer is lost."""
+    entered: list[str] = []
+    receiver = signals.Signals("USR1")
+    receiver.close()
+    sys.setprofile(lambda frame, event, _: entered.append(frame.f_code.co_qualname) if event == "call" else None)
+    try:
+        del receiver
+    finally:
+        sys.setprofile(None)
+    assert entered == []
 
 
 def test_dropped_receiver_stops_and_warns() -> None:

@@ -5,6 +5,7 @@ CPython's own suite is run against it by `make suite`; here is what that does no
 
 from __future__ import annotations
 
+import gc
 import inspect
 import io
 import os
@@ -735,6 +736,30 @@ def test_forked_copy_leaves_the_child_alone() -> None:
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert process.poll() is None
+
+
+def test_finalizer_of_a_child_whose_end_is_known_runs_no_python() -> None:
+    """What a signal handler raises in one is lost. Derived classes may call it by its class and by super()."""
+
+    class Derived(ours.Popen):
+        def __del__(self) -> None:
+            super().__del__()
+            ours.Popen.__del__(self)
+
+    entered: list[str] = []
+    for kind in (ours.Popen, Derived):
+        process = kind(["true"])
+        process.wait()
+        with pytest.raises(FileNotFoundError):
+            kind(["/does/not/exist"])
+        gc.collect()
+        sys.setprofile(lambda frame, event, _: entered.append(frame.f_code.co_qualname) if event == "call" else None)
+        try:
+            del process
+        finally:
+            sys.setprofile(None)
+    assert [name for name in entered if name.startswith("Popen.")] == []
+    assert [name for name in entered if name.endswith("Derived.__del__")] != []
 
 
 @pytest.mark.parametrize("value", [1 << 31, 1 << 40, 1 << 70])

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 import fastproc
 from conftest import isolated, wait_until
 from fastproc import PIPE, _native
-from fastproc._engine import killable, orphans
+from fastproc._engine import guard, killable, orphans
 from fastproc._engine.fds import OwnedFd
 from fastproc._engine.process import Process
 from fastproc._engine.resolve import Opened, resolve
@@ -211,6 +211,47 @@ def test_interrupt_right_after_the_reaping_loses_nothing(monkeypatch: pytest.Mon
         with pytest.raises(KeyboardInterrupt):
             process.poll()
     assert (process.poll(), process.pidfd) == (5, -1)
+
+
+def test_interrupt_at_any_line_of_the_look_that_reaps_loses_no_status() -> None:
+    """The next look finds what the C call has written. Without a pidfd the kernel has nothing more to tell."""
+    at = 0
+    fired = True
+    while fired:
+        process = without_pidfd(start(EXIT(3)))
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        fired = interrupted_at(at, process.poll)
+        assert process.poll() == 3
+        assert process not in guarded_now()
+        at += 1
+    assert at > 20
+
+
+def guarded_now() -> list[Process | None]:
+    return [known() for known in guard.guarded.values()]
+
+
+def interrupted_at(number: int, call: Callable[[], object]) -> bool:
+    """Raise KeyboardInterrupt at the line of the package at which a call arrives after so many, if there is one."""
+    left = number
+
+    def on_line(frame: Any, event: str, _arg: object) -> Any:
+        nonlocal left
+        if event == "line" and "/fastproc/_" in frame.f_code.co_filename:
+            left -= 1
+            if left < 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return on_line
+
+    sys.settrace(on_line)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
 
 
 def test_wait_runs_signal_handlers_and_keeps_its_time() -> None:

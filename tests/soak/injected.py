@@ -8,7 +8,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import fastproc
@@ -49,7 +49,31 @@ def in_loops(name: str) -> Callable[[Callable[[], Awaitable[object]]], object]:
 
             trio.run(function)
 
-        for loop, action in (("asyncio", by_asyncio), ("uvloop", by_uvloop), ("trio", by_trio)):
+        def by_anyio() -> None:
+            import anyio
+
+            anyio.run(function, backend="asyncio")
+
+        def by_anyio_on_trio() -> None:
+            import anyio
+
+            anyio.run(function, backend="trio")
+
+        def by_reactor() -> None:
+            with fastproc.Reactor() as reactor:
+                task = reactor.create_task(function())  # type: ignore[arg-type]
+                while not task.done:
+                    reactor.run_once()
+                task.result()
+
+        for loop, action in (
+            ("asyncio", by_asyncio),
+            ("uvloop", by_uvloop),
+            ("trio", by_trio),
+            ("anyio", by_anyio),
+            ("anyio_trio", by_anyio_on_trio),
+            ("reactor", by_reactor),
+        ):
             plain(f"{name}-{loop}")(action)
         return function
 
@@ -361,6 +385,98 @@ async def _() -> None:
         assert len([process async for process in aio.as_completed([one, two])]) == 2
 
 
+@in_loops("aio-wait_any")
+async def _() -> None:
+    async with aio.start("sleep", "0.002") as one, aio.start("sleep", "5", grace=0.01) as two:
+        assert await aio.wait_any([one, two]) is one
+        two.kill()
+        assert await aio.wait_all([one, two]) == [0, -9]
+
+
+@in_loops("aio-result")
+async def _() -> None:
+    async with aio.start("cat", stdin=PIPE, capture=True) as process:
+        assert (await process.result(input=b"x")).stdout == b"x"
+
+
+@in_loops("aio-events")
+async def _() -> None:
+    async with aio.start("sh", "-c", "echo a; echo b >&2", stdout=PIPE, stderr=PIPE) as process:
+        async for _event in process.events():
+            pass
+
+
+@in_loops("aio-chunks")
+async def _() -> None:
+    async with aio.start("cat", stdin=PIPE, stdout=PIPE) as process:
+        assert b"".join([chunk async for chunk in process.chunks(input=[b"x", b"y"])]) == b"xy"
+
+
+@in_loops("aio-input")
+async def _() -> None:
+    async def source() -> AsyncIterator[bytes]:
+        yield b"x"
+        yield b"y"
+
+    assert (await aio.run("cat", input=source(), capture=True)).stdout == b"xy"
+
+
+@in_loops("aio-missing")
+async def _() -> None:
+    with contextlib.suppress(fastproc.SpawnError):
+        await aio.run("/does/not/exist")
+
+
+@in_loops("aio-timeout")
+async def _() -> None:
+    with contextlib.suppress(fastproc.TimeoutExpired):
+        await aio.run("sleep", "5", timeout=0.005, grace=0.005)
+
+
+@in_loops("aio-kill_tree")
+async def _() -> None:
+    async with aio.start("sh", "-c", "sleep 5 & wait") as process:
+        await process.kill_tree(0.01)
+
+
+@in_loops("aio-pipeline-start")
+async def _() -> None:
+    async with aio.start(SLOW | cmd("cat"), capture=True) as running:
+        await running.wait()
+
+
+@in_loops("aio-pipeline-stop")
+async def _() -> None:
+    async with aio.start(cmd("sleep", "5") | cmd("cat"), grace=0.01) as running:
+        await running.stop()
+
+
+@in_loops("aio-lines-left")
+async def _() -> None:
+    async with contextlib.aclosing(aio.lines(cmd("sh", "-c", "echo a; exec sleep 5"), grace=0.005)) as lines:  # type: ignore[type-var]
+        assert await anext(lines) == b"a"
+
+
+@in_loops("aio-pool-stop")
+async def _() -> None:
+    async with aio.Pool(1, grace=0.005) as pool:
+        for _number in range(2):
+            pool.submit("sleep", "5")
+        await pool.stop()
+
+
+@in_loops("aio-monitor")
+async def _() -> None:
+    from fastproc import monitor
+
+    async with aio.start("sleep", "0.003") as process:
+        with monitor.Monitor() as watch:
+            watch.watch(process.pid)
+            async with contextlib.aclosing(aiter(watch)) as alerts:  # type: ignore[type-var]
+                async for _alert in alerts:
+                    break
+
+
 @plain("popen")
 def _() -> None:
     from fastproc import subprocess
@@ -492,6 +608,63 @@ def _(stack: contextlib.ExitStack) -> Action:
         assert len(list(fastproc.map("echo {}", ["a", "b"], workers=2, results=path))) == 2
 
     return action
+
+
+@plain("uvloop-subprocess")
+def _() -> None:
+    import uvloop
+
+    async def main() -> None:
+        process = await aio.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
+        assert await process.communicate(b"x") == (b"x", None)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+@plain("asyncio-subprocess-shell")
+def _() -> None:
+    async def main() -> None:
+        process = await aio.create_subprocess_shell("echo a; echo b >&2", stdout=PIPE, stderr=PIPE)
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"a\n"
+        assert await process.wait() == 0
+
+    asyncio.run(main())
+
+
+@plain("asyncio-subprocess-kill")
+def _() -> None:
+    async def main() -> None:
+        process = await aio.create_subprocess_exec("sleep", "5")
+        process.kill()
+        assert await process.wait() == -9
+
+    asyncio.run(main())
+
+
+@plain("subprocess-output")
+def _() -> None:
+    from fastproc import subprocess
+
+    assert subprocess.check_output("echo x", shell=True, text=True) == "x\n"
+    assert subprocess.call(["sh", "-c", "exit 3"]) == 3
+    assert subprocess.getoutput("echo x") == "x"
+
+
+@plain("popen-wait")
+def _() -> None:
+    from fastproc import subprocess
+
+    # It ends by itself at the end of its input: as the standard class's, its block kills nobody.
+    command = ["sh", "-c", "echo x; exec cat"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "x\n"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.001)
+        process.terminate()
+        assert process.wait() == -15
 
 
 @plain("snapshot")

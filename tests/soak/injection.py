@@ -91,6 +91,7 @@ OUT_OF_REACH = {
     "Pipeline.__enter__": CALLER,
     "Popen.__enter__": CALLER,
     "Pool.__enter__": CALLER,
+    "Process.__aenter__": CALLER,
 }
 
 

@@ -215,6 +215,24 @@ class Exchange(Collecting):
             # Again, also after another Ctrl-C: what stays with the reactor would be called in the thread's next run.
             self._give_up()
 
+    def cut_off(self) -> None:
+        """As abort(), after the rest of the outputs; runs no reactor. For what a signal handler has raised anywhere.
+
+        It may have come in the middle of a step, so that the end of the child would be reported to nobody.
+        """
+        try:
+            if self.process.final is None:
+                self.process.signal_tree(SIGKILL)
+                self.flags |= KILLED
+                self.process.await_death()
+            for stream in (STDOUT, STDERR):
+                self._take_rest(stream)
+        except Exception:
+            # It may not be killed (kill(2)), is held, or has ended nobody knows how: what is left is abort()'s.
+            pass
+        finally:
+            self.abort()
+
     def _give_up(self) -> None:
         try:
             self._release()
@@ -380,10 +398,11 @@ class Exchange(Collecting):
         self._let_go()
 
     def _let_go(self) -> None:
-        """The pidfd is not needed any more."""
-        held, self._held = self._held, NOT_HELD
+        """The pidfd is not needed any more. May be interrupted anywhere and then be called again."""
+        held = self._held
         if held != NOT_HELD:
             self._reactor.unwatch(held)
+            self._held = NOT_HELD
             self.process.release()
 
 

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from fastproc._values.plan import Plan, Settled
     from fastproc._values.status import Usage
 
+ENDED = frozenset((_native.WAIT_EXITED, _native.WAIT_RECOVERED, _native.WAIT_UNKNOWN))
+"""States of a status after which there is no other."""
+
 DEFAULT_TIMES = 0.1, None, 1.0
 """Of the options: grace, idle_timeout, drain_timeout."""
 
@@ -71,6 +74,7 @@ class Process(Readable, Killable, Changing):
         "_holders",
         "_leads",
         "_lock",
+        "_look",
         "_owner",
         "_pidfd",
         "_streams",
@@ -101,6 +105,7 @@ class Process(Readable, Killable, Changing):
         self._detached = False
         self.late = False
         self.final: _native.Status | None = None
+        self._look: _native.Status | None = None
         self._pidfd = OwnedFd()
         self._ends = PipeEnds()
         self._files: dict[int, BufferedReader | BufferedWriter] = {}
@@ -363,24 +368,32 @@ class Process(Readable, Killable, Changing):
     def _reap(self, options: int = 0) -> _native.Status:
         """Ask the kernel, without blocking. The caller holds the lock."""
         # Each look has its own struct: a signal handler may interrupt this one, look itself and take the status, and
-        # then the outer look must not write "unknown" over it.
-        status = _native.new_status()
-        self.hold()
-        try:
-            _native.wait(self._pidfd.number, self.pid, _native.NOHANG | options, status)
-        finally:
-            if self.final is None and status.state in (
-                _native.WAIT_EXITED,
-                _native.WAIT_RECOVERED,
-                _native.WAIT_UNKNOWN,
-            ):
-                self.final = status
-                self._unguard()
-                self.ended_ns = monotonic_ns()
-                if self._foreground is not None:
-                    self._foreground.give_back(self.pid)
-            self.release()
+        # then the outer look must not write "unknown" over it. The struct is in its place before the C call fills it:
+        # the next look finds there what an interrupt has kept this one from noting.
+        status = self._look
+        if status is None or status.state not in ENDED:
+            status = self._look = _native.new_status()
+            self.hold()
+            try:
+                _native.wait(self._pidfd.number, self.pid, _native.NOHANG | options, status)
+            finally:
+                self._note()
+                self.release()
+        else:
+            self._note()
         return status
+
+    def _note(self) -> None:
+        """Keep what the last look has found, if that is the end. May be interrupted anywhere, and called again."""
+        status = self._look
+        if self.final is None and status is not None and status.state in ENDED:
+            if not self.ended_ns:
+                self.ended_ns = monotonic_ns()
+            if self._foreground is not None:
+                self._foreground.give_back(self.pid)
+            self._unguard()
+            # Last: nobody looks again after this.
+            self.final = status
 
     def _code(self) -> int | None:
         final = self.final

@@ -22,10 +22,12 @@ from _thread import RLock, get_ident
 from _warnings import warn
 from collections import deque
 from itertools import chain
+from operator import attrgetter
 from time import monotonic
 
 from fastproc import errors
 from fastproc._engine.fds import OwnedFd, make_pipe, set_pipe_size
+from fastproc._engine.finalizing import Finalizer
 from fastproc._engine.reactor import READ, borrowed, make_poller
 from fastproc._native import in_main_thread
 from fastproc._native import signals as native
@@ -94,10 +96,24 @@ class Inbox:
         Unsupported: another system than Linux.
     """
 
-    __slots__ = ("_come", "_events", "_lock", "_owner", "_poller", "_read", "_signalfd", "_tap", "_waiting", "closed")
+    __slots__ = (
+        "__dict__",
+        "_come",
+        "_events",
+        "_lock",
+        "_owner",
+        "_poller",
+        "_read",
+        "_signalfd",
+        "_tap",
+        "_waiting",
+        "closed",
+    )
 
     def __init__(self, mask: int, quiet: bool = False, block: bool = False) -> None:
         """Begin to receive."""
+        # Until it is open.
+        self._drop = int  # type: ignore[method-assign, assignment]
         self.closed = True
         self._owner = os.getpid()
         self._come: deque[tuple[int, ...]] = deque()
@@ -135,6 +151,7 @@ class Inbox:
         renew()
         self._tap = native.Tap(native.PIPE, mask, write.number, quiet=quiet)
         self.closed = False
+        del self._drop
 
     def fileno(self) -> int:
         """The descriptor that is readable when there is something to take.
@@ -285,11 +302,15 @@ class Inbox:
                 self._tap.remove()
             self._come.clear()
             self._close_fds()
+            self._drop = int  # type: ignore[method-assign, assignment]
         if not mine:
             raise ValueError("signals were blocked in another thread, which has to close this receiver")
 
+    # Of one that is closed it is a function in C, and no handler runs in it.
+    __del__ = Finalizer(attrgetter("_drop"))
+
     # Bound here: the module's names may be gone at the end of the interpreter (HAZARDS I9).
-    def __del__(self, _getpid: Callable[[], int] = os.getpid, _warn: Callable[..., None] = warn) -> None:
+    def _drop(self, _getpid: Callable[[], int] = os.getpid, _warn: Callable[..., None] = warn) -> None:
         """Stop receiving."""
         if not getattr(self, "closed", True):
             self.closed = True

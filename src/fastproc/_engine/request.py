@@ -202,7 +202,7 @@ def _outputs(run: Run) -> tuple[bytes | None, bytes | None]:
 def attach(error: BaseException, running: Run) -> None:
     """Put what there is into an exception on its way to the caller, as `error.result`."""
     try:
-        if running.ordered():
+        if any(child.process.final is not None for child in running.children):
             error.result = make_result(running)  # type: ignore[attr-defined]
     except errors.ProcessError:
         pass

@@ -1,7 +1,12 @@
 """Loading a part of the package when it is first used, so that a signal handler may use the same part meanwhile.
 
 A handler that comes in the middle of an import finds modules that are only half there: the thread that imports blocks
-all signals until the end of the import. In a program with more threads the kernel may give a signal to another one.
+all signals until the end of the import.
+
+That holds in a program with one thread. With more, the kernel gives a signal that is sent to the process to a thread
+that does not block it; Python's handler in C only sets a flag there, and the main thread runs the handler at its next
+bytecode, blocked or not: no mask of the main thread can keep it out. Such a program imports first
+what its handlers use.
 """
 
 from __future__ import annotations

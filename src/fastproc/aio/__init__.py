@@ -11,6 +11,7 @@ b'hello\n'
 
 from __future__ import annotations
 
+from fastproc._values.loading import loaded
 from fastproc.aio._process import Process, start
 from fastproc.aio._run import run
 from fastproc.aio._waiting import as_completed, reactor, wait, wait_all, wait_any
@@ -68,9 +69,7 @@ def __getattr__(name: str) -> object:
     module = _LATER.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = globals()[name] = getattr(import_module(module), name)
+    value = globals()[name] = getattr(loaded(module), name)
     return value
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from math import inf
 from weakref import finalize, ref
 
 from fastproc.aio._hub import Hub, bare
@@ -78,12 +76,6 @@ class AsyncioHub(Hub):
     def event(self) -> Event:
         """As Hub.event()."""
         return AsyncioEvent()
-
-    @property
-    def cancelled(self) -> bool:
-        """As Hub.cancelled: the scopes are anyio's."""
-        anyio = sys.modules.get("anyio")
-        return anyio is not None and anyio.current_effective_deadline() == -inf
 
     async def outlast(self, event: Event) -> None:
         """As Hub.outlast()."""

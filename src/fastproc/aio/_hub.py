@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from fastproc._engine.group import Group
 from fastproc._engine.reactor import Reactor, Timer
+from fastproc._values.loading import loaded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -219,11 +220,6 @@ class Hub:
         """Whether no run or start of this loop goes on."""
         return self.launching == 0 and not self._group and not self.resting
 
-    @property
-    def cancelled(self) -> bool:
-        """Whether the running task is in a cancel scope that was cancelled, so that each of its waits will be."""
-        return False
-
     def rest(self) -> None:
         """Not be idle before the loop has gone round."""
         if not self.resting:
@@ -307,11 +303,13 @@ def current_hub() -> Hub:
     if loop is not None:
         hub = _hubs.get(loop)
         if hub is None or hub.closed or hub.reactor.inert:
+            loaded("fastproc.aio._asyncio")
             from fastproc.aio._asyncio import AsyncioHub
 
             hub = _hubs[loop] = AsyncioHub(loop)
         return hub
     if "trio" in sys.modules:
+        loaded("fastproc.aio._trio")
         from fastproc.aio._trio import trio_hub
 
         hub = trio_hub()

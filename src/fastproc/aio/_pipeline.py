@@ -34,14 +34,33 @@ class _Running:
         self.ended = self.hub.event()
         self.wake = self.ended
         self.waiters: list[Event] = []
+        self.ends: list[Event] = []
         self.failures: list[BaseException] = []
+        # Whether one of them was raised where the caller sees it.
+        self.told = False
         scope = Scope(self.hub.reactor, self._on_error)
         self.run = Run(request.expression, scope, request.settings, self._on_done)  # type: ignore[arg-type]
         self.run.plumbing.on_ready = lambda: self.wake.set()
 
+    def open(self) -> None:
+        """Start what is to be started first; whatever is raised leaves no child."""
+        try:
+            self.run.open()
+        except BaseException:
+            # Of a signal handler, in the middle of a step: nothing can be waited for.
+            if not self.hub.reactor.inert:
+                self.run.abort()
+            raise
+
     def _on_done(self, _run: Run) -> None:
         self.ended.set()
+        for event in self.ends:
+            event.set()
         self._wake_all()
+
+    def _abort(self) -> None:
+        self.run.abort()
+        self._on_done(self.run)
 
     def _wake_all(self) -> None:
         self.wake.set()
@@ -51,28 +70,49 @@ class _Running:
     def _on_error(self, error: BaseException) -> None:
         # What a callback raised in the reactor's pump: the children have no future, and the task gets to know.
         self.failures.append(error)
-        try:
-            self.run.kill()
-        except OSError:
-            # One of them may not be killed (a set-user-ID program, kill(2)).
-            self.run.forsake()
+        if not isinstance(error, Exception):
+            # What a signal handler raises may come in the middle of a step: the end would be reported to nobody.
+            self._abort()
+        else:
+            try:
+                self.run.kill()
+            except OSError:
+                # One of them may not be killed (a set-user-ID program, kill(2)).
+                self.run.forsake()
         self._wake_all()
 
     def check(self) -> None:
         if self.failures:
+            self.told = True
             raise self.failures[0]
+
+    def check_interrupt(self) -> None:
+        """Raise what a signal handler has raised, if nobody was told of it."""
+        if self.failures and not self.told and not isinstance(self.failures[0], Exception):
+            self.check()
 
     async def leave(self) -> None:
         """End what still runs, whatever is cancelled meanwhile."""
-        if self.run.children and not self.hub.reactor.inert:
-            await end_all(self.hub, self.run, self.ended, self.request.settings.grace)
+        try:
+            if self.run.children and not self.hub.reactor.inert:
+                # Of its own: a failure sets the other one, for who waits.
+                ended = self.hub.event()
+                self.ends.append(ended)
+                await end_all(self.hub, self.run, ended, self.request.settings.grace)
+        finally:
+            self.cut_off()
+
+    def cut_off(self) -> None:
+        """End at once what still runs: a signal handler has raised in the middle of its orderly end."""
+        if not self.run.done and not self.hub.reactor.inert:
+            self._abort()
 
 
 async def run_expression(expression: Expression, options: Mapping[str, Any]) -> PipelineResult:
     """Run an expression to its end; as pipeline.run()."""
     running = _Running(Request(expression, options))
     try:
-        running.run.open()
+        running.open()
         await running.ended.wait()
         running.check()
     except BaseException as error:
@@ -103,32 +143,36 @@ async def lines(
     running = _Running(Request(expression, options, streams=True))
     plumbing = running.run.plumbing
     try:
-        running.run.open()
-        while True:
-            piece = plumbing.take()
-            if piece is not None:
-                for line in splitter.batch(piece, CUT):
-                    yield line
-                while splitter.waits:
-                    for line in splitter.resume():
+        try:
+            running.open()
+            while True:
+                piece = plumbing.take()
+                if piece is not None:
+                    for line in splitter.batch(piece, CUT):
                         yield line
-            elif running.run.done:
-                break
-            else:
-                running.wake = running.hub.event()
-                if not running.run.done:
-                    await running.wake.wait()
-                running.check()
-        for line in splitter.finish():
-            yield line
-        while splitter.waits:
-            for line in splitter.resume():
+                    while splitter.waits:
+                        for line in splitter.resume():
+                            yield line
+                elif running.run.done:
+                    break
+                else:
+                    running.wake = running.hub.event()
+                    if not running.run.done:
+                        await running.wake.wait()
+                    running.check()
+            for line in splitter.finish():
                 yield line
-        conclude(running.run, running.request)
+            while splitter.waits:
+                for line in splitter.resume():
+                    yield line
+            conclude(running.run, running.request)
+        finally:
+            if not running.run.done and not running.hub.reactor.inert:
+                plumbing.discard()
+                await running.leave()
     finally:
-        if not running.run.done and not running.hub.reactor.inert:
-            plumbing.discard()
-            await running.leave()
+        running.cut_off()
+        running.check_interrupt()
 
 
 class Pipeline:
@@ -194,6 +238,7 @@ class Pipeline:
     async def stop(self) -> None:
         """End every command: SIGTERM, and SIGKILL when the grace of `start()` is over; wait for them."""
         await self._running.leave()
+        self._running.check_interrupt()
 
     def kill(self) -> None:
         """Send SIGKILL to every command that runs, and to nobody else; no further one is started. Does not wait.
@@ -215,12 +260,16 @@ class Pipeline:
 
     async def __aexit__(self, *_exc: object) -> None:
         running = self._running
-        if not running.run.done and not running.hub.reactor.inert:
-            try:
-                running.run.kill()
-            except OSError:
-                running.run.forsake()
-            await running.leave()
+        try:
+            if not running.run.done and not running.hub.reactor.inert:
+                try:
+                    running.run.kill()
+                except OSError:
+                    running.run.forsake()
+                await running.leave()
+        finally:
+            running.cut_off()
+        running.check_interrupt()
 
 
 class StartingPipeline:
@@ -238,18 +287,23 @@ class StartingPipeline:
     async def _start(self) -> Pipeline:
         running = _Running(Request(self._expression, self._options))
         try:
-            running.run.open()
+            running.open()
+            return Pipeline(running)
         except BaseException:
             await running.leave()
             raise
-        return Pipeline(running)
 
     def __await__(self) -> Generator[Any, Any, Pipeline]:
         return self._start().__await__()
 
     async def __aenter__(self) -> Pipeline:
-        self._pipeline = await self._start()
-        return self._pipeline
+        try:
+            self._pipeline = await self._start()
+            return self._pipeline
+        except BaseException:
+            if self._pipeline is not None:
+                await self._pipeline._running.leave()
+            raise
 
     async def __aexit__(self, *exc: object) -> None:
         assert self._pipeline is not None

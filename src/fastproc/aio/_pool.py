@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from fastproc.pool._task import Task
 
 
+LOST_EVERY = 0.1
+"""Seconds between two looks, at the end, for tasks that a signal handler's exception has left in the records."""
+
+
 class Future:
     """What becomes of a task in an event loop. Awaited, it gives the Result or raises what the task amounts to.
 
@@ -306,7 +310,17 @@ class Pool(Front):
             if channel.records:
                 event = hub.event()
                 channel.waiters.append(event.set)
-                await hub.outlast(event)
+                timer = hub.reactor.call_after(LOST_EVERY, lambda: seek())
+
+                def seek() -> None:
+                    nonlocal timer
+                    timer = hub.reactor.call_after(LOST_EVERY, seek)
+                    channel.give_up_lost()
+
+                try:
+                    await hub.outlast(event)
+                finally:
+                    timer.cancel()
         channel.close()
 
     async def close(self) -> None:

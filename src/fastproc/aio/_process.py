@@ -10,6 +10,7 @@ from fastproc._engine.resolve import Opened
 from fastproc._engine.streaming import Streaming
 from fastproc._values.command import Command
 from fastproc._values.expression import Expression
+from fastproc._values.loading import loaded
 from fastproc._values.plan import settle
 from fastproc.aio._hub import current_hub
 from fastproc.aio._run import outlast_death, spawn
@@ -71,17 +72,30 @@ class Starting:
     async def _start(self) -> Process:
         hub = current_hub()
         child = new_handle(self._command, settle(self._command))
-        with Opened() as opened:
-            child.memory = opened.memory  # type: ignore[assignment]
-            await spawn(hub, child, self._command, opened, None)
-        return Process(child, hub)
+        try:
+            with Opened() as opened:
+                child.memory = opened.memory  # type: ignore[assignment]
+                await spawn(hub, child, self._command, opened, None)
+            return Process(child, hub)
+        except BaseException:
+            # What a signal handler has raised: nobody else has the handle.
+            if child.pid > 0 and not hub.reactor.inert:
+                child.abandon()
+            raise
 
     def __await__(self) -> Generator[Any, Any, Process]:
         return self._start().__await__()
 
     async def __aenter__(self) -> Process:
-        self._process = await self._start()
-        return self._process
+        try:
+            self._process = await self._start()
+            # From here on one that is dropped, as its block was not left to its end, is killed.
+            self._process.child.__enter__()
+            return self._process
+        except BaseException:
+            if self._process is not None:
+                self._process.child.abandon()
+            raise
 
     async def __aexit__(self, *exc: object) -> None:
         assert self._process is not None
@@ -177,9 +191,9 @@ class Process(Streaming):
         Args:
             grace: None for what start() was given (0.1).
 
-        A cancellation of the task shortens the grace to nothing, and is raised when the child is gone. Inside of a
-        cancel scope of trio or anyio that was cancelled before, the grace is kept, as run() keeps it. A child that a
-        tracer holds, or the kernel for more than five seconds, is left then, and reaped later.
+        The child gets its grace also when the task is cancelled, before or meanwhile, as run() gives it; the
+        cancellation is raised when the child is gone. Only an endless grace ends with it. A child that a tracer holds,
+        or the kernel for more than five seconds, is left then, and reaped later.
 
         Raises:
             ExitStatusUnknown, ProcessError: as wait does.
@@ -188,15 +202,15 @@ class Process(Streaming):
         return self._code()
 
     async def _stop(self, grace: float | None, leaving: bool) -> None:
-        """As stop(); `leaving` does not wait for a child that is held, and keeps the grace whatever is cancelled."""
+        """As stop(); `leaving` does not wait for a child that is held, and keeps an endless grace, too."""
         if grace is None:
             grace = self.child.times[0]
         deadline = instant("grace", grace)
         try:
             if grace > 0:
                 self.terminate()
-                # In a cancelled scope every wait is cancelled at once: that says nothing against the grace.
-                if leaving or self._hub.cancelled:
+                # A cancellation says that nobody waits for the child, and nothing against its grace.
+                if leaving or deadline is not None:
                     await self._outlast_grace(deadline)
                 if await self._ended(deadline):
                     return
@@ -263,6 +277,7 @@ class Process(Streaming):
         self.child.detach()
 
     async def __aenter__(self) -> Process:
+        self.child.__enter__()
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
@@ -348,7 +363,10 @@ class Process(Streaming):
         stream: str = "stdout",
     ) -> Expected:
         """Wait until a pattern, or one of several, is found in an output, as the blocking handle's."""
+        loaded("fastproc._engine.expecting")
         from fastproc._engine import expecting
+
+        loaded("fastproc._values.expect")
         from fastproc._values.expect import Search
 
         search = Search(pattern)
@@ -358,6 +376,7 @@ class Process(Streaming):
 
     async def readline(self, timeout: float | None = None, *, stream: str = "stdout") -> bytes:
         """Wait for one line of an output and return it with its end, as the blocking handle's."""
+        loaded("fastproc._engine.expecting")
         from fastproc._engine import expecting
 
         streams, child = self._begin(None, stream)
@@ -388,6 +407,7 @@ class Process(Streaming):
 
         As the blocking handle's.
         """
+        loaded("fastproc._engine.keeping")
         from fastproc._engine.keeping import conclude
 
         self.child.finishing(input)

@@ -25,6 +25,7 @@ from fastproc._native import SUM_COUNT, jobs, new_job, unpack
 from fastproc._native.loop import AGAIN, job_begin
 from fastproc._values.command import Command
 from fastproc._values.expression import Expression
+from fastproc._values.loading import loaded
 from fastproc._values.plan import settle
 from fastproc.aio._hub import Scope, current_hub
 from fastproc.run import as_command
@@ -66,12 +67,14 @@ async def run(
         RuntimeError: no event loop runs in this thread.
     """
     if isinstance(program, Expression) and type(program) is not Command and not args:
+        loaded("fastproc.aio._pipeline")
         from fastproc.aio._pipeline import run_expression
 
         return await run_expression(program, options)
     command = as_command(program, args, options)
     settled = settle(command)
     if settled.composed:
+        loaded("fastproc.aio._pipeline")
         from fastproc.aio._pipeline import run_expression
 
         return await run_expression(command, {})
@@ -175,7 +178,11 @@ async def _run_exchange(hub: Hub, command: Command, settled: Settled) -> Result:
     def on_error(error: BaseException) -> None:
         # What a callback raised in the reactor's pump: the child has no future, and the task gets to know.
         failures.append(error)
-        _kill(exchange)
+        if isinstance(error, Exception):
+            _kill(exchange)
+        else:
+            exchange.cut_off()
+            ended.set()
 
     source: AsyncIterable[bytes] | None = settled.input if hasattr(settled.input, "__aiter__") else None  # type: ignore[assignment]
     scope = Scope(hub.reactor, on_error)
@@ -196,11 +203,11 @@ async def _run_exchange(hub: Hub, command: Command, settled: Settled) -> Result:
             begun = True
             opened.close()
             if source is None:
-                exchange.open()
+                _open(exchange)
                 await ended.wait()
             else:
                 end.take_over(process.ends[STDIN])
-                exchange.open()
+                _open(exchange)
                 await hub.alongside(lambda: _feed(hub, end, source), ended, on_error)
             if failures:
                 raise failures[0]
@@ -215,10 +222,20 @@ async def _run_exchange(hub: Hub, command: Command, settled: Settled) -> Result:
         return conclude(exchange, settled, opened)
 
 
+def _open(exchange: Exchange) -> None:
+    try:
+        exchange.open()
+    except BaseException:
+        # Of a signal handler, in the middle of it: the end would be reported to nobody.
+        exchange.cut_off()
+        raise
+
+
 async def resolved(hub: Hub, command: Command, opened: Opened, deadline: float | None) -> Plan:
     """Open what the command names; the loop goes on while the other side of a FIFO is waited for."""
     settled = settle(command)
     if settled.stdio is None:
+        loaded("fastproc.aio._fifo")
         from fastproc.aio._fifo import fifos_opened
 
         command = await fifos_opened(hub, command, settled, opened, deadline)

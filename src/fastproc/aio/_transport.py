@@ -14,11 +14,13 @@ import warnings
 from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
 from collections import deque
 from contextvars import copy_context
+from operator import attrgetter
 from typing import Any
 
 from fastproc import errors
 from fastproc._engine.exit_watch import ExitWatch
 from fastproc._engine.fds import LentFd, OwnedFd
+from fastproc._engine.finalizing import Finalizer
 from fastproc._engine.process import Process as Child
 from fastproc._engine.resolve import Opened
 from fastproc.aio._hub import current_hub
@@ -171,34 +173,40 @@ async def _start(hub: Hub, args: Any, shell: bool, streams: tuple[Any, Any, Any]
         return Popen(args, 0, stdin=stdin, stdout=stdout, stderr=stderr, shell=shell, **options)
     numbers = _order.stream(0, stdin), _order.stream(1, stdout), _order.stream(2, stderr)
     child = Child()
-    with Opened() as opened:
-        order = _order.make_order(
-            args, options.get("executable"), shell, options.get("env"), options.get("cwd"), opened
-        )
-        order.stdio = numbers
-        order.fds = _order.passed(options.get("pass_fds", ()))
-        order.settled = _order.attributes(
-            True,
-            bool(options.get("restore_signals", True)),
-            bool(options.get("start_new_session", False)),
-            options.get("process_group"),
-            options.get("umask", -1),
-            options.get("pipesize", -1),
-        )
-        try:
-            await spawn_planned(hub, child, order)
-        except errors.SpawnError as error:
-            raise order.failed(error) from error
-    # The warning about a child that was dropped is the transport's to give.
-    child.detach()
-    popen = Popen.__new__(Popen)
-    popen.args = args
-    popen.stdin = popen.stdout = popen.stderr = popen.returncode = None
-    popen.pid = child.pid
-    popen.pipesize = options.get("pipesize", -1)
-    popen.text_mode = popen.encoding = popen.errors = None
-    popen._process = child
-    return popen
+    try:
+        with Opened() as opened:
+            order = _order.make_order(
+                args, options.get("executable"), shell, options.get("env"), options.get("cwd"), opened
+            )
+            order.stdio = numbers
+            order.fds = _order.passed(options.get("pass_fds", ()))
+            order.settled = _order.attributes(
+                True,
+                bool(options.get("restore_signals", True)),
+                bool(options.get("start_new_session", False)),
+                options.get("process_group"),
+                options.get("umask", -1),
+                options.get("pipesize", -1),
+            )
+            try:
+                await spawn_planned(hub, child, order)
+            except errors.SpawnError as error:
+                raise order.failed(error) from error
+        # The warning about a child that was dropped is the transport's to give.
+        child.detach()
+        popen = Popen.__new__(Popen)
+        popen.args = args
+        popen.stdin = popen.stdout = popen.stderr = popen.returncode = None
+        popen.pid = child.pid
+        popen.pipesize = options.get("pipesize", -1)
+        popen.text_mode = popen.encoding = popen.errors = None
+        popen._process = child
+        return popen
+    except BaseException:
+        # Of a signal handler: nobody has the child yet.
+        if child.pid > 0 and not hub.reactor.inert:
+            child.abandon()
+        raise
 
 
 _PLAIN = frozenset(
@@ -213,6 +221,8 @@ class Transport(asyncio.SubprocessTransport):
     """A child, its pipes as the loop's transports, and a protocol that is told of all."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, hub: Hub, protocol: Any, popen: Popen) -> None:
+        # Nothing is left to do for one whose making is interrupted: the child is its maker's.
+        self._drop = int  # type: ignore[method-assign, assignment]
         super().__init__()
         self._extra: dict[str, Any] = {"subprocess": popen}
         self._loop = loop
@@ -232,6 +242,7 @@ class Transport(asyncio.SubprocessTransport):
         self._context = copy_context()
         self._watch = ExitWatch(self._child, hub.reactor, lambda _: self._on_ended())
         self._watch.begin()
+        del self._drop
 
     def __repr__(self) -> str:
         state = "running" if self._returncode is None else f"returncode={self._returncode}"
@@ -289,6 +300,7 @@ class Transport(asyncio.SubprocessTransport):
             except errors.ExitStatusUnknown:
                 # It has ended; nobody asked how. In a cycle of garbage the orphans may have had it before.
                 pass
+        self._forget()
 
     def is_closing(self) -> bool:
         """Whether close() was called."""
@@ -302,7 +314,9 @@ class Transport(asyncio.SubprocessTransport):
         """Return the protocol."""
         return self._protocol
 
-    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+    __del__ = Finalizer(attrgetter("_drop"))
+
+    def _drop(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if not self._closed and not self._child._is_foreign():
             _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
             self.close()
@@ -389,6 +403,8 @@ class Transport(asyncio.SubprocessTransport):
         self._returncode = code
         if self._proc.returncode is None:
             self._proc.returncode = code
+        self._proc._drop = int  # type: ignore[method-assign, assignment]
+        self._forget()
         self._call(self._protocol.process_exited)
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
@@ -398,6 +414,11 @@ class Transport(asyncio.SubprocessTransport):
         if lost is not None:
             # Last: as an error (-W error) it ends this here.
             warnings.warn(lost, RuntimeWarning, stacklevel=2)
+
+    def _forget(self) -> None:
+        """Once all is closed and the child has ended: nothing is left to do when this is dropped."""
+        if self._closed and self._returncode is not None:
+            self._drop = int  # type: ignore[method-assign, assignment]
 
     def _try_finish(self) -> None:
         if self._returncode is None or self._finished or not all(pipe.ended for pipe in self._pipes.values()):

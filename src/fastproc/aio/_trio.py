@@ -119,11 +119,6 @@ class TrioHub(Hub):
         """As Hub.event()."""
         return TrioEvent(self)
 
-    @property
-    def cancelled(self) -> bool:
-        """As Hub.cancelled."""
-        return trio.current_effective_deadline() == -inf
-
     async def outlast(self, event: Event) -> None:
         """As Hub.outlast(): trio tells of the cancellation at the next checkpoint."""
         # In a forked copy nothing would set it: looked at now and then.

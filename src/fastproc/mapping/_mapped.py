@@ -11,6 +11,7 @@ from functools import partial
 from operator import attrgetter
 from time import time
 
+from fastproc._values.loading import loaded
 from fastproc.errors import ProcessError, SpawnError
 from fastproc.mapping._summary import Summary, now
 from fastproc.mapping._tasks import NotStarted, Task, status_of
@@ -285,6 +286,7 @@ class Mapped:
         return True
 
     def _record(self, task: Task, status: int | None) -> None:
+        loaded("fastproc._values.joblog")
         from fastproc._values.joblog import Record
 
         assert self._log is not None

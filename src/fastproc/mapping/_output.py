@@ -7,6 +7,7 @@ last line that has no end gets none.
 from __future__ import annotations
 
 from fastproc._engine import standard
+from fastproc._values.loading import loaded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Printer:
             return {"capture": False}
         if self.mode == "group":
             return {"capture": True}
+        loaded("fastproc._values.on_line")
         from fastproc._values.on_line import OnLine
 
         def told(stream: str, line: bytes) -> None:

@@ -12,6 +12,7 @@ from fastproc._engine.pipeline import Run
 from fastproc._engine.reactor import Reactor
 from fastproc._engine.request import Request, conclude
 from fastproc._values.command import Command
+from fastproc._values.loading import loaded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,8 +58,13 @@ def make(workers: int, options: Mapping[str, Any], executor: futures.Executor | 
         TypeError, ValueError: it is no executor, or an option cannot be sent to it.
     """
     if executor is not None:
+        loaded("fastproc._values.options")
         from fastproc._values.options import checked
+
+        loaded("fastproc._values.sendable")
         from fastproc._values.sendable import check_values
+
+        loaded("fastproc.pool._remote")
         from fastproc.pool._remote import make_link
 
         make_link(executor)
@@ -74,6 +80,7 @@ class PoolRunner:
     """Runs them by the threads of a pool, which are made with the first task."""
 
     def __init__(self, workers: int, options: Mapping[str, Any], executor: futures.Executor | None = None) -> None:
+        loaded("fastproc.pool._settings")
         from fastproc.pool import _settings
 
         self._door = _settings

@@ -17,6 +17,7 @@ from fastproc._engine import orphans
 from fastproc._engine.reactor import READ, Reactor
 from fastproc._engine.resolve import Opened, environment, resolve
 from fastproc._native.pool import FAILED, FOREIGN, GONE, GRANTED, JOB, PLAIN, QUEUED, Tray, new_ticket
+from fastproc._values.loading import loaded
 from fastproc._values.plan import STRING_MAX, lower, search
 from fastproc.pool._task import KILL, WITHDRAW, failure, plain_outcome, whole
 
@@ -341,6 +342,7 @@ class Channel:
 
     def _granted(self, task: Task) -> None:
         """Run, in Python or by the C core, a task whose turn has come."""
+        loaded("fastproc.pool._foreign")
         from fastproc.pool import _foreign
 
         assert task.ticket is not None
@@ -413,10 +415,10 @@ class Channel:
                     else:
                         self.turn(1, SLICE_NS / 1e9)
                     if len(self.records) == before:
-                        self._give_up_lost()
+                        self.give_up_lost()
         self.close()
 
-    def _give_up_lost(self) -> None:
+    def give_up_lost(self) -> None:
         """Deliver as cancelled what an interrupt has left in the records and nowhere else."""
         self._run_calls()
         lost = [(task, task.ticket) for task in list(self.records.values()) if self._is_gone(task)]

@@ -6,6 +6,7 @@ from weakref import ref
 
 from fastproc._engine.reactor import instant
 from fastproc._values.gate import Gate
+from fastproc._values.loading import loaded
 from fastproc._values.retries import Retries, as_retries
 from fastproc.pool._channel import Channel
 from fastproc.pool._front import Front
@@ -284,6 +285,7 @@ class Pool(Front):
     def _serve(self) -> Server:
         server = self._server
         if server is None or not server.ready:
+            loaded("fastproc.pool._server")
             from fastproc.pool._server import Server
 
             if server is None:

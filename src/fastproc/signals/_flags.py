@@ -186,7 +186,9 @@ class Shutdown(_Tapped):
 
     def close(self) -> None:
         """Look no more; `requested` and `signal` stay. Harmless when repeated."""
-        if not self._inbox.closed:
-            self.signal  # noqa: B018
-        super().close()
-        self._inbox.close()
+        try:
+            if not self._inbox.closed:
+                self.signal  # noqa: B018
+            super().close()
+        finally:
+            self._inbox.close()

@@ -12,9 +12,11 @@ import subprocess as standard
 import sys
 import warnings
 from errno import EINVAL
+from operator import attrgetter
 
 from fastproc import _native
 from fastproc._engine.conversation import Conversation, seconds_left
+from fastproc._engine.finalizing import Finalizer
 from fastproc._engine.killable import SIGKILL, SIGNAL_MAX, SIGTERM
 from fastproc._engine.process import Process
 from fastproc._engine.reactor import instant
@@ -127,6 +129,8 @@ class Popen(Base):
         if creationflags != 0:
             raise ValueError("creationflags is only supported on Windows platforms")
 
+        # Until there is a child.
+        self._drop = int  # type: ignore[method-assign, assignment]
         self.args = args
         self.stdin = self.stdout = self.stderr = None
         self.pid = None  # type: ignore[assignment]
@@ -160,6 +164,7 @@ class Popen(Base):
                 raise
         self.pid = process.pid
         self._process = process
+        del self._drop
 
     def _make_files(self, process: Process, bufsize: int) -> None:
         line_buffering = False
@@ -204,8 +209,11 @@ class Popen(Base):
                     if exc_type is None:
                         raise
 
+    # Of a child whose end is known it is a function in C, and no handler runs in it.
+    __del__ = Finalizer(attrgetter("_drop"))
+
     # What a finalizer uses is bound here: the module's names may be gone at the end of the interpreter (HAZARDS I9).
-    def __del__(
+    def _drop(
         self,
         _warn: Callable[..., None] = warnings.warn,
         _finalizing: Callable[[], bool] = sys.is_finalizing,
@@ -266,6 +274,8 @@ class Popen(Base):
         # Another thread, or asyncio, may have set it meanwhile.
         if self.returncode is None:
             self.returncode = code
+        if child.final is not None:
+            self._drop = int  # type: ignore[method-assign, assignment]
 
     def _wait_until(self, deadline: float | None, timeout: float | None) -> int:
         if self.returncode is None or self._untold:
