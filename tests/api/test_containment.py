@@ -17,7 +17,7 @@ import fastproc
 import observe
 from conftest import isolated, wait_until
 from fastproc import PIPE, containment
-from fastproc._cgroup import Cgroup
+from fastproc._cgroup import Cgroup, remove_left
 from fastproc._engine import killable
 from fastproc._members import Member, facts_of
 from programs import Programs
@@ -62,6 +62,8 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         write = Cgroup.write
         monkeypatch.setattr(Cgroup, "write", lambda self, file, text: file != "cgroup.kill" and write(self, file, text))
     yield "cgroup"
+    # Those of dropped handles: the next start does this, and the end of the interpreter.
+    remove_left()
     assert leftovers(folder) == []
 
 
