@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from fastproc._values.command import Command, cmd
 from fastproc._values.expression import Expression
+from fastproc._values.loading import install as _install_finder
 from fastproc._values.quoting import quote
 from fastproc._values.redirect import DEVNULL, INHERIT, MEMFD, PIPE, STDERR, STDOUT, Append
 from fastproc._values.status import Result, Usage
@@ -203,3 +204,6 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+_install_finder()

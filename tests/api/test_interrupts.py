@@ -94,3 +94,67 @@ def test_handler_may_use_map_during_the_first_import_of_its_parts() -> None:
     names = ["fastproc.pool._foreign", "fastproc._values.on_line", "fastproc.mapping._runner"]
     found = isolated(used_in_a_lazy_import, names, MAP)
     assert {text.rsplit(" ", 1)[0] for text in found.values()} == {r"b'y\n' [b'x\n']"}
+
+
+SAME = """
+import os, signal, sys
+import fastproc
+from fastproc import cmd
+
+def same():
+    found = {}
+    exec(sys.argv[1], {"fastproc": fastproc, "cmd": cmd, "os": os}, found)
+    return found["r"]
+
+seen, busy = [], []
+
+def handler(*_):
+    if not busy:
+        busy.append(1)
+        try:
+            seen.append(same())
+        except BaseException as error:
+            seen.append(repr(error))
+        busy.clear()
+
+lines = set()
+
+def trace(frame, _event, _arg):
+    if frame.f_code.co_name != "<module>" or "fastproc" not in frame.f_code.co_filename:
+        return None
+
+    def line(frame, event, _arg):
+        place = (frame.f_code.co_filename, frame.f_lineno)
+        if event == "line" and place not in lines:
+            lines.add(place)
+            signal.raise_signal(signal.SIGUSR1)
+        return line
+
+    return line
+
+signal.signal(signal.SIGUSR1, handler)
+sys.settrace(trace)
+out = same()
+sys.settrace(None)
+assert lines and seen and all(one == out for one in seen), (len(lines), out, seen[:3])
+assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+"""
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "try: fastproc.run(cmd('false'))\nexcept fastproc.ExitError as error: r = error.returncode",
+        "r = fastproc.run('echo', 'x', capture=True, on_line=lambda *_: None).stdout",
+        "r = str(cmd('x', umask=0o22, rlimits={'CORE': 0}))",
+        "r = str(cmd('a') | cmd('b'))",
+        "with fastproc.start('true', kill_tree=True) as child: r = child.wait()",
+        "with fastproc.Pool(1) as pool: r = pool.submit('true').result().returncode",
+        "r = [one.returncode for one in fastproc.map('true {}', ['a'])]",
+        "r = len(fastproc.snapshot(('pid',), [os.getpid()]))",
+        "try: fastproc.run('sleep', '5', timeout=0.01)\nexcept fastproc.TimeoutExpired: r = 1",
+    ],
+)
+def test_handler_may_do_the_same_while_its_parts_are_imported(what: str) -> None:
+    """The signal comes at every line of every module that the first use imports."""
+    subprocess.run([sys.executable, "-c", SAME, what], check=True, timeout=60)
