@@ -830,6 +830,8 @@ void fp_job_abort(struct fp_job *job, int64_t wait_ns)
         /* That of a child which lives on is the caller's. */
         if (has_exited(job) || !ours)
             close_pidfd(job);
+        else
+            fp__job_unwatch(job, FP__JOB_PIDFD); /* an epoll would give the address of the job when the child ends */
     }
     if (ours)
         summarise(job);

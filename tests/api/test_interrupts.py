@@ -39,6 +39,7 @@ STEP = 23
         "aio-lines-left-uvloop",
         "aio-pipeline-stop-asyncio",
         "aio-pool-stop-asyncio",
+        "aio-pool-map-asyncio",
         "asyncio-subprocess-kill",
         "popen",
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import faulthandler
 import os
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from conftest import isolated
-from fastproc import Pool, Retries, cmd
+from fastproc import Pool, Retries, aio, cmd
 
 
 class Interrupt(BaseException):
@@ -200,6 +201,81 @@ def test_what_is_held_back_can_be_stopped() -> None:
     assert (pool.running, pool.queued) == (0, 0)
 
 
+# -- a signal handler that raises within a run that the loop of an event loop's pool drives
+
+
+class Halved(KeyboardInterrupt):
+    """What goes through asyncio's loop."""
+
+
+def halved_in(place: str) -> tuple[int, str, list[str]]:
+    """Raise at the first line of a function that the loop's reactor calls; run the loop on, and use the pool again.
+
+    Returns how often it came out, what the task amounts to, and the children that are left then.
+    """
+    faulthandler.dump_traceback_later(20, exit=True)
+    struck: list[str] = []
+
+    def trace(frame: Any, event: str, _arg: object) -> Any:
+        if event == "line" and not struck:
+            struck.append(place)
+            sys.settrace(None)
+            raise Halved
+        return trace
+
+    def look(frame: Any, _event: str, _arg: object) -> Any:
+        if frame.f_code.co_qualname != place:
+            return None
+        caller = frame.f_back
+        while caller is not None and caller.f_code.co_qualname != "AsyncioHub.pump":
+            caller = caller.f_back
+        return None if caller is None else trace
+
+    async def submit() -> tuple[aio.Pool, Any]:
+        pool = aio.Pool(2)
+        return pool, pool.submit(cmd("echo", "x") | cmd("cat"), capture=True)
+
+    async def go_on() -> tuple[str, list[str]]:
+        await future.wait()
+        left = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        assert (await pool.submit(cmd("echo", "x") | cmd("cat"), capture=True)).stdout == b"x\n"
+        await pool.close()
+        return type(future.exception()).__name__, left
+
+    out = 0
+    loop = asyncio.new_event_loop()
+    pool, future = loop.run_until_complete(submit())
+    sys.settrace(look)
+    try:
+        loop.run_until_complete(future.wait())
+    except Halved:
+        out = 1
+    finally:
+        sys.settrace(None)
+    assert struck
+    name, left = loop.run_until_complete(go_on())
+    loop.close()
+    return out, name, left
+
+
+@pytest.mark.parametrize(
+    ("place", "comes_out"),
+    [
+        ("Process._reap", 0),
+        ("Leaf._ended", 0),
+        ("Run._finish", 0),
+        ("ExitWatch.close", 0),
+        ("Node._end", 0),
+        ("_Scoped.__call__", 1),
+        ("Running.__call__", 1),
+        ("Channel.released", 1),
+    ],
+)
+def test_halved_in_a_loop_the_task_is_told(place: str, comes_out: int) -> None:
+    """Its run cannot go on: it is killed and reaped, and the task gets the exception; the pool goes on."""
+    assert isolated(halved_in, place) == [comes_out, "Halved", []]
+
+
 # -- a signal handler that uses the pool, at each line of whatever it interrupts
 
 
@@ -255,7 +331,7 @@ def used_at_every_line(use: str, act: str, start: int) -> tuple[int, list[str]]:
 
     wrong: list[str] = []
     count = 0
-    for point in injection.points(whole, 1)[start::4]:
+    for point in injection.points(whole, 1, set())[start::4]:
         struck: list[object] = []
         others: list[Any] = []
         pool = Pool(2)

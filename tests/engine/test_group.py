@@ -133,6 +133,19 @@ def test_dropped_job_and_closed_group_leave_no_child(reactor: Reactor) -> None:
     assert (observe.children(), job[0].live) == (set(), 0)
 
 
+def test_due_time_of_a_job_that_a_finalizer_has_ended(reactor: Reactor, group: Group, monkeypatch: Any) -> None:
+    """The C core is not asked to go on with it, and its end is told."""
+    steps: list[object] = []
+    monkeypatch.setattr("fastproc._engine.group.job_step", lambda *given: steps.append(given))
+    done: list[bool] = []
+    _, job, (_, kept) = begin("/bin/sleep", "60", timeout=30)
+    bulk = Bulk(job, kept, lambda: done.append(True))
+    group.add(bulk)
+    _native.abort(job, 0)
+    bulk._on_due()
+    assert (steps, done, len(group)) == ([], [True], 0)
+
+
 def test_program_that_is_none_fails_the_job(reactor: Reactor, group: Group) -> None:
     """Told by the end of the child, not by a wait for its exec."""
     r, job, (_, kept) = begin("/nonexistent/program", stdout=-1)

@@ -86,7 +86,8 @@ class Bulk:
 
     def _on_due(self) -> None:
         self._timer = None
-        job_step(self.job[0], 0)
+        if self.job[0].live:
+            job_step(self.job[0], 0)
         self.go_on()
 
 

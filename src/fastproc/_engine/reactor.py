@@ -235,12 +235,19 @@ class Reactor:
             return 0
         ran = 0
         self.halved = True
-        for fd, ready in events:
-            entry = self._watched.get(fd)
-            # A callback of this batch may have closed this number and another may have registered it anew.
-            if entry is not None and entry[2] <= serial:
-                entry[1](ready)
-                ran += 1
+        callback: object = None
+        try:
+            for fd, ready in events:
+                entry = self._watched.get(fd)
+                # A callback of this batch may have closed this number and another may have registered it anew.
+                if entry is not None and entry[2] <= serial:
+                    callback = entry[1]
+                    entry[1](ready)
+                    callback = None
+                    ran += 1
+        except BaseException as error:
+            _tell_halved(callback, error)
+            raise
         if self._timers:
             ran += self._run_timers(serial)
         self.halved = False
@@ -268,12 +275,19 @@ class Reactor:
         now = monotonic()
         # A timer set by a callback of this round waits for the next one, so that a chain of them cannot hold the loop.
         while timers and timers[0][0] <= now and timers[0][1] <= serial:
-            timer = heappop(timers)[2]
-            callback, timer.callback = timer.callback, None
-            if callback is None:
-                self._cancelled -= 1
-                continue
-            callback()
+            callback: Callable[[], object] | None = None
+            timer = timers[0][2]
+            try:
+                # In this order: what a signal handler raises in between leaves an entry that counts as cancelled.
+                callback, timer.callback = timer.callback, None
+                heappop(timers)
+                if callback is None:
+                    self._cancelled -= 1
+                    continue
+                callback()
+            except BaseException as error:
+                _tell_halved(callback, error)
+                raise
             timers = self._timers
             ran += 1
         return ran
@@ -285,6 +299,13 @@ class Reactor:
             self._timers[:] = [entry for entry in self._timers if entry[2].callback is not None]
             heapify(self._timers)
             self._cancelled = 0
+
+
+def _tell_halved(callback: object, error: BaseException) -> None:
+    """Tell the owner of a callback that it did not come to its end, if the callback has a method for that."""
+    tell = getattr(callback, "halved", None)
+    if tell is not None:
+        tell(error)
 
 
 class Poll:

@@ -74,21 +74,34 @@ class Scope:
 
     def watch(self, fd: int, events: int, callback: Callable[[int], object]) -> None:
         """As Reactor.watch()."""
-        self._reactor.watch(fd, events, lambda ready: self._call(callback, ready))
+        self._reactor.watch(fd, events, _Scoped(self, callback))
 
     def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
         """As Reactor.call_at()."""
-        return self._reactor.call_at(when, lambda: self._call(callback))
+        return self._reactor.call_at(when, _Scoped(self, callback))
 
     def call_after(self, seconds: float, callback: Callable[[], object]) -> Timer:
         """As Reactor.call_after()."""
-        return self._reactor.call_after(seconds, lambda: self._call(callback))
+        return self._reactor.call_after(seconds, _Scoped(self, callback))
 
-    def _call(self, callback: Callable[..., object], *args: object) -> None:
+
+class _Scoped:
+    """A callback of a scope. What a signal handler raises just before or after it, the reactor tells to `halved`."""
+
+    __slots__ = ("_call", "_scope")
+
+    def __init__(self, scope: Scope, callback: Callable[..., object]) -> None:
+        self._scope = scope
+        self._call = callback
+
+    def __call__(self, *args: object) -> None:
         try:
-            self._context.run(callback, *args)
+            self._scope._context.run(self._call, *args)
         except BaseException as error:
-            self._on_error(error)
+            self._scope._on_error(error)
+
+    def halved(self, error: BaseException) -> None:
+        self._scope._on_error(error)
 
 
 class Patience:

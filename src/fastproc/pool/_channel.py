@@ -395,6 +395,15 @@ class Channel:
             self.crew.workers.release(task.ticket)
         self._settle(task, result, error)
 
+    def cut_off(self, task: Task, ticket: Ticket | None, error: BaseException) -> None:
+        """What an exception amounts to that has halved a run of Python's, or what followed from its end."""
+        # Not of a next try.
+        if self.records.get(task.key) is task and task.ticket is ticket:
+            task.running = None
+            if ticket is not None and self.crew.workers.cancel(ticket, 0) == FOREIGN:
+                self.crew.workers.release(ticket)
+            self.hand_over(task, None, error)
+
     # Its end
 
     def finish(self, how: int = KILL) -> None:

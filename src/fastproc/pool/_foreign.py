@@ -41,6 +41,8 @@ class Running:
         self.scope: Any = Scope(reactor, self._on_error)
         self.run: Any = None
         self.request: Request | None = None
+        self._ticket = task.ticket
+        self._over = False
 
     def open(self) -> None:
         """Start it.
@@ -60,6 +62,7 @@ class Running:
 
     def break_off(self) -> None:
         """End it at once, and tell nobody."""
+        self._over = True
         try:
             if self.run is not None:
                 self.run.on_done = None
@@ -85,9 +88,12 @@ class Running:
 
     def _on_done(self, _run: object) -> None:
         # Not here, in the middle of its last step.
-        self.reactor.call_at(0.0, self._finish)
+        self.reactor.call_at(0.0, self)
 
-    def _finish(self) -> None:
+    def __call__(self) -> None:
+        """Tell its channel what it amounts to. Called by the reactor when it is done."""
+        if self._over:
+            return
         result: Result | None = None
         error: BaseException | None = None
         try:
@@ -113,8 +119,49 @@ class Running:
         return conclude(self.run, self.task.kind.settled, self.opened)
 
     def _on_error(self, error: BaseException) -> None:
-        self.failures.append(error)
-        self.end(_KILL)
+        if isinstance(error, Exception):
+            self.failures.append(error)
+            self.end(_KILL)
+        else:
+            asked = self.task.asked
+            self.halved(error)
+            if asked:
+                # The task counts as cancelled: nobody else would hear of it.
+                raise error
+
+    def halved(self, error: BaseException) -> None:
+        """End it where it stands: a signal handler may have raised in the middle of a step.
+
+        Its end would be reported to nobody, so the channel gets the exception instead of what it amounts to.
+        """
+        run = self.run
+        if run is not None:
+            run.on_done = None
+        try:
+            if run is not None and not run.done:
+                if self.request is None:
+                    run.cut_off()
+                else:
+                    run.abort()
+            if run is not None and not self._over:
+                self._add_result(error)
+        finally:
+            self._over = True
+            try:
+                self._close()
+            finally:
+                self.task.channel.cut_off(self.task, self._ticket, error)
+
+    def _add_result(self, error: BaseException) -> None:
+        try:
+            if self.request is None:
+                assert self.task.kind is not None
+                add_result(error, self.run, self.task.kind.settled, self.opened)
+            else:
+                attach_result(error, self.run)
+        except Exception:
+            # Such as that nobody knows how it ended: the one on its way is the one to tell.
+            pass
 
     def end(self, how: int) -> None:
         """End it, as its deadline would, or at once; it is done later."""
@@ -124,6 +171,9 @@ class Running:
         except OSError:
             # It may not be killed (a set-user-ID program, kill(2)).
             self.run.forsake()
+        except BaseException as error:
+            self.halved(error)
+            raise
 
     def _close(self) -> None:
         self.files.close()
@@ -133,5 +183,10 @@ class Running:
 def begin(task: Task, reactor: Reactor) -> Running:
     """Start a task; what it amounts to is told to its channel."""
     running = Running(task, reactor)
-    running.open()
-    return running
+    try:
+        running.open()
+        return running
+    except BaseException:
+        # Of a signal handler, when it is open already: nobody else has it.
+        running.break_off()
+        raise
