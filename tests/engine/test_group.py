@@ -18,6 +18,7 @@ from conftest import wait_until
 from fastproc import SpawnError, _native, cmd
 from fastproc._engine import orphans
 from fastproc._engine.group import Bulk, Group
+from fastproc._engine.guard import guarded
 from fastproc._engine.launch import Launch
 from fastproc._engine.process import Process
 from fastproc._engine.reactor import Reactor
@@ -206,10 +207,12 @@ def test_launched_child_is_a_process() -> None:
 )
 def test_launch_that_fails_says_where_and_leaves_nothing(argv: Any, options: Any, stage: str) -> None:
     """At once or by is_over(); the handle has no child then."""
+    before = dict(guarded)
     with pytest.raises(SpawnError) as caught:
         wait_until(partial(launch(*argv, **options)[1].is_over, 1_000_000))
     assert caught.value.stage == stage
     assert observe.children() == set()
+    assert guarded == before
 
 
 def test_launch_that_is_dropped_keeps_what_the_child_borrows() -> None:

@@ -58,6 +58,8 @@ class Launch:
             over = launch_over(self._launched, wait_ns, self._plan, process._child)
         except errors.SpawnError:
             self._launched = None
+            # The number is free by now: nobody looks after it when the handle is dropped.
+            process._unguard()
             process.pid = -1
             process._adopted = False
             process._pidfd.close()
