@@ -412,7 +412,7 @@ with asyncio.Runner(loop_factory=Own) as runner:
 fastproc.uninstall(); fastproc.uninstall()
 assert "subprocess_exec" not in vars(uvloop.Loop)
 assert Transport not in both()
-assert not [finder for finder in sys.meta_path if "fastproc" in getattr(finder, "__module__", "")]
+assert not [finder for finder in sys.meta_path if getattr(finder, "__module__", "") == "fastproc._install"]
 fastproc.install()
 assert both() == [Transport] * 6
 """

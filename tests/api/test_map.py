@@ -85,11 +85,11 @@ def test_map_without_output_runs_as_many_as_there_are_items() -> None:
         ({"delay": -1}, "delay: "),
         ({"doubt": "maybe"}, "doubt: "),
         ({"resume": "no"}, "resume: "),
-        ({"resume": True}, "resume, doubt, durable: are about"),
+        ({"resume": True}, "resume, doubt, durable: need"),
         ({"joblog": "a", "results": "b"}, "joblog: results is a log, too"),
         ({"output": "all"}, "output: must be one of"),
         ({"tag": True}, "tag: is about output"),
-        ({"tag": True, "output": "ungroup"}, "tag: what is not grouped"),
+        ({"tag": True, "output": "ungroup"}, "tag: not possible with"),
         ({"progress": "bars"}, "progress: must be one of"),
     ],
 )

@@ -184,6 +184,11 @@ async def _run_exchange(hub: Hub, command: Command, settled: Settled) -> Result:
             exchange.cut_off()
             ended.set()
 
+    def on_source(error: BaseException) -> None:
+        # Also that the feeding was cancelled: the child ends as any other.
+        failures.append(error)
+        _kill(exchange)
+
     source: AsyncIterable[bytes] | None = settled.input if hasattr(settled.input, "__aiter__") else None  # type: ignore[assignment]
     scope = Scope(hub.reactor, on_error)
     with Opened() as files, Opened() as opened:
@@ -208,7 +213,7 @@ async def _run_exchange(hub: Hub, command: Command, settled: Settled) -> Result:
             else:
                 end.take_over(process.ends[STDIN])
                 _open(exchange)
-                await hub.alongside(lambda: _feed(hub, end, source), ended, on_error)
+                await hub.alongside(lambda: _feed(hub, end, source), ended, on_source)
             if failures:
                 raise failures[0]
         except BaseException as error:
