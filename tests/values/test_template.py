@@ -136,5 +136,5 @@ def test_template_that_repeats_makes_a_word_for_each_item() -> None:
         "echo a 'b b' >x; cat (a 'b b'|a 'b b')"
     )
     for line in ("echo x{}", "echo {}y", "echo {}{}", "echo {}{1}"):
-        with pytest.raises(ValueError, match="part of a word"):
+        with pytest.raises(ValueError, match="whole word"):
             Template([line], shell=True, repeats=True)
