@@ -8,9 +8,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet
-C_SOURCES := $(wildcard csrc/*.c)
-C_CORE := $(filter-out csrc/launcher.c,$(C_SOURCES))
-C_HEADERS := $(wildcard csrc/*.h)
+C_SOURCES := $(filter-out csrc/python/%,$(wildcard csrc/*.c csrc/*/*.c))
+C_CORE := $(filter-out csrc/spawn/launcher.c,$(C_SOURCES))
+C_HEADERS := $(wildcard csrc/*.h csrc/*/*.h)
 C_HARNESS := $(wildcard tests/c/*.c)
 C_PYTHON := $(wildcard csrc/python/*.c)
 C_OTHERS := $(C_HARNESS) $(C_PYTHON) $(wildcard tests/programs/*.c benchmarks/*.c benchmarks/peers/*.c)
@@ -48,7 +48,7 @@ packages: $(RUNTIME)  ## run other packages' tests with fastproc.subprocess inst
 	$(BIN)/python tests/packages/run_packages.py $(PACKAGES)
 
 soak: $(TOOLS) $(EXTENSION) $(FAULTS) $(DEBIAN)  ## run the tests that take minutes
-	$(BIN)/python -m pytest -m soak -s tests/soak
+	$(BIN)/python -m pytest -m soak -s
 
 sweep: $(TOOLS) $(EXTENSION)  ## one exception at every line that each public call goes through (SWEEP_ARGS="lines run")
 	$(BIN)/python tests/soak/injection.py $(SWEEP_ARGS)

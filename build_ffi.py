@@ -1,7 +1,8 @@
 """Build script of the C core's binding, `fastproc._native._ffi`, and of `fastproc._native._lines`.
 
-The declarations are the text between the markers of csrc/fastproc.h; the sources are csrc/*.c. setup.py uses
-`ffibuilder`. Run directly it builds in place under src/, or into another place:
+The declarations are the text between the markers of csrc/fastproc.h; the sources are csrc/*.c and csrc/*/*.c
+without the launcher and csrc/python. setup.py uses `ffibuilder`. Run directly it builds in place under src/, or into
+another folder:
 
     python build_ffi.py
     FASTPROC_FAULTS=1 python build_ffi.py --dest build/faults    # with the fault points that the tests use
@@ -28,6 +29,16 @@ ROOT = Path(__file__).resolve().parent
 FAULTS = os.environ.get("FASTPROC_FAULTS", "") not in ("", "0")
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 HEADER = ROOT / "csrc" / "fastproc.h"
+
+# A program of its own, without the C library, executed by children whose identity changes (csrc/spawn/launcher.c).
+LAUNCHER = ("spawn/launcher.c", "spawn/child.c", "spawn/identity.c")
+
+
+def core_sources() -> list[str]:
+    """The C core's files, relative to the root: all but the launcher and what knows Python."""
+    found = (path.relative_to(ROOT) for path in (*ROOT.glob("csrc/*.c"), *ROOT.glob("csrc/*/*.c")))
+    return sorted(str(path) for path in found if path.name != "launcher.c" and path.parent.name != "python")
+
 
 COMPILE_ARGS = [
     *("-std=gnu11", "-O2", "-fvisibility=hidden", "-fstack-protector-strong"),
@@ -60,8 +71,6 @@ def declarations(name: str) -> str:
     return found[1]
 
 
-# A program of its own, without the C library, executed by children whose identity changes (csrc/launcher.c).
-LAUNCHER = ("launcher.c", "child.c", "identity.c")
 LAUNCHER_ARGS = [
     *("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wshadow", "-D_GNU_SOURCE", "-fvisibility=hidden"),
     *("-ffreestanding", "-fno-stack-protector", "-U_FORTIFY_SOURCE", "-fno-asynchronous-unwind-tables"),
@@ -139,8 +148,8 @@ if FAULTS:
 ffibuilder.set_source(
     "fastproc._native._ffi",
     PREAMBLE,
-    sources=sorted(os.path.relpath(path) for path in ROOT.glob("csrc/*.c") if path.name != "launcher.c"),
-    depends=[os.path.relpath(path) for path in (*ROOT.glob("csrc/*.h"), ROOT / "build_ffi.py")],
+    sources=[os.path.relpath(ROOT / path) for path in core_sources()],
+    depends=[os.path.relpath(path) for path in (*ROOT.glob("csrc/**/*.h"), ROOT / "build_ffi.py")],
     include_dirs=[os.path.relpath(ROOT / "csrc")],
     define_macros=[("_GNU_SOURCE", None), *([("FP_FAULTS", "1")] if FAULTS else [])],
     extra_compile_args=COMPILE_ARGS,

@@ -852,7 +852,7 @@ int fp_field_kind(int field);
  * fp_proc_check() wants it. */
 int fp_children(const char *root, int is_proc, int32_t pid, int recursive, int32_t *ret_pids, uint32_t max);
 
-/* -- the signals of this process: see csrc/signals.c. Not on other systems than Linux (-ENOSYS). */
+/* -- the signals of this process: see csrc/self/signals.c. Not on other systems than Linux (-ENOSYS). */
 
 /* One signal that came. What the kernel does not tell of this kind of origin is 0 (sigaction(2)). */
 struct fp_signal_record {

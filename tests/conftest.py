@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-import observe
-from programs import Probed, Programs
+from support import observe
+from support.programs import Probed, Programs
 
 ROOT = Path(__file__).resolve().parent.parent
 MECHANISMS = ("clone3_vm", "clone_vm", "clone", "posix_spawn", "fork_pipe")
@@ -111,7 +111,7 @@ def isolated(
     extension = faults_extension() if faults else ""  # or the test is skipped here
     read_end, write_end = os.pipe()
     path = sys.modules[function.__module__].__file__
-    command = [*prefix, sys.executable, str(ROOT / "tests" / "isolate.py")]
+    command = [*prefix, sys.executable, str(ROOT / "tests" / "support" / "isolate.py")]
     command += [str(write_end), str(path), function.__name__, json.dumps(arguments), extension]
     if pid_namespace:
         # The shell is process 1, which signals cannot harm; "exit" keeps it from turning into its command.

@@ -1,9 +1,9 @@
 """Make small mutations of the sources, one at a time, run the tests that should notice, and print those that survive.
 
-    python tools/mutate.py csrc/identity.c csrc/shared.c        # every mutation of these files
-    python tools/mutate.py --list csrc/grant.c                  # only say which there are
-    python tools/mutate.py --only 137,401 csrc/identity.c       # those on these lines
-    python tools/mutate.py --sample 50 --seed 1 csrc/*.c        # a fixed sample
+    python tools/mutate.py csrc/spawn/identity.c csrc/spawn/shared.c        # every mutation of these files
+    python tools/mutate.py --list csrc/spawn/grant.c                  # only say which there are
+    python tools/mutate.py --only 137,401 csrc/spawn/identity.c       # those on these lines
+    python tools/mutate.py --sample 50 --seed 1 csrc/*/*.c        # a fixed sample
 
 A mutation takes out one check, one operand of a check, one statement, or moves one bound. Each is built and tested in a
 copy of the tree, inside PID and mount namespaces of its own whose file system is read-only: a mutated kill(2) or
@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SKIP = "mutate: equivalent"
 
 TRUTH = tuple(
-    f"tests/privileged/test_identity.py::test_{name}"
+    f"tests/native/test_identity.py::test_{name}"
     for name in (
         "truth_table",
         "each_deviation_is_found_by_its_own_look",
@@ -51,7 +51,7 @@ TRUTH = tuple(
     )
 )
 LAUNCHER = tuple(
-    f"tests/privileged/test_identity.py::test_{name}"
+    f"tests/native/test_identity.py::test_{name}"
     for name in (
         "launcher_that_is_told_wrong_executes_nothing",
         "program_has_the_standard_streams_only",
@@ -62,10 +62,10 @@ LAUNCHER = tuple(
     )
 )
 TESTS: dict[str, tuple[str, ...]] = {
-    "csrc/identity.c": (*TRUTH, "tests/privileged/test_shared.py", "tests/privileged/test_confinement.py", *LAUNCHER),
-    "csrc/shared.c": ("tests/privileged/test_shared.py", *TRUTH[:2]),
-    "csrc/launcher.c": (*LAUNCHER, *TRUTH[:2]),
-    "csrc/grant.c": (*TRUTH[:2], *LAUNCHER, "tests/privileged/test_confinement.py", *TRUTH[2:5]),
+    "csrc/spawn/identity.c": (*TRUTH, "tests/native/test_shared.py", "tests/native/test_confinement.py", *LAUNCHER),
+    "csrc/spawn/shared.c": ("tests/native/test_shared.py", *TRUTH[:2]),
+    "csrc/spawn/launcher.c": (*LAUNCHER, *TRUTH[:2]),
+    "csrc/spawn/grant.c": (*TRUTH[:2], *LAUNCHER, "tests/native/test_confinement.py", *TRUTH[2:5]),
 }
 """The tests that should notice a mutation of a file, quick ones first."""
 
@@ -219,10 +219,10 @@ class Copy:
         self.ffi = build_ffi
         self.include = f"-I{sysconfig.get_path('include')}"
         self.objects: dict[bool, dict[str, Path]] = {False: {}, True: {}}
-        names = sorted(path.name for path in (self.tree / "csrc").glob("*.c") if path.name != "launcher.c")
+        names = build_ffi.core_sources()
         for faults in (False, True):
             for name in names:
-                self._compile(f"csrc/{name}", faults)
+                self._compile(name, faults)
             self._compile(str(self._generated(faults)), faults)
 
     def _generated(self, faults: bool) -> Path:
@@ -230,14 +230,14 @@ class Copy:
         return next(folder.rglob("fastproc._native._ffi.c"))
 
     def _compile(self, source: str, faults: bool) -> bool:
-        target = self.tree / "build" / "mutant" / f"{int(faults)}-{Path(source).name}.o"
+        target = self.tree / "build" / "mutant" / f"{int(faults)}-{source}.o".replace("/", "-")
         target.parent.mkdir(parents=True, exist_ok=True)
         flags = [flag for flag in self.ffi.COMPILE_ARGS if not flag.startswith("-W")]
         command = ["cc", "-c", "-w", "-fPIC", "-O2", *flags, "-D_GNU_SOURCE", self.include, "-Icsrc"]
         command += ["-DPy_LIMITED_API=0x030B0000"] if "_ffi.c" in source else []
         command += ["-DFP_FAULTS=1"] if faults else []
         done = subprocess.run([*command, "-o", str(target), source], cwd=self.tree, capture_output=True, check=False)
-        self.objects[faults][Path(source).name] = target
+        self.objects[faults][source] = target
         return done.returncode == 0
 
     def build(self, path: str) -> bool:
@@ -250,7 +250,7 @@ class Copy:
             target = next(place.glob("_ffi*.so"))
             objects = map(str, self.objects[faults].values())
             subprocess.run(["cc", "-shared", *self.ffi.LINK_ARGS, "-o", str(target), *objects, "-lpthread"], check=True)
-            if name in self.ffi.LAUNCHER:
+            if path.removeprefix("csrc/") in self.ffi.LAUNCHER:
                 sources = [f"csrc/{one}" for one in self.ffi.LAUNCHER]
                 flags = [flag for flag in self.ffi.LAUNCHER_ARGS if not flag.startswith("-Werror")]
                 command = ["cc", "-w", *flags, *(["-DFP_FAULTS=1"] if faults else []), "-Icsrc", *sources]

@@ -11,6 +11,7 @@ b
 
 from __future__ import annotations
 
+from fastproc._run import run, start
 from fastproc._values.command import Command, cmd
 from fastproc._values.expression import Expression
 from fastproc._values.loading import install as _install_finder
@@ -18,7 +19,6 @@ from fastproc._values.quoting import quote
 from fastproc._values.redirect import DEVNULL, INHERIT, MEMFD, PIPE, STDERR, STDOUT, Append
 from fastproc._values.status import Result, Usage
 from fastproc.errors import ExitStatusUnknown, ProcessError, SpawnError, Unsupported, WorkerLost
-from fastproc.run import run, start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from fastproc import syslog as syslog
     from fastproc import systemd as systemd
     from fastproc import users as users
+    from fastproc._commands.which import which as which
     from fastproc._engine.process import Process as Process
-    from fastproc._engine.which import which as which
     from fastproc._install import install as install
     from fastproc._install import uninstall as uninstall
     from fastproc._values.capture import CaptureLimit as CaptureLimit
@@ -43,12 +43,9 @@ if TYPE_CHECKING:
     from fastproc._values.combination import fd_to as fd_to
     from fastproc._values.expect import EndOfOutput as EndOfOutput
     from fastproc._values.expect import Expected as Expected
-    from fastproc._values.monitoring import ProcessAlert as ProcessAlert
     from fastproc._values.on_line import Logger as Logger
     from fastproc._values.on_line import OnLine as OnLine
     from fastproc._values.pty import Pty as Pty
-    from fastproc._values.snapshot import Snapshot as Snapshot
-    from fastproc._values.stages import PipelineResult as PipelineResult
     from fastproc._values.status import Change as Change
     from fastproc._values.tree import Survivor as Survivor
     from fastproc._values.tree import TreeEnd as TreeEnd
@@ -58,8 +55,11 @@ if TYPE_CHECKING:
     from fastproc.errors import TimeoutExpired as TimeoutExpired
     from fastproc.info import System as System
     from fastproc.info import snapshot as snapshot
+    from fastproc.info._snapshot import Snapshot as Snapshot
     from fastproc.mapping import map as map
+    from fastproc.monitor._rules import ProcessAlert as ProcessAlert
     from fastproc.pipeline import Pipeline as Pipeline
+    from fastproc.pipeline._result import PipelineResult as PipelineResult
     from fastproc.pool import Gate as Gate
     from fastproc.pool import Pool as Pool
     from fastproc.pool import Retries as Retries
@@ -148,9 +148,9 @@ _LATER = {
     "Logger": "fastproc._values.on_line",
     "OnLine": "fastproc._values.on_line",
     "Pty": "fastproc._values.pty",
-    "PipelineResult": "fastproc._values.stages",
-    "ProcessAlert": "fastproc._values.monitoring",
-    "Snapshot": "fastproc._values.snapshot",
+    "PipelineResult": "fastproc.pipeline._result",
+    "ProcessAlert": "fastproc.monitor._rules",
+    "Snapshot": "fastproc.info._snapshot",
     "System": "fastproc.info",
     "snapshot": "fastproc.info",
     "fd_of": "fastproc._values.combination",
@@ -173,7 +173,7 @@ _LATER = {
     "as_completed": "fastproc.waiting",
     "wait_all": "fastproc.waiting",
     "wait_any": "fastproc.waiting",
-    "which": "fastproc._engine.which",
+    "which": "fastproc._commands.which",
 }
 # Modules that are not imported before they are named.
 _MODULES = (

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from fastproc._engine.process import Process
     from fastproc._native import Job, Request
-    from fastproc._values.kinds import OptionsDict, Text
+    from fastproc._values.aliases import OptionsDict, Text
     from fastproc._values.plan import Plan, Settled
 
 __all__ = ["run", "start"]
@@ -305,7 +305,7 @@ def _result(argv: tuple[str, ...], settled: Settled, job: Job, summary: list[int
         None if MECHANISMS[mechanism] in BEST_MECHANISMS else _native.refused(),
     )
     if flags & PIPES_OPEN:
-        from fastproc._engine.capture import holders
+        from fastproc._engine.streams.sink import holders
 
         result._pipe_holders = holders(_native.held_pipes(job))
     return result
@@ -398,7 +398,7 @@ def new_handle(command: Command, settled: Settled) -> Process:
     drain = None if settled.drain_ns < 0 else settled.drain_ns / 1e9
     handle.times = settled.grace_ns / 1e9, settled.idle_timeout, drain
     if settled.tee or settled.on_line is not None or settled.limits != (None, None):
-        from fastproc._engine.keeping import equip
+        from fastproc._engine.streams.result_of_started import equip
 
         equip(handle, command, settled)
     return handle

@@ -20,11 +20,11 @@ from contextvars import copy_context
 from functools import partial
 from operator import attrgetter
 
-from fastproc._engine.killable import ABANDON_LIMIT
+from fastproc._engine.signal_api import ABANDON_LIMIT
+from fastproc._run import as_command
 from fastproc._values.plan import settle
 from fastproc.aio._hub import Hub, LoopReactor, stepping
 from fastproc.aio._run import run
-from fastproc.run import as_command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from contextvars import Context
     from typing import Any, Unpack
 
+    from fastproc._values.aliases import OptionsDict, Text
     from fastproc._values.command import Command
-    from fastproc._values.kinds import OptionsDict, Text
     from fastproc.aio._hub import Event, Helper, OnError
 
 __all__ = ["Cancelled", "Reactor", "Task"]

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-import drivers
 import fastproc
 from fastproc import aio
 from fastproc._engine.reactor import Reactor
-from fastproc._members import facts_of
+from fastproc.containment._member import facts_of
+from support import drivers
 
 pytestmark = pytest.mark.filterwarnings("error")
 

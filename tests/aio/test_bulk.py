@@ -13,20 +13,20 @@ from typing import Any
 
 import pytest
 
-import observe
 from conftest import wait_until
 from fastproc import SpawnError, _native, cmd
 from fastproc._engine import orphans
-from fastproc._engine.group import Bulk, Group
 from fastproc._engine.guard import guarded
-from fastproc._engine.launch import Launch
 from fastproc._engine.process import Process
 from fastproc._engine.reactor import Reactor
 from fastproc._engine.resolve import Opened, resolve
 from fastproc._native.loop import AGAIN, job_begin, job_watch
+from fastproc._run import _finish, _request
 from fastproc._values.plan import settle
-from fastproc.run import _finish, _request
-from programs import IGNORE_TERM
+from fastproc.aio._bulk import Bulk, Group
+from fastproc.aio._launch import Launch
+from support import observe
+from support.programs import IGNORE_TERM
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_dropped_job_and_closed_group_leave_no_child(reactor: Reactor) -> None:
 def test_due_time_of_a_job_that_a_finalizer_has_ended(reactor: Reactor, group: Group, monkeypatch: Any) -> None:
     """The C core is not asked to go on with it, and its end is told."""
     steps: list[object] = []
-    monkeypatch.setattr("fastproc._engine.group.job_step", lambda *given: steps.append(given))
+    monkeypatch.setattr("fastproc.aio._bulk.job_step", lambda *given: steps.append(given))
     done: list[bool] = []
     _, job, (_, kept) = begin("/bin/sleep", "60", timeout=30)
     bulk = Bulk(job, kept, lambda: done.append(True))

@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 
-import drivers
 import fastproc
-import observe
 from fastproc import PIPE, aio
-from fastproc._engine import group
-from fastproc._engine.killable import Killable
+from fastproc._engine.signal_api import Killable
+from fastproc.aio import _bulk as group
 from fastproc.aio._hub import Patience
-from programs import Programs
+from support import drivers, observe
+from support.programs import Programs
 
 pytestmark = pytest.mark.filterwarnings("error")
 

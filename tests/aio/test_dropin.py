@@ -17,13 +17,12 @@ from typing import Any
 
 import pytest
 
-import drivers
-import observe
 from conftest import wait_until
 from fastproc import aio
 from fastproc._engine import orphans
 from fastproc.aio._hub import Patience
-from programs import Programs
+from support import drivers, observe
+from support.programs import Programs
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -332,7 +331,7 @@ def test_inline_is_asked_for_by_the_environment(programs: Programs) -> None:
     code = """
 import asyncio, sys
 from fastproc import aio
-from fastproc._engine.launch import Launch
+from fastproc.aio._launch import Launch
 from fastproc._native import loop
 made = []
 def refuse(*args): raise AssertionError("not inline")

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-import drivers
 import fastproc
 from fastproc import aio
+from support import drivers
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 
-import drivers
 import fastproc
-import observe
 from conftest import isolated
 from fastproc import aio
-from programs import Programs
+from support import drivers, observe
+from support.programs import Programs
 
 pytestmark = pytest.mark.filterwarnings("error")
 

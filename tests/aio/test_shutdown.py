@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-import drivers
 import fastproc
-import observe
 from fastproc import aio
+from support import drivers, observe
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -15,7 +15,7 @@ import pytest
 from conftest import isolated
 from fastproc import capabilities
 from fastproc.capabilities import Capabilities, Capability, CapabilitySet, FileCapabilities
-from libcap import Libcap
+from support.libcap import Libcap
 
 
 def tool(name: str) -> str:

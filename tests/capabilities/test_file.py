@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastproc._values.capabilities import CapabilitySet
-from fastproc._values.filecaps import ROOTID_MAX, FileCapabilities
+from fastproc.capabilities._file import ROOTID_MAX, FileCapabilities
 
 MASK = st.integers(0, 2**64 - 1)
 

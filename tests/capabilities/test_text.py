@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastproc._values.capabilities import LAST_KNOWN, Capability, CapabilitySet
-from fastproc._values.captext import IAB, CapabilityState, iab_from_text, iab_to_text, state_from_text, state_to_text
-from libcap import Libcap
+from fastproc.capabilities._text import IAB, CapabilityState, iab_from_text, iab_to_text, state_from_text, state_to_text
+from support.libcap import Libcap
 
 NAMES = [member.text for member in Capability]
 MASK = st.integers(0, 2**64 - 1)

@@ -19,7 +19,7 @@ from conftest import isolated, wait_until
 from fastproc._commands import COMMANDS, call
 from fastproc._commands.text import printable, table
 from fastproc.capabilities import Capability, CapabilitySet, cap_last_cap
-from witness import sets_of
+from support.witness import sets_of
 
 
 def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:

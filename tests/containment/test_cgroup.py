@@ -19,10 +19,11 @@ import pytest
 
 import fastproc
 from conftest import cgroup_folder, wait_until
-from fastproc import _cgroup, _native
-from fastproc._cgroup import Cgroup
+from fastproc import _native
 from fastproc._engine import fds
-from programs import Probed, Programs
+from fastproc.containment import _cgroup
+from fastproc.containment._cgroup import Cgroup
+from support.programs import Probed, Programs
 
 pytestmark = pytest.mark.privileged
 
@@ -169,7 +170,7 @@ PREFIX = "fastproc-"
 
 OWNER = """
 import os, sys, time
-from fastproc._cgroup import Cgroup
+from fastproc.containment._cgroup import Cgroup
 made = Cgroup.make(int(sys.argv[1]))
 if sys.argv[2] == "forked":
     if os.fork() == 0:

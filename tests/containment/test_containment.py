@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 import fastproc
-import observe
 from conftest import isolated, wait_until
 from fastproc import PIPE, containment
-from fastproc._cgroup import Cgroup, remove_left
-from fastproc._engine import killable
-from fastproc._members import Member, facts_of
-from programs import Programs
+from fastproc._engine import signal_api as killable
+from fastproc.containment._cgroup import Cgroup, remove_left
+from fastproc.containment._member import Member, facts_of
+from support import observe
+from support.programs import Programs
 
 FAMILY = """
 echo $$

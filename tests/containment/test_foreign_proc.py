@@ -24,11 +24,12 @@ import pytest
 import fastproc
 from conftest import isolated
 from fastproc import _native, capabilities, info, privileges, procfs
-from fastproc._cgroup import Cgroup
-from fastproc._engine import capture, notified
-from fastproc._members import facts_of
+from fastproc._engine.streams import sink as capture
 from fastproc._native import proc
+from fastproc.containment._cgroup import Cgroup
+from fastproc.containment._member import facts_of
 from fastproc.monitor import Monitor
+from fastproc.systemd import _notify_receive as notified
 
 pytestmark = [pytest.mark.privileged, pytest.mark.usefixtures("pid_namespace")]
 
@@ -436,7 +437,7 @@ def test_namespace_below_is_another_one() -> None:
 
 
 def closed_without_proc(how: str) -> list[bool]:
-    from fastproc._engine.inherited import close_all_but
+    from fastproc.daemon._close_inherited import close_all_but
 
     subprocess.run(["mount", "-t", "tmpfs", "none", "/proc"], check=True)
     if how == "false":

@@ -42,7 +42,7 @@ def release_flags() -> list[str]:
 def test_child_object_refers_to_no_function(tmp_path: Path, extra: tuple[str, ...]) -> None:
     """`nm -u` of its two objects together is empty: no libc, no helper of the compiler, not even memset."""
     target = tmp_path / "both.o"
-    sources = [str(ROOT / "csrc" / name) for name in ("child.c", "identity.c")]
+    sources = [str(ROOT / "csrc" / "spawn" / name) for name in ("child.c", "identity.c")]
     command = ["cc", *release_flags(), *extra, "-fPIC", f"-I{ROOT / 'csrc'}", "-c", *sources]
     subprocess.run(command, cwd=tmp_path, check=True)
     subprocess.run(["ld", "-r", "-o", str(target), "child.o", "identity.o"], cwd=tmp_path, check=True)

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-import daemons
 from conftest import isolated, wait_until
+from support import daemons
 
 pytestmark = [pytest.mark.privileged, pytest.mark.usefixtures("pid_namespace")]
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-import daemons
 import fastproc
 from conftest import isolated, wait_until
+from support import daemons
 
 pytestmark = [pytest.mark.privileged, pytest.mark.usefixtures("pid_namespace")]
 
@@ -412,8 +412,8 @@ def stays_alive(outcome: Any, log: str) -> None:
 def called() -> list[Any]:
     from fastproc.daemon import Daemon, DaemonError
 
-    sys.modules["test_daemon_programs"] = sys.modules[__name__]
-    stays_alive.__module__ = breaks.__module__ = "test_daemon_programs"
+    sys.modules["test_programs"] = sys.modules[__name__]
+    stays_alive.__module__ = breaks.__module__ = "test_programs"
     sys.path.append(os.path.dirname(__file__))
     with_threads(3)
     place = daemons.folder()
@@ -503,8 +503,8 @@ place = sys.argv[1]
 os.environ["PYTHONPATH"] = place
 pid = Daemon(pid_file=place + "/x.pid", stdout=place + "/log").spawn("sh", "-c", "echo $PYTHONPATH; exec sleep 1000")
 print(Daemon(pid_file=place + "/x.pid").stop().pid == pid)
-import test_daemon_programs
-pid = Daemon(pid_file=place + "/x.pid").call(test_daemon_programs.stays_alive, place + "/called")
+import test_programs
+pid = Daemon(pid_file=place + "/x.pid").call(test_programs.stays_alive, place + "/called")
 print(Daemon(pid_file=place + "/x.pid").stop().pid == pid)
 """
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-import daemons
 from conftest import isolated
+from support import daemons
 
 pytestmark = [
     pytest.mark.soak,

@@ -13,22 +13,22 @@ from typing import Any
 import pytest
 
 import fastproc
-import observe
 from conftest import isolated, wait_until
 from fastproc import PIPE, Result, _native
 from fastproc._engine import exchange as module
 from fastproc._engine import running
-from fastproc._engine.collecting import STDERR, STDOUT
 from fastproc._engine.exchange import Exchange
-from fastproc._engine.feeder import Feeder
 from fastproc._engine.process import Process
 from fastproc._engine.reactor import Reactor
 from fastproc._engine.resolve import Opened, resolve
 from fastproc._engine.running import make_result, run_exchange
+from fastproc._engine.streams.collect import STDERR, STDOUT
+from fastproc._engine.streams.feeder import Feeder
 from fastproc._values import lifecycle
 from fastproc._values.command import cmd
 from fastproc._values.plan import settle
-from programs import CAT, EXIT, GRANDCHILD_HOLDS_STDOUT, IGNORE_TERM, KILLED, SLEEP, Programs
+from support import observe
+from support.programs import CAT, EXIT, GRANDCHILD_HOLDS_STDOUT, IGNORE_TERM, KILLED, SLEEP, Programs
 
 
 def run(*argv: str, **options: Any) -> Result:

@@ -13,7 +13,7 @@ from fastproc._engine.fds import OwnedFd, PipeEnds
 from fastproc._engine.process import Process
 from fastproc._engine.reactor import Reactor
 from fastproc._engine.resolve import Opened
-from fastproc._engine.stream import Streams
+from fastproc._engine.streams.pump import Streams
 
 
 def _opened() -> int:

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-import daemons
 from conftest import isolated, wait_until
 from fastproc._engine import loading
+from support import daemons
 
 SOURCE = Path(loading.__file__).parents[1]
 

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from fastproc import CaptureLimit
-from fastproc._engine.capture import Capture, Tap
 from fastproc._engine.fds import OwnedFd, make_pipe, read_some
-from fastproc._engine.outlet import Outlet, Outlets, Plain
-from fastproc._engine.output import Output
 from fastproc._engine.reactor import Reactor
 from fastproc._engine.resolve import Opened
+from fastproc._engine.streams.output_queue import Output
+from fastproc._engine.streams.sink import Capture, Tap
+from fastproc._engine.streams.tee import Outlet, Outlets, Plain
 
 PIECES = b"abc", b"d" * 5000, b"efg\nh", b"i"
 ALL = b"".join(PIECES)

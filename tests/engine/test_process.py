@@ -23,14 +23,15 @@ from hypothesis import strategies as st
 import fastproc
 from conftest import isolated, wait_until
 from fastproc import PIPE, _native
-from fastproc._engine import guard, killable, orphans
+from fastproc._engine import guard, orphans
+from fastproc._engine import signal_api as killable
 from fastproc._engine.fds import OwnedFd
 from fastproc._engine.process import Process
 from fastproc._engine.resolve import Opened, resolve
 from fastproc._engine.running import run_exchange
 from fastproc._values.command import cmd
 from fastproc._values.plan import settle
-from programs import CAT, EXIT, IGNORE_TERM, KILLED, SLEEP, Programs
+from support.programs import CAT, EXIT, IGNORE_TERM, KILLED, SLEEP, Programs
 
 
 def start(argv: tuple[str, ...], **options: Any) -> Process:

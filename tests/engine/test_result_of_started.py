@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import drivers
 import fastproc
 from conftest import isolated
 from fastproc import (
@@ -33,7 +32,8 @@ from fastproc import (
     aio,
 )
 from fastproc._engine.fds import OwnedFd
-from fastproc._engine.output import Output
+from fastproc._engine.streams.output_queue import Output
+from support import drivers
 
 SEQ = b"".join(b"%d\n" % number for number in range(1, 100_001))
 
@@ -414,7 +414,7 @@ def test_queue_with_a_limit(pieces: list[bytes], head: int, tail: int, taken: li
     """What is handed out are true pieces of the stream at their offsets, in order; all of it but what was dropped."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
-    from fastproc._engine.capture import Tap
+    from fastproc._engine.streams.sink import Tap
 
     tap = Tap("stdout", CaptureLimit(head, tail), None, [])
     found: list[tuple[int, bytes]] = []

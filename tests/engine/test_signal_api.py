@@ -16,7 +16,7 @@ from conftest import wait_until
 from fastproc import PIPE, _native
 from fastproc._engine.fds import OwnedFd
 from fastproc._engine.process import Process
-from fastproc._members import facts_of
+from fastproc.containment._member import facts_of
 
 SAYS_INT = "trap 'echo interrupted; exit 5' INT; echo ready; while :; do sleep 0.01; done"
 # Ready when its parent waits for it: an interrupt in the start itself kills the child.

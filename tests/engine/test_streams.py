@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastproc
-import observe
 from conftest import wait_until
 from fastproc import PIPE, STDOUT, Event, LineTooLong, Process, TimeoutExpired
-from programs import CAT, SLEEP
+from support import observe
+from support.programs import CAT, SLEEP
 
 
 def sh(script: str, **options: Any) -> Process:
@@ -410,7 +410,7 @@ class Fake:
 @pytest.mark.parametrize("how", ["readline", "read", "expect"])
 def test_waiting_for_more_copies_nothing_of_what_has_come(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line of 3,000 pieces is copied a few times, and not with each of them."""
-    from fastproc._engine import expecting
+    from fastproc._engine.streams import expect as expecting
     from fastproc._values import expect as values
 
     copied = 0

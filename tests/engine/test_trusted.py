@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-import daemons
 from conftest import isolated
 from fastproc._engine import trusted
 from fastproc._engine.fds import OwnedFd
+from support import daemons
 
 pytestmark = [pytest.mark.privileged, pytest.mark.usefixtures("pid_namespace")]
 

@@ -20,9 +20,9 @@ import pytest
 import fastproc
 from conftest import isolated, wait_until
 from fastproc._native import snapshot as native
-from fastproc._values.fields import ABOUT, DEFAULT, DERIVED, UNTOLD, expand
 from fastproc.errors import Unsupported
 from fastproc.info import FIELDS, REASONS, snapshot
+from fastproc.info._fields import ABOUT, DEFAULT, DERIVED, UNTOLD, expand
 
 STAT = "1234 ({}) {} 1 1234 1230 0 -1 {} 10 20 3 4 250 50 7 8 20 0 5 0 4200 8192000 100 18446744073709551615"
 REST = " 1 2 3 4 5 6 7 8 9 1 0 0 17 1 0 0 5 0 0 1 2 3 4 5 6 7 0\n"

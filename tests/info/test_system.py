@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fastproc._values.gate import Gate
 from fastproc.errors import Unsupported
 from fastproc.info import CgroupUse, CpuUse, System, cgroup_use
+from fastproc.pool._gate import Gate
 
 MIB = 1 << 20
 

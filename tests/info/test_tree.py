@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from conftest import isolated, wait_until
-from fastproc._values.forest import Tree
 from fastproc.info import children, snapshot, thread_names, tree
+from fastproc.info._tree import Tree
 
 STAT = "{0} ({2}) S {1} 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4200 8192 100 99 1 2 3 4 5 6 7 8 9 1 0 0 17 1 0 0\n"
 FAMILY = (

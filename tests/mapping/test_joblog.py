@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastproc._values.joblog import TSV, Book, JSONLines, Record
+from fastproc.mapping._joblog import TSV, Book, JSONLines, Record
 
 FORMS = pytest.mark.parametrize("form", [TSV, JSONLines], ids=["joblog", "results"])
 COMMANDS = (

@@ -1,6 +1,6 @@
 """A map of 10,000 tasks whose process is killed again and again: what is done once, what at least, what at most.
 
-`pytest -m soak -s tests/soak/test_map_kill.py`
+`pytest -m soak -s tests/mapping/test_kill.py`
 """
 
 from __future__ import annotations

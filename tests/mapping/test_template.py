@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastproc._values.quoting import join
-from fastproc._values.template import Template, item_texts, split
+from fastproc.mapping._template import Template, item_texts, split
 
 
 def test_template_places_are_filled() -> None:

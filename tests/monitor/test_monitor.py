@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-import sandbox
 from conftest import isolated, wait_until
-from drivers import run_in
 from fastproc import _native
 from fastproc.info import snapshot
 from fastproc.monitor import Monitor, ProcessAlert, Rule
-from programs import Programs
+from support import sandbox
+from support.drivers import run_in
+from support.programs import Programs
 
 GRANDCHILD = """
 import os, sys

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastproc._values.fields import ABOUT
-from fastproc._values.monitoring import METRICS, Level, ProcessAlert, Rule
+from fastproc.info._fields import ABOUT
+from fastproc.monitor._rules import METRICS, Level, ProcessAlert, Rule
 
 
 @pytest.mark.parametrize(

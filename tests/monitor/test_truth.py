@@ -16,7 +16,7 @@ from conftest import isolated, wait_until
 from fastproc.info import snapshot
 from fastproc.monitor import Monitor, ProcessAlert, Rule
 from fastproc.procfs import Process
-from programs import Programs
+from support.programs import Programs
 
 
 def _exhausted() -> list[int]:

@@ -23,9 +23,9 @@ from typing import Any
 
 import pytest
 
-import observe
 from conftest import isolated, wait_until
-from programs import Programs
+from support import observe
+from support.programs import Programs
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the raw mechanisms are Linux's")
 
@@ -246,7 +246,7 @@ def interrupted_at_the_border() -> list[Any]:
     """An interrupt just before the C core is entered, and just after it has come back."""
     import fastproc
 
-    module = sys.modules["fastproc.run"]
+    module = sys.modules["fastproc._run"]
     real = module.fp_run  # type: ignore[attr-defined]
 
     def before(*_args: Any) -> int:

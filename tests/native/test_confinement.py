@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from conftest import isolated
-from programs import Programs
+from support.programs import Programs
 
 pytestmark = [pytest.mark.privileged, pytest.mark.usefixtures("pid_namespace")]
 
@@ -101,9 +101,9 @@ def test_namespaces(public: Path, way: str) -> None:
 
 def failing_maps(way: str) -> list[Any]:
     import fastproc
-    import observe
     from fastproc import _native
     from fastproc._native._ffi import lib
+    from support import observe
 
     _native.force(way)
     fastproc.run("true", namespaces=["user"])

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-import observe
 from conftest import MECHANISMS, cgroup_folder, isolated
-from programs import Programs
+from support import observe
+from support.programs import Programs
 
 ERRNOS = (errno.EPERM, errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.EINTR, errno.ENOSYS)
 SHARED = ("clone3_vm", "clone_vm", "clone")
@@ -232,7 +232,7 @@ def parent_points(mechanism: str, library: str, cgroup: str) -> dict[str, Any]:
     }
     # Those of a capture are no part of a spawn: test_sink.py.
     del points["NONE"], points["LIMIT"], points["GROW"], points["MOVE"], points["TEE"]
-    # Those of an identity: tests/privileged/test_identity.py.
+    # Those of an identity: tests/native/test_identity.py.
     del points["CALL"], points["MAPS"]
     untested = set(points) - set(POINTS)
     sweep.spawns["run"]({})  # what is opened once is open now
@@ -353,11 +353,11 @@ def _expect_early_death(stage: str) -> Callable[[Any], str]:
 
 
 def _table_in_source() -> set[str]:
-    """Return the stages of the step table in csrc/child.c."""
+    """Return the stages of the step table in csrc/spawn/child.c."""
     import re
     from pathlib import Path
 
-    source = (Path(__file__).resolve().parents[2] / "csrc" / "child.c").read_text()
+    source = (Path(__file__).resolve().parents[2] / "csrc" / "spawn" / "child.c").read_text()
     table = source.partition("static const struct step steps[] = {")[2].partition("};")[0]
     return set(re.findall(r"FP_STAGE_(\w+)", table))
 

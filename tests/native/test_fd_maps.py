@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from conftest import MECHANISMS, isolated
-from programs import Probed, Programs, fd_id
+from support.programs import Probed, Programs, fd_id
 
 MAPS = 10_000
 CHUNK = 50

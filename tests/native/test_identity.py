@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 
-import observe
 from conftest import isolated
-from identities import forked, restrict, spoil
-from programs import Programs
+from support import observe
+from support.identities import forked, restrict, spoil
+from support.programs import Programs
 
 pytestmark = [pytest.mark.privileged, pytest.mark.usefixtures("pid_namespace")]
 

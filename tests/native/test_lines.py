@@ -129,7 +129,7 @@ def test_without_it_lines_are_made_in_python() -> None:
 import sys
 sys.modules["fastproc._native._lines"] = None
 import fastproc
-from fastproc._engine.output import CUT
+from fastproc._engine.streams.output_queue import CUT
 assert CUT.__module__ == "fastproc._values.lines"
 with fastproc.start("printf", "a\\nb\\nc", stdout=fastproc.PIPE) as process:
     assert next(process.lines()) == b"a"

@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 
 from conftest import ROOT, isolated
-from programs import Probed, Programs
-from sandbox import NO_PIDFD, SETS, install
+from support.programs import Probed, Programs
+from support.sandbox import NO_PIDFD, SETS, install
 
 
 def core_subset(probe: str, hostile: str, rules: list[list[Any]], late: bool) -> dict[str, Any]:
     """Install the filter, before the first use or after it, and do a little of everything."""
     import fastproc
-    import observe
+    from support import observe
 
     library = ctypes.CDLL(hostile)
     if late:

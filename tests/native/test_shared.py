@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-import observe
 from conftest import isolated
-from identities import PRCTL, X86, forked, spoil
+from support import observe
+from support.identities import PRCTL, X86, forked, spoil
 
 pytestmark = [pytest.mark.privileged, pytest.mark.usefixtures("pid_namespace")]
 

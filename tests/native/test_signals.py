@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from conftest import ENGINES, MECHANISMS, isolated
-from programs import Programs
+from support.programs import Programs
 
 pytestmark = pytest.mark.usefixtures("pid_namespace")
 
@@ -151,8 +151,8 @@ def interrupted_starts(flood: str, mechanism: str, count: int) -> dict[str, Any]
     import warnings
 
     import fastproc
-    import observe
     from fastproc import _native
+    from support import observe
 
     warnings.simplefilter("ignore", ResourceWarning)  # a handle that an interrupt dropped
     _native.force(mechanism)
@@ -196,8 +196,8 @@ def interrupted_runs(flood: str, engine: str, mechanism: str, count: int) -> dic
     import sys
 
     import fastproc
-    import observe
     from fastproc import _native
+    from support import observe
 
     sys.modules[fastproc.run.__module__].__dict__["_FORCED_ENGINE"] = engine
     _native.force(mechanism)

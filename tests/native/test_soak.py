@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from conftest import isolated
-from programs import Programs
+from support.programs import Programs
 
 HERE = Path(__file__).resolve().parent
-PRIVILEGED = str(HERE.parent / "privileged")
+FOLDER = str(HERE)
 
 pytestmark = [pytest.mark.soak, pytest.mark.privileged, pytest.mark.usefixtures("pid_namespace")]
 
@@ -30,7 +30,7 @@ def folder() -> Any:
 
 
 def spied(*arguments: Any) -> Any:
-    sys.path.insert(0, PRIVILEGED)
+    sys.path.insert(0, FOLDER)
     import test_identity
 
     return test_identity.spied(*arguments)
@@ -51,7 +51,7 @@ def test_target_user_neither_reads_nor_holds_the_parent_for_a_minute(
 
 
 def rows(*arguments: Any) -> Any:
-    sys.path.insert(0, PRIVILEGED)
+    sys.path.insert(0, FOLDER)
     import test_identity
 
     return test_identity.truth_table(*arguments)
@@ -72,7 +72,7 @@ def slow_exits(rounds: int) -> dict[str, int]:
     import threading
     import time
 
-    sys.path.insert(0, PRIVILEGED)
+    sys.path.insert(0, FOLDER)
     import test_shared
 
     import fastproc

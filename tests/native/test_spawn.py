@@ -13,7 +13,7 @@ import pytest
 
 import fastproc
 from conftest import cgroup_folder, isolated
-from programs import Programs
+from support.programs import Programs
 
 
 def lowest_free() -> int:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import fastproc
 from fastproc import Expression, cmd, fd_of
-from programs import Programs
+from support.programs import Programs
 
 TREES = 150
 

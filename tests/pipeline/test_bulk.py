@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 import fastproc
-import observe
 from conftest import isolated
 from fastproc import DEVNULL, PIPE, Command, _native, cmd
-from fastproc._engine import plain
-from fastproc._engine.plain import prepare
 from fastproc._values.combination import Pipe
-from programs import Programs
+from fastproc.pipeline import _bulk as plain
+from fastproc.pipeline._bulk import prepare
+from support import observe
+from support.programs import Programs
 
 CAT = cmd("cat")
 
@@ -134,7 +134,7 @@ def test_program_that_fails_at_its_exec_ends_the_others(place: int, alone: bool,
 
 def test_whole_suite_in_a_process_of_one_thread() -> None:
     """Where no exec is waited for and no pidfd made; pytest's own watch dog would be a second thread."""
-    suite = Path(__file__).resolve().parents[1] / "api" / "test_pipeline.py"
+    suite = Path(__file__).resolve().parents[1] / "pipeline" / "test_pipeline.py"
     options = ("-q", "-o", "faulthandler_timeout=0", "-p", "no:cacheprovider", "-k", "blocking", str(suite))
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     # Where it hangs, SIGABRT makes it say where.

@@ -22,10 +22,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastproc
-import observe
 from conftest import wait_until
-from drivers import need, run_in
 from fastproc import aio, cmd
+from support import observe
+from support.drivers import need, run_in
 
 CAT = cmd("cat")
 SLEEP = cmd("sleep", "60")
@@ -341,7 +341,7 @@ try:
     pipeline.run({options})
 except KeyboardInterrupt as error:
     print("interrupted", [stage.signal for stage in error.result.stages], flush=True)
-import observe
+from support import observe
 print("left", observe.children(), flush=True)
 """
 

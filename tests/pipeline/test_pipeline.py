@@ -19,11 +19,11 @@ import pytest
 
 import fastproc
 from conftest import cgroup_folder, isolated
-from drivers import need, run_in
 from fastproc import Command, Expression, PipelineResult, aio, cmd, fd_of, fd_to
 from fastproc import pipeline as service
-from fastproc._cgroup import Cgroup
-from fastproc._members import facts_of
+from fastproc.containment._cgroup import Cgroup
+from fastproc.containment._member import facts_of
+from support.drivers import need, run_in
 
 DRIVERS = ("blocking", "exchange", "asyncio", "uvloop", "trio")
 """Blocking by the C core where it can, blocking by the engine alone, and in event loops."""

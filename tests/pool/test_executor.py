@@ -19,7 +19,7 @@ import fastproc
 from conftest import isolated
 from fastproc import MEMFD, CaptureLimit, Pool, Retries, cmd
 from fastproc.pool import Executor, Loss
-from pools import DOORS, Door
+from support.pools import DOORS, Door
 
 pytestmark = pytest.mark.filterwarnings("error")
 

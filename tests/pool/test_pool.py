@@ -18,8 +18,8 @@ import pytest
 import fastproc
 from conftest import wait_until
 from fastproc import CaptureLimit, Gate, Retries, aio, cmd
-from pools import DOORS, Door
-from programs import Programs
+from support.pools import DOORS, Door
+from support.programs import Programs
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 import fastproc
-import observe
 from conftest import isolated
 from fastproc import cmd
-from programs import Programs
+from support import observe
+from support.programs import Programs
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "api"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import test_pool_chaos
+import test_chaos
 
 pytestmark = pytest.mark.soak
 
@@ -82,11 +82,11 @@ def test_a_million_commands(programs: Programs) -> None:
 
 def work(seconds: float) -> object:
     """In a process of its own."""
-    return test_pool_chaos.chaos(seconds)
+    return test_chaos.chaos(seconds)
 
 
 def test_a_minute_of_chaos(pid_namespace: None) -> None:
     """Children are killed and stopped, fork, flood; descriptors and processes run out; futures are cancelled."""
     found = isolated(work, 60.0, pid_namespace=True, timeout=300)
     print(found)
-    test_pool_chaos.check(found)
+    test_chaos.check(found)

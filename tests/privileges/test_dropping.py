@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from conftest import isolated
-from fastproc import _dropping, privileges
+from fastproc import privileges
 from fastproc._engine import loading
 from fastproc.privileges import CapabilitySet, HalfSwitched, NotAllThreads, Securebits, drop_privileges
+from fastproc.privileges import _drop as _dropping
 from fastproc.users import Group, User
-from identities import CALLS, USERS, begin, forked, of_all, spoil, start_threads
-from witness import setpriv, sets_of
+from support.identities import CALLS, USERS, begin, forked, of_all, spoil, start_threads
+from support.witness import setpriv, sets_of
 
 if __name__.startswith("isolated_"):
     # Once, and not in each copy: the interpreter may lie where nobody else can read.

@@ -22,8 +22,8 @@ import pytest
 from conftest import isolated
 from fastproc import capabilities, privileges
 from fastproc.privileges import Capability, CapabilitySet, MissingCapability, NotAllThreads, Securebits
-from identities import CALLS, forked, spoil, start_threads
-from witness import capsh, setpriv, sets_of
+from support.identities import CALLS, forked, spoil, start_threads
+from support.witness import capsh, setpriv, sets_of
 
 SETS = ("effective", "permitted", "inheritable", "bounding", "ambient")
 NOBODY = 65534
@@ -354,7 +354,7 @@ def other_thread_differs(how: str) -> list[Any]:
     thread = threading.Thread(target=poorer)
     thread.start()
     ready.wait()
-    from fastproc import _credentials
+    from fastproc.privileges import _all_threads as _credentials
 
     _credentials.TIMEOUT_NS = 300_000_000
     before = everyone()
@@ -501,7 +501,7 @@ def test_changes_while_others_spawn_and_start_threads() -> None:
 
 
 def in_a_fork() -> list[Any]:
-    from fastproc import _credentials
+    from fastproc.privileges import _all_threads as _credentials
 
     with _credentials.lock:  # as if another thread was at it
         locked = threading.Thread(target=_fork_and_drop)

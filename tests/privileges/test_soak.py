@@ -9,7 +9,7 @@ import pytest
 
 from conftest import isolated
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "api"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import test_privileges
 

@@ -16,8 +16,8 @@ from conftest import isolated
 from fastproc import privileges
 from fastproc._engine import loading
 from fastproc.privileges import HalfSwitched, Securebits, temporarily
-from identities import CALLS, FEW, USERS, begin, forked, of_all, spoil
-from witness import sets_of
+from support.identities import CALLS, FEW, USERS, begin, forked, of_all, spoil
+from support.witness import sets_of
 
 if __name__.startswith("isolated_"):
     # Once, and not in each copy: the interpreter may lie where nobody else can read.

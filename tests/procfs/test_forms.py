@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-import procfiles as files
 from fastproc import procfs
-from fastproc._values.absent import REASONS
 from fastproc.procfs import Absent, Missing, ParseError, Stall, need
+from fastproc.procfs._absent import REASONS
+from support import procfiles as files
 
 
 def parse(kind: str, data: bytes) -> Any:

@@ -1,4 +1,4 @@
-"""Whatever a file holds: a value or a ParseError. The same inputs for minutes: tests/soak/test_procfs_soak.py."""
+"""Whatever a file holds: a value or a ParseError. The same inputs for minutes: tests/procfs/test_soak.py."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import procfiles as files
 from fastproc import procfs
 from fastproc.procfs import ParseError
+from support import procfiles as files
 
 KINDS = sorted({kind for kind, _, _ in files.FORMS})
 # What the formats are made of.

@@ -20,7 +20,7 @@ import pytest
 from conftest import wait_until
 from fastproc import procfs
 from fastproc.procfs import Absent, Host, NoProcfs, Process, ProcessGone, ProcessHidden, Record, Task, need
-from programs import Programs
+from support.programs import Programs
 
 REASONS_OF_A_LIVE_ONE = {"denied", "kernel thread", "zombie", "ending", "not in this kernel", "disabled"}
 
@@ -296,7 +296,7 @@ def saved(folder: Path, pid: int, **files: bytes) -> None:
 
 def test_saved_kernel_thread(tmp_path: Path) -> None:
     """A folder that looks like /proc is read the same way."""
-    import procfiles
+    from support import procfiles
 
     saved(tmp_path, 17, stat=procfiles.STAT_KERNEL_THREAD, status=procfiles.STATUS_KTHREAD_4_18, cmdline=b"", maps=b"")
     with Process(17, tmp_path) as process:

@@ -380,7 +380,7 @@ def compare(most: int | None) -> list[str]:
 
 @pytest.mark.slow
 def test_every_kind_of_process_agrees_with_psutil() -> None:
-    """Each field of four processes of each name; all of them: tests/soak/test_procfs_soak.py."""
+    """Each field of four processes of each name; all of them: tests/procfs/test_soak.py."""
     assert compare(4) == []
 
 

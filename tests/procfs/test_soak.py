@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "procfs"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import test_fuzz
 import test_hidden

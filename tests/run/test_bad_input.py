@@ -14,7 +14,7 @@ import pytest
 
 import fastproc
 from conftest import isolated
-from programs import Programs
+from support.programs import Programs
 
 # Call, exception, what the message must contain.
 WRONG_VALUES: dict[str, tuple[Callable[[], Any], type[Exception], tuple[str, ...]]] = {
@@ -276,8 +276,8 @@ def test_no_room_for_descriptors(mechanism: str, programs: Programs) -> None:
 
 def with_few_descriptors(static_exit: str, mechanism: str) -> dict[str, Any]:
     import fastproc
-    import observe
     from fastproc import _native
+    from support import observe
 
     fastproc.run("true", capture=True)
     _native.features()

@@ -18,7 +18,7 @@ import pytest
 
 import fastproc
 from conftest import ROOT, isolated
-from programs import Probed, Programs
+from support.programs import Probed, Programs
 
 Probe = Callable[..., Probed]
 

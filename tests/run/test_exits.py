@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-import exits
 from conftest import isolated
+from support import exits
 
 
 def leave(python: str, count: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import fastproc
 import fastproc.subprocess as drop_in
 from conftest import isolated
 from fastproc import PIPE
-from strangers import done_to
+from support.strangers import done_to
 
 pytestmark = pytest.mark.slow
 

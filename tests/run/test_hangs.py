@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-import hangs
+from support import hangs
 
 
 @pytest.mark.slow

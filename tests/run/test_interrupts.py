@@ -83,8 +83,13 @@ print({what.format("y")}, seen, len(sys.meta_path))
 def test_handler_may_use_a_part_during_its_first_import() -> None:
     """Of a program with one thread: it waits until the modules are whole."""
     names = [
-        *("fastproc.pipeline", "fastproc._values.combination", "fastproc._engine.pipeline", "fastproc._engine.nodes"),
-        *("fastproc._engine.request", "fastproc._engine.plain", "fastproc._engine.process", "fastproc._engine.reactor"),
+        *("fastproc.pipeline", "fastproc._values.combination", "fastproc.pipeline._run", "fastproc.pipeline._nodes"),
+        *(
+            "fastproc.pipeline._request",
+            "fastproc.pipeline._bulk",
+            "fastproc._engine.process",
+            "fastproc._engine.reactor",
+        ),
     ]
     found = isolated(used_in_a_lazy_import, names, PIPELINE)
     assert {text.rsplit(" ", 1)[0] for text in found.values()} == {r"b'y\n' [b'x\n']"}

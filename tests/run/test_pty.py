@@ -17,8 +17,8 @@ import pytest
 import fastproc
 from conftest import isolated, wait_until
 from fastproc import PIPE, EndOfOutput, Process, Pty, SpawnError, TimeoutExpired, Unsupported, aio
-from fastproc._engine import terminal as module
-from programs import CAT, SLEEP, Probed, Programs
+from fastproc._engine.streams import terminal as module
+from support.programs import CAT, SLEEP, Probed, Programs
 
 QUIET = Pty(echo=False)
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import fastproc
 from conftest import isolated
-from programs import GRANDCHILD_HOLDS_STDOUT, IGNORE_TERM, Probed, Programs
+from support.programs import GRANDCHILD_HOLDS_STDOUT, IGNORE_TERM, Probed, Programs
 
 SLOW_OK = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -524,7 +524,7 @@ def test_audit_hook_can_refuse() -> None:
 def refused_by_hook() -> list[Any]:
     import sys
 
-    import observe
+    from support import observe
 
     def hook(event: str, _args: Any) -> None:
         if event == "subprocess.Popen":

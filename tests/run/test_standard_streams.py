@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-import daemons
 from conftest import isolated
 from fastproc._engine import standard
+from support import daemons
 
 CLOSED = [combo for size in range(4) for combo in itertools.combinations(range(3), size)]
 NAMES = {0: "<&-", 1: ">&-", 2: "2>&-"}

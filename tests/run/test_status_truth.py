@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from conftest import ENGINES, MECHANISMS, isolated
-from programs import PIDFD_GET_INFO, SYS_IOCTL, Programs
+from support.programs import PIDFD_GET_INFO, SYS_IOCTL, Programs
 
 WAYS = ("own", "ignored", "nocldwait", "thread", "handler", "ptraced")
 DOORS = (*ENGINES, "start")

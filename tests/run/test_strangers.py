@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-import strangers
 from conftest import isolated
-from programs import Programs
-from sandbox import ANY, ENOSYS, NO_PIDFD, Rule
+from support import strangers
+from support.programs import Programs
+from support.sandbox import ANY, ENOSYS, NO_PIDFD, Rule
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="clone3(set_tid) needs CAP_SYS_ADMIN")
 

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 import fastproc
-import observe
 from conftest import isolated
 from fastproc import PIPE, Process, TimeoutExpired, aio, as_completed, wait_all, wait_any
-from programs import CAT, EXIT, SLEEP, Programs
+from support import observe
+from support.programs import CAT, EXIT, SLEEP, Programs
 
 
 @contextmanager

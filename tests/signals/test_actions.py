@@ -21,8 +21,8 @@ import pytest
 
 import fastproc
 from conftest import isolated
-from drivers import LOOPS, need, run_in, sleep, together
 from fastproc import signals
+from support.drivers import LOOPS, need, run_in, sleep, together
 
 USR1, USR2, INT, TERM = signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGTERM
 RT = int(signal.SIGRTMIN) + 1

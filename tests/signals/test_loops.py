@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from conftest import isolated
-from drivers import LOOPS, cancelled_after, need, run_in, sleep, together
 from fastproc import signals
-from programs import Programs
+from support.drivers import LOOPS, cancelled_after, need, run_in, sleep, together
+from support.programs import Programs
 
 USR1, USR2, INT = signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT
 RT = int(signal.SIGRTMIN) + 1

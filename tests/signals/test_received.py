@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from fastproc._native._ffi import ffi
-from fastproc._values.received import RECORD_SIZE, Received, unpack
+from fastproc.signals._received import RECORD_SIZE, Received, unpack
 
 FIELDS = ("signo", "code", "pid", "uid", "status", "fd", "overrun", "unused", "value", "band", "time_ns", "serial")
 

@@ -21,8 +21,8 @@ import pytest
 import fastproc
 from conftest import isolated, wait_until
 from fastproc import signals
-from fastproc._engine.receiving import Inbox
-from programs import Programs
+from fastproc.signals._inbox import Inbox
+from support.programs import Programs
 
 USR1, USR2, INT = signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT
 RT = int(signal.SIGRTMIN) + 1

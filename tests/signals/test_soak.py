@@ -1,6 +1,6 @@
 """Signals and init, at length: a storm beside each event loop, and a thousand orphans below ours and below tini.
 
-pytest -m soak -s tests/soak/test_signals_soak.py
+pytest -m soak -s tests/signals/test_soak.py
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 from conftest import isolated
-from drivers import LOOPS, need
-from programs import Programs
+from support.drivers import LOOPS, need
+from support.programs import Programs
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "api"))
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(HERE.parent / "commands"))
 
 import test_init
-import test_signals_loops
+import test_loops
 
 pytestmark = pytest.mark.soak
 
@@ -26,7 +28,7 @@ SECONDS = 10.0
 
 
 def storm(sender: str, seconds: float, loop: str) -> object:
-    return test_signals_loops.storm(sender, seconds, loop)
+    return test_loops.storm(sender, seconds, loop)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -43,7 +45,7 @@ def test_ten_seconds_at_1_khz_beside_a_loop(pid_namespace: None, programs: Progr
         f"heartbeats of 1 ms: {found['beats']}, longest pause {found['gap'] * 1e3:.1f} ms "
         f"(without signals {found['quiet_gap'] * 1e3:.1f} ms); left over or lost {found['left']}"
     )
-    test_signals_loops.check_storm(found, loop)
+    test_loops.check_storm(found, loop)
 
 
 @pytest.mark.parametrize("which", test_init.INITS)

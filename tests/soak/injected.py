@@ -531,7 +531,7 @@ def _() -> None:
 
 @plain("contained-mark")
 def _() -> None:
-    from fastproc import _cgroup
+    from fastproc.containment import _cgroup
 
     make, _cgroup.Cgroup.make = _cgroup.Cgroup.make, lambda _parent: None  # type: ignore[method-assign, assignment]
     try:

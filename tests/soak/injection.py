@@ -40,8 +40,8 @@ if __name__ == "__main__":
     sys.path.insert(0, str(HERE.parent.parent))
 
 import fastproc  # noqa: E402
-from fastproc import _cgroup  # noqa: E402
 from fastproc._engine import orphans  # noqa: E402
+from fastproc.containment import _cgroup  # noqa: E402
 
 SOURCE = str(Path(fastproc.__file__).parent) + os.sep
 HANG = 12

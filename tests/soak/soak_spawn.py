@@ -18,9 +18,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import fastproc
-import observe
 from fastproc import _native
-from programs import Programs
+from support import observe
+from support.programs import Programs
 
 WARM = 10_000
 GROWTH_MAX = 1 << 20

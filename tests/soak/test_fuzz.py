@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "values"))
+TESTS = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TESTS / "values"))
+sys.path.insert(0, str(TESTS / "capabilities"))
 
-import test_captext
-import test_filecaps
+import test_file
 import test_identity
+import test_text
 
 pytestmark = pytest.mark.soak
 
@@ -27,7 +29,7 @@ def some_text(pick: random.Random) -> str:
         return "".join(chr(pick.randrange(1, 0x300)) for _ in range(pick.randrange(40)))
     if kind == 1:
         return "".join(pick.choice("capl_eip=+-,!^% 0x9\t\0") for _ in range(pick.randrange(60)))
-    return "".join(pick.choice(test_captext.PIECES) for _ in range(pick.randrange(12)))
+    return "".join(pick.choice(test_text.PIECES) for _ in range(pick.randrange(12)))
 
 
 def some_bytes(pick: random.Random) -> bytes:
@@ -45,7 +47,7 @@ def some_status(pick: random.Random) -> bytes:
 
 @pytest.mark.parametrize(
     ("make", "check"),
-    [(some_text, test_captext.fuzz), (some_bytes, test_filecaps.fuzz), (some_status, test_identity.fuzz)],
+    [(some_text, test_text.fuzz), (some_bytes, test_file.fuzz), (some_status, test_identity.fuzz)],
     ids=["text", "file", "status"],
 )
 def test_parser_survives(make: Callable[[random.Random], object], check: Callable[[object], None]) -> None:
@@ -63,12 +65,12 @@ def test_parser_survives(make: Callable[[random.Random], object], check: Callabl
 
 
 def test_texts_mean_what_libcap_says_for_five_minutes() -> None:
-    libcap = test_captext.Libcap()
+    libcap = test_text.Libcap()
     end = time.monotonic() + SECONDS
     seed = random.SystemRandom().getrandbits(32)
     rounds = 0
     while time.monotonic() < end:
-        for text in test_captext.strings(1000, seed + rounds):
-            assert test_captext.ours(text, libcap.last_cap) == libcap.state_from_text(text), (seed, text)
+        for text in test_text.strings(1000, seed + rounds):
+            assert test_text.ours(text, libcap.last_cap) == libcap.state_from_text(text), (seed, text)
         rounds += 1000
     print(f"{rounds} texts, seed {seed}")

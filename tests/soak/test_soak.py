@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-import exits
 from conftest import MECHANISMS, isolated
-from programs import Programs
+from support import exits
+from support.programs import Programs
 
 HERE = Path(__file__).resolve().parent
 NATIVE = str(HERE.parent / "native")
@@ -64,8 +64,8 @@ def test_ten_thousand_expressions_do_what_bash_does(
     programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Random pipelines, at length: bytes, files and status as those of bash with pipefail."""
-    sys.path.insert(0, str(HERE.parent / "api"))
-    from test_pipeline_bash import Bench, compare_with_bash
+    sys.path.insert(0, str(HERE.parent / "pipeline"))
+    from test_bash import Bench, compare_with_bash
 
     monkeypatch.setenv("K", "outside")
     compared = compare_with_bash(Bench(programs.node, tmp_path), 10_000)
@@ -74,7 +74,7 @@ def test_ten_thousand_expressions_do_what_bash_does(
 
 
 def reuse(*arguments: object) -> object:
-    import strangers
+    from support import strangers
 
     return strangers.try_all(*arguments)  # type: ignore[arg-type]
 
@@ -88,7 +88,7 @@ def test_no_stranger_is_hit_in_a_thousand_tries(programs: Programs, pid_namespac
 
 
 def leave(*arguments: object) -> object:
-    import exits
+    from support import exits
 
     return exits.leave(*arguments)  # type: ignore[arg-type]
 

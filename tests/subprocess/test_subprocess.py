@@ -25,7 +25,7 @@ from conftest import isolated, wait_until
 from fastproc import _native
 from fastproc import subprocess as ours
 from fastproc.errors import SpawnError
-from programs import PIDFD_GET_INFO, SYS_IOCTL, Probed, Programs
+from support.programs import PIDFD_GET_INFO, SYS_IOCTL, Probed, Programs
 
 RECOVERS = pytest.mark.skipif(not _native.features()["pidfd_info"], reason="the kernel forgets a taken status")
 

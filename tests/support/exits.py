@@ -1,6 +1,6 @@
 """Interpreters that end while children run: each way to leave handles behind, and nothing may be said or go wrong.
 
-tests/api/test_exits.py runs each a few times, tests/soak a thousand times.
+tests/run/test_exits.py runs each a few times, tests/soak a thousand times.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 PYTHONS = (sys.executable, *map(str, sorted(ROOT.glob(".venv-*/bin/python"))))
 """This interpreter, and the others that `make PYTHON=... VENV=.venv-...` was used with."""

@@ -1,6 +1,6 @@
 """Nine ways in which a run hangs for ever elsewhere, each with a deadline; how long it took, and what it left.
 
-python tests/hangs.py [plain|bulk|exchange]        prints the times
+python tests/support/hangs.py [plain|bulk|exchange]        prints the times
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import fastproc
-import observe
+from support import observe
 
 DEADLINE = 0.4
 GRACE = 0.05
@@ -25,18 +25,19 @@ LATEST = 0.3
 IN_FRONT = """
 import os, sys, time
 sys.path.insert(0, sys.argv[1])
-import hangs
+from support import hangs
 print("took", hangs.timed(lambda: hangs.expire("sh", "-c", sys.argv[2], pgid=0)), flush=True)
 """
 
 TRACED = """
 import sys
 sys.path.insert(0, sys.argv[1])
-import conftest, hangs, observe
+import conftest
+from support import hangs, observe
 from fastproc._engine import orphans
 import fastproc, fastproc.pipeline
 true = fastproc.cmd("true")
-sys.modules["fastproc.run"]._FORCED_ENGINE = fastproc.pipeline._FORCED_ENGINE = sys.argv[2]
+sys.modules["fastproc._run"]._FORCED_ENGINE = fastproc.pipeline._FORCED_ENGINE = sys.argv[2]
 print(hangs.timed(lambda: hangs.expire(true | true | true if sys.argv[3] else true)))
 # The tracer holds the dead child for the rest of the two seconds; after that it is reaped.
 conftest.wait_until(lambda: orphans.reap() == 0)
@@ -104,7 +105,7 @@ def background_group_touches_tty() -> float:
     """A process group in the background is stopped by reading from the terminal, or by setting it."""
     found = 0.0
     for script in ("read x </dev/tty", "stty -echo </dev/tty"):
-        folder = str(Path(__file__).parent)
+        folder = str(Path(__file__).parents[1])
         with fastproc.start(sys.executable, "-c", IN_FRONT, folder, script, pty=True) as process:
             text = b"".join(process.chunks())
             assert process.wait() == 0, text
@@ -114,7 +115,7 @@ def background_group_touches_tty() -> float:
 
 def exec_delayed_by_tracer(pipeline: str = "") -> float:
     """Every execve(2) of a traced program is held up for two seconds by its tracer, and then its death."""
-    folder, engine = str(Path(__file__).parent), sys.modules["fastproc.run"]._FORCED_ENGINE  # type: ignore[attr-defined]
+    folder, engine = str(Path(__file__).parents[1]), sys.modules["fastproc._run"]._FORCED_ENGINE  # type: ignore[attr-defined]
     inject = "inject=execve:delay_enter=2000000:when=1"
     tracer = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=execve", "-e", inject]
     # The first execve of each traced process is delayed, strace's own of the interpreter too.
@@ -149,7 +150,7 @@ def main() -> None:
     """Print how long each takes after its deadline, the median of five, and what it leaves."""
     for engine in sys.argv[1:] or ("plain", "bulk", "exchange"):
         os.environ["FASTPROC_ENGINE"] = engine
-        sys.modules["fastproc.run"]._FORCED_ENGINE = "" if engine == "plain" else engine  # type: ignore[attr-defined]
+        sys.modules["fastproc._run"]._FORCED_ENGINE = "" if engine == "plain" else engine  # type: ignore[attr-defined]
         for scenario in filter(possible, SCENARIOS):
             before = observe.children(), set(observe.fds())
             times = sorted(scenario() - DEADLINE for _ in range(5))

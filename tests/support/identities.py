@@ -12,7 +12,7 @@ from typing import Any
 from fastproc import privileges
 from fastproc.privileges import CapabilitySet, Securebits
 from fastproc.users import FakeUsers, Group, User
-from witness import sets_of
+from support.witness import sets_of
 
 FEW = CapabilitySet("setuid,setgid,setpcap,net_bind_service,chown,net_raw")
 USERS = FakeUsers(

@@ -29,7 +29,7 @@ def main() -> None:
     given_fd, path, function, arguments, faults = sys.argv[1:6]
     result_fd = fcntl.fcntl(int(given_fd), fcntl.F_DUPFD_CLOEXEC, 700)  # out of the way of what the function does
     os.close(int(given_fd))
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     if faults:
         _load("fastproc._native._ffi", faults)
     module = _load("isolated_" + os.path.basename(path).removesuffix(".py"), path)

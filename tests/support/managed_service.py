@@ -1,4 +1,4 @@
-"""The service that tests/api/test_managed.py lets systemd manage: `managed_service.py MODE`."""
+"""The service that tests/systemd/test_managed.py lets systemd manage: `managed_service.py MODE`."""
 
 from __future__ import annotations
 

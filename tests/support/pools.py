@@ -6,9 +6,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from typing import Any
 
-import drivers
 import fastproc
 from fastproc import aio
+from support import drivers
 
 DOORS = ("blocking", *drivers.LOOPS)
 

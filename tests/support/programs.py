@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-SOURCES = Path(__file__).parent / "programs"
+SOURCES = Path(__file__).parents[1] / "programs"
 
 PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, 64 bytes), ioctl_pidfd(2); refused, statuses are as before Linux 6.15
 SYS_IOCTL = {"x86_64": 16, "aarch64": 29}.get(os.uname().machine, -1)

@@ -3,7 +3,7 @@
 Only in a PID namespace of its own: there clone3(set_tid) gives a process any number that is free. A stranger blocks all
 signals, leads a group with the number, and has a child: whatever is sent to it, its group or its descendants is seen.
 
-tests/api/test_strangers.py runs each way a few times, tests/soak a thousand times.
+tests/run/test_strangers.py runs each way a few times, tests/soak a thousand times.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import fastproc.subprocess as drop_in
 from fastproc import _native
 from fastproc._engine import orphans
 from fastproc.containment import Tree
-from sandbox import install
+from support.sandbox import install
 
 EXIT = "/bin/true"
 
@@ -370,7 +370,7 @@ def interrupts(bench: Bench, _pidfds: bool) -> None:
 
 
 def _force(engine: str) -> None:
-    sys.modules["fastproc.run"]._FORCED_ENGINE = engine  # type: ignore[attr-defined]
+    sys.modules["fastproc._run"]._FORCED_ENGINE = engine  # type: ignore[attr-defined]
 
 
 FAST = (handles, popens, awaited, dropped, members)

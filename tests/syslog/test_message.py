@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastproc._values import syslog
-from fastproc._values.syslog import Header
+from fastproc.syslog import _message as syslog
+from fastproc.syslog._message import Header
 
 # RFC 5424, section 6. SD-PARAM values: any but an unescaped quote, backslash or bracket.
 NAME = rb"[!#-<>-\\^-~]{1,32}"

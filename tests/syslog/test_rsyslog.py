@@ -1,6 +1,6 @@
 """Debian's rsyslogd as the receiver of `fastproc.syslog`: what it understands, and that no message is lost uncounted.
 
-The same at length: tests/soak/test_rsyslog_soak.py.
+The same at length: tests/syslog/test_soak.py.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-import rsyslog
 from conftest import isolated
+from support import rsyslog
 
 pytestmark = [
     pytest.mark.skipif(not rsyslog.available(), reason="no rsyslogd (Debian: rsyslog)"),

@@ -1,6 +1,6 @@
 """rsyslogd restarted under 1,000 messages a second for 20 s: no stall, and the loss counted.
 
-pytest -m soak -s tests/soak/test_rsyslog_soak.py
+pytest -m soak -s tests/syslog/test_soak.py
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-import rsyslog
 from conftest import isolated
+from support import rsyslog
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "api"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 from test_rsyslog import PROTOCOLS, check, told
 
 pytestmark = [

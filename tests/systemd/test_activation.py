@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-import daemons
 import fastproc
 from conftest import wait_until
 from fastproc import systemd
+from support import daemons
 
 LIBRARY = "libsystemd.so.0"
 

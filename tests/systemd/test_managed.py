@@ -1,6 +1,6 @@
 """Services below Debian's own systemd, as a user's manager in namespaces from which nothing outside can be written.
 
-What encloses it, and looks that it does: tests/contained.sh. The manager sees the units of the test and no others.
+tests/support/contained.sh encloses it, and checks that it does. The manager sees the units of the test and no others.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def below() -> Iterator[Callable[..., Any]]:
             pytest.skip("no cgroup v2")
 
         def call(function: Callable[..., Any], *arguments: Any) -> Any:
-            prefix = (str(TESTS / "contained.sh"), str(folder))
+            prefix = (str(TESTS / "support" / "contained.sh"), str(folder))
             try:
                 return isolated(function, *arguments, pid_namespace=True, prefix=prefix, timeout=90.0)
             finally:
@@ -119,7 +119,7 @@ class Manager:
 
 
 def unit(mode: str, *lines: str) -> str:
-    command = f"ExecStart={sys.executable} -B {TESTS / 'managed_service.py'} {mode}"
+    command = f"ExecStart={sys.executable} -B {TESTS / 'support' / 'managed_service.py'} {mode}"
     return "\n".join(("[Service]", "Type=notify", "StandardError=append:/run/test/errors", command, *lines, ""))
 
 

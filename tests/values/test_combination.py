@@ -13,7 +13,7 @@ from fastproc import Expression
 from fastproc._values.combination import Pipe, Scoped, Sequence, Substitute, Tee, captures, fd_of, fd_to, hooked, leaves
 from fastproc._values.command import cmd
 from fastproc._values.options import normalise
-from fastproc._values.stages import Outcome, precedence
+from fastproc.pipeline._result import Outcome, precedence
 
 A, B, C = cmd("a"), cmd("b", "x y"), cmd("c")
 

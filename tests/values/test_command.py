@@ -284,10 +284,10 @@ def test_run_start_and_read_use_the_front_door(monkeypatch):
     """The three methods hand the command and the options on."""
     import sys
 
-    import fastproc.run  # noqa: F401
+    import fastproc._run  # noqa: F401
     from fastproc._values.status import Result
 
-    module = sys.modules["fastproc.run"]  # fastproc.run is the function
+    module = sys.modules["fastproc._run"]  # fastproc.run is the function
     calls = []
 
     def fake(command, **options):

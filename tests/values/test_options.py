@@ -231,7 +231,7 @@ def test_equal_options_share_one_object_when_the_cache_is_emptied():
 def test_every_option_has_a_check_and_a_type():
     """The table of defaults, the checks and the types for type checkers have the same names."""
     from fastproc._values import attributes
-    from fastproc._values.kinds import OptionsDict
+    from fastproc._values.aliases import OptionsDict
 
     normalise({"nice": 1, "user": 1})
     assert set(options._CHECKS) == set(DEFAULTS) == set(OptionsDict.__annotations__)

@@ -251,8 +251,8 @@ def test_messages_show_no_control_of_arguments_and_outputs():
 
 def test_messages_of_others_show_no_control():
     """A path that was searched, a reason of an executor, the name of a watched process, a daemon's error, a status."""
-    from fastproc._values.monitoring import ProcessAlert, Rule
     from fastproc.daemon import DaemonError, PidFileError
+    from fastproc.monitor._rules import ProcessAlert, Rule
     from fastproc.systemd import NotReady
 
     bad = "x\x1b[2J\u202e"

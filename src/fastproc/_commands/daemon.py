@@ -125,7 +125,7 @@ def _sockets(one: Daemon) -> _Sockets:
 def _stay(one: Daemon, command: list[str], ready: str | float, sockets: _Sockets) -> int:
     """Be the keeper here, for the supervisor that has started this."""
     from fastproc.daemon._fresh import command_of
-    from fastproc.daemon._keeper import keep
+    from fastproc.daemon._program_monitor import keep
 
     prepared = command_of(one.settings, tuple(command), {"listen_fds": sockets} if sockets else {})
     outcome = one._execute(keeps=True, speaks=True)

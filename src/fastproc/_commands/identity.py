@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 
-from fastproc import _credentials
 from fastproc._commands.complaint import complain
 from fastproc._commands.parsing import Parser
 from fastproc._commands.text import as_json, printable, table, write
 from fastproc._values.capabilities import CapabilitySet, name_of
 from fastproc._values.identity import Identity
 from fastproc.capabilities import cap_last_cap, check_proc, read_identity, to_iab, to_text
+from fastproc.privileges import _all_threads as _credentials
 from fastproc.users import UsersCache
 
 TYPE_CHECKING = False

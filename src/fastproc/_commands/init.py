@@ -13,16 +13,16 @@ from getopt import GetoptError, getopt
 
 from fastproc import errors, start
 from fastproc._commands.complaint import complain
+from fastproc._commands.init_reaper import attend
 from fastproc._commands.text import write
+from fastproc._commands.which import which
 from fastproc._engine import standard
-from fastproc._engine.adopting import attend
-from fastproc._engine.receiving import Inbox
-from fastproc._engine.which import which
 from fastproc._native import signals as native
 from fastproc._native import subreaper
 from fastproc._values import signals as names
 from fastproc._values.quoting import printable
-from fastproc._values.received import Received
+from fastproc.signals._inbox import Inbox
+from fastproc.signals._received import Received
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ import os
 from fastproc import errors
 from fastproc._engine.exit_watch import ExitWatch
 from fastproc._engine.reactor import READ, borrowed
-from fastproc._values.received import Received
+from fastproc.signals._received import Received
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastproc._engine.process import Process
-    from fastproc._engine.receiving import Inbox
+    from fastproc.signals._inbox import Inbox
 
 _ALL_KINDS = 0x40000000
 """__WALL of waitpid(2): also children that tell of their end by another signal than SIGCHLD."""

@@ -11,8 +11,8 @@ from fastproc._commands.map_arguments import Asked, Source, Wrong, usage
 from fastproc._commands.text import write
 from fastproc._engine import standard
 from fastproc._values.redirect import DEVNULL
-from fastproc._values.template import Template
 from fastproc.mapping import map as run_map
+from fastproc.mapping._template import Template
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

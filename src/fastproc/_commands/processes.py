@@ -8,9 +8,9 @@ import sys
 from fastproc._commands.complaint import complain
 from fastproc._commands.parsing import Parser
 from fastproc._commands.text import as_json, duration, printable, size, table, write
-from fastproc._values.fields import ABOUT
 from fastproc.errors import Unsupported
 from fastproc.info import children, snapshot, thread_names, tree
+from fastproc.info._fields import ABOUT
 from fastproc.users import UsersCache
 
 TYPE_CHECKING = False
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from fastproc._values.snapshot import Record, Snapshot
+    from fastproc.info._snapshot import Record, Snapshot
 
 SHOWN = ("pid", "ppid", "euid", "state", "num_threads", "rss", "cpu_time", "age", "cmdline")
 TITLES = {

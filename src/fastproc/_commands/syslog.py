@@ -48,7 +48,7 @@ def syslog(arguments: list[str]) -> int:
     if arguments[:1] in (["-h"], ["--help"]):
         write(lambda: USAGE)
         return 0
-    from fastproc._values.syslog import severity
+    from fastproc.syslog._message import severity
 
     try:
         given = _parse(arguments)
@@ -128,8 +128,8 @@ def _sender(given: dict[str, str]) -> Syslog:
 
 
 def _relay(log: Syslog, severity: int) -> None:
-    from fastproc._engine.syslog import readable
     from fastproc._values.on_line import OnLine
+    from fastproc.syslog._channel import readable
 
     splitter = OnLine(print, text=True, errors="backslashreplace", newline="universal", longest=4096).splitter()
 

@@ -12,15 +12,15 @@ from fastproc._commands.complaint import complain
 from fastproc._commands.parsing import Parser
 from fastproc._commands.processes import Shown, command
 from fastproc._commands.text import clip, duration, printable, size, write
-from fastproc._values.absent import Absent
 from fastproc.errors import Unsupported
 from fastproc.info import System
+from fastproc.procfs._absent import Absent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastproc._values.snapshot import Record, Snapshot
+    from fastproc.info._snapshot import Record, Snapshot
 
 FIELDS = ("pid", "euid", "state", "num_threads", "rss", "cpu_time", "name", "cmdline", "kthread")
 IO = ("read_bytes", "write_bytes")

@@ -10,7 +10,7 @@ from fastproc._values.redirect import check_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fastproc._values.kinds import Path
+    from fastproc._values.aliases import Path
 
 S_IFMT = 0o170000
 S_IFREG = 0o100000

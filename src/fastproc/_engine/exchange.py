@@ -10,12 +10,12 @@ from __future__ import annotations
 from time import monotonic, monotonic_ns
 
 from fastproc import errors
-from fastproc._engine.changes import PAUSE_FIRST, PAUSE_MAX
-from fastproc._engine.collecting import STDERR, STDIN, STDOUT, Collecting
-from fastproc._engine.feeder import Feeder
-from fastproc._engine.killable import HELD_EVERY, SIGKILL, SIGTERM, SWEEP_MAX, TREE_PATIENCE
+from fastproc._engine.job_control import PAUSE_FIRST, PAUSE_MAX
 from fastproc._engine.process import Process
 from fastproc._engine.reactor import READ, WRITE
+from fastproc._engine.signal_api import HELD_EVERY, SIGKILL, SIGTERM, SWEEP_MAX, TREE_PATIENCE
+from fastproc._engine.streams.collect import STDERR, STDIN, STDOUT, Collecting
+from fastproc._engine.streams.feeder import Feeder
 from fastproc._values import lifecycle
 from fastproc._values.status import KILLED, TERMINATED, TIMED_OUT
 
@@ -23,9 +23,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from fastproc._engine.capture import Capture
-    from fastproc._engine.outlet import Copies
     from fastproc._engine.reactor import Reactor, Timer
+    from fastproc._engine.streams.sink import Capture
+    from fastproc._engine.streams.tee import Copies
 
 NOT_HELD = -2
 """In the place of a pidfd, which may be -1."""

@@ -7,7 +7,7 @@ stranger's number (HAZARDS C12, C15).
 from __future__ import annotations
 
 from fastproc import errors
-from fastproc._engine.changes import PAUSE_FIRST, PAUSE_MAX
+from fastproc._engine.job_control import PAUSE_FIRST, PAUSE_MAX
 from fastproc._engine.process import Process
 from fastproc._engine.reactor import READ
 

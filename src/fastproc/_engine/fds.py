@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from io import BufferedReader, BufferedWriter
 
-    from fastproc._engine.terminal import Terminal
+    from fastproc._engine.streams.terminal import Terminal
 
 FIRST_FREE_FD = 3
 """Numbers below belong to stdin, stdout and stderr, even where the host has closed them (HAZARDS C8)."""

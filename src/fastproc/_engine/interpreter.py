@@ -15,7 +15,7 @@ from fastproc.errors import Unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fastproc._values.kinds import Text
+    from fastproc._values.aliases import Text
 
 _SWITCHES = (
     ("ignore_environment", "E"),

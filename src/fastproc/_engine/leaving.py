@@ -8,12 +8,12 @@ from __future__ import annotations
 from time import monotonic
 
 from fastproc import errors
-from fastproc._engine.killable import ABANDON_LIMIT, HELD_EVERY, SIGKILL
+from fastproc._engine.signal_api import ABANDON_LIMIT, HELD_EVERY, SIGKILL
 from fastproc._values.status import KILLED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fastproc._engine.pipeline import Run
+    from fastproc.pipeline._run import Run
 
 
 def linger(run: Run, until: float) -> None:

@@ -14,12 +14,12 @@ from time import monotonic, monotonic_ns, sleep
 
 from fastproc import _native, errors
 from fastproc._engine import guard, orphans
-from fastproc._engine.changes import PAUSE_FIRST, PAUSE_MAX, Changing
 from fastproc._engine.fds import OwnedFd, PipeEnds
 from fastproc._engine.guard import Guard, guarded
-from fastproc._engine.killable import ABANDON_LIMIT, REFUSED_AT, SIGKILL, TREE_PATIENCE, Killable, new_killer
+from fastproc._engine.job_control import PAUSE_FIRST, PAUSE_MAX, Changing
 from fastproc._engine.reactor import LONGEST_WAIT, READ, instant
-from fastproc._engine.readable import Readable
+from fastproc._engine.signal_api import ABANDON_LIMIT, REFUSED_AT, SIGKILL, TREE_PATIENCE, Killable, new_killer
+from fastproc._engine.streams.stream_api import Readable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from io import BufferedReader, BufferedWriter
 
     from fastproc._engine.foreground import Foreground
-    from fastproc._engine.keeping import Taps
-    from fastproc._engine.stream import Streams
-    from fastproc._values.kinds import Killer
+    from fastproc._engine.streams.pump import Streams
+    from fastproc._engine.streams.result_of_started import Taps
+    from fastproc._values.aliases import Killer
     from fastproc._values.plan import Plan, Settled
     from fastproc._values.status import Usage
 

@@ -22,9 +22,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from fastproc._engine.terminal import Terminal
+    from fastproc._engine.streams.terminal import Terminal
+    from fastproc._values.aliases import HasFileno, Stream
     from fastproc._values.command import Command
-    from fastproc._values.kinds import HasFileno, Stream
     from fastproc._values.plan import Plan
 
 STREAMS = ("stdin", "stdout", "stderr")
@@ -258,7 +258,7 @@ def _open_directory(command: Command, opened: Opened, stage: str, path: str, roo
 
 
 def _open_terminal(command: Command, opened: Opened) -> Terminal:
-    from fastproc._engine.terminal import PTMX, Terminal
+    from fastproc._engine.streams.terminal import PTMX, Terminal
 
     settled = settle(command)
     assert settled.pty is not None

@@ -6,12 +6,12 @@ from time import monotonic_ns
 
 from fastproc import _native, errors
 from fastproc._engine import orphans
-from fastproc._engine.collecting import STDERR, STDOUT
 from fastproc._engine.exchange import Exchange
-from fastproc._engine.killable import CTRL_C_PATIENCE
 from fastproc._engine.process import Process
 from fastproc._engine.reactor import borrowed
 from fastproc._engine.resolve import Opened, resolve
+from fastproc._engine.signal_api import CTRL_C_PATIENCE
+from fastproc._engine.streams.collect import STDERR, STDOUT
 from fastproc._values.status import CORE_DUMPED, TIMED_OUT, Result
 
 TYPE_CHECKING = False
@@ -98,7 +98,7 @@ def begin(
     )
     exchange.started_ns = started
     if settled.exchanged:
-        from fastproc._engine.capture import Capture, taps
+        from fastproc._engine.streams.sink import Capture, taps
 
         exchange.captures = taps(command, settled, files, Capture, exchange.process)
     return exchange
@@ -192,7 +192,7 @@ def outputs(exchange: Exchange, settled: Settled, opened: Opened) -> tuple[bytes
     """What there is of stdout and stderr; None for one that is not captured. Files in memory are those of `opened`."""
     out, err = (exchange.output(stream) for stream in _pipes(settled))
     if opened.memory:
-        from fastproc._engine.capture import view
+        from fastproc._engine.streams.sink import view
 
         memory = {stream: view(file) for stream, file in opened.memory.items()}
         # Documented at Result: the type is that of everything else that is captured.

@@ -1,4 +1,4 @@
-"""Capabilities, securebits and their like of this process: the typed door to csrc/caps.c.
+"""Capabilities, securebits and their like of this process: the typed door to csrc/self/caps.c.
 
 Masks are plain numbers here; what they mean is in the values.
 """

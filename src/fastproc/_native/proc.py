@@ -1,4 +1,4 @@
-"""Whether /proc shows this process's own PID namespace: the typed door to csrc/proc.c.
+"""Whether /proc shows this process's own PID namespace: the typed door to csrc/proc/namespace.c.
 
 Whoever takes a number from /proc, or looks a number up there, asks here first: in another namespace's /proc the same
 number names a stranger (pid_namespaces(7)). Nothing is remembered: a fork, a chroot or a mount may change the answer.

@@ -1,4 +1,4 @@
-"""The typed door to csrc/signals.c: the taps of this process's signals, default actions, values sent along."""
+"""The typed door to csrc/self/signals.c: the taps of this process's signals, default actions, values sent along."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes that are not ours: the typed door to csrc/snapshot.c, children.c, and what a pidfd tells (wait.c)."""
+"""Processes that are not ours: the typed door to csrc/proc/snapshot.c, children.c, and what a pidfd tells (wait.c)."""
 
 from __future__ import annotations
 

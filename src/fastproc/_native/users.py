@@ -1,4 +1,4 @@
-"""One entry of the user or group database, and the calling thread's ids: the typed door to csrc/users.c."""
+"""One entry of the user or group database, and the calling thread's ids: the typed door to csrc/self/users.c."""
 
 from __future__ import annotations
 

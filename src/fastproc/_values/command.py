@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any, Unpack
 
     from fastproc._engine.process import Process
-    from fastproc._values.kinds import Environ, OptionsDict, Path, Text
+    from fastproc._values.aliases import Environ, OptionsDict, Path, Text
     from fastproc._values.plan import Plan
     from fastproc._values.status import Result
 
@@ -163,13 +163,13 @@ class Command(Expression):
 
     def run(self, **changes: Unpack[OptionsDict]) -> Result:
         """Run it to its end; see `fastproc.run()`."""
-        from fastproc.run import run
+        from fastproc._run import run
 
         return run(self, **changes)
 
     def start(self, **changes: Unpack[OptionsDict]) -> Process:
         """Start it and return its Process; see `fastproc.start()`."""
-        from fastproc.run import start
+        from fastproc._run import start
 
         return start(self, **changes)
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any, Unpack
 
+    from fastproc._values.aliases import BytesLike, Environ, HasFileno, OptionsDict, Path, Stream, StreamArgument, Text
     from fastproc._values.command import Command
-    from fastproc._values.kinds import BytesLike, Environ, HasFileno, OptionsDict, Path, Stream, StreamArgument, Text
     from fastproc._values.status import Result
 
 SWAP = "swap"

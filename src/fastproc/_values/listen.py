@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastproc._values.notify import check_fdname
+from fastproc.systemd._notify_text import check_fdname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

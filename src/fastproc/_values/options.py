@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
-    from fastproc._values.kinds import HasFileno
+    from fastproc._values.aliases import HasFileno
     from fastproc._values.plan import Settled
 
 

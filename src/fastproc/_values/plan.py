@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+    from fastproc._values.aliases import Stream
     from fastproc._values.capture import CaptureLimit
     from fastproc._values.command import Command
-    from fastproc._values.kinds import Stream
     from fastproc._values.options import Options
     from fastproc._values.pty import Pty
 

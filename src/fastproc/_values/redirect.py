@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from fastproc._values.kinds import Path, Stream
+    from fastproc._values.aliases import Path, Stream
 
 FD_MAX = 2**31 - 1
 

@@ -14,9 +14,9 @@ from collections import deque
 from contextvars import Context, copy_context
 from weakref import WeakKeyDictionary
 
-from fastproc._engine.group import Group
 from fastproc._engine.reactor import Reactor, Timer
 from fastproc._values.loading import loaded
+from fastproc.aio._bulk import Group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

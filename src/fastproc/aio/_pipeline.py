@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from fastproc import errors
-from fastproc._engine.killable import SIGKILL
-from fastproc._engine.output import CUT
-from fastproc._engine.pipeline import Run
 from fastproc._engine.reactor import instant
-from fastproc._engine.request import Request, attach, conclude
+from fastproc._engine.signal_api import SIGKILL
+from fastproc._engine.streams.output_queue import CUT
 from fastproc._values.lines import LineSplitter
 from fastproc._values.quoting import cut
 from fastproc._values.status import KILLED
 from fastproc.aio._hub import Scope, current_hub
 from fastproc.aio._run import end_all
+from fastproc.pipeline._request import Request, attach, conclude
+from fastproc.pipeline._run import Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Mapping
     from typing import Any, Unpack
 
+    from fastproc._values.aliases import OptionsDict
     from fastproc._values.expression import Expression
-    from fastproc._values.kinds import OptionsDict
-    from fastproc._values.stages import PipelineResult
     from fastproc.aio._hub import Event
+    from fastproc.pipeline._result import PipelineResult
 
 
 class _Running:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from fastproc._engine.reactor import instant
-from fastproc._values.gate import Gate
-from fastproc._values.retries import Retries, as_retries
 from fastproc.aio._hub import current_hub
 from fastproc.pool._front import Front
+from fastproc.pool._gate import Gate
+from fastproc.pool._retries import Retries, as_retries
 from fastproc.pool._settings import Items, as_expression, check_priority, look, make_crew, make_task
 from fastproc.pool._task import KILL, STOP
 from fastproc.pool._window import Window, cancelled_error
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from typing import Any, Unpack
 
     from fastproc._engine.reactor import Timer
+    from fastproc._values.aliases import OptionsDict, Text
     from fastproc._values.expression import Expression
-    from fastproc._values.kinds import OptionsDict, Text
     from fastproc._values.status import Result
     from fastproc.aio._hub import Hub
-    from fastproc.pool._channel import Channel
+    from fastproc.pool._client import Channel
     from fastproc.pool._task import Task
 
 

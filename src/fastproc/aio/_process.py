@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from fastproc import errors
 from fastproc._engine.exit_watch import ExitWatch, has_ended
-from fastproc._engine.killable import SWEEP_MAX, TREE_PATIENCE
 from fastproc._engine.reactor import instant
 from fastproc._engine.resolve import Opened
-from fastproc._engine.streaming import Streaming
+from fastproc._engine.signal_api import SWEEP_MAX, TREE_PATIENCE
+from fastproc._engine.streams.reading_api import Streaming
+from fastproc._run import as_command, check_start, new_handle
 from fastproc._values.command import Command
 from fastproc._values.expression import Expression
 from fastproc._values.loading import loaded
@@ -15,7 +16,6 @@ from fastproc._values.plan import settle
 from fastproc.aio._hub import current_hub
 from fastproc.aio._run import outlast_death, spawn
 from fastproc.aio._streams import Items, Lines, Shared, StreamWatch
-from fastproc.run import as_command, check_start, new_handle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from typing import Any, Unpack
 
     from fastproc._engine.process import Process as Child
-    from fastproc._engine.stream import Pause
-    from fastproc._engine.terminal import Terminal
+    from fastproc._engine.streams.pump import Pause
+    from fastproc._engine.streams.terminal import Terminal
+    from fastproc._values.aliases import OptionsDict, Text
     from fastproc._values.expect import Expected, Pattern
-    from fastproc._values.kinds import OptionsDict, Text
     from fastproc._values.status import Result, Usage
     from fastproc._values.tree import TreeEnd
     from fastproc.aio._hub import Hub
@@ -363,8 +363,8 @@ class Process(Streaming):
         stream: str = "stdout",
     ) -> Expected:
         """Wait until a pattern, or one of several, is found in an output, as the blocking handle's."""
-        loaded("fastproc._engine.expecting")
-        from fastproc._engine import expecting
+        loaded("fastproc._engine.streams.expect")
+        from fastproc._engine.streams import expect as expecting
 
         loaded("fastproc._values.expect")
         from fastproc._values.expect import Search
@@ -376,8 +376,8 @@ class Process(Streaming):
 
     async def readline(self, timeout: float | None = None, *, stream: str = "stdout") -> bytes:
         """Wait for one line of an output and return it with its end, as the blocking handle's."""
-        loaded("fastproc._engine.expecting")
-        from fastproc._engine import expecting
+        loaded("fastproc._engine.streams.expect")
+        from fastproc._engine.streams import expect as expecting
 
         streams, child = self._begin(None, stream)
         found: bytes = await self._finish(expecting.readline(child, streams, streams.output(stream), timeout))
@@ -407,8 +407,8 @@ class Process(Streaming):
 
         As the blocking handle's.
         """
-        loaded("fastproc._engine.keeping")
-        from fastproc._engine.keeping import conclude
+        loaded("fastproc._engine.streams.result_of_started")
+        from fastproc._engine.streams.result_of_started import conclude
 
         self.child.finishing(input)
         await self._read_out(timeout)

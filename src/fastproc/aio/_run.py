@@ -10,25 +10,25 @@ from time import monotonic
 
 from fastproc import _native, errors
 from fastproc._engine import orphans
-from fastproc._engine.changes import PAUSE_FIRST, PAUSE_MAX
-from fastproc._engine.collecting import STDIN
 from fastproc._engine.exit_watch import ExitWatch, has_ended
 from fastproc._engine.fds import OwnedFd
-from fastproc._engine.feeder import FEED_SIZE, write_quietly
-from fastproc._engine.group import Bulk
-from fastproc._engine.killable import ABANDON_LIMIT, HELD_EVERY, REFUSED_AT
-from fastproc._engine.launch import Launch
+from fastproc._engine.job_control import PAUSE_FIRST, PAUSE_MAX
 from fastproc._engine.reactor import WRITE
 from fastproc._engine.resolve import Opened, resolve
 from fastproc._engine.running import add_result, begin, conclude
+from fastproc._engine.signal_api import ABANDON_LIMIT, HELD_EVERY, REFUSED_AT
+from fastproc._engine.streams.collect import STDIN
+from fastproc._engine.streams.feeder import FEED_SIZE, write_quietly
 from fastproc._native import SUM_COUNT, jobs, new_job, unpack
 from fastproc._native.loop import AGAIN, job_begin
+from fastproc._run import as_command
 from fastproc._values.command import Command
 from fastproc._values.expression import Expression
 from fastproc._values.loading import loaded
 from fastproc._values.plan import settle
+from fastproc.aio._bulk import Bulk
 from fastproc.aio._hub import Scope, current_hub
-from fastproc.run import as_command
+from fastproc.aio._launch import Launch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from fastproc._engine.exchange import Exchange
-    from fastproc._engine.pipeline import Run
     from fastproc._engine.process import Process
-    from fastproc._values.kinds import OptionsDict, Text
+    from fastproc._values.aliases import OptionsDict, Text
     from fastproc._values.plan import Plan, Settled
     from fastproc._values.status import Result
     from fastproc.aio._hub import Event, Hub
+    from fastproc.pipeline._run import Run
     from fastproc.subprocess._order import Order
 
-door = sys.modules["fastproc.run"]
+door = sys.modules["fastproc._run"]
 
 BUSY_PAUSES = 0.001, 0.004, 0.016, 0.064
 """Seconds between two tries of a program that is still open for writing (ETXTBSY)."""

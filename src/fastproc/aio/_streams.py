@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from operator import length_hint
 
 from fastproc._engine.reactor import READ
-from fastproc._engine.stream import Pause
+from fastproc._engine.streams.pump import Pause
 from fastproc.aio._hub import current_hub
 
 TYPE_CHECKING = False

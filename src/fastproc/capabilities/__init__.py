@@ -11,11 +11,11 @@ import stat
 
 from fastproc._native import credentials as _native
 from fastproc._native import proc
-from fastproc._values import captext
 from fastproc._values.capabilities import Capabilities, Capability, CapabilitySet
-from fastproc._values.captext import IAB, CapabilityState
-from fastproc._values.filecaps import XATTR, FileCapabilities
 from fastproc._values.identity import Identity, check_pid
+from fastproc.capabilities import _text as captext
+from fastproc.capabilities._file import XATTR, FileCapabilities
+from fastproc.capabilities._text import IAB, CapabilityState
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

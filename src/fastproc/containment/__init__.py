@@ -25,17 +25,17 @@ from _weakref import ref
 from errno import EMFILE, ENODEV, EXDEV
 
 from fastproc import _native
-from fastproc._cgroup import Cgroup
-from fastproc._members import SIGKILL, Member, Proc, is_about_one, why
 from fastproc._values.tree import Survivor, TreeEnd, contained
+from fastproc.containment._cgroup import Cgroup
+from fastproc.containment._member import SIGKILL, Member, Proc, is_about_one, why
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fastproc._engine.process import Process
-    from fastproc._members import Facts
     from fastproc._values.plan import Plan
+    from fastproc.containment._member import Facts
 
 __all__ = ["Tree", "subreaper"]
 

@@ -16,9 +16,9 @@ from _weakref import ref
 from os.path import samestat
 
 from fastproc._engine.fds import OwnedFd, read_all
-from fastproc._members import SIGKILL, Member, Proc, why
 from fastproc._native.proc import is_cgroup2
 from fastproc._values.tree import Survivor
+from fastproc.containment._member import SIGKILL, Member, Proc, why
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

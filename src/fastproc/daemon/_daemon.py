@@ -12,11 +12,11 @@ import sys
 from contextlib import suppress
 
 from fastproc import _native
-from fastproc._engine.handshake import Failed, Handshake
 from fastproc._engine.standard import say
 from fastproc._values.checks import check_seconds
 from fastproc._values.signals import SIGKILL
 from fastproc.daemon._errors import DaemonError, UnsafeFork
+from fastproc.daemon._handshake import Failed, Handshake
 from fastproc.daemon._options import Looked, Settings
 from fastproc.daemon._pidfile import PidFile
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-    from fastproc._values.kinds import Text
+    from fastproc._values.aliases import Text
     from fastproc.daemon._logs import Logs
     from fastproc.daemon._pidfile import Status, Stopped
     from fastproc.daemon._steps import Steps
@@ -323,7 +323,7 @@ def refuse_unsafe() -> None:
     Raises:
         UnsafeFork: see above.
     """
-    from fastproc._switching import _in_event_loop
+    from fastproc.privileges._switch import _in_event_loop
 
     count = len(os.listdir("/proc/self/task"))
     if count > 1:

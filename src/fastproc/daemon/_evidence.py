@@ -9,13 +9,13 @@ import os
 
 from fastproc import _native
 from fastproc._engine.fds import OwnedFd
-from fastproc._members import facts_of
 from fastproc._native import proc
 from fastproc.capabilities import read_identity
+from fastproc.containment._member import facts_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fastproc._members import Facts
+    from fastproc.containment._member import Facts
 
 
 def facts(pid: int) -> Facts | None:

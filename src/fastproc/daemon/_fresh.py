@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from fastproc._values.aliases import Text
     from fastproc._values.command import Command
-    from fastproc._values.kinds import Text
     from fastproc.daemon._daemon import Outcome
     from fastproc.daemon._options import Settings
 
@@ -219,7 +219,7 @@ def _be(outcome: Outcome, settings: Settings, order: tuple[Any, ...]) -> Any:
     """Be the daemon."""
     if order[0] == "call":
         return order[1](outcome, *order[2])
-    from fastproc.daemon._keeper import keep
+    from fastproc.daemon._program_monitor import keep
 
     return keep(outcome, settings, order[1], order[2])
 

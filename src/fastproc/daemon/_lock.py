@@ -19,8 +19,8 @@ from fastproc._engine.fds import OwnedFd
 from fastproc._engine.reactor import borrowed, instant
 from fastproc._engine.trusted import COMMON as _COMMON
 from fastproc._engine.trusted import Untrusted, enter, trusted_owners, why_not_regular
-from fastproc._values.pidfile import SIZE_MAX, Recorded, format_pid_file, is_ours, parse_pid_file
 from fastproc.daemon._errors import AlreadyRunning, PidFileError
+from fastproc.daemon._pidfile_text import SIZE_MAX, Recorded, format_pid_file, is_ours, parse_pid_file
 
 COMMON = _COMMON | os.O_NOFOLLOW
 """Of every open of a pid file: no symbolic link, and a FIFO or a terminal holds nobody (HAZARDS H8)."""

@@ -10,8 +10,8 @@ import os
 from contextlib import suppress
 
 from fastproc._engine.fds import OwnedFd, make_pipe
-from fastproc._engine.inherited import close_all_but
 from fastproc._engine.reactor import READ, borrowed
+from fastproc.daemon._close_inherited import close_all_but
 from fastproc.daemon._streams import NAMES, PRIORITIES, open_null
 from fastproc.errors import Unsupported
 from fastproc.syslog import Syslog

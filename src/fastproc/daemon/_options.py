@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from fastproc._switching import Target
+    from fastproc.privileges._switch import Target
 
 WORDS = ("null", "keep", "syslog", "journal")
 """What a stream may be beside a path, which has a slash."""
@@ -209,7 +209,7 @@ class Looked:
     __slots__ = ("owner", "target")
 
     def __init__(self, settings: Settings) -> None:
-        from fastproc._switching import target
+        from fastproc.privileges._switch import target
 
         self.target: Target = _step("user", target, settings.user, settings.group, settings.groups)
         self.owner: tuple[int, int] | None = None

@@ -12,14 +12,14 @@ from errno import ENODEV, EXDEV
 
 from fastproc._engine.reactor import READ, Reactor, borrowed
 from fastproc._engine.trusted import absolute, trusted_owners
-from fastproc._members import Member
 from fastproc._values import signals
 from fastproc._values.checks import check_seconds
-from fastproc._values.pidfile import Recorded, is_ours
 from fastproc._values.redirect import check_path
+from fastproc.containment._member import Member
 from fastproc.daemon import _lock
 from fastproc.daemon._errors import PidFileError
 from fastproc.daemon._evidence import boot_id, exists, facts, holds_lock, is_it, may_live, took_lock, uids
+from fastproc.daemon._pidfile_text import Recorded, is_ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

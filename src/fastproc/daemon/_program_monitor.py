@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import signal
 
-from fastproc._values.pidfile import Recorded
 from fastproc.daemon._errors import DaemonError
 from fastproc.daemon._evidence import began, boot_id
 from fastproc.daemon._options import Looked
+from fastproc.daemon._pidfile_text import Recorded
 from fastproc.daemon._ready import Server, await_ready, serve
 from fastproc.errors import SpawnError
 

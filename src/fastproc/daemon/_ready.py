@@ -11,8 +11,8 @@ import socket
 import struct
 
 from fastproc._engine.reactor import READ, borrowed
-from fastproc._values import notify
 from fastproc.daemon._errors import DaemonError
+from fastproc.systemd import _notify_text as notify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

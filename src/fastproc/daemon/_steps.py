@@ -17,20 +17,20 @@ import traceback
 from fastproc import systemd
 from fastproc._engine import loading
 from fastproc._engine.fds import OwnedFd
-from fastproc._engine.inherited import close_all_but
-from fastproc._engine.notify import connect
 from fastproc._values.credentials import clean
-from fastproc._values.pidfile import Recorded
 from fastproc.capabilities import cap_last_cap
+from fastproc.daemon._close_inherited import close_all_but
 from fastproc.daemon._evidence import began, boot_id
 from fastproc.daemon._lock import Lock, acquire
+from fastproc.daemon._pidfile_text import Recorded
 from fastproc.daemon._streams import NAMES, Streams, chosen
+from fastproc.systemd._notify_send import connect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastproc._engine.handshake import Voice
+    from fastproc.daemon._handshake import Voice
     from fastproc.daemon._options import Looked, Settings
 
 LOADED = linecache, traceback
@@ -245,7 +245,7 @@ class Steps:
         self._recorded = Recorded(os.getpid(), began(os.getpid()), boot_id())
 
     def _drop(self) -> None:
-        from fastproc import _credentials
+        from fastproc.privileges import _all_threads as _credentials
         from fastproc.privileges import drop_privileges
         from fastproc.users import FakeUsers
 

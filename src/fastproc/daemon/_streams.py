@@ -14,8 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from fastproc._switching import Target
     from fastproc.daemon._options import Settings
+    from fastproc.privileges._switch import Target
 
 NAMES = ("stdin", "stdout", "stderr")
 NULL = "/dev/null"

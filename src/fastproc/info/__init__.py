@@ -9,11 +9,11 @@ True
 
 from __future__ import annotations
 
-from fastproc._values.fields import ABOUT as FIELDS
-from fastproc._values.fields import REASONS
-from fastproc._values.forest import Tree
-from fastproc._values.snapshot import Record, Snapshot
+from fastproc.info._fields import ABOUT as FIELDS
+from fastproc.info._fields import REASONS
 from fastproc.info._reading import children, snapshot, thread_names, tree
+from fastproc.info._snapshot import Record, Snapshot
+from fastproc.info._tree import Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

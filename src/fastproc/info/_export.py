@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from fastproc._values.snapshot import Snapshot
+    from fastproc.info._snapshot import Snapshot
 
 
 def _library(name: str, method: str) -> Any:

@@ -2,7 +2,7 @@
 
 The names are those of proc(5): of stat, statm and io as they are, of status in lower case with underscores, of
 namespaces as ps(1) has them. Times are in seconds, sizes in bytes. What is there to read is the C core's list
-(csrc/fields.c); a test compares the two.
+(csrc/proc/fields.c); a test compares the two.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ from errno import ENODEV, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, ESRCH, EXDEV
 
 from fastproc._native import proc
 from fastproc._native import snapshot as _native
-from fastproc._values.fields import DEFAULT, expand
-from fastproc._values.forest import Tree
-from fastproc._values.snapshot import Column, Snapshot
 from fastproc.errors import Unsupported
+from fastproc.info._fields import DEFAULT, expand
+from fastproc.info._snapshot import Column, Snapshot
+from fastproc.info._tree import Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from os import cpu_count, fsdecode
 
-from fastproc._values.fields import ABOUT, COUNTERS, DECODERS, DERIVED, NEW, PF_KTHREAD, UNORDERED, UNTOLD, reason
+from fastproc.info._fields import ABOUT, COUNTERS, DECODERS, DERIVED, NEW, PF_KTHREAD, UNORDERED, UNTOLD, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -303,7 +303,7 @@ class Snapshot:
         Raises:
             ModuleNotFoundError: pyarrow is not installed.
         """
-        from fastproc._values.foreign import to_arrow
+        from fastproc.info._export import to_arrow
 
         return to_arrow(self)
 
@@ -313,7 +313,7 @@ class Snapshot:
         Raises:
             ModuleNotFoundError: pandas is not installed.
         """
-        from fastproc._values.foreign import to_pandas
+        from fastproc.info._export import to_pandas
 
         return to_pandas(self)
 

@@ -13,12 +13,12 @@ import psutil
 
 from fastproc import procfs
 from fastproc._engine.reactor import booted_at, instant, since_boot
-from fastproc._values.absent import ERROR, Absent
-from fastproc._values.fields import DEFAULT
 from fastproc.errors import Unsupported
 from fastproc.info._cgroups import CgroupUse, cgroup_use, is_own_lack, pressure
+from fastproc.info._fields import DEFAULT
 from fastproc.info._reading import snapshot
 from fastproc.procfs import parse_diskstats, parse_uptime
+from fastproc.procfs._absent import ERROR, Absent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-    from fastproc._values.snapshot import Snapshot
+    from fastproc.info._snapshot import Snapshot
     from fastproc.procfs import Pressure
 
 KINDS = ("processes", "cpu", "disks", "networks")

@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from fastproc._values.snapshot import Record, Snapshot
+    from fastproc.info._snapshot import Record, Snapshot
 
 SYMBOLS = ("  ", "├─", "│ ", "└─", "───", "─┬─")
 ASCII = ("  ", "|-", "| ", "`-", "---", "-+-")

@@ -10,14 +10,14 @@ Not here: a map on its way (_mapped), who runs the tasks (_runner), what a templ
 
 from __future__ import annotations
 
-from fastproc._values.halt import Halt
 from fastproc._values.options import checked
-from fastproc._values.template import Template
+from fastproc.mapping._halt import Halt
 from fastproc.mapping._log import Known, LogFile, chosen_form
 from fastproc.mapping._mapped import Mapped
 from fastproc.mapping._runner import make as make_runner
 from fastproc.mapping._summary import Summary, now
 from fastproc.mapping._tasks import Task, Work
+from fastproc.mapping._template import Template
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Any, Unpack
 
+    from fastproc._values.aliases import OptionsDict
     from fastproc._values.command import Command
     from fastproc._values.expression import Expression
-    from fastproc._values.kinds import OptionsDict
     from fastproc.mapping._output import Printer
 
 __all__ = ["Mapped", "Summary", "Task", "Template", "map"]

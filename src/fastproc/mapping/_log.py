@@ -14,14 +14,14 @@ from errno import EEXIST, EINVAL, EPERM, EWOULDBLOCK
 
 from fastproc._engine.fds import OwnedFd
 from fastproc._engine.trusted import Untrusted, absolute, kind_of, open_file
-from fastproc._values.joblog import TSV, Book, JSONLines
+from fastproc.mapping._joblog import TSV, Book, JSONLines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from os import PathLike
 
-    from fastproc._values.joblog import Record
+    from fastproc.mapping._joblog import Record
     from fastproc.mapping._tasks import Task, Work
 
 _CHUNK = 1 << 20

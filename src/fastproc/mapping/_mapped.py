@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastproc._values.expression import Expression
-    from fastproc._values.halt import Halt
     from fastproc._values.status import Result
+    from fastproc.mapping._halt import Halt
     from fastproc.mapping._log import LogFile
     from fastproc.mapping._output import Printer
     from fastproc.mapping._runner import Runner
@@ -286,8 +286,8 @@ class Mapped:
         return True
 
     def _record(self, task: Task, status: int | None) -> None:
-        loaded("fastproc._values.joblog")
-        from fastproc._values.joblog import Record
+        loaded("fastproc.mapping._joblog")
+        from fastproc.mapping._joblog import Record
 
         assert self._log is not None
         result = task.result

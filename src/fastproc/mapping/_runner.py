@@ -7,12 +7,12 @@ in the thread that drives it. Anything with these methods can stand in its place
 from __future__ import annotations
 
 from fastproc import errors
-from fastproc._engine.killable import SIGKILL
-from fastproc._engine.pipeline import Run
 from fastproc._engine.reactor import Reactor
-from fastproc._engine.request import Request, conclude
+from fastproc._engine.signal_api import SIGKILL
 from fastproc._values.command import Command
 from fastproc._values.loading import loaded
+from fastproc.pipeline._request import Request, conclude
+from fastproc.pipeline._run import Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from fastproc._values.expression import Expression
     from fastproc._values.status import Result
-    from fastproc.pool._channel import Channel
+    from fastproc.pool._client import Channel
 
     Deliver = Callable[[Result | None, BaseException | None], object]
 
@@ -61,8 +61,8 @@ def make(workers: int, options: Mapping[str, Any], executor: futures.Executor | 
         loaded("fastproc._values.options")
         from fastproc._values.options import checked
 
-        loaded("fastproc._values.sendable")
-        from fastproc._values.sendable import check_values
+        loaded("fastproc.pool._sendable")
+        from fastproc.pool._sendable import check_values
 
         loaded("fastproc.pool._remote")
         from fastproc.pool._remote import make_link

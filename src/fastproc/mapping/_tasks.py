@@ -7,7 +7,7 @@ from fastproc._values.command import Command, build, cmd
 from fastproc._values.expression import Expression
 from fastproc._values.quoting import joined, pasteable, printable
 from fastproc._values.status import Result
-from fastproc._values.template import Template, item_texts
+from fastproc.mapping._template import Template, item_texts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

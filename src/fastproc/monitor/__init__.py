@@ -15,8 +15,8 @@ Invariant: an alert is about the process that was watched, and never about anoth
 
 from __future__ import annotations
 
-from fastproc._values.monitoring import METRICS, ProcessAlert, Rule
 from fastproc.monitor._monitor import Monitor
+from fastproc.monitor._rules import METRICS, ProcessAlert, Rule
 from fastproc.monitor._watch import Watch
 
 __all__ = ["METRICS", "Monitor", "ProcessAlert", "Rule", "Watch"]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from fastproc._engine.reactor import Timer
-    from fastproc._values.monitoring import ProcessAlert
+    from fastproc.monitor._rules import ProcessAlert
 
 
 SLOW_WAKE = 0.1

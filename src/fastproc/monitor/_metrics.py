@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from fastproc._values.monitoring import METRICS
 from fastproc.info._cgroups import cgroup_use, is_own_lack
+from fastproc.monitor._rules import METRICS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fastproc._values.snapshot import Record, Snapshot
+    from fastproc.info._snapshot import Record, Snapshot
     from fastproc.procfs import Pressure
 
 PRESSURES = ("cpu_pressure", "memory_pressure", "io_pressure")

@@ -6,11 +6,11 @@ Invariant: an alert is about the process that was watched, and never about anoth
 from __future__ import annotations
 
 from fastproc._engine.reactor import READ
-from fastproc._values.monitoring import METRICS, Level, ProcessAlert, Rule
 from fastproc.info._cgroups import is_own_lack, pressure
 from fastproc.info._reading import snapshot
 from fastproc.monitor._driving import Driven, now_
 from fastproc.monitor._metrics import PRESSURES, are_rated, has_ended, of_cgroup, stalled, values, why_absent
+from fastproc.monitor._rules import METRICS, Level, ProcessAlert, Rule
 from fastproc.monitor._watch import IDENTITY, Watch, likeness
 
 TYPE_CHECKING = False
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastproc._engine.reactor import Timer
-    from fastproc._values.snapshot import Record, Snapshot
+    from fastproc.info._snapshot import Record, Snapshot
 
     Shares = dict[tuple[str, int], float | None]
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from errno import EINVAL, ENOSYS, EPERM
 
 from fastproc._engine.reactor import since_boot
-from fastproc._members import Member
 from fastproc._native import snapshot as _native
-from fastproc._values.monitoring import Level, Rule
+from fastproc.containment._member import Member
 from fastproc.info._reading import snapshot
+from fastproc.monitor._rules import Level, Rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from fastproc._values.snapshot import Record
+    from fastproc.info._snapshot import Record
 
 IDENTITY: tuple[str, ...] = ("pid", "comm", "name", "state", "num_threads", "starttime", "uid", "cmdline")
 

@@ -12,16 +12,16 @@ from itertools import chain
 from os import environ
 
 from fastproc import errors
-from fastproc._engine.killable import SIGKILL
-from fastproc._engine.output import CUT
-from fastproc._engine.pipeline import Run
-from fastproc._engine.plain import run_plain
 from fastproc._engine.reactor import Reactor, borrowed, instant
-from fastproc._engine.request import Request, break_off, conclude, tell_group
+from fastproc._engine.signal_api import SIGKILL
+from fastproc._engine.streams.output_queue import CUT
 from fastproc._values.combination import Pipe
 from fastproc._values.lines import LineSplitter
 from fastproc._values.quoting import cut
 from fastproc._values.status import KILLED
+from fastproc.pipeline._bulk import run_plain
+from fastproc.pipeline._request import Request, break_off, conclude, tell_group
+from fastproc.pipeline._run import Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastproc._values.expression import Expression
-    from fastproc._values.stages import PipelineResult
+    from fastproc.pipeline._result import PipelineResult
 
 _FORCED_ENGINE = environ.get("FASTPROC_ENGINE", "")
 

@@ -13,7 +13,6 @@ from fastproc._engine import orphans
 from fastproc._engine.resolve import environment
 from fastproc._native import CTRL_C_GRACE_NS, MECHANISMS
 from fastproc._native.members import MEMBERS_MAX, Members, told
-from fastproc._values import stages
 from fastproc._values.command import Command
 from fastproc._values.options import DEFAULTS, checked
 from fastproc._values.plan import lower, settle
@@ -26,9 +25,10 @@ from fastproc._values.redirect import (
     STDIO_PARENT_STDOUT,
     STDIO_PIPE,
 )
-from fastproc._values.stages import SIGPIPE, Outcome, PipelineResult, Stage
 from fastproc._values.status import CORE_DUMPED, PIPES_OPEN, TIMED_OUT
 from fastproc._values.tree import held
+from fastproc.pipeline import _result as stages
+from fastproc.pipeline._result import SIGPIPE, Outcome, PipelineResult, Stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -302,7 +302,7 @@ class Plain:
             flags |= job[1][2]
         result = stages.conclude(self._pipe, tuple(found), outcome, out, err, members.native.duration_ns, flags)
         if flags & PIPES_OPEN:
-            from fastproc._engine.capture import holders
+            from fastproc._engine.streams.sink import holders
 
             result._pipe_holders = holders(set().union(*map(_native.held_pipes, members.jobs)))
         return result

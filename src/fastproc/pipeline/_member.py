@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from time import monotonic_ns
 
-from fastproc._engine.plumbing import Keeping
 from fastproc._engine.process import Process
+from fastproc.pipeline._plumbing import Keeping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fastproc._engine.exit_watch import ExitWatch
-    from fastproc._engine.plumbing import Sink
     from fastproc._values.command import Command
+    from fastproc.pipeline._plumbing import Sink
 
 
 class Settings:

@@ -7,22 +7,22 @@ Not here: reading, feeding, deadlines (plumbing.py, pipeline.py).
 
 from __future__ import annotations
 
-from fastproc._engine.plumbing import Shared
 from fastproc._engine.resolve import Opened, open_stream, resolve
 from fastproc._values.combination import FD_FIRST, Pipe, Scoped, Sequence, Tee, hooked
 from fastproc._values.command import Command
 from fastproc._values.redirect import MEMFD, PIPE, STDERR, STDIO_NULL, STDIO_PARENT_STDERR, STDIO_PARENT_STDOUT, STDOUT
-from fastproc._values.stages import Outcome, precedence
+from fastproc.pipeline._plumbing import Shared
+from fastproc.pipeline._result import Outcome, precedence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from fastproc._engine.member import Child
-    from fastproc._engine.pipeline import Run
     from fastproc._values.expression import Expression
     from fastproc._values.plan import Plan
+    from fastproc.pipeline._member import Child
+    from fastproc.pipeline._run import Run
 
     Place = int | Shared
     """An FP_STDIO_ number, a descriptor of the caller's, STAGE_STDERR, or a descriptor of ours."""

@@ -11,23 +11,23 @@ import os
 from collections import deque
 from time import monotonic
 
-from fastproc._engine.capture import Capture, holders, make_tap
-from fastproc._engine.collecting import READ_SIZE
 from fastproc._engine.fds import PIPE_LARGE, make_pipe, read_some, widen
-from fastproc._engine.feeder import Feeder
 from fastproc._engine.reactor import READ, WRITE
 from fastproc._engine.resolve import Opened
+from fastproc._engine.streams.collect import READ_SIZE
+from fastproc._engine.streams.feeder import Feeder
+from fastproc._engine.streams.sink import Capture, holders, make_tap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from fastproc._engine.fanout import Fanout
     from fastproc._engine.fds import OwnedFd
-    from fastproc._engine.outlet import Copies, Outlet
     from fastproc._engine.reactor import Reactor
+    from fastproc._engine.streams.tee import Copies, Outlet
     from fastproc._values.capture import CaptureLimit
+    from fastproc.pipeline._fanout import Fanout
 
 
 class Shared:
@@ -214,7 +214,7 @@ class Plumbing:
 
     def fan_out(self, source: Shared, ends: list[Shared]) -> None:
         """Copy what comes from one pipe to several."""
-        from fastproc._engine.fanout import Fanout
+        from fastproc.pipeline._fanout import Fanout
 
         self._fanouts.append(Fanout(self._reactor, source.owned, [end.owned for end in ends]))
 
@@ -266,7 +266,7 @@ class Plumbing:
     def _attend(self) -> None:
         """See that copies are written on, and that no more is read than they take."""
         if self._copies is None:
-            from fastproc._engine.outlet import Copies
+            from fastproc._engine.streams.tee import Copies
 
             self._copies = Copies(self._reactor, self._captures, self._hold)
         self._copies.attend()

@@ -6,28 +6,28 @@ What running.py is for one command. Nothing here waits.
 from __future__ import annotations
 
 from fastproc import _native, errors
-from fastproc._engine.killable import CTRL_C_PATIENCE
-from fastproc._engine.member import Settings
 from fastproc._engine.reactor import instant
-from fastproc._values import stages
+from fastproc._engine.signal_api import CTRL_C_PATIENCE
 from fastproc._values.combination import WHOLE, Scoped, captures, leaves
 from fastproc._values.command import Command
 from fastproc._values.options import DEFAULTS, checked
 from fastproc._values.redirect import PIPE
-from fastproc._values.stages import Outcome, Stage
 from fastproc._values.status import CORE_DUMPED, TIMED_OUT
 from fastproc._values.tree import held
+from fastproc.pipeline import _result as stages
+from fastproc.pipeline._member import Settings
+from fastproc.pipeline._result import Outcome, Stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from fastproc._engine.capture import Capture
-    from fastproc._engine.member import Child
-    from fastproc._engine.pipeline import Run
+    from fastproc._engine.streams.sink import Capture
     from fastproc._values.expression import Expression
-    from fastproc._values.stages import PipelineResult
+    from fastproc.pipeline._member import Child
+    from fastproc.pipeline._result import PipelineResult
+    from fastproc.pipeline._run import Run
 
 SIGINT = 2
 

@@ -11,29 +11,29 @@ from time import monotonic, monotonic_ns
 
 from fastproc._engine.exchange import HELD_BY_OTHERS
 from fastproc._engine.exit_watch import ExitWatch
-from fastproc._engine.killable import HELD_EVERY, SIGKILL, SIGTERM, SWEEP_MAX, TREE_PATIENCE
 from fastproc._engine.leaving import abandon, linger
-from fastproc._engine.member import Child
-from fastproc._engine.nodes import OUTSIDE, make_node
-from fastproc._engine.plumbing import Plumbing
+from fastproc._engine.signal_api import HELD_EVERY, SIGKILL, SIGTERM, SWEEP_MAX, TREE_PATIENCE
 from fastproc._values import lifecycle
 from fastproc._values.combination import leaves
 from fastproc._values.options import IDENTITY
-from fastproc._values.stages import SIGPIPE
 from fastproc._values.status import KILLED, PIPES_OPEN, TERMINATED, TIMED_OUT
+from fastproc.pipeline._member import Child
+from fastproc.pipeline._nodes import OUTSIDE, make_node
+from fastproc.pipeline._plumbing import Plumbing
+from fastproc.pipeline._result import SIGPIPE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastproc._engine.capture import Capture
-    from fastproc._engine.member import Settings
-    from fastproc._engine.nodes import Node
     from fastproc._engine.process import Process
     from fastproc._engine.reactor import Reactor, Timer
+    from fastproc._engine.streams.sink import Capture
     from fastproc._values.command import Command
     from fastproc._values.expression import Expression
-    from fastproc._values.stages import Outcome
+    from fastproc.pipeline._member import Settings
+    from fastproc.pipeline._nodes import Node
+    from fastproc.pipeline._result import Outcome
 
 _OPEN_STATES = (lifecycle.RUNNING, lifecycle.STOPPING, lifecycle.KILLING, lifecycle.DRAINING)
 

@@ -8,9 +8,9 @@
 
 from __future__ import annotations
 
-from fastproc._values.gate import Gate
-from fastproc._values.retries import Retries
+from fastproc.pool._gate import Gate
 from fastproc.pool._pool import Pool
+from fastproc.pool._retries import Retries
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from fastproc._native.pool import Done, Ticket
     from fastproc._values.command import Command
     from fastproc._values.plan import Plan
-    from fastproc._values.retries import Retries
     from fastproc._values.status import Result
-    from fastproc.pool._crew import Crew
+    from fastproc.pool._core import Crew
+    from fastproc.pool._retries import Retries
     from fastproc.pool._task import Kind, Task
 
-door = sys.modules["fastproc.run"]
+door = sys.modules["fastproc._run"]
 
 SLICE_NS = 50_000_000
 PATIENT_NS = 1_000_000_000

@@ -11,7 +11,7 @@ import os
 from fastproc._engine import standard
 from fastproc._native.pool import Workers
 from fastproc._values.redirect import DEVNULL
-from fastproc.pool._channel import Channel
+from fastproc.pool._client import Channel
 from fastproc.pool._task import STOP, Kind
 
 TYPE_CHECKING = False
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from fastproc._engine.reactor import Reactor
     from fastproc._values.command import Command
     from fastproc._values.options import Options
-    from fastproc._values.retries import Retries
     from fastproc.pool._remote import Link
+    from fastproc.pool._retries import Retries
 
 _KINDS_MAX = 256
 # A group of its own makes a task's deadline and cancellation reach what it has started.

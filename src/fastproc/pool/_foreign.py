@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from fastproc._engine.pipeline import Run
-from fastproc._engine.request import Request
-from fastproc._engine.request import attach as attach_result
-from fastproc._engine.request import conclude as conclude_run
 from fastproc._engine.resolve import Opened, resolve
 from fastproc._engine.running import add_result, conclude
 from fastproc._engine.running import begin as begin_exchange
 from fastproc.aio._hub import Scope
+from fastproc.pipeline._request import Request
+from fastproc.pipeline._request import attach as attach_result
+from fastproc.pipeline._request import conclude as conclude_run
+from fastproc.pipeline._run import Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

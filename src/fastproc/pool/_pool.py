@@ -5,11 +5,11 @@ from __future__ import annotations
 from weakref import ref
 
 from fastproc._engine.reactor import instant
-from fastproc._values.gate import Gate
 from fastproc._values.loading import loaded
-from fastproc._values.retries import Retries, as_retries
-from fastproc.pool._channel import Channel
+from fastproc.pool._client import Channel
 from fastproc.pool._front import Front
+from fastproc.pool._gate import Gate
+from fastproc.pool._retries import Retries, as_retries
 from fastproc.pool._settings import Items, as_expression, check_priority, look, make_crew
 from fastproc.pool._task import KILL, STOP
 from fastproc.pool._window import Window, cancelled_error
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from concurrent import futures
     from typing import Any, Unpack
 
+    from fastproc._values.aliases import OptionsDict, Text
     from fastproc._values.expression import Expression
-    from fastproc._values.kinds import OptionsDict, Text
     from fastproc._values.status import Result
-    from fastproc.pool._crew import Crew
+    from fastproc.pool._core import Crew
     from fastproc.pool._futures import Future
     from fastproc.pool._server import Server
 

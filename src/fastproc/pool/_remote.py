@@ -14,9 +14,9 @@ from os import getpid, urandom
 
 from fastproc import errors
 from fastproc._values.options import checked
-from fastproc._values.sendable import check_sendable, check_values
 from fastproc._values.status import Result
 from fastproc.pool import _worker
+from fastproc.pool._sendable import check_sendable, check_values
 from fastproc.pool._task import Task
 
 TYPE_CHECKING = False

@@ -10,8 +10,8 @@ from _thread import allocate_lock
 from errno import EAGAIN
 from time import monotonic
 
-from fastproc._values.gate import Gate
 from fastproc.pool._futures import Future
+from fastproc.pool._gate import Gate
 from fastproc.pool._settings import look, make_task
 
 TYPE_CHECKING = False
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastproc._values.expression import Expression
-    from fastproc._values.retries import Retries
-    from fastproc.pool._channel import Channel
-    from fastproc.pool._crew import Crew
+    from fastproc.pool._client import Channel
+    from fastproc.pool._core import Crew
+    from fastproc.pool._retries import Retries
 
 WANT = 16
 

@@ -7,10 +7,10 @@ import sys
 
 from fastproc._values.command import Command
 from fastproc._values.expression import Expression
-from fastproc._values.gate import Gate
 from fastproc._values.options import checked
-from fastproc._values.retries import Retries, as_retries, number
-from fastproc.pool._crew import Crew
+from fastproc.pool._core import Crew
+from fastproc.pool._gate import Gate, is_open
+from fastproc.pool._retries import Retries, as_retries, number
 from fastproc.pool._task import Task
 
 TYPE_CHECKING = False
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from concurrent import futures
     from typing import Any
 
-    from fastproc.pool._channel import Channel
+    from fastproc.pool._client import Channel
 
-door = sys.modules["fastproc.run"]
+door = sys.modules["fastproc._run"]
 
 WORKERS_MAX = 1 << 20
 
@@ -80,8 +80,8 @@ def make_crew(
         look(gate)
     link = None
     if executor is not None:
-        from fastproc._values.sendable import check_values
         from fastproc.pool._remote import make_link
+        from fastproc.pool._sendable import check_values
 
         check_values(checked(options))
         link = make_link(executor, in_loop)
@@ -102,8 +102,6 @@ def look(gate: Gate | Callable[[], bool]) -> bool:
         Unsupported: this kernel does not tell.
     """
     if isinstance(gate, Gate):
-        from fastproc._engine.gate import is_open
-
         return is_open(gate)
     return bool(gate())
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from fastproc._native.pool import Done, Ticket
     from fastproc._values.expression import Expression
     from fastproc._values.options import Options
-    from fastproc._values.retries import Retries
-    from fastproc.pool._channel import Channel
+    from fastproc.pool._client import Channel
+    from fastproc.pool._retries import Retries
 
-door = sys.modules["fastproc.run"]
+door = sys.modules["fastproc._run"]
 
 STOP = 1
 KILL = 2

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from fastproc._values.retries import Retries
-    from fastproc.pool._channel import Channel
+    from fastproc.pool._client import Channel
+    from fastproc.pool._retries import Retries
     from fastproc.pool._settings import Items
     from fastproc.pool._task import Task
 

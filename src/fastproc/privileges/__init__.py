@@ -10,13 +10,13 @@ that has threads, libraries and open files already.
 
 from __future__ import annotations
 
-from fastproc import _credentials
-from fastproc._credentials import MissingCapability, NotAllThreads, check_known, missing, rights
-from fastproc._dropping import drop_privileges
-from fastproc._switching import HalfSwitched, UnsafeSwitch, temporarily
 from fastproc._values.capabilities import Capabilities, Capability, CapabilitySet, as_set
 from fastproc._values.identity import Identity, Ids, Securebits
 from fastproc.capabilities import read_identity
+from fastproc.privileges import _all_threads as _credentials
+from fastproc.privileges._all_threads import MissingCapability, NotAllThreads, check_known, missing, rights
+from fastproc.privileges._drop import drop_privileges
+from fastproc.privileges._switch import HalfSwitched, UnsafeSwitch, temporarily
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

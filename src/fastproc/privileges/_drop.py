@@ -11,12 +11,12 @@ from __future__ import annotations
 import errno
 import os
 
-from fastproc import _credentials
-from fastproc._credentials import NotAllThreads, everything, missing
 from fastproc._engine.loading import load_if_unreadable
-from fastproc._switching import NONE, SETGID, SETPCAP, SETUID, go_back, half_switched, needed, target
 from fastproc._values.capabilities import Capabilities, CapabilitySet, as_set
 from fastproc._values.identity import Identity, Ids, Securebits
+from fastproc.privileges import _all_threads as _credentials
+from fastproc.privileges._all_threads import NotAllThreads, everything, missing
+from fastproc.privileges._switch import NONE, SETGID, SETPCAP, SETUID, go_back, half_switched, needed, target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from fastproc._native.credentials import Change
-    from fastproc._switching import GroupLike, Groups, Target, UserLike
     from fastproc._values.capabilities import CapabilityLike
+    from fastproc.privileges._switch import GroupLike, Groups, Target, UserLike
     from fastproc.users import Users
 
     Capable = str | Iterable[CapabilityLike]

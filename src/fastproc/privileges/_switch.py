@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
-from fastproc import _credentials
-from fastproc._credentials import everything, missing
 from fastproc._engine.loading import load_if_unreadable
 from fastproc._values.capabilities import CapabilitySet
 from fastproc._values.identity import Identity, Ids, Securebits, check_id
 from fastproc._values.users import Group, User
 from fastproc.errors import ProcessError
+from fastproc.privileges import _all_threads as _credentials
+from fastproc.privileges._all_threads import everything, missing
 from fastproc.users import SystemUsers
 
 TYPE_CHECKING = False

@@ -12,8 +12,8 @@ True
 
 from __future__ import annotations
 
-from fastproc._values.absent import Absent, Missing, need
 from fastproc._values.identity import Ids
+from fastproc.procfs._absent import Absent, Missing, need
 from fastproc.procfs._devices import (
     Controller,
     Cpu,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from errno import ENOENT
 from os import getpid
 
-from fastproc._values.absent import ENDING, ERROR, GONE, KERNEL_THREAD, NOT_IN_KERNEL, ZOMBIE, Absent
+from fastproc.procfs._absent import ENDING, ERROR, GONE, KERNEL_THREAD, NOT_IN_KERNEL, ZOMBIE, Absent
 from fastproc.procfs._fdinfo import FdInfo, parse_fdinfo
 from fastproc.procfs._memory import (
     Mapping,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastproc._values.absent import Absent, since
+from fastproc.procfs._absent import Absent, since
 from fastproc.procfs._record import Record
 from fastproc.procfs._text import BAD, Rows, blame, hexa, lines_of, number, octal, require, rows, signed, text, yes
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastproc._values.absent import ERROR, NOT_IN_KERNEL, Absent, since
+from fastproc.procfs._absent import ERROR, NOT_IN_KERNEL, Absent, since
 from fastproc.procfs._record import Record
 from fastproc.procfs._text import (
     BAD,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol, TypeVar
 
-    from fastproc._values.absent import Absent
+    from fastproc.procfs._absent import Absent
 
     T = TypeVar("T")
 

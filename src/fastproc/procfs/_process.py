@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from fastproc._values.absent import Absent
 from fastproc._values.identity import check_pid
+from fastproc.procfs._absent import Absent
 from fastproc.procfs._entry import Entry
 from fastproc.procfs._reading import Folder, ProcessGone, open_process, reason_of
 from fastproc.procfs._words import (

@@ -13,7 +13,7 @@ from errno import EACCES, EMFILE, ENFILE, ENODEV, ENOENT, ENOMEM, ENOSYS, ENOTDI
 from fastproc import _native
 from fastproc._engine.fds import OwnedFd, read_all
 from fastproc._native import proc
-from fastproc._values.absent import DENIED, DISABLED, ERROR, NO_PROCFS, NOT_IN_KERNEL, Absent
+from fastproc.procfs._absent import DENIED, DISABLED, ERROR, NO_PROCFS, NOT_IN_KERNEL, Absent
 from fastproc.procfs._text import ParseError, ProcfsError
 
 TYPE_CHECKING = False

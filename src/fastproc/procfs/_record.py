@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fastproc._values.absent import Absent
 from fastproc._values.capabilities import CapabilitySet
+from fastproc.procfs._absent import Absent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

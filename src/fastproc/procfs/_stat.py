@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastproc._values.absent import DENIED, NOT_IN_KERNEL, Absent
+from fastproc.procfs._absent import DENIED, NOT_IN_KERNEL, Absent
 from fastproc.procfs._record import Record
 from fastproc.procfs._text import fill, hex0x, keyed, lines_of, number, only, signed, text
 

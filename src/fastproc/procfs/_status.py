@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fastproc._values.absent import ENDING, KERNEL_THREAD, NOT_IN_KERNEL, ZOMBIE, Absent, since
 from fastproc._values.capabilities import Capabilities, CapabilitySet
 from fastproc._values.identity import Identity, Ids, status_name
+from fastproc.procfs._absent import ENDING, KERNEL_THREAD, NOT_IN_KERNEL, ZOMBIE, Absent, since
 from fastproc.procfs._record import Record
 from fastproc.procfs._text import (
     ParseError,

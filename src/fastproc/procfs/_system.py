@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from fastproc._native import proc
-from fastproc._values.absent import Absent
+from fastproc.procfs._absent import Absent
 from fastproc.procfs._devices import (
     Controller,
     Cpuinfo,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fastproc._values.absent import ERROR, NOT_IN_KERNEL, Absent
 from fastproc.errors import ProcessError
+from fastproc.procfs._absent import ERROR, NOT_IN_KERNEL, Absent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from __future__ import annotations
 
 from fastproc._native import signals as _native
 from fastproc._values import signals as _names
-from fastproc._values.received import Received
 from fastproc.signals._flags import Flag, Shutdown
+from fastproc.signals._received import Received
 from fastproc.signals._receiver import Signals
 from fastproc.signals._sending import FORWARDED, Forwarding, forward, queue
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fastproc._engine.reactor import instant
-from fastproc._engine.receiving import Inbox, renew
 from fastproc._native import signals as native
 from fastproc._values import signals as _names
+from fastproc.signals._inbox import Inbox, renew
 from fastproc.signals._receiver import come, mask_of
 
 TYPE_CHECKING = False
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import Any, Self
 
-    from fastproc._values.received import Received
+    from fastproc.signals._received import Received
 
 PATIENCE = 0.2
 """Seconds in which a second Ctrl-C is taken for the first: a terminal and a parent may both pass it on."""

@@ -2,7 +2,7 @@
 
 Where a signal is blocked no handler runs, and a signalfd gives it instead; that goes through the pipe, too (the pump),
 as each receiver is to be told of it, whoever has asked the signalfd.
-Not here: who iterates how (signals.py), what the handler does (csrc/signals.c).
+Not here: who iterates how (signals.py), what the handler does (csrc/self/signals.c).
 Invariants: the mask of a thread is changed only where that was asked for, and by that thread; a signal that is in the
 pipe comes out once; descriptors are closed when nobody waits for them any more.
 """
@@ -32,7 +32,7 @@ from fastproc._engine.reactor import READ, borrowed, make_poller
 from fastproc._native import in_main_thread
 from fastproc._native import signals as native
 from fastproc._values import signals
-from fastproc._values.received import RECORD_SIZE, Received, unpack
+from fastproc.signals._received import RECORD_SIZE, Received, unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

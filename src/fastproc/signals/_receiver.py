@@ -6,14 +6,14 @@ Not here: how signals get into its inbox (_engine/receiving.py).
 from __future__ import annotations
 
 from fastproc._engine.reactor import instant
-from fastproc._engine.receiving import Inbox, renew
 from fastproc._values import signals as _names
+from fastproc.signals._inbox import Inbox, renew
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
-    from fastproc._values.received import Received
+    from fastproc.signals._received import Received
 
 
 def mask_of(name: str, given: tuple[int | str, ...]) -> int:

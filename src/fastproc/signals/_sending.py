@@ -7,9 +7,9 @@ import os
 from fastproc import errors
 from fastproc._engine.fds import OwnedFd
 from fastproc._engine.process import Process
-from fastproc._engine.receiving import renew
 from fastproc._native import signals as native
 from fastproc._values import signals as _names
+from fastproc.signals._inbox import renew
 from fastproc.signals._receiver import mask_of
 
 TYPE_CHECKING = False

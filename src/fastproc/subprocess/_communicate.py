@@ -10,8 +10,8 @@ import os
 import select
 from time import monotonic
 
-from fastproc._engine.feeder import Feeder
 from fastproc._engine.reactor import LONGEST_WAIT, READ, WRITE
+from fastproc._engine.streams.feeder import Feeder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,14 +15,14 @@ from errno import EINVAL
 from operator import attrgetter
 
 from fastproc import _native
-from fastproc._engine.conversation import Conversation, seconds_left
 from fastproc._engine.finalizing import Finalizer
-from fastproc._engine.killable import SIGKILL, SIGNAL_MAX, SIGTERM
 from fastproc._engine.process import Process
 from fastproc._engine.reactor import instant
 from fastproc._engine.resolve import Opened
+from fastproc._engine.signal_api import SIGKILL, SIGNAL_MAX, SIGTERM
 from fastproc.errors import ExitStatusUnknown, SpawnError
 from fastproc.subprocess import _order
+from fastproc.subprocess._communicate import Conversation, seconds_left
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -20,11 +20,11 @@ from socket import AF_UNIX, SOCK_DGRAM, SOCK_STREAM, gethostname
 from typing import NamedTuple
 from weakref import WeakSet
 
-from fastproc._engine import syslog as channels
-from fastproc._engine import syslog_streams as streams
-from fastproc._values import syslog as values
 from fastproc._values.on_line import OnLine, program_name
 from fastproc.errors import Unsupported
+from fastproc.syslog import _channel as channels
+from fastproc.syslog import _message as values
+from fastproc.syslog import _stream as streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from fcntl import ioctl
 from select import POLLIN, POLLOUT, poll
 from time import monotonic, time
 
-from fastproc._values.syslog import shortened
+from fastproc.syslog._message import shortened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

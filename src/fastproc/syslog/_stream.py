@@ -10,12 +10,12 @@ from errno import EPIPE
 from select import POLLOUT, poll
 from time import monotonic
 
-from fastproc._engine.syslog import BACKLOG_BYTES, BATCH, FULL, Channel, outq
-from fastproc._values.syslog import framed
+from fastproc.syslog._channel import BACKLOG_BYTES, BATCH, FULL, Channel, outq
+from fastproc.syslog._message import framed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fastproc._engine.syslog import Places
+    from fastproc.syslog._channel import Places
 
 CONNECT_MAX = 10.0
 """Seconds that a TCP connection may take."""

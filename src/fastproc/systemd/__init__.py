@@ -10,7 +10,7 @@ False
 
 from __future__ import annotations
 
-from fastproc.systemd._place import booted, foreground_reason, journal_socket, journal_stream
+from fastproc.systemd._runtime import booted, foreground_reason, journal_socket, journal_stream
 from fastproc.systemd._server import Notification, NotifyServer, NotReady, StartTimeout, StoredFd
 from fastproc.systemd._service import PassedFd, barrier, listen_fds, notify, watchdog, watchdog_usec
 

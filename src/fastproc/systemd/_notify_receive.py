@@ -16,10 +16,10 @@ from time import monotonic
 from fastproc import _native
 from fastproc._engine.exit_watch import ExitWatch, has_ended
 from fastproc._engine.fds import OwnedFd
-from fastproc._engine.notify import seconds_left
 from fastproc._engine.reactor import READ, Reactor
 from fastproc._engine.trusted import Untrusted, absolute, approach, is_privileged
-from fastproc._values import notify as values
+from fastproc.systemd import _notify_text as values
+from fastproc.systemd._notify_send import seconds_left
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

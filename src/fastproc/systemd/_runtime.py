@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from fastproc._engine.notify import connect_stream
-from fastproc._values.syslog import severity
+from fastproc.syslog._message import severity
+from fastproc.systemd._notify_send import connect_stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

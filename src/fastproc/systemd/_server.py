@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from fastproc._engine import notified
 from fastproc._engine.reactor import instant
-from fastproc._values import notify as values
+from fastproc._run import start
 from fastproc._values.quoting import printable, shortened
 from fastproc.errors import ProcessError, Unsupported
-from fastproc.run import start
+from fastproc.systemd import _notify_receive as notified
+from fastproc.systemd import _notify_text as values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from fastproc._engine.fds import OwnedFd
     from fastproc._engine.process import Process
+    from fastproc._values.aliases import OptionsDict, Text
     from fastproc._values.expression import Expression
-    from fastproc._values.kinds import OptionsDict, Text
 
 ACCESS = ("main", "all")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import socket
 
-from fastproc._engine import listen
-from fastproc._engine import notify as sender
 from fastproc._values import listen as listen_values
-from fastproc._values import notify as values
+from fastproc.systemd import _listen_fds as listen
+from fastproc.systemd import _notify_send as sender
+from fastproc.systemd import _notify_text as values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastproc._engine.reactor import Reactor
-    from fastproc._values.kinds import HasFileno
+    from fastproc._values.aliases import HasFileno
 
 _STATE_TIMEOUT = 5.0
 _VARIABLE = "NOTIFY_SOCKET"

@@ -15,10 +15,10 @@ from fastproc._values.status import PIPES_OPEN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fastproc._engine.capture import Capture
-    from fastproc._engine.outlet import Copies
     from fastproc._engine.process import Process
     from fastproc._engine.reactor import Reactor
+    from fastproc._engine.streams.sink import Capture
+    from fastproc._engine.streams.tee import Copies
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
@@ -106,7 +106,7 @@ class Collecting:
     def _attend(self) -> None:
         """See that copies are written on, and that no more is read than they take."""
         if self._copies is None:
-            from fastproc._engine.outlet import Copies
+            from fastproc._engine.streams.tee import Copies
 
             self._copies = Copies(self._reactor, self.captures, self._hold)
         self._copies.attend()
@@ -123,7 +123,7 @@ class Collecting:
             self._take_rest(stream)
         if STDOUT not in self._open and STDERR not in self._open:
             return
-        from fastproc._engine.capture import holders
+        from fastproc._engine.streams.sink import holders
 
         self.holders = holders({os.fstat(fd).st_ino for stream, fd in self._open.items() if stream != STDIN})
         for stream in self._open.keys() & self.captures.keys():

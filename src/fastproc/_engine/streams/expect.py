@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Any
 
-    from fastproc._engine.output import Output
     from fastproc._engine.process import Process
-    from fastproc._engine.stream import Pause, Streams
+    from fastproc._engine.streams.output_queue import Output
+    from fastproc._engine.streams.pump import Pause, Streams
 
     Steps = Generator[Pause, None, Any]
 

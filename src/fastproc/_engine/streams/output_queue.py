@@ -10,8 +10,8 @@ from itertools import starmap
 from operator import length_hint
 from time import monotonic
 
-from fastproc._engine.collecting import READ_SIZE
 from fastproc._engine.fds import read_some, widen
+from fastproc._engine.streams.collect import READ_SIZE
 from fastproc._native import lines as native
 from fastproc._values.capture import PIECE, HeadTail
 from fastproc._values.lines import UNIVERSAL, Cut
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from fastproc._engine.capture import Tap
     from fastproc._engine.fds import OwnedFd
+    from fastproc._engine.streams.sink import Tap
     from fastproc._values.lines import LineSplitter
 
     Item = tuple[float, int, bytes]

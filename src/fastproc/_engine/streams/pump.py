@@ -16,20 +16,20 @@ from fastproc import errors
 from fastproc._engine.exchange import NOT_HELD
 from fastproc._engine.exit_watch import has_ended
 from fastproc._engine.fds import pipe_size
-from fastproc._engine.feeder import Input
-from fastproc._engine.killable import SIGKILL, SIGTERM
-from fastproc._engine.output import Output
 from fastproc._engine.reactor import LONGEST_WAIT, READ, WRITE, Reactor, instant
+from fastproc._engine.signal_api import SIGKILL, SIGTERM
+from fastproc._engine.streams.feeder import Input
+from fastproc._engine.streams.output_queue import Output
 from fastproc._values.status import KILLED, PIPES_OPEN, TERMINATED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
-    from fastproc._engine.capture import Tap
     from fastproc._engine.fds import OwnedFd
-    from fastproc._engine.outlet import Outlets
     from fastproc._engine.process import Process
+    from fastproc._engine.streams.sink import Tap
+    from fastproc._engine.streams.tee import Outlets
     from fastproc._values.capture import Event
 
 STREAMS = ("stdin", "stdout", "stderr")
@@ -101,7 +101,7 @@ class Streams:
         taps: dict[int, Tap] = {}
         self._copies: Outlets | None = None
         if process.taps is not None:
-            from fastproc._engine.outlet import Outlets
+            from fastproc._engine.streams.tee import Outlets
 
             taps = process.taps.by_number
             self._copies = Outlets(self.reactor, _nothing)
@@ -287,7 +287,7 @@ class Streams:
             OutputTooLarge: as its CaptureLimit says; with what was not taken.
         """
         if self.overflowed is not None and self.overflowed.raises:
-            from fastproc._engine.keeping import conclude
+            from fastproc._engine.streams.result_of_started import conclude
 
             yield from self.ending(process, None, None, process.times[2])
             conclude(process, self)
@@ -311,7 +311,7 @@ class Streams:
 
     def _give_up(self, outputs: list[Output]) -> None:
         """Take what lies in the pipes now, and not more than they hold: others may write to them without end."""
-        from fastproc._engine.capture import holders
+        from fastproc._engine.streams.sink import holders
 
         self.holders = holders({os.fstat(output.end.number).st_ino for output in outputs})
         for output in outputs:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastproc._engine.process import Process
-    from fastproc._engine.stream import Streams
+    from fastproc._engine.streams.pump import Streams
 
 
 class Streaming:
@@ -60,7 +60,7 @@ class Streaming:
             UnicodeDecodeError: a line is no such text; its `object` has the bytes. The same.
             ValueError: the stream is no pipe, is in use as a file, or an argument is not possible.
         """
-        from fastproc._engine import steps as engine
+        from fastproc._engine.streams import readings as engine
         from fastproc._values.lines import LineSplitter
 
         splitter = LineSplitter(
@@ -86,7 +86,7 @@ class Streaming:
         drain_timeout: float | EllipsisType | None = ...,
     ) -> Any:
         """Iterate over the bytes of an output as they come, in pieces that are never empty. The rest as lines()."""
-        from fastproc._engine import steps as engine
+        from fastproc._engine.streams import readings as engine
 
         idle, drain = self._patience(idle_timeout, drain_timeout)
         streams, process = self._begin(input, stream)
@@ -185,7 +185,7 @@ class Streaming:
         idle_timeout: float | EllipsisType | None,
         drain_timeout: float | EllipsisType | None,
     ) -> Any:
-        from fastproc._engine import steps as engine
+        from fastproc._engine.streams import readings as engine
         from fastproc._values.lines import UNIVERSAL, LineSplitter
 
         if unit not in ("lines", "chunks"):
@@ -247,8 +247,8 @@ class Streaming:
         process._check_usable()
         streams: Streams | None = process._streams
         if streams is None:
-            loaded("fastproc._engine.stream")
-            from fastproc._engine.stream import Streams
+            loaded("fastproc._engine.streams.pump")
+            from fastproc._engine.streams.pump import Streams
 
             streams = process._streams = Streams(process)
         if stream is not None:

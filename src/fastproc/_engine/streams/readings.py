@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from time import monotonic
 
-from fastproc._engine.output import CUT
-from fastproc._engine.stream import Pause
+from fastproc._engine.streams.output_queue import CUT
+from fastproc._engine.streams.pump import Pause
 from fastproc._values.capture import Event
 
 TYPE_CHECKING = False
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-    from fastproc._engine.output import Lines, Output
     from fastproc._engine.process import Process
-    from fastproc._engine.stream import Streams
+    from fastproc._engine.streams.output_queue import Lines, Output
+    from fastproc._engine.streams.pump import Streams
 
 
 def drive(process: Process, steps: Iterable[Any]) -> Iterator[Any]:

@@ -8,15 +8,15 @@ from __future__ import annotations
 from time import monotonic_ns
 
 from fastproc import _native, errors
-from fastproc._engine.capture import Tap, taps, view
 from fastproc._engine.resolve import Opened
+from fastproc._engine.streams.sink import Tap, taps, view
 from fastproc._values.capture import OutputTooLarge
 from fastproc._values.status import CORE_DUMPED, Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fastproc._engine.process import Process
-    from fastproc._engine.stream import Streams
+    from fastproc._engine.streams.pump import Streams
     from fastproc._values.command import Command
     from fastproc._values.plan import Settled
 

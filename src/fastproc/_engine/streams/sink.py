@@ -14,8 +14,8 @@ from itertools import chain, repeat, starmap
 from time import monotonic, thread_time
 
 from fastproc import errors
-from fastproc._engine.outlet import Outlet, Plain
 from fastproc._engine.resolve import STREAMS, WRITE_FLAGS, Opened
+from fastproc._engine.streams.tee import Outlet, Plain
 from fastproc._values.capture import HeadTail
 from fastproc._values.lines import LineSplitter, LineTooLong
 from fastproc._values.redirect import MEMFD, PIPE

@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import chain
 from os import set_blocking
 
-from fastproc._engine.streaming import Streaming
+from fastproc._engine.streams.reading_api import Streaming
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastproc._engine.fds import OwnedFd, PipeEnds
-    from fastproc._engine.keeping import Taps
     from fastproc._engine.process import Process
-    from fastproc._engine.stream import Pause, Streams
-    from fastproc._engine.terminal import Terminal
+    from fastproc._engine.streams.pump import Pause, Streams
+    from fastproc._engine.streams.result_of_started import Taps
+    from fastproc._engine.streams.terminal import Terminal
     from fastproc._values.expect import Expected, Pattern
     from fastproc._values.status import Result
 
@@ -159,7 +159,7 @@ class Readable(Streaming):
             EndOfOutput: the output has ended, and EOFError was not expected. What came can still be read.
             TypeError, ValueError: the pattern, or the stream, is not possible.
         """
-        from fastproc._engine import expecting
+        from fastproc._engine.streams import expect as expecting
         from fastproc._values.expect import Search
 
         search = Search(pattern)
@@ -176,7 +176,7 @@ class Readable(Streaming):
             TimeoutExpired: it did not come whole in `timeout` seconds; `output` has what came, which is not taken.
             ValueError: the stream is not possible.
         """
-        from fastproc._engine import expecting
+        from fastproc._engine.streams import expect as expecting
 
         streams, process = self._begin(None, stream)
         found: bytes = self._finish(expecting.readline(process, streams, streams.output(stream), timeout))
@@ -191,7 +191,7 @@ class Readable(Streaming):
             TimeoutExpired: they did not come in `timeout` seconds; `output` has what came, which is not taken.
             ValueError: the stream is not possible.
         """
-        from fastproc._engine import expecting
+        from fastproc._engine.streams import expect as expecting
 
         streams, process = self._begin(None, stream)
         found: bytes = self._finish(expecting.read(process, streams, streams.output(stream), size, timeout))
@@ -215,7 +215,7 @@ class Readable(Streaming):
             ExitStatusUnknown: it has ended, and somebody else took its status (HAZARDS D2).
             ValueError: stdin is no pipe, or is in use; an output is being read as text, in the middle of a line.
         """
-        from fastproc._engine.keeping import conclude
+        from fastproc._engine.streams.result_of_started import conclude
 
         self.finishing(input)
         self._read_out(timeout)
@@ -286,7 +286,7 @@ class Readable(Streaming):
             steps.close()  # type: ignore[attr-defined]
 
     def _iterate(self, process: Process, steps: Iterator[Any], batches: bool = False) -> Iterator[Any]:
-        from fastproc._engine.steps import drive
+        from fastproc._engine.streams.readings import drive
 
         items = drive(process, steps)
         # A generator for each line would cost more than the line.

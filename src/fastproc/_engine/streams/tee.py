@@ -16,17 +16,17 @@ from operator import sub
 from time import monotonic
 
 from fastproc._engine.fds import FIRST_FREE_FD, OwnedFd
-from fastproc._engine.feeder import quietly
 from fastproc._engine.reactor import WRITE
+from fastproc._engine.streams.feeder import quietly
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
-    from fastproc._engine.capture import Tap
     from fastproc._engine.reactor import Reactor, Timer
     from fastproc._engine.resolve import Opened
+    from fastproc._engine.streams.sink import Tap
 
 BACKLOG = 1 << 20
 """Bytes that may wait to be written before no more is read for them."""
