@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from fastproc import syslog as syslog
     from fastproc import systemd as systemd
     from fastproc import users as users
-    from fastproc._commands.which import which as which
     from fastproc._engine.process import Process as Process
+    from fastproc._engine.which import which as which
     from fastproc._install import install as install
     from fastproc._install import uninstall as uninstall
     from fastproc._values.capture import CaptureLimit as CaptureLimit
@@ -173,7 +173,7 @@ _LATER = {
     "as_completed": "fastproc.waiting",
     "wait_all": "fastproc.waiting",
     "wait_any": "fastproc.waiting",
-    "which": "fastproc._commands.which",
+    "which": "fastproc._engine.which",
 }
 # Modules that are not imported before they are named.
 _MODULES = (

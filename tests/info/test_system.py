@@ -403,7 +403,7 @@ def test_gate_says_what_it_cannot_read(
     monkeypatch: pytest.MonkeyPatch, path: str, text: str | bytes, gate: dict[str, float]
 ) -> None:
     """A number that is none decides nothing."""
-    from fastproc._engine import gate as looking
+    from fastproc.pool import _gate as looking
 
     data = text if isinstance(text, bytes) else text.encode()
     monkeypatch.setattr(looking, "open", lambda *_, **__: io.StringIO(data.decode("ascii", "replace")), raising=False)

@@ -15,8 +15,8 @@ from fastproc import errors, start
 from fastproc._commands.complaint import complain
 from fastproc._commands.init_reaper import attend
 from fastproc._commands.text import write
-from fastproc._commands.which import which
 from fastproc._engine import standard
+from fastproc._engine.which import which
 from fastproc._native import signals as native
 from fastproc._native import subreaper
 from fastproc._values import signals as names

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from fastproc.systemd._notify_text import check_fdname
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +16,17 @@ UNNAMED = "unknown"
 """What sd_listen_fds_with_names(3) calls a descriptor without a name."""
 
 COUNT_MAX = 2**31 - 1 - FIRST
+
+FDNAME_MAX = 255
+
+
+def check_fdname(name: str, value: object) -> str:
+    """Return the name of a descriptor: 1 to 255 printable ASCII characters, no colon (FDNAME= of sd_notify(3))."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: must be str, not {type(value).__name__}")
+    if not 1 <= len(value) <= FDNAME_MAX or ":" in value or not all(" " <= letter <= "~" for letter in value):
+        raise ValueError(f"{name}: must be 1 to {FDNAME_MAX} printable ASCII characters without a colon, not {value!r}")
+    return value
 
 
 def read(environment: Mapping[str, str], pid: int) -> tuple[int, list[str] | None]:

@@ -15,12 +15,18 @@ from fastproc.aio._hub import current_hub
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-    from typing import Any
+    from typing import Any, Protocol
 
     from fastproc._engine.exit_watch import ExitWatch
     from fastproc._engine.process import Process as Child
     from fastproc.aio._hub import Event, Hub
-    from fastproc.aio._process import Process
+
+    class Reading(Protocol):
+        """What a reading asks of its process; aio._process imports this file."""
+
+        _hub: Hub
+
+        async def _pause(self, pause: Pause) -> None: ...
 
 
 MANY = 1000
@@ -32,7 +38,7 @@ class Items:
 
     __slots__ = ("_process", "_steps")
 
-    def __init__(self, process: Process, steps: Iterator[Any]) -> None:
+    def __init__(self, process: Reading, steps: Iterator[Any]) -> None:
         self._process = process
         self._steps = steps
 
@@ -55,7 +61,7 @@ class Lines:
 
     __slots__ = ("_batch", "_items", "_process")
 
-    def __init__(self, process: Process, steps: Iterator[Any]) -> None:
+    def __init__(self, process: Reading, steps: Iterator[Any]) -> None:
         self._items = Items(process, steps)
         self._process = process
         self._batch: Iterator[Any] = iter(())

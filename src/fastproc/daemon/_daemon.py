@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from contextlib import suppress
 
 from fastproc import _native
 from fastproc._engine.standard import say
@@ -19,6 +18,7 @@ from fastproc.daemon._errors import DaemonError, UnsafeFork
 from fastproc.daemon._handshake import Failed, Handshake
 from fastproc.daemon._options import Looked, Settings
 from fastproc.daemon._pidfile import PidFile
+from fastproc.daemon._streams import flush
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -333,13 +333,6 @@ def refuse_unsafe() -> None:
         )
     if _in_event_loop():
         raise UnsafeFork("an event loop runs in this thread: use Daemon.spawn() or Daemon.call()")
-
-
-def flush() -> None:
-    """Write what is in the buffers of stdout and stderr, so that only one process does (HAZARDS H14)."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, OSError, ValueError):  # there is none, or it is closed
-            stream.flush()
 
 
 def _in_foreground(settings: Settings, looked: Looked, keeps: bool) -> Outcome:

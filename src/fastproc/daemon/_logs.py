@@ -12,7 +12,7 @@ from contextlib import suppress
 from fastproc._engine.fds import OwnedFd, make_pipe
 from fastproc._engine.reactor import READ, borrowed
 from fastproc.daemon._close_inherited import close_all_but
-from fastproc.daemon._streams import NAMES, PRIORITIES, open_null
+from fastproc.daemon._streams import NAMES, PRIORITIES, flush, open_null
 from fastproc.errors import Unsupported
 from fastproc.syslog import Syslog
 
@@ -132,8 +132,6 @@ class LastWords:
 
     def wait(self) -> None:
         """Stop writing, and wait until all is sent, or others who write go on for too long."""
-        from fastproc.daemon._daemon import flush
-
         flush()
         for index in (1, 2):
             with suppress(OSError):

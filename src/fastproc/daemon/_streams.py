@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
+from contextlib import suppress
 
 from fastproc._engine.fds import OwnedFd
 from fastproc._engine.trusted import Untrusted, check_ours, enter, open_blocking, open_file
@@ -179,3 +181,10 @@ def open_journal(ident: str, priority: int) -> OwnedFd:
         fd.fill(socket.SocketType.detach, stream)
     fd.lift()
     return fd
+
+
+def flush() -> None:
+    """Write what is in the buffers of stdout and stderr, so that only one process does (HAZARDS H14)."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # there is none, or it is closed
+            stream.flush()

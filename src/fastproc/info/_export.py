@@ -6,9 +6,19 @@ from importlib import import_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Sequence
+    from typing import Any, Protocol
 
-    from fastproc.info._snapshot import Snapshot
+    class Table(Protocol):
+        """The parts of a Snapshot that are read here; info._snapshot imports this file."""
+
+        fields: tuple[str, ...]
+
+        def __len__(self) -> int: ...
+        def _column(self, name: str) -> Any: ...
+        def absent(self, name: str) -> Any: ...
+        def column(self, name: str) -> Any: ...
+        def values(self, name: str) -> Sequence[Any]: ...
 
 
 def _library(name: str, method: str) -> Any:
@@ -30,7 +40,7 @@ def _plain(value: Any) -> Any:
     return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
-def to_arrow(table: Snapshot) -> Any:
+def to_arrow(table: Table) -> Any:
     """A pyarrow.Table; numbers without absent values are not copied one by one."""
     arrow = _library("pyarrow", "to_arrow")
     kinds = {"I": arrow.int64(), "U": arrow.uint64(), "D": arrow.float64()}
@@ -58,7 +68,7 @@ def to_arrow(table: Snapshot) -> Any:
     return arrow.table(dict(zip(table.fields, arrays, strict=True)))
 
 
-def to_pandas(table: Snapshot) -> Any:
+def to_pandas(table: Table) -> Any:
     """A pandas.DataFrame."""
     pandas = _library("pandas", "to_pandas")
     kinds = {"I": "Int64", "U": "UInt64", "D": "Float64"}

@@ -7,6 +7,7 @@ as READY=1. Not here: sockets, descriptors, clocks.
 from __future__ import annotations
 
 from fastproc import errors
+from fastproc._values.listen import check_fdname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ MESSAGE_MAX = 4096
 
 FDS_MAX = 253
 """Descriptors of one message: SCM_MAX_FD of the kernel (unix(7))."""
-
-FDNAME_MAX = 255
 
 USEC_MAX = 2**64 - 1
 
@@ -44,15 +43,6 @@ def address(value: str) -> bytes:
     if len(raw) > (PATH_MAX if raw[:1] == b"@" else PATH_MAX - 1):
         raise ValueError(f"NOTIFY_SOCKET: {value!r} is longer than a unix socket's address can be (unix(7))")
     return b"\0" + raw[1:] if raw[:1] == b"@" else raw
-
-
-def check_fdname(name: str, value: object) -> str:
-    """Return the name of a descriptor: 1 to 255 printable ASCII characters, no colon (FDNAME= of sd_notify(3))."""
-    if not isinstance(value, str):
-        raise TypeError(f"{name}: must be str, not {type(value).__name__}")
-    if not 1 <= len(value) <= FDNAME_MAX or ":" in value or not all(" " <= letter <= "~" for letter in value):
-        raise ValueError(f"{name}: must be 1 to {FDNAME_MAX} printable ASCII characters without a colon, not {value!r}")
-    return value
 
 
 def _flag(name: str, value: object) -> str | None:

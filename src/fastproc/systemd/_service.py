@@ -117,7 +117,7 @@ def _store_lines(fds: list[int], name: str | None, poll: bool, remove: bool) -> 
             raise ValueError("fdstoreremove: and fdstore is given too")
         if name is None:
             raise ValueError("fdstoreremove: needs fdname, the name of those to remove (sd_notify(3))")
-        return ["FDSTOREREMOVE=1", f"FDNAME={values.check_fdname('fdname', name)}"]
+        return ["FDSTOREREMOVE=1", f"FDNAME={listen_values.check_fdname('fdname', name)}"]
     if fds:
         if len(fds) > values.FDS_MAX:
             raise ValueError(f"fdstore: {len(fds)} descriptors; one message takes {values.FDS_MAX} (unix(7))")
