@@ -185,7 +185,7 @@ class Killable:
     def is_held(self, killed: float) -> bool:
         """Return whether a child that was killed at a monotonic instant, and is still there, is not to be waited for.
 
-        A tracer holds it, for as long as that likes (ptrace(2)), or the kernel does, by now for long.
+        A tracer may hold it indefinitely (ptrace(2)), or it has been stuck in the kernel for a long time.
         """
         return monotonic() >= killed + ABANDON_LIMIT or _native.is_traced(self.pid)
 

@@ -22,7 +22,7 @@ class Settings:
         grace, drain_timeout, idle_timeout: as for an Exchange.
         pipe_size: bytes that a pipe between two stages shall hold; None for the kernel's choice.
         group: whether all children are put into one process group, which is not ours.
-        sigpipe_ok: whether a stage that ended by SIGPIPE, as nobody reads what it writes, has done well.
+        sigpipe_ok: whether a stage killed by SIGPIPE because its reader exited is successful.
         stays: whether the thread that starts the children outlives them, for their parent-death signal (HAZARDS G19).
         keeping: what becomes of captured outputs.
     """

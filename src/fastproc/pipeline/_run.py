@@ -269,7 +269,7 @@ class Run:
         self.look_at_streams()
 
     def _look_broken(self) -> None:
-        """After a failure from inside, the end is that of the children: the expression does not come to its own."""
+        """After an internal failure the run ends when its children have ended; the expression tree never completes."""
         if self.error is not None and not any(child.alive for child in self.children):
             self._on_root(self._root)
 
@@ -407,7 +407,7 @@ class Run:
         return sorted((child for child in self.children if child.process.pid > 0), key=lambda child: child.place)
 
     def ok(self, child: Child) -> bool:
-        """Whether a child that has ended has done well."""
+        """Whether a child that has ended was successful."""
         code = child.process.returncode
         return code in child.command._options.get("ok_codes") or self.broken_pipe(child)
 
