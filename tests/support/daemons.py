@@ -162,7 +162,7 @@ def starters(rounds: int) -> dict[str, Any]:
 
 SUCCESSORS = """
 import sys
-from fastproc.daemon._lock import acquire
+from fastproc.daemon._acquire import acquire
 from fastproc.daemon import AlreadyRunning
 held = 0
 for _ in range(int(sys.argv[2])):

@@ -15,9 +15,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Iterable
-    from typing import Any, NamedTuple
+    from typing import Any, NamedTuple, Protocol
 
-    from fastproc.pool._task import Task
+    class Task(Protocol):
+        """The parts of a pool's task that its submission reads."""
+
+        key: int
+        priority: int
+        ticket: Any
 
     Ticket = Any
     """A struct fp_ticket."""
@@ -176,7 +181,7 @@ class Tray:
 
     def submit(
         self,
-        records: dict[int, Task],
+        records: dict[int, Any],
         task: Task,
         request: Any,
         command: tuple[bytes, int, bytes, int, bytes, int],

@@ -15,6 +15,7 @@ from contextvars import Context, copy_context
 from weakref import WeakKeyDictionary
 
 from fastproc._engine.reactor import Reactor, Timer
+from fastproc._engine.signal_api import ABANDON_LIMIT
 from fastproc._values.loading import loaded
 from fastproc.aio._bulk import Group
 
@@ -34,6 +35,19 @@ if TYPE_CHECKING:
 
         def wait(self) -> Awaitable[object]:
             """Wait for set()."""
+
+    class Ending(Protocol):
+        """A run of one child or of an expression, as far as end_all() needs it."""
+
+        @property
+        def done(self) -> bool:
+            """Whether it is over."""
+
+        def stop(self) -> object:
+            """Begin to end it."""
+
+        def forsake(self) -> object:
+            """Leave what cannot be ended to itself."""
 
     Helper = Callable[[], Coroutine[Any, Any, None]]
     OnError = Callable[[BaseException], object]
@@ -337,3 +351,18 @@ _hubs: WeakKeyDictionary[Any, Hub] = WeakKeyDictionary()
 def bare(call: Callable[..., Any], *args: Any) -> Any:
     """Call something in an empty context, so that a loop's registration does not keep a task's context alive."""
     return Context().run(call, *args)
+
+
+async def end_all(hub: Hub, exchange: Ending, ended: Event, patience: float) -> None:
+    """Stop a child, or the children of an expression, and see it gone, whatever is cancelled meanwhile."""
+    if not exchange.done and not hub.reactor.inert:
+        try:
+            exchange.stop()
+        except OSError:
+            exchange.forsake()
+        # A tracer or a file system can hold a child that was killed: then it becomes an orphan, as in blocking code.
+        timer = hub.reactor.call_after(patience + ABANDON_LIMIT, exchange.forsake)
+        try:
+            await hub.outlast(ended)
+        finally:
+            timer.cancel()

@@ -27,7 +27,7 @@ from fastproc._values.expression import Expression
 from fastproc._values.loading import loaded
 from fastproc._values.plan import settle
 from fastproc.aio._bulk import Bulk
-from fastproc.aio._hub import Scope, current_hub
+from fastproc.aio._hub import Scope, current_hub, end_all
 from fastproc.aio._launch import Launch
 
 TYPE_CHECKING = False
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from fastproc._values.plan import Plan, Settled
     from fastproc._values.status import Result
     from fastproc.aio._hub import Event, Hub
-    from fastproc.pipeline._run import Run
     from fastproc.subprocess._order import Order
 
 door = sys.modules["fastproc._run"]
@@ -361,21 +360,6 @@ async def outlast_death(hub: Hub, process: Process, ended: Event) -> None:
         await hub.outlast(ended)
     finally:
         timer.cancel()
-
-
-async def end_all(hub: Hub, exchange: Exchange | Run, ended: Event, patience: float) -> None:
-    """Stop a child, or the children of an expression, and see it gone, whatever is cancelled meanwhile."""
-    if not exchange.done and not hub.reactor.inert:
-        try:
-            exchange.stop()
-        except OSError:
-            exchange.forsake()
-        # A tracer or a file system can hold a child that was killed: then it becomes an orphan, as in blocking code.
-        timer = hub.reactor.call_after(patience + ABANDON_LIMIT, exchange.forsake)
-        try:
-            await hub.outlast(ended)
-        finally:
-            timer.cancel()
 
 
 def _kill(exchange: Exchange) -> None:

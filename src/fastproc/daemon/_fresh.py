@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import sys
 
 from fastproc._engine import interpreter
 from fastproc._engine.fds import OwnedFd
@@ -25,10 +24,9 @@ if TYPE_CHECKING:
 
     from fastproc._values.aliases import Text
     from fastproc._values.command import Command
-    from fastproc.daemon._daemon import Outcome
     from fastproc.daemon._options import Settings
 
-BOOT = "from fastproc.daemon import _fresh; _fresh.main()"
+BOOT = "from fastproc.daemon import _fresh_main; _fresh_main.main()"
 PATIENCE = 30.0
 """Seconds beyond the start's own deadline after which the interpreter itself counts as hung."""
 
@@ -151,7 +149,7 @@ def _start(settings: Settings, order: tuple[Any, ...]) -> int:
     with OwnedFd() as fd:
         fd.fill(os.memfd_create, "fastproc-daemon", os.MFD_CLOEXEC)
         fd.lift()
-        _write(fd.number, data)
+        write_all(fd.number, data)
         try:
             result = run(
                 interpreter.command(BOOT, str(fd.number), own=own),
@@ -163,7 +161,7 @@ def _start(settings: Settings, order: tuple[Any, ...]) -> int:
             text = "the fresh interpreter hangs" if isinstance(error, TimeoutExpired) else str(error)
             raise DaemonError("fork", type(error).__name__, text) from error
         try:
-            answer = pickle.loads(_read(fd.number))
+            answer = pickle.loads(read_all(fd.number))
         except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError) as error:
             text = f"the fresh interpreter said nothing: {error}"
             raise DaemonError("fork", "", text, "", result.returncode) from None
@@ -172,61 +170,19 @@ def _start(settings: Settings, order: tuple[Any, ...]) -> int:
     return answer
 
 
-def _write(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes) -> None:
+    """Make the contents of a file these."""
     os.ftruncate(fd, 0)
     view, at = memoryview(data), 0
     while at < len(data):
         at += os.pwrite(fd, view[at:], at)
 
 
-def _read(fd: int) -> bytes:
+def read_all(fd: int) -> bytes:
+    """Return the contents of a file, from its begin."""
     pieces: list[bytes] = []
     at = 0
     while piece := os.pread(fd, 1 << 20, at):
         pieces.append(piece)
         at += len(piece)
     return b"".join(pieces)
-
-
-def main() -> None:
-    """Be the fresh interpreter."""
-    from fastproc.daemon._daemon import Daemon
-
-    outcome = None
-    answer: int | BaseException
-    fd = OwnedFd(int(sys.argv[1]))
-    sys.argv = ["fastproc-daemon"]
-    try:
-        settings, order = pickle.loads(_read(fd.number))
-        _write(fd.number, b"")
-        os.set_inheritable(fd.number, False)
-        for one in settings.keep_fds:
-            os.set_inheritable(one, False)
-        settings.foreground = False
-        daemon = Daemon()
-        daemon.settings = settings
-        outcome = daemon._execute(keeps=order[0] == "spawn")
-        answer = outcome.pid
-    except Exception as error:
-        answer = error if _can_travel(error) else DaemonError("fork", type(error).__name__, str(error))
-    if outcome is not None and outcome.is_child:
-        # The file was closed with the rest.
-        sys.exit(_be(outcome, settings, order))
-    _write(fd.number, pickle.dumps(answer))
-
-
-def _be(outcome: Outcome, settings: Settings, order: tuple[Any, ...]) -> Any:
-    """Be the daemon."""
-    if order[0] == "call":
-        return order[1](outcome, *order[2])
-    from fastproc.daemon._program_monitor import keep
-
-    return keep(outcome, settings, order[1], order[2])
-
-
-def _can_travel(error: Exception) -> bool:
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return False
-    return True

@@ -19,9 +19,10 @@ from fastproc._engine import loading
 from fastproc._engine.fds import OwnedFd
 from fastproc._values.credentials import clean
 from fastproc.capabilities import cap_last_cap
+from fastproc.daemon._acquire import acquire
 from fastproc.daemon._close_inherited import close_all_but
 from fastproc.daemon._evidence import began, boot_id
-from fastproc.daemon._lock import Lock, acquire
+from fastproc.daemon._lock import Lock
 from fastproc.daemon._pidfile_text import Recorded
 from fastproc.daemon._streams import NAMES, Streams, chosen
 from fastproc.systemd._notify_send import connect

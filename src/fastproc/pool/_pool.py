@@ -171,7 +171,7 @@ class Pool(Front):
             ordered: whether the results come in this order, or as they are there.
             return_exceptions: whether what failed is given in its place and the others go on. Else the first failure
                 ends this map: its other tasks are killed.
-            ahead: at most so many items are submitted before their results are consumed; None: twice the workers and 64.
+            ahead: at most so many items are submitted before their results are consumed (None: twice the workers + 64).
             priority: as of submit().
             retries: as of submit().
             options: as of `run()`, for each.
