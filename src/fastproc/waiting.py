@@ -17,7 +17,7 @@ from fastproc._values.quoting import shortened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
 __all__ = ["as_completed", "wait_all", "wait_any"]
 
@@ -39,9 +39,12 @@ def wait_any(processes: Iterable[Process], timeout: float | None = None) -> Proc
     waiting = _distinct(processes)
     if not waiting:
         raise ValueError("processes: there are none to wait for")
-    for process in _completions(waiting, timeout):
-        return process
-    raise AssertionError("no process and no timeout")
+    completions = _completions(waiting, timeout)
+    try:
+        return next(completions)
+    finally:
+        # Here and not by the collector, which would swallow what a signal handler raises meanwhile.
+        completions.close()
 
 
 def as_completed(processes: Iterable[Process], timeout: float | None = None) -> Iterator[Process]:
@@ -87,7 +90,7 @@ def _distinct(processes: Iterable[Process]) -> dict[Process, None]:
     return found
 
 
-def _completions(running: dict[Process, None], timeout: float | None) -> Iterator[Process]:
+def _completions(running: dict[Process, None], timeout: float | None) -> Generator[Process, None, None]:
     """Check what can be checked now; the iteration begins with the first `next`."""
     deadline = instant("timeout", timeout)
     ended = [process for process in running if has_ended(process) and process.taps is None]
@@ -98,7 +101,7 @@ def _completions(running: dict[Process, None], timeout: float | None) -> Iterato
 
 def _iterate(
     running: dict[Process, None], ended: list[Process], deadline: float | None, timeout: float | None
-) -> Iterator[Process]:
+) -> Generator[Process, None, None]:
     yield from ended
     if not running:
         return

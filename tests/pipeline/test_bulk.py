@@ -1,4 +1,4 @@
-"""Plain pipelines by the C core: which are, and what it does at the edges; the results are compared in test_pipeline.py."""
+"""Plain pipelines by the C core: which are, and its edges; the results are compared in test_pipeline.py."""
 
 from __future__ import annotations
 

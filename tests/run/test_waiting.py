@@ -15,7 +15,7 @@ import pytest
 
 import fastproc
 from conftest import isolated
-from fastproc import PIPE, Process, TimeoutExpired, aio, as_completed, wait_all, wait_any
+from fastproc import PIPE, Process, TimeoutExpired, aio, as_completed, wait_all, wait_any, waiting
 from support import observe
 from support.programs import CAT, EXIT, SLEEP, Programs
 
@@ -323,3 +323,19 @@ def test_child_that_is_read_may_be_late() -> None:
         processes[0].kill()
         assert wait_all(processes, timeout=20) == [-signal.SIGKILL]
         assert processes[0].result().stdout == b"a\n"
+
+
+def test_exception_in_the_cleanup_of_wait_any_comes_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler that raises at the end is not left to the collector, which would swallow the exception."""
+
+    class Interrupted(waiting.Reactor):
+        def close(self) -> None:
+            super().close()
+            raise KeyboardInterrupt
+
+    with fastproc.start("true") as child, fastproc.start("sleep", "60") as other:
+        monkeypatch.setattr(waiting, "Reactor", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            wait_any([child, other])
+        monkeypatch.undo()
+        other.kill()

@@ -194,9 +194,10 @@ def _() -> None:
         process.stop(0.01)
 
 
+# kill_tree=True: without it nobody has promised anything about the descendants of a child whose start was interrupted.
 @plain("start-kill_tree")
 def _() -> None:
-    with fastproc.start("sh", "-c", "sleep 5 & wait") as process:
+    with fastproc.start("sh", "-c", "sleep 5 & wait", kill_tree=True) as process:
         process.kill_tree(0.01)
 
 
@@ -435,7 +436,7 @@ async def _() -> None:
 
 @in_loops("aio-kill_tree")
 async def _() -> None:
-    async with aio.start("sh", "-c", "sleep 5 & wait") as process:
+    async with aio.start("sh", "-c", "sleep 5 & wait", kill_tree=True) as process:
         await process.kill_tree(0.01)
 
 
