@@ -77,7 +77,7 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     import fastproc
 
     name: str = request.param
-    monkeypatch.setattr(sys.modules[fastproc.run.__module__], "_FORCED_ENGINE", "" if name == "plain" else name)
+    monkeypatch.setattr(sys.modules["fastproc._run"], "_FORCED_ENGINE", "" if name == "plain" else name)
     return name
 
 

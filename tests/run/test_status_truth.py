@@ -29,7 +29,7 @@ def _force_engine(door: str) -> None:
 
     import fastproc
 
-    sys.modules[fastproc.run.__module__].__dict__["_FORCED_ENGINE"] = door if door in ENGINES else ""
+    sys.modules["fastproc._run"].__dict__["_FORCED_ENGINE"] = door if door in ENGINES else ""
 
 
 def _ask(door: str, *argv: str) -> int | str:

@@ -48,6 +48,8 @@ class OutputTooLarge(ProcessError):
         stream: "stdout" or "stderr".
     """
 
+    __module__ = "fastproc"
+
     def __init__(self, stream: str, result: Any) -> None:
         """Keep which stream it was, and the result."""
         super().__init__(stream, result)
@@ -78,6 +80,8 @@ class CaptureLimit:
     Raises:
         ValueError, TypeError: the argument's name comes first.
     """
+
+    __module__ = "fastproc"
 
     __slots__ = ("head", "over", "spill", "tail")
 

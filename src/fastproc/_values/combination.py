@@ -291,9 +291,15 @@ def fd_of(expression: Expression) -> Any:
     return Substitute(expression, False)
 
 
+fd_of.__module__ = "fastproc"
+
+
 def fd_to(expression: Expression) -> Any:
     """Return an argument that the program opens to write what the expression reads, as bash's `>(...)`."""
     return Substitute(expression, True)
+
+
+fd_to.__module__ = "fastproc"
 
 
 def substituted_path(index: int) -> str:

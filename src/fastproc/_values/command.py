@@ -33,6 +33,8 @@ class Command(Expression):
     elsewhere.
     """
 
+    __module__ = "fastproc"
+
     __slots__ = ("_argv", "_blob", "_hash", "_options", "_plan")
 
     _argv: tuple[str, ...]
@@ -213,6 +215,9 @@ def cmd(program: Text | list[Text] | tuple[Text, ...], *args: Text, **options: U
     if not args and isinstance(program, (list, tuple)):
         return build(tuple(program), normalise(options) if options else NONE)
     return build((program, *args), normalise(options) if options else NONE)  # type: ignore[arg-type]
+
+
+cmd.__module__ = "fastproc"
 
 
 def build(argv: tuple[Text, ...], options: Options) -> Command:

@@ -48,6 +48,8 @@ class EndOfOutput(ProcessError, EOFError):
         before: what there was; it can still be read.
     """
 
+    __module__ = "fastproc"
+
     def __init__(self, patterns: tuple[Any, ...], before: bytes = b"") -> None:
         super().__init__(patterns, before)
         self.patterns = patterns

@@ -31,6 +31,8 @@ class Pty:
             Ctrl-D, no return before a newline (cfmakeraw(3)). A program may set this itself at any time.
     """
 
+    __module__ = "fastproc"
+
     __slots__ = ("cols", "echo", "raw", "rows")
 
     rows: int

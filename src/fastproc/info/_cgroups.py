@@ -41,6 +41,8 @@ class CgroupUse(NamedTuple):
         pressure: "cpu", "memory", "io" of the cgroup itself (version 2).
     """
 
+    __module__ = "fastproc.info"
+
     paths: dict[str, str]
     memory_max: int | None = None
     memory_high: int | None = None
@@ -90,6 +92,9 @@ def cgroup_use(pid: int | None = None, root: str = "/proc") -> CgroupUse:
     if "" in folders:
         found = found._replace(**_version_2(folders[""]))
     return found._replace(**_version_1(folders))
+
+
+cgroup_use.__module__ = "fastproc.info"
 
 
 def pressure(root: str = "/proc") -> dict[str, Pressure]:

@@ -40,6 +40,8 @@ class CpuUse(NamedTuple):
     `busy` is all but idle and iowait, as psutil has it; user has guest in it, and nice guest_nice.
     """
 
+    __module__ = "fastproc.info"
+
     busy: float
     user: float
     nice: float
@@ -54,6 +56,8 @@ class CpuUse(NamedTuple):
 class Disk(NamedTuple):
     """A mounted file system: sizes in bytes; None where it cannot be asked."""
 
+    __module__ = "fastproc.info"
+
     device: str
     mountpoint: str
     fstype: str
@@ -65,6 +69,8 @@ class Disk(NamedTuple):
 
 class DiskIo(NamedTuple):
     """What a disk has done since the boot, and by the second since the look before; None at the first one."""
+
+    __module__ = "fastproc.info"
 
     read_bytes: int
     write_bytes: int
@@ -83,6 +89,8 @@ class Network(NamedTuple):
         addresses: psutil's: family, address, netmask, broadcast, ptp.
         up: whether it is; speed: Mbit/s, 0 for unknown; mtu: bytes.
     """
+
+    __module__ = "fastproc.info"
 
     bytes_sent: int
     bytes_received: int
@@ -112,6 +120,8 @@ class System:
             missing, as in a proc file system mounted with subset=pid, or not as the kernel writes it. What that is
             stays as it was ("cpu", "networks"), or is empty, None or Absent.
     """
+
+    __module__ = "fastproc"
 
     def __init__(self, fields: Iterable[str] = DEFAULT, root: str = "/proc") -> None:
         """Choose what is read of each process, and where; pid, starttime, utime and stime are always read.

@@ -50,6 +50,8 @@ class MissingCapability(PermissionError):
         capabilities: those that are.
     """
 
+    __module__ = "fastproc.privileges"
+
     capabilities: CapabilitySet
 
 
@@ -60,6 +62,8 @@ class NotAllThreads(ProcessError):
         changed: whether something was changed in some threads. The process should end then.
         tid: the thread concerned; 0 when it is no single one.
     """
+
+    __module__ = "fastproc.privileges"
 
     def __init__(self, text: str, *, changed: bool = False, tid: int = 0) -> None:
         """Keep the text and the facts."""
