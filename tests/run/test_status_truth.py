@@ -27,8 +27,6 @@ TRUTH = [0, 42, -9, -15]
 def _force_engine(door: str) -> None:
     import sys
 
-    import fastproc
-
     sys.modules["fastproc._run"].__dict__["_FORCED_ENGINE"] = door if door in ENGINES else ""
 
 

@@ -320,7 +320,7 @@ else:
     from collections import namedtuple
 
     Capabilities = namedtuple(
-        "Capabilities", ("effective", "permitted", "inheritable", "bounding", "ambient"), module=__name__
+        "Capabilities", ("effective", "permitted", "inheritable", "bounding", "ambient"), module="fastproc.capabilities"
     )
     Capabilities.__doc__ = """The five sets of a thread (capabilities(7)), each a CapabilitySet.
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 else:
     from collections import namedtuple
 
-    Event = namedtuple("Event", ("stream", "time", "offset", "data"), module=__name__)
+    Event = namedtuple("Event", ("stream", "time", "offset", "data"), module="fastproc")
     Event.__doc__ = "One piece of output: its stream, monotonic time of reading, byte offset in the stream, data."
 
 POLICIES = ("discard", "stop", "raise")

@@ -192,7 +192,7 @@ class Command(Expression):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the arguments and options, without what is cached."""
-        return _restore, (self._argv, self._options.values)
+        return _restore_command, (self._argv, self._options.values)
 
 
 _new = object.__new__
@@ -268,5 +268,8 @@ def _refuse(argv: tuple[Text, ...]) -> None:
     raise ValueError("argument 0: the program's name is empty, for which execve(2) has no file")
 
 
-def _restore(argv: tuple[str, ...], values: dict[str, Any]) -> Command:
+def _restore_command(argv: tuple[str, ...], values: dict[str, Any]) -> Command:
     return build(argv, _options_module.make(values))
+
+
+_restore_command.__module__ = "fastproc"  # where pickles find it

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 else:
     from collections import namedtuple
 
-    Ids = namedtuple("Ids", ("real", "effective", "saved", "filesystem"), module=__name__)
+    Ids = namedtuple("Ids", ("real", "effective", "saved", "filesystem"), module="fastproc.privileges")
     Ids.__doc__ = """The four user or group ids of a thread (credentials(7)).
 
 Attributes:

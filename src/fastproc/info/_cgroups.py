@@ -41,8 +41,6 @@ class CgroupUse(NamedTuple):
         pressure: "cpu", "memory", "io" of the cgroup itself (version 2).
     """
 
-    __module__ = "fastproc.info"
-
     paths: dict[str, str]
     memory_max: int | None = None
     memory_high: int | None = None
@@ -58,6 +56,9 @@ class CgroupUse(NamedTuple):
     read_bytes: int | None = None
     write_bytes: int | None = None
     pressure: dict[str, Pressure] = {}  # noqa: RUF012 - a tuple's default, never changed
+
+
+CgroupUse.__module__ = "fastproc.info"
 
 
 def cgroup_use(pid: int | None = None, root: str = "/proc") -> CgroupUse:

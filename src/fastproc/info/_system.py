@@ -40,8 +40,6 @@ class CpuUse(NamedTuple):
     `busy` is all but idle and iowait, as psutil has it; user has guest in it, and nice guest_nice.
     """
 
-    __module__ = "fastproc.info"
-
     busy: float
     user: float
     nice: float
@@ -53,10 +51,11 @@ class CpuUse(NamedTuple):
     steal: float
 
 
+CpuUse.__module__ = "fastproc.info"
+
+
 class Disk(NamedTuple):
     """A mounted file system: sizes in bytes; None where it cannot be asked."""
-
-    __module__ = "fastproc.info"
 
     device: str
     mountpoint: str
@@ -67,10 +66,11 @@ class Disk(NamedTuple):
     free: int | None
 
 
+Disk.__module__ = "fastproc.info"
+
+
 class DiskIo(NamedTuple):
     """What a disk has done since the boot, and by the second since the look before; None at the first one."""
-
-    __module__ = "fastproc.info"
 
     read_bytes: int
     write_bytes: int
@@ -82,6 +82,9 @@ class DiskIo(NamedTuple):
     writes_per_s: float | None
 
 
+DiskIo.__module__ = "fastproc.info"
+
+
 class Network(NamedTuple):
     """A network interface: counters since the boot, by the second since the look before, and its state.
 
@@ -89,8 +92,6 @@ class Network(NamedTuple):
         addresses: psutil's: family, address, netmask, broadcast, ptp.
         up: whether it is; speed: Mbit/s, 0 for unknown; mtu: bytes.
     """
-
-    __module__ = "fastproc.info"
 
     bytes_sent: int
     bytes_received: int
@@ -104,6 +105,9 @@ class Network(NamedTuple):
     up: bool | None
     speed: int | None
     mtu: int | None
+
+
+Network.__module__ = "fastproc.info"
 
 
 class System:

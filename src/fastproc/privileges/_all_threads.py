@@ -72,11 +72,7 @@ class NotAllThreads(ProcessError):
         self.tid = tid
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _restore, (str(self), self.changed, self.tid)
-
-
-def _restore(text: str, changed: bool, tid: int) -> NotAllThreads:
-    return NotAllThreads(text, changed=changed, tid=tid)
+        return type(self), (str(self),), self.__dict__
 
 
 def missing(capabilities: CapabilitySet, text: str) -> MissingCapability:
