@@ -142,6 +142,7 @@ _LATER = {
     # What pickles name.
     "_restore_command": "fastproc._values.command",
     "_sequence": "fastproc._values.combination",
+    "_limit": "fastproc._values.capture",
     "Pipe": "fastproc._values.combination",
     "Scoped": "fastproc._values.combination",
     "Sequence": "fastproc._values.combination",

@@ -200,7 +200,7 @@ def test_pickles_name_public_modules(protocol: int) -> None:
         assert not re.search(rb"fastproc\.(\w+\.)*_", text), (value, text)
         done = subprocess.run([sys.executable, "-c", LOAD], input=text, capture_output=True, check=True)
         again = pickle.loads(done.stdout)
-        assert type(again) is type(value) and repr(again) == repr(value)
+        assert (type(again), repr(again)) == (type(value), repr(value))
     error = privileges_error()
     found = pickle.loads(pickle.dumps(error, protocol))
     assert (str(found), found.changed, found.tid) == ("text", True, 7)

@@ -123,6 +123,9 @@ def _limit(head: int, tail: int, over: str, spill: Any) -> CaptureLimit:
     return CaptureLimit(head, tail, over=over, spill=spill)
 
 
+_limit.__module__ = "fastproc"  # where pickles find it
+
+
 def _check_spill(spill: Any) -> Any:
     if spill is None or spill is MEMFD:
         return spill
