@@ -143,6 +143,7 @@ _LATER = {
     "_restore_command": "fastproc._values.command",
     "_sequence": "fastproc._values.combination",
     "_limit": "fastproc._values.capture",
+    "_make_pty": "fastproc._values.pty",
     "Pipe": "fastproc._values.combination",
     "Scoped": "fastproc._values.combination",
     "Sequence": "fastproc._values.combination",

@@ -184,7 +184,7 @@ def _values() -> list[object]:
     return [
         *(command, command | fastproc.cmd("cat"), command.then(fastproc.cmd("cat")), fastproc.Append("/dev/null")),
         *(fastproc.DEVNULL, fastproc.PIPE, fastproc.run(command, capture=True), fastproc.Event(1, 0.5, 0, b"a")),
-        *(privileges.Ids(1, 2, 3, 4), fastproc.fd_of(command), fastproc.CaptureLimit(10)),
+        *(privileges.Ids(1, 2, 3, 4), fastproc.fd_of(command), fastproc.CaptureLimit(10), fastproc.Pty()),
         *(fastproc.run, fastproc.Pool, fastproc.snapshot, fastproc.SpawnError),
     ]
 
