@@ -74,10 +74,8 @@ def mechanism(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each way in which run() can work, forced: without a Plan, with one, and by the Exchange in Python."""
-    import fastproc
-
     name: str = request.param
-    monkeypatch.setattr(sys.modules[fastproc.run.__module__], "_FORCED_ENGINE", "" if name == "plain" else name)
+    monkeypatch.setattr(sys.modules["fastproc._run"], "_FORCED_ENGINE", "" if name == "plain" else name)
     return name
 
 

@@ -139,6 +139,16 @@ __all__ = [
 
 # What an `import fastproc` need not pay for.
 _LATER = {
+    # What pickles name.
+    "_restore_command": "fastproc._values.command",
+    "_sequence": "fastproc._values.combination",
+    "_limit": "fastproc._values.capture",
+    "_make_pty": "fastproc._values.pty",
+    "Pipe": "fastproc._values.combination",
+    "Scoped": "fastproc._values.combination",
+    "Sequence": "fastproc._values.combination",
+    "Substitute": "fastproc._values.combination",
+    "Tee": "fastproc._values.combination",
     "Event": "fastproc._values.capture",
     "LineTooLong": "fastproc._values.lines",
     "CaptureLimit": "fastproc._values.capture",

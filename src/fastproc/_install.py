@@ -73,6 +73,9 @@ def install() -> None:
             _cover(loaded)
 
 
+install.__module__ = "fastproc"
+
+
 def uninstall() -> None:
     """Undo `install()`. A module that has imported `subprocess` since then keeps what it got."""
     global _installed
@@ -93,6 +96,9 @@ def uninstall() -> None:
             delattr(kind, name)
         else:
             setattr(kind, name, call)
+
+
+uninstall.__module__ = "fastproc"
 
 
 def _new_popen(kind: type[Any], /, *_args: object, **_options: object) -> Any:

@@ -178,6 +178,9 @@ def run(
     return result
 
 
+run.__module__ = "fastproc"
+
+
 _OK = settle_options(NONE).ok_codes
 _LAUNCHER = next(number for number, name in MECHANISMS.items() if name == "launcher")
 _UTF8 = ENCODING == "utf-8"
@@ -382,6 +385,9 @@ def start(
         # An interrupt of the last steps: nobody has the child yet.
         started.abandon()
         raise
+
+
+start.__module__ = "fastproc"
 
 
 def new_handle(command: Command, settled: Settled) -> Process:

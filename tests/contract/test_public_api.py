@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
+import pickle
+import re
 import subprocess
 import sys
 from importlib.resources import files
@@ -154,3 +157,61 @@ def test_import_starts_nothing() -> None:
     }
     assert heavy & set(found.pop("modules")) == set()
     assert found == {"fds": True, "threads": 1, "handlers": True, "children": ""}
+
+
+MODULES = (
+    *("aio", "subprocess", "capabilities", "containment", "daemon", "embedding", "errors", "info", "mapping"),
+    *("monitor", "pipeline", "pool", "privileges", "procfs", "signals", "syslog", "systemd", "users", "waiting"),
+)
+
+
+@pytest.mark.parametrize("name", ["fastproc", *(f"fastproc.{name}" for name in MODULES)])
+def test_names_say_their_public_module(name: str) -> None:
+    """What a traceback and a pickle name is what a program can import."""
+    module = importlib.import_module(name)
+    for public in module.__all__:
+        value = getattr(module, public)
+        if isinstance(value, type) or inspect.isfunction(value):
+            home = value.__module__
+            assert not any(part.startswith("_") for part in home.split(".")), (public, home)
+            assert getattr(importlib.import_module(home), value.__qualname__) is value, (public, home)
+
+
+def _values() -> list[object]:
+    from fastproc import privileges
+
+    command = fastproc.cmd("printf", "a", cwd="/")
+    return [
+        *(command, command | fastproc.cmd("cat"), command.then(fastproc.cmd("cat")), fastproc.Append("/dev/null")),
+        *(fastproc.DEVNULL, fastproc.PIPE, fastproc.run(command, capture=True), fastproc.Event(1, 0.5, 0, b"a")),
+        *(privileges.Ids(1, 2, 3, 4), fastproc.fd_of(command), fastproc.CaptureLimit(10), fastproc.Pty()),
+        *(fastproc.run, fastproc.Pool, fastproc.snapshot, fastproc.SpawnError),
+    ]
+
+
+LOAD = "import pickle, sys; value = pickle.load(sys.stdin.buffer); sys.stdout.buffer.write(pickle.dumps(value, 2))"
+
+
+@pytest.mark.parametrize("protocol", [2, pickle.HIGHEST_PROTOCOL])
+def test_pickles_name_public_modules(protocol: int) -> None:
+    """A pickle outlives a move of the private modules, and a fresh interpreter loads it."""
+    for value in _values():
+        text = pickle.dumps(value, protocol)
+        assert not re.search(rb"fastproc\.(\w+\.)*_", text), (value, text)
+        done = subprocess.run([sys.executable, "-c", LOAD], input=text, capture_output=True, check=True)
+        again = pickle.loads(done.stdout)
+        assert (type(again), repr(again)) == (type(value), repr(value))
+    error = privileges_error()
+    found = pickle.loads(pickle.dumps(error, protocol))
+    assert (str(found), found.changed, found.tid) == ("text", True, 7)
+
+
+def privileges_error() -> fastproc.privileges.NotAllThreads:
+    """Make an error whose facts are keyword arguments."""
+    return fastproc.privileges.NotAllThreads("text", changed=True, tid=7)
+
+
+def test_a_kept_pickle_loads() -> None:
+    """A command that an earlier process has stored."""
+    kept = b"cfastproc\n_restore_command\n((Vprintf\nVa\nt(dtR."
+    assert pickle.loads(kept) == fastproc.cmd("printf", "a")

@@ -1459,7 +1459,7 @@ def doors() -> dict[str, Any]:
 
     asyncio.run(awaited())
     for engine in ("bulk", "exchange"):
-        sys.modules[fastproc.run.__module__]._FORCED_ENGINE = engine  # type: ignore[attr-defined]
+        sys.modules["fastproc._run"]._FORCED_ENGINE = engine  # type: ignore[attr-defined]
         found[engine] = fastproc.run(command, capture=True).stdout
     return {name: text.decode().strip() for name, text in found.items()}
 

@@ -199,7 +199,7 @@ def interrupted_runs(flood: str, engine: str, mechanism: str, count: int) -> dic
     from fastproc import _native
     from support import observe
 
-    sys.modules[fastproc.run.__module__].__dict__["_FORCED_ENGINE"] = engine
+    sys.modules["fastproc._run"].__dict__["_FORCED_ENGINE"] = engine
     _native.force(mechanism)
     interrupts = Interrupts()
     fastproc.run("true", capture=True)
@@ -248,7 +248,7 @@ def ctrl_c(engine: str, with_input: bool) -> float:
 
     import fastproc
 
-    sys.modules[fastproc.run.__module__].__dict__["_FORCED_ENGINE"] = engine
+    sys.modules["fastproc._run"].__dict__["_FORCED_ENGINE"] = engine
     sent = [0.0]
 
     def send() -> None:

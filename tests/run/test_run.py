@@ -83,7 +83,7 @@ def test_reader_that_ends_early(mechanism: str, engine: str) -> None:
 def default_sigpipe(engine: str) -> list[Any]:
     import sys
 
-    sys.modules[fastproc.run.__module__].__dict__["_FORCED_ENGINE"] = "" if engine == "plain" else engine
+    sys.modules["fastproc._run"].__dict__["_FORCED_ENGINE"] = "" if engine == "plain" else engine
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     codes = [fastproc.run("true", input=bytes(1 << 20)).returncode for _ in range(20)]
     codes += [fastproc.run("true", input=iter([b"x" * 100_000] * 9)).returncode for _ in range(5)]

@@ -27,9 +27,7 @@ TRUTH = [0, 42, -9, -15]
 def _force_engine(door: str) -> None:
     import sys
 
-    import fastproc
-
-    sys.modules[fastproc.run.__module__].__dict__["_FORCED_ENGINE"] = door if door in ENGINES else ""
+    sys.modules["fastproc._run"].__dict__["_FORCED_ENGINE"] = door if door in ENGINES else ""
 
 
 def _ask(door: str, *argv: str) -> int | str:

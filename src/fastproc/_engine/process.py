@@ -62,6 +62,8 @@ class Process(Readable, Killable, Changing):
         times: `grace`, `idle_timeout`, `drain_timeout` as start() was given them, for stop() and the iterations.
     """
 
+    __module__ = "fastproc"
+
     __slots__ = (
         "__weakref__",
         "_adopted",

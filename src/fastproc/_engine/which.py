@@ -43,3 +43,6 @@ def which(program: Path, path: Path | None = None) -> str | None:
         if regular and os.access(candidate, os.X_OK, effective_ids=os.access in os.supports_effective_ids):
             return os.fsdecode(candidate)
     return None
+
+
+which.__module__ = "fastproc"

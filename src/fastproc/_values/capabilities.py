@@ -26,6 +26,8 @@ class Capability(IntEnum):
         permits: what a thread may do that has it in its effective set.
     """
 
+    __module__ = "fastproc.capabilities"
+
     permits: str
 
     def __new__(cls, number: int, permits: str) -> Self:
@@ -134,6 +136,8 @@ class CapabilitySet(AbstractSet[int]):
     Attributes:
         mask: the same as a number with one bit for each capability, as in /proc/PID/status.
     """
+
+    __module__ = "fastproc.capabilities"
 
     __slots__ = ("mask",)
 
@@ -316,7 +320,7 @@ else:
     from collections import namedtuple
 
     Capabilities = namedtuple(
-        "Capabilities", ("effective", "permitted", "inheritable", "bounding", "ambient"), module=__name__
+        "Capabilities", ("effective", "permitted", "inheritable", "bounding", "ambient"), module="fastproc.capabilities"
     )
     Capabilities.__doc__ = """The five sets of a thread (capabilities(7)), each a CapabilitySet.
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 else:
     from collections import namedtuple
 
-    Event = namedtuple("Event", ("stream", "time", "offset", "data"), module=__name__)
+    Event = namedtuple("Event", ("stream", "time", "offset", "data"), module="fastproc")
     Event.__doc__ = "One piece of output: its stream, monotonic time of reading, byte offset in the stream, data."
 
 POLICIES = ("discard", "stop", "raise")
@@ -47,6 +47,8 @@ class OutputTooLarge(ProcessError):
         result: the Result, with what was kept.
         stream: "stdout" or "stderr".
     """
+
+    __module__ = "fastproc"
 
     def __init__(self, stream: str, result: Any) -> None:
         """Keep which stream it was, and the result."""
@@ -78,6 +80,8 @@ class CaptureLimit:
     Raises:
         ValueError, TypeError: the argument's name comes first.
     """
+
+    __module__ = "fastproc"
 
     __slots__ = ("head", "over", "spill", "tail")
 
@@ -117,6 +121,9 @@ class CaptureLimit:
 
 def _limit(head: int, tail: int, over: str, spill: Any) -> CaptureLimit:
     return CaptureLimit(head, tail, over=over, spill=spill)
+
+
+_limit.__module__ = "fastproc"  # where pickles find it
 
 
 def _check_spill(spill: Any) -> Any:

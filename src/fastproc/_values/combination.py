@@ -89,6 +89,8 @@ class Pipe(Combination):
         parts: from left to right; none of them is a Pipe, since `(a | b) | c` and `a | (b | c)` are one.
     """
 
+    __module__ = "fastproc"
+
     __slots__ = ("_prepared", "parts")
 
     parts: tuple[Expression, ...]
@@ -118,6 +120,8 @@ class Sequence(Combination):
         parts: from left to right; the first is no Sequence, as `(a && b) || c` is `a && b || c`.
         conditions: of each but the first: whether it runs when those before it have succeeded, or else failed.
     """
+
+    __module__ = "fastproc"
 
     __slots__ = ("conditions", "parts")
 
@@ -183,6 +187,9 @@ def _sequence(parts: tuple[Expression, ...], conditions: tuple[bool, ...]) -> Se
     return made
 
 
+_sequence.__module__ = "fastproc"  # where pickles find it
+
+
 class Tee(Combination):
     """An expression whose output goes to several others.
 
@@ -190,6 +197,8 @@ class Tee(Combination):
         source: who writes.
         consumers: who read.
     """
+
+    __module__ = "fastproc"
 
     __slots__ = ("consumers", "source")
 
@@ -221,6 +230,8 @@ class Scoped(Combination):
         value: the normalised stream, the input, or True.
     """
 
+    __module__ = "fastproc"
+
     __slots__ = ("inner", "name", "value")
 
     inner: Expression
@@ -248,6 +259,8 @@ class Substitute:
         expression: who is at the other end.
         writes: whether the command writes to it.
     """
+
+    __module__ = "fastproc"
 
     __slots__ = ("expression", "writes")
 
@@ -291,9 +304,15 @@ def fd_of(expression: Expression) -> Any:
     return Substitute(expression, False)
 
 
+fd_of.__module__ = "fastproc"
+
+
 def fd_to(expression: Expression) -> Any:
     """Return an argument that the program opens to write what the expression reads, as bash's `>(...)`."""
     return Substitute(expression, True)
+
+
+fd_to.__module__ = "fastproc"
 
 
 def substituted_path(index: int) -> str:

@@ -33,6 +33,8 @@ class Command(Expression):
     elsewhere.
     """
 
+    __module__ = "fastproc"
+
     __slots__ = ("_argv", "_blob", "_hash", "_options", "_plan")
 
     _argv: tuple[str, ...]
@@ -190,7 +192,7 @@ class Command(Expression):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the arguments and options, without what is cached."""
-        return _restore, (self._argv, self._options.values)
+        return _restore_command, (self._argv, self._options.values)
 
 
 _new = object.__new__
@@ -213,6 +215,9 @@ def cmd(program: Text | list[Text] | tuple[Text, ...], *args: Text, **options: U
     if not args and isinstance(program, (list, tuple)):
         return build(tuple(program), normalise(options) if options else NONE)
     return build((program, *args), normalise(options) if options else NONE)  # type: ignore[arg-type]
+
+
+cmd.__module__ = "fastproc"
 
 
 def build(argv: tuple[Text, ...], options: Options) -> Command:
@@ -263,5 +268,8 @@ def _refuse(argv: tuple[Text, ...]) -> None:
     raise ValueError("argument 0: the program's name is empty, for which execve(2) has no file")
 
 
-def _restore(argv: tuple[str, ...], values: dict[str, Any]) -> Command:
+def _restore_command(argv: tuple[str, ...], values: dict[str, Any]) -> Command:
     return build(argv, _options_module.make(values))
+
+
+_restore_command.__module__ = "fastproc"  # where pickles find it

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 else:
     from collections import namedtuple
 
-    Expected = namedtuple("Expected", ("which", "before", "data", "match"), module=__name__)
+    Expected = namedtuple("Expected", ("which", "before", "data", "match"), module="fastproc")
     Expected.__doc__ = (
         "What Process.expect() found: which pattern, the bytes before it, its bytes, the re.Match or None."
     )
@@ -47,6 +47,8 @@ class EndOfOutput(ProcessError, EOFError):
         patterns: what was expected.
         before: what there was; it can still be read.
     """
+
+    __module__ = "fastproc"
 
     def __init__(self, patterns: tuple[Any, ...], before: bytes = b"") -> None:
         super().__init__(patterns, before)

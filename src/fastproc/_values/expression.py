@@ -32,6 +32,8 @@ class Expression:
     that means the same, `repr()` the calls that make it.
     """
 
+    __module__ = "fastproc"
+
     __slots__ = ()
 
     # -- combining

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 else:
     from collections import namedtuple
 
-    Ids = namedtuple("Ids", ("real", "effective", "saved", "filesystem"), module=__name__)
+    Ids = namedtuple("Ids", ("real", "effective", "saved", "filesystem"), module="fastproc.privileges")
     Ids.__doc__ = """The four user or group ids of a thread (credentials(7)).
 
 Attributes:
@@ -93,6 +93,8 @@ class Securebits(IntFlag):
         EXEC_RESTRICT_FILE, EXEC_DENY_INTERACTIVE: what interpreters are asked to refuse (Linux 6.14).
     """
 
+    __module__ = "fastproc.privileges"
+
     NOROOT = 1 << 0
     NOROOT_LOCKED = 1 << 1
     NO_SETUID_FIXUP = 1 << 2
@@ -125,6 +127,8 @@ class Identity:
         seccomp: "none", "strict" or "filter".
         securebits: None where it is not known: the kernel tells them to the thread itself only.
     """
+
+    __module__ = "fastproc.privileges"
 
     __slots__ = ("capabilities", "gids", "groups", "name", "no_new_privs", "pid", "seccomp", "securebits", "uids")
 

@@ -28,6 +28,8 @@ class LineTooLong(ProcessError, ValueError):
         start: the first `longest` bytes or characters of it.
     """
 
+    __module__ = "fastproc"
+
     def __init__(self, longest: int, start: bytes | str = b"") -> None:
         """Keep the limit and the beginning of the line."""
         super().__init__(longest, start)

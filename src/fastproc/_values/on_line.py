@@ -37,6 +37,8 @@ class OnLine:
         LookupError: no such encoding.
     """
 
+    __module__ = "fastproc"
+
     __slots__ = ("_cut", "call")
 
     def __init__(
@@ -100,6 +102,8 @@ class Logger(OnLine):
     Raises:
         TypeError, ValueError: an argument is not possible; its name comes first.
     """
+
+    __module__ = "fastproc"
 
     __slots__ = ("_levels", "_log", "_prefix")
 

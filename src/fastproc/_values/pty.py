@@ -31,6 +31,8 @@ class Pty:
             Ctrl-D, no return before a newline (cfmakeraw(3)). A program may set this itself at any time.
     """
 
+    __module__ = "fastproc"
+
     __slots__ = ("cols", "echo", "raw", "rows")
 
     rows: int
@@ -62,11 +64,14 @@ class Pty:
         return hash(self._key())
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _make, self._key()
+        return _make_pty, self._key()
 
 
-def _make(rows: int, cols: int, echo: bool, raw: bool) -> Pty:
+def _make_pty(rows: int, cols: int, echo: bool, raw: bool) -> Pty:
     return Pty(rows, cols, echo=echo, raw=raw)
+
+
+_make_pty.__module__ = "fastproc"  # where pickles find it
 
 
 def check_pty(name: str, value: object) -> Pty | None:

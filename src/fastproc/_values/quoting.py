@@ -38,6 +38,9 @@ def quote(text: str | bytes | PathLike[str] | PathLike[bytes]) -> str:
     return "'" + text.replace("'", "'\"'\"'") + "'"
 
 
+quote.__module__ = "fastproc"
+
+
 def pasteable(text: str | bytes | PathLike[str] | PathLike[bytes]) -> str:
     r"""Return the text as one word of bash, zsh or a shell of POSIX.1-2024, with nothing in it that does not print.
 

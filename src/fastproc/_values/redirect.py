@@ -20,6 +20,8 @@ FD_MAX = 2**31 - 1
 class Special(int):
     """A destination that is neither a file nor a descriptor; shows and pickles by its name."""
 
+    __module__ = "fastproc"
+
     __slots__ = ()
 
     def __repr__(self) -> str:
@@ -51,6 +53,8 @@ _SPECIAL = {int(item): item for item in (PIPE, STDOUT, DEVNULL, STDERR, MEMFD)}
 
 class Append:
     """Output appended to a file, as the shell's `>>`; the file is made when it is missing."""
+
+    __module__ = "fastproc"
 
     __slots__ = ("path",)
 

@@ -34,6 +34,8 @@ class Usage:
         nvcsw, nivcsw: context switches because it waited, and because its time was over.
     """
 
+    __module__ = "fastproc"
+
     __slots__ = ("inblock", "majflt", "maxrss", "minflt", "nivcsw", "nvcsw", "oublock", "stime", "utime")
 
     def __init__(
@@ -97,6 +99,8 @@ class Result:
         mechanism: how the child was made, such as "clone3_vm"; "launcher" (with `user=` and its like).
         mechanism_refused: the faster mechanisms that this system refuses, with the reasons.
     """
+
+    __module__ = "fastproc"
 
     __slots__ = (
         "_dropped",
@@ -379,6 +383,8 @@ class Change:
         returncode: once it has ended, as everywhere; None before.
         core_dumped: whether it left a core file.
     """
+
+    __module__ = "fastproc"
 
     __slots__ = ("core_dumped", "returncode", "signal", "state")
 

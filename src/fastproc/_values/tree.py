@@ -51,6 +51,8 @@ class Survivor:
         why: in words.
     """
 
+    __module__ = "fastproc"
+
     __slots__ = ("name", "pid", "why")
 
     def __init__(self, pid: int, name: str, why: str) -> None:
@@ -95,6 +97,8 @@ class TreeEnd:
         unseen: why others of the tree can be left that nobody looked for: /proc is not mounted, or belongs to another
             PID namespace, where the numbers of this one name strangers. "" where all were looked for.
     """
+
+    __module__ = "fastproc"
 
     __slots__ = ("found_by", "killed", "survivors", "unseen")
 

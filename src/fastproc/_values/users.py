@@ -44,6 +44,8 @@ class User(_User):
         password: the encrypted one, mostly "x": it is in shadow(5). Not shown by repr().
     """
 
+    __module__ = "fastproc.users"
+
     __slots__ = ()
 
     def __new__(
@@ -91,6 +93,8 @@ class Group(_Group):
         password: mostly "x" or empty. Not shown by repr().
     """
 
+    __module__ = "fastproc.users"
+
     __slots__ = ()
 
     def __new__(cls, name: str, gid: int, members: Iterable[str] = (), password: str = "x") -> Self:
@@ -128,6 +132,8 @@ class Unknown(KeyError):
         who: the name or id that was asked for.
     """
 
+    __module__ = "fastproc.users"
+
     what = "user or group"
 
     def __init__(self, who: str | int) -> None:
@@ -147,11 +153,15 @@ class Unknown(KeyError):
 class UnknownUser(Unknown):
     """There is no such user."""
 
+    __module__ = "fastproc.users"
+
     what = "user"
 
 
 class UnknownGroup(Unknown):
     """There is no such group."""
+
+    __module__ = "fastproc.users"
 
     what = "group"
 

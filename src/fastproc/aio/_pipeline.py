@@ -174,12 +174,17 @@ async def lines(
         running.check_interrupt()
 
 
+lines.__module__ = "fastproc.aio"
+
+
 class Pipeline:
     """A running expression in an event loop: what `fastproc.Pipeline` is in blocking code; what waits is awaited.
 
     What is captured is read as the loop goes on. `aio.start()` makes it; `async with` kills and reaps what still runs
     at the end of the block. Only for tasks of its own loop.
     """
+
+    __module__ = "fastproc.aio"
 
     __slots__ = ("_running",)
 

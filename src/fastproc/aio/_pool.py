@@ -40,6 +40,8 @@ class Future:
         partial: of a task that was cancelled while it ran, once its child is gone: the Result up to then.
     """
 
+    __module__ = "fastproc.aio"
+
     def __init__(self, hub: Hub) -> None:
         """A future without its task."""
         self._hub = hub
@@ -151,6 +153,8 @@ class Pool(Front):
     As `fastproc.Pool`, with the same arguments, for the tasks of one loop (asyncio, uvloop, trio). `async with` waits
     for what was submitted, and stops all when the block is left by an exception.
     """
+
+    __module__ = "fastproc.aio"
 
     _name = "aio.Pool"
 

@@ -54,6 +54,9 @@ def start(
     return Starting(command)
 
 
+start.__module__ = "fastproc.aio"
+
+
 def _start_expression(expression: Expression, options: OptionsDict) -> Starting:
     from fastproc.aio._pipeline import StartingPipeline
 
@@ -114,6 +117,8 @@ class Process(Streaming):
         pid: the child's number; after the child has ended it may be somebody else's.
         child: the blocking handle that this one is for.
     """
+
+    __module__ = "fastproc.aio"
 
     __slots__ = ("__weakref__", "_hub", "_turns", "_watch", "argv", "child", "pid")
 

@@ -93,6 +93,9 @@ async def run(
         return await _run_bulk(hub, command, settled, plan, deadline)
 
 
+run.__module__ = "fastproc.aio"
+
+
 async def _run_bulk(hub: Hub, command: Command, settled: Settled, plan: Plan, deadline: float | None) -> Result:
     """Run by the C core: begun here, driven by the loop when it is not over at once."""
     if not hub.idle:

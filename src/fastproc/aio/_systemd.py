@@ -65,6 +65,9 @@ async def wait_ready(server: NotifyServer, timeout: float | None = None) -> None
             reactor.unwatch(server.fileno())
 
 
+wait_ready.__module__ = "fastproc.aio"
+
+
 def watchdog(alive: Callable[[], object] | None = None) -> blocking_watchdog:
     """Ping the manager from the running loop for the time of a `with` block, as systemd.watchdog() does.
 
@@ -75,3 +78,6 @@ def watchdog(alive: Callable[[], object] | None = None) -> blocking_watchdog:
         ValueError: as systemd.watchdog_usec().
     """
     return blocking_watchdog(current_hub().reactor, alive)
+
+
+watchdog.__module__ = "fastproc.aio"

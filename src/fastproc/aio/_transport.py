@@ -70,6 +70,9 @@ async def create_subprocess_exec(
     return Process(transport, protocol, loop)
 
 
+create_subprocess_exec.__module__ = "fastproc.aio"
+
+
 async def create_subprocess_shell(
     cmd: str | bytes, stdin: Any = None, stdout: Any = None, stderr: Any = None, limit: int = _LIMIT, **kwds: Any
 ) -> Process:
@@ -87,6 +90,9 @@ async def create_subprocess_shell(
     return Process(transport, protocol, loop)
 
 
+create_subprocess_shell.__module__ = "fastproc.aio"
+
+
 async def subprocess_exec(
     loop: asyncio.AbstractEventLoop,
     protocol_factory: Callable[[], Any],
@@ -100,6 +106,9 @@ async def subprocess_exec(
     """Start a program, as the method of asyncio's loops of that name; the loop comes first."""
     _check_options(options, False)
     return await _connect(loop, protocol_factory(), (program, *args), False, (stdin, stdout, stderr), options)
+
+
+subprocess_exec.__module__ = "fastproc.aio"
 
 
 async def subprocess_shell(
@@ -117,6 +126,9 @@ async def subprocess_shell(
         raise ValueError("cmd must be a string")
     _check_options(options, True)
     return await _connect(loop, protocol_factory(), cmd, True, (stdin, stdout, stderr), options)
+
+
+subprocess_shell.__module__ = "fastproc.aio"
 
 
 def _check_options(options: dict[str, Any], shell: bool) -> None:

@@ -62,6 +62,9 @@ async def wait(what: Process | Doable, timeout: float | None = None) -> Any:
     return what
 
 
+wait.__module__ = "fastproc.aio"
+
+
 def reactor() -> Reactor:
     """Return the reactor of the running loop, for what is driven by it.
 
@@ -71,6 +74,9 @@ def reactor() -> Reactor:
     return current_hub().reactor
 
 
+reactor.__module__ = "fastproc.aio"
+
+
 def as_completed(processes: Iterable[Process], timeout: float | None = None) -> Completions:
     """Iterate over the processes, each when it has ended, in the order of their ends. As the blocking function.
 
@@ -78,6 +84,9 @@ def as_completed(processes: Iterable[Process], timeout: float | None = None) -> 
         TimeoutExpired: by the iteration: some still run; all that had ended have been given.
     """
     return Completions(processes, timeout)
+
+
+as_completed.__module__ = "fastproc.aio"
 
 
 async def wait_any(processes: Iterable[Process], timeout: float | None = None) -> Process:
@@ -92,6 +101,9 @@ async def wait_any(processes: Iterable[Process], timeout: float | None = None) -
     raise ValueError("processes: there are none to wait for")
 
 
+wait_any.__module__ = "fastproc.aio"
+
+
 async def wait_all(processes: Iterable[Process], timeout: float | None = None) -> list[int]:
     """Wait until all processes have ended, and give their return codes in the order of the processes.
 
@@ -103,6 +115,9 @@ async def wait_all(processes: Iterable[Process], timeout: float | None = None) -
     async for _ in Completions(given, timeout):
         pass
     return [process.child.wait() for process in given]
+
+
+wait_all.__module__ = "fastproc.aio"
 
 
 class Completions:

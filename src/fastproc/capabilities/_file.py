@@ -29,6 +29,8 @@ class FileCapabilities:
         version: 1 (32 capabilities), 2, or 3 (with rootid).
     """
 
+    __module__ = "fastproc.capabilities"
+
     __slots__ = ("effective", "inheritable", "permitted", "rootid", "version")
 
     permitted: CapabilitySet

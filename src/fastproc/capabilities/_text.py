@@ -38,9 +38,11 @@ if TYPE_CHECKING:
 else:
     from collections import namedtuple
 
-    CapabilityState = namedtuple("CapabilityState", ("effective", "permitted", "inheritable"), module=__name__)
+    CapabilityState = namedtuple(
+        "CapabilityState", ("effective", "permitted", "inheritable"), module="fastproc.capabilities"
+    )
     CapabilityState.__doc__ = """The three sets of capget(2) and of libcap's text form, each a CapabilitySet."""
-    IAB = namedtuple("IAB", ("inheritable", "ambient", "blocked"), module=__name__)
+    IAB = namedtuple("IAB", ("inheritable", "ambient", "blocked"), module="fastproc.capabilities")
     IAB.__doc__ = """What an execve passes on: libcap's IAB, each a CapabilitySet.
 
 `blocked` is what is missing in the bounding set.

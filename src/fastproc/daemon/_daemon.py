@@ -44,6 +44,8 @@ class Outcome:
         value: in the daemon, what the privileged action returned.
     """
 
+    __module__ = "fastproc.daemon"
+
     __slots__ = ("_hook", "_said", "_steps", "foreground", "is_child", "pid", "value")
 
     def __init__(self, pid: int, steps: Steps | None = None) -> None:
@@ -166,6 +168,8 @@ class Daemon:
         TypeError, ValueError: an option is not possible; its name comes first.
         Unsupported: elsewhere than on Linux.
     """
+
+    __module__ = "fastproc.daemon"
 
     __slots__ = ("settings",)
 
@@ -315,6 +319,9 @@ class Daemon:
 def daemonize(name: str | None = None, **options: Any) -> Outcome:
     """Become a daemon, as `Daemon(name, **options).start()` does; call `ready()` of the outcome then."""
     return Daemon(name, **options).start()
+
+
+daemonize.__module__ = "fastproc.daemon"
 
 
 def refuse_unsafe() -> None:

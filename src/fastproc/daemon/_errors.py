@@ -22,6 +22,8 @@ class DaemonError(ProcessError):
         pid: its pid, which is not in use any more; 0 when it was not made.
     """
 
+    __module__ = "fastproc.daemon"
+
     def __init__(
         self, step: str, kind: str, text: str, traceback: str = "", exit_code: int | None = None, pid: int = 0
     ) -> None:
@@ -52,6 +54,8 @@ class PidFileError(ProcessError):
         reason: what is wrong.
     """
 
+    __module__ = "fastproc.daemon"
+
     def __init__(self, path: str, reason: str) -> None:
         """Keep both."""
         super().__init__(path, reason)
@@ -70,6 +74,8 @@ class AlreadyRunning(PidFileError):
         pid: that process; 0 when the file does not name it yet.
     """
 
+    __module__ = "fastproc.daemon"
+
     def __init__(self, path: str, reason: str, pid: int = 0) -> None:
         """Keep the facts."""
         super().__init__(path, reason)
@@ -79,3 +85,5 @@ class AlreadyRunning(PidFileError):
 
 class UnsafeFork(ProcessError, RuntimeError):
     """This process cannot be forked safely; the text says why, and what to use instead. Nothing was forked."""
+
+    __module__ = "fastproc.daemon"

@@ -50,6 +50,8 @@ class Status:
         locked: whether somebody holds the lock.
     """
 
+    __module__ = "fastproc.daemon"
+
     __slots__ = ("foreign", "locked", "pid", "reason", "state")
 
     def __init__(
@@ -89,6 +91,8 @@ class Stopped:
         killed: whether it had to be killed, as it did not end within the grace.
     """
 
+    __module__ = "fastproc.daemon"
+
     __slots__ = ("killed", "pid")
 
     def __init__(self, pid: int, killed: bool) -> None:
@@ -108,6 +112,8 @@ class PidFile:
         owner: the uid that may own the file beside root and this process's user: that of the daemon, where it was
             given to it. Such a file can only name processes of this very user.
     """
+
+    __module__ = "fastproc.daemon"
 
     __slots__ = ("_owner", "path")
 

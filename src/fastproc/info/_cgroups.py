@@ -58,6 +58,9 @@ class CgroupUse(NamedTuple):
     pressure: dict[str, Pressure] = {}  # noqa: RUF012 - a tuple's default, never changed
 
 
+CgroupUse.__module__ = "fastproc.info"
+
+
 def cgroup_use(pid: int | None = None, root: str = "/proc") -> CgroupUse:
     """Return limits and use of the cgroups of a process; of this one by default.
 
@@ -90,6 +93,9 @@ def cgroup_use(pid: int | None = None, root: str = "/proc") -> CgroupUse:
     if "" in folders:
         found = found._replace(**_version_2(folders[""]))
     return found._replace(**_version_1(folders))
+
+
+cgroup_use.__module__ = "fastproc.info"
 
 
 def pressure(root: str = "/proc") -> dict[str, Pressure]:

@@ -52,6 +52,9 @@ def snapshot(fields: Iterable[str] = DEFAULT, pids: Iterable[int] | None = None,
     return Snapshot(asked, table, at, (boottime / 1e9, began), _native.ABSENT, os.fsdecode(where))
 
 
+snapshot.__module__ = "fastproc"
+
+
 def children(pid: int, recursive: bool = False, root: Path = PROC) -> list[int]:
     """Return the pids of a process's children, in the order of their births; with recursive of all its descendants.
 
@@ -78,6 +81,9 @@ def children(pid: int, recursive: bool = False, root: Path = PROC) -> list[int]:
         raise _translated(error, where) from None
 
 
+children.__module__ = "fastproc.info"
+
+
 def tree(fields: Iterable[str] = ("pid", "ppid", "comm"), root: Path = PROC) -> Tree:
     """Return who is whose parent, of all processes: one snapshot of these fields, pid and ppid among them.
 
@@ -85,6 +91,9 @@ def tree(fields: Iterable[str] = ("pid", "ppid", "comm"), root: Path = PROC) -> 
         As `snapshot()`.
     """
     return Tree(snapshot(("pid", "ppid", *fields), None, root))
+
+
+tree.__module__ = "fastproc.info"
 
 
 def thread_names(pid: int, root: Path = PROC) -> list[str]:
@@ -107,6 +116,9 @@ def thread_names(pid: int, root: Path = PROC) -> list[str]:
     except FileNotFoundError:
         return []
     return [one.comm for one in table if one.pid != number and one.comm is not None]
+
+
+thread_names.__module__ = "fastproc.info"
 
 
 def _scanned(pid: int, recursive: bool, root: Path) -> list[int]:

@@ -53,6 +53,8 @@ class Column:
 class Record:
     """One process of a table: each field is an attribute, and an item. None is a value that is absent: see `why`."""
 
+    __module__ = "fastproc.info"
+
     __slots__ = ("_row", "_table")
 
     def __init__(self, table: Snapshot, row: int) -> None:
@@ -104,6 +106,8 @@ class Snapshot:
         root: of the proc file system that was read.
         taken: monotonic seconds when its first row was read; 0.0 if it is empty.
     """
+
+    __module__ = "fastproc"
 
     __slots__ = ("_at", "_begin", "_codes", "_columns", "_index", "_rows", "fields", "root", "taken")
 

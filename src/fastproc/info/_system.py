@@ -51,6 +51,9 @@ class CpuUse(NamedTuple):
     steal: float
 
 
+CpuUse.__module__ = "fastproc.info"
+
+
 class Disk(NamedTuple):
     """A mounted file system: sizes in bytes; None where it cannot be asked."""
 
@@ -61,6 +64,9 @@ class Disk(NamedTuple):
     total: int | None
     used: int | None
     free: int | None
+
+
+Disk.__module__ = "fastproc.info"
 
 
 class DiskIo(NamedTuple):
@@ -74,6 +80,9 @@ class DiskIo(NamedTuple):
     write_bytes_per_s: float | None
     reads_per_s: float | None
     writes_per_s: float | None
+
+
+DiskIo.__module__ = "fastproc.info"
 
 
 class Network(NamedTuple):
@@ -98,6 +107,9 @@ class Network(NamedTuple):
     mtu: int | None
 
 
+Network.__module__ = "fastproc.info"
+
+
 class System:
     """The machine and its processes.
 
@@ -112,6 +124,8 @@ class System:
             missing, as in a proc file system mounted with subset=pid, or not as the kernel writes it. What that is
             stays as it was ("cpu", "networks"), or is empty, None or Absent.
     """
+
+    __module__ = "fastproc"
 
     def __init__(self, fields: Iterable[str] = DEFAULT, root: str = "/proc") -> None:
         """Choose what is read of each process, and where; pid, starttime, utime and stime are always read.

@@ -25,6 +25,8 @@ class Tree:
         roots: pids, ascending.
     """
 
+    __module__ = "fastproc.info"
+
     __slots__ = ("_children", "_parent", "roots", "snapshot")
 
     def __init__(self, snapshot: Snapshot) -> None:

@@ -46,6 +46,8 @@ class Mapped:
         splits: whether a task of several items that the kernel refuses as too long (E2BIG) is run as two.
     """
 
+    __module__ = "fastproc.mapping"
+
     def __init__(
         self,
         work: Work,

@@ -25,6 +25,8 @@ class Summary:
         halted: whether `halt` has ended it before its time.
     """
 
+    __module__ = "fastproc.mapping"
+
     def __init__(self, total: int | None) -> None:
         self.total = total
         self.skipped = 0

@@ -79,6 +79,8 @@ class Task:
         parts: the tasks that do its work, where it was too long for one; of one of those, its neighbours too.
     """
 
+    __module__ = "fastproc.mapping"
+
     __slots__ = (
         *("began", "error", "fault", "item", "line", "number", "parts", "result", "seq", "slot", "texts", "tries"),
     )

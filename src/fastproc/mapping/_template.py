@@ -102,6 +102,8 @@ class Template:
         repeats: whether a word with a place in it is repeated for each of several items.
     """
 
+    __module__ = "fastproc.mapping"
+
     __slots__ = ("repeats", "shell", "takes_items", "takes_slot", "words")
 
     def __init__(

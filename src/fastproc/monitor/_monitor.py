@@ -44,6 +44,8 @@ class Monitor(Driven):
         ValueError: interval is not positive.
     """
 
+    __module__ = "fastproc.monitor"
+
     def __init__(self, interval: float = 1.0, callback: Callable[[ProcessAlert], object] | None = None) -> None:
         """See the class."""
         if not interval > 0:

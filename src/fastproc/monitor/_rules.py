@@ -44,6 +44,8 @@ class Rule:
         hold, clear_hold: seconds.
     """
 
+    __module__ = "fastproc.monitor"
+
     __slots__ = ("above", "below", "clear", "clear_hold", "hold", "metric")
 
     def __init__(
@@ -169,6 +171,8 @@ class ProcessAlert:
         replaced: of "restarted": the pid of the one that died.
         reason: of "unknown".
     """
+
+    __module__ = "fastproc"
 
     __slots__ = ("event", "name", "pid", "reason", "replaced", "returncode", "rule", "value", "when")
 

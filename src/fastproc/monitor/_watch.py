@@ -33,6 +33,8 @@ class Watch:
         rules: its thresholds.
     """
 
+    __module__ = "fastproc.monitor"
+
     __slots__ = (
         *("_died", "_levels", "_like", "_member", "_restart", "_settled", "_starttime", "_unknown"),
         *("alive", "by", "name", "pid"),

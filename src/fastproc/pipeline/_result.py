@@ -79,6 +79,8 @@ class PipelineResult(Result):
         stderr: the same, one stage after the other.
     """
 
+    __module__ = "fastproc"
+
     __slots__ = ("_decisive", "_line", "_ok", "_stages")
 
     _line: object

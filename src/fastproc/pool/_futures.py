@@ -26,6 +26,8 @@ class Future(futures.Future["Result"]):
         partial: of a task that was cancelled while it ran, once its child is gone: the Result up to then.
     """
 
+    __module__ = "fastproc.pool"
+
     def __init__(self) -> None:
         """A future without its task."""
         super().__init__()
@@ -102,6 +104,8 @@ class Executor(futures.Executor):
     ...     executor.submit("printf", "hello").result().text()
     'hello'
     """
+
+    __module__ = "fastproc.pool"
 
     def __init__(self, max_workers: int | Pool | None = None, **options: Any) -> None:
         """Make a pool, or take one."""

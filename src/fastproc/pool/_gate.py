@@ -21,6 +21,8 @@ class Gate:
         interval: seconds between two looks.
     """
 
+    __module__ = "fastproc"
+
     __slots__ = ("interval", "load", "memory", "pressures")
 
     def __init__(

@@ -97,6 +97,8 @@ class Pool(Front):
         OSError: no threads or descriptors are left.
     """
 
+    __module__ = "fastproc"
+
     _name = "Pool"
 
     def __init__(

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 else:
     from collections import namedtuple
 
-    Loss = namedtuple("Loss", ("worker", "expressions"), module=__name__)
+    Loss = namedtuple("Loss", ("worker", "expressions"), module="fastproc.pool")
     Loss.__doc__ = "A worker that its executor has lost, and the tasks that it held."
 
 _HINT = "such as client.get_executor() of distributed (fastproc[dask])"

@@ -46,6 +46,8 @@ class Retries:
     2.0
     """
 
+    __module__ = "fastproc"
+
     __slots__ = ("delay", "factor", "jitter", "longest", "times", "when")
 
     def __init__(

@@ -50,6 +50,8 @@ class MissingCapability(PermissionError):
         capabilities: those that are.
     """
 
+    __module__ = "fastproc.privileges"
+
     capabilities: CapabilitySet
 
 
@@ -61,6 +63,8 @@ class NotAllThreads(ProcessError):
         tid: the thread concerned; 0 when it is no single one.
     """
 
+    __module__ = "fastproc.privileges"
+
     def __init__(self, text: str, *, changed: bool = False, tid: int = 0) -> None:
         """Keep the text and the facts."""
         super().__init__(text)
@@ -68,11 +72,7 @@ class NotAllThreads(ProcessError):
         self.tid = tid
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _restore, (str(self), self.changed, self.tid)
-
-
-def _restore(text: str, changed: bool, tid: int) -> NotAllThreads:
-    return NotAllThreads(text, changed=changed, tid=tid)
+        return type(self), (str(self),), self.__dict__
 
 
 def missing(capabilities: CapabilitySet, text: str) -> MissingCapability:

@@ -155,6 +155,9 @@ def drop_privileges(
         return _Drop(_Plan(whom, sets[0], sets[1], "keep" if leave else limit, flags, no_new_privs)).run()
 
 
+drop_privileges.__module__ = "fastproc.privileges"
+
+
 class _Drop:
     """The steps, in the only order in which they work."""
 

@@ -51,6 +51,8 @@ class HalfSwitched(ProcessError):
         identity: what the calling thread is now; None where that could not be read.
     """
 
+    __module__ = "fastproc.privileges"
+
     def __init__(self, stage: str, identity: Identity | None) -> None:
         """Keep both."""
         super().__init__(stage, identity)
@@ -211,6 +213,8 @@ def half_switched(stage: str) -> HalfSwitched:
 class UnsafeSwitch(ProcessError, RuntimeError):
     """Being another user for a while is not safe here; the text says why. Nothing was changed."""
 
+    __module__ = "fastproc.privileges"
+
 
 class temporarily:
     """Have another user's effective ids in a `with` block, and one's own again after it.
@@ -235,6 +239,8 @@ class temporarily:
         HalfSwitched: at the end: what there was before cannot be restored. End the process.
         OSError: a step failed; nothing was changed.
     """
+
+    __module__ = "fastproc.privileges"
 
     def __init__(
         self,

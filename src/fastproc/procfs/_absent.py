@@ -39,6 +39,8 @@ class Absent:
         detail: more about it, such as the file and its error, or the kernel version that has it.
     """
 
+    __module__ = "fastproc.procfs"
+
     __slots__ = ("detail", "reason")
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -77,6 +79,8 @@ def since(version: str) -> Absent:
 class Missing(LookupError):
     """A value was needed that is absent; `absent` says why."""
 
+    __module__ = "fastproc.procfs"
+
     def __init__(self, absent: Absent) -> None:
         """Take the Absent that was found."""
         super().__init__(absent)
@@ -95,3 +99,6 @@ def need(value: T | Absent) -> T:
     if isinstance(value, Absent):
         raise Missing(value)
     return value
+
+
+need.__module__ = "fastproc.procfs"

@@ -37,6 +37,8 @@ class Disk(Record):
         flushes, flush_ms: the same for flushes (5.5).
     """
 
+    __module__ = "fastproc.procfs"
+
     major: int
     minor: int
     name: str
@@ -80,12 +82,17 @@ def parse_diskstats(data: bytes) -> Rows[Disk]:
     return rows(data, "diskstats", _disk)
 
 
+parse_diskstats.__module__ = "fastproc.procfs"
+
+
 class Partition(Record):
     """One line of /proc/partitions.
 
     Attributes:
         major, minor, name: which device; size: bytes.
     """
+
+    __module__ = "fastproc.procfs"
 
     major: int
     minor: int
@@ -109,6 +116,9 @@ def parse_partitions(data: bytes) -> Rows[Partition]:
     return rows(data, "partitions", convert, skip=1)
 
 
+parse_partitions.__module__ = "fastproc.procfs"
+
+
 class Cpu(Record):
     """One CPU of /proc/cpuinfo. Architectures differ: what one does not tell is in no field.
 
@@ -119,6 +129,8 @@ class Cpu(Record):
         flags: of x86 ("flags"), arm ("Features"), riscv ("isa" as one word).
         fields: every line, by its key.
     """
+
+    __module__ = "fastproc.procfs"
 
     number: int
     model: str
@@ -136,6 +148,8 @@ class Cpuinfo(Record):
         cpus: each CPU that is online.
         fields: lines that belong to none, as "Hardware", "Revision", "Serial" of arm, by their key.
     """
+
+    __module__ = "fastproc.procfs"
 
     cpus: tuple[Cpu, ...]
     fields: dict[str, str]
@@ -188,6 +202,9 @@ def parse_cpuinfo(data: bytes) -> Cpuinfo:
     return Cpuinfo(tuple(cpus), rest)
 
 
+parse_cpuinfo.__module__ = "fastproc.procfs"
+
+
 class Module(Record):
     """One line of /proc/modules.
 
@@ -196,6 +213,8 @@ class Module(Record):
         used_by: names of modules that need it; state: "Live", "Loading", "Unloading".
         address: 0 where the reader may not know; taints: letters such as "OE", "" for none.
     """
+
+    __module__ = "fastproc.procfs"
 
     name: str
     size: int
@@ -229,12 +248,17 @@ def parse_modules(data: bytes) -> Rows[Module]:
     return rows(data, "modules", _module)
 
 
+parse_modules.__module__ = "fastproc.procfs"
+
+
 class Devices(Record):
     """What /proc/devices tells: names of drivers by their major number; several may share one.
 
     Attributes:
         character, block: (major, name) of each.
     """
+
+    __module__ = "fastproc.procfs"
 
     character: tuple[tuple[int, str], ...]
     block: tuple[tuple[int, str], ...]
@@ -263,12 +287,17 @@ def parse_devices(data: bytes) -> Devices:
     return Devices(tuple(character), tuple(block))
 
 
+parse_devices.__module__ = "fastproc.procfs"
+
+
 class Controller(Record):
     """One line of /proc/cgroups (cgroups(7)).
 
     Attributes:
         name: of the controller; hierarchy: of v1, 0 for none or v2; cgroups: how many there are; enabled: or not.
     """
+
+    __module__ = "fastproc.procfs"
 
     name: str
     hierarchy: int
@@ -292,6 +321,9 @@ def parse_cgroups(data: bytes) -> Rows[Controller]:
     return rows(data, "cgroups", convert, skip=1)
 
 
+parse_cgroups.__module__ = "fastproc.procfs"
+
+
 def parse_filesystems(data: bytes) -> Table[bool]:
     """Read /proc/filesystems: each kind that the kernel knows, and whether it needs a block device.
 
@@ -310,6 +342,9 @@ def parse_filesystems(data: bytes) -> Table[bool]:
     return table(rows(data, "filesystems", convert))
 
 
+parse_filesystems.__module__ = "fastproc.procfs"
+
+
 def parse_sysctl(data: bytes) -> int | tuple[int, ...] | str:
     """Read a file below /proc/sys: a number, several numbers between blanks, or a line of text."""
     words = data.split()
@@ -320,3 +355,6 @@ def parse_sysctl(data: bytes) -> int | tuple[int, ...] | str:
     if values:
         return values[0] if len(values) == 1 else values
     return text(data[:-1] if data.endswith(b"\n") else data)
+
+
+parse_sysctl.__module__ = "fastproc.procfs"

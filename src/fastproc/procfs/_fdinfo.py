@@ -26,6 +26,8 @@ class Lock(Record):
         start: first byte; end: last byte, None for the end of the file.
     """
 
+    __module__ = "fastproc.procfs"
+
     id: int
     blocked: bool
     kind: str
@@ -77,6 +79,9 @@ def parse_locks(data: bytes) -> Rows[Lock]:
     return rows(data, "locks", _lock)
 
 
+parse_locks.__module__ = "fastproc.procfs"
+
+
 class EpollTarget(Record):
     """One descriptor that an epoll watches.
 
@@ -85,6 +90,8 @@ class EpollTarget(Record):
             it.
         pos, inode, device: of the file behind it, absent before 4.13; device is the kernel's dev_t.
     """
+
+    __module__ = "fastproc.procfs"
 
     fd: int
     events: int
@@ -100,6 +107,8 @@ class InotifyMark(Record):
     Attributes:
         wd: its number; inode, device: what it watches; mask: bit set of IN_ constants; ignored_mask: the same.
     """
+
+    __module__ = "fastproc.procfs"
 
     wd: int
     inode: int
@@ -123,6 +132,8 @@ class FdInfo(Record):
         epoll, inotify: what it watches; locks: file locks of this descriptor.
         others: other lines as they are: fanotify, io_uring, drm, dma-buf, ...
     """
+
+    __module__ = "fastproc.procfs"
 
     pos: int
     flags: int
@@ -229,3 +240,6 @@ def parse_fdinfo(data: bytes) -> FdInfo:
             raise blame("fdinfo", count, error, line) from None
     require(values, "fdinfo", "pos", "flags", "mnt_id")
     return FdInfo(**values, epoll=tuple(epoll), inotify=tuple(inotify), locks=tuple(locks), others=tuple(others))
+
+
+parse_fdinfo.__module__ = "fastproc.procfs"

@@ -38,6 +38,8 @@ class CpuTimes(Record):
         irq, softirq: interrupts; steal: taken by the hypervisor; guest, guest_nice: in virtual CPUs.
     """
 
+    __module__ = "fastproc.procfs"
+
     user: int
     nice: int
     system: int
@@ -69,6 +71,8 @@ class KernelStat(Record):
 
     A line that is missing or cannot be read is Absent, with the reason, and the others stand.
     """
+
+    __module__ = "fastproc.procfs"
 
     cpu: CpuTimes | Absent
     cpus: dict[int, CpuTimes]
@@ -138,6 +142,9 @@ def parse_kernel_stat(data: bytes) -> KernelStat:
     return KernelStat(**values, refused=tuple(map(str, refused)))
 
 
+parse_kernel_stat.__module__ = "fastproc.procfs"
+
+
 class Meminfo(Record):
     """What /proc/meminfo tells (proc_meminfo(5)). Bytes, but the four counts of huge pages.
 
@@ -157,6 +164,8 @@ class Meminfo(Record):
         hugepagesize: of one of them; hugetlb: of all sizes (4.16).
         others: sizes that are not known here, by their key, as text.
     """
+
+    __module__ = "fastproc.procfs"
 
     mem_total: int | Absent
     mem_free: int | Absent
@@ -234,6 +243,9 @@ def parse_meminfo(data: bytes) -> Meminfo:
     return Meminfo(**values, others=others)
 
 
+parse_meminfo.__module__ = "fastproc.procfs"
+
+
 class Loadavg(Record):
     """What /proc/loadavg tells (proc_loadavg(5)).
 
@@ -241,6 +253,8 @@ class Loadavg(Record):
         one, five, fifteen: mean number of threads that run or wait for a disk, over so many minutes.
         running, threads: now ready to run, and there at all; last_pid: the number given last in this PID namespace.
     """
+
+    __module__ = "fastproc.procfs"
 
     one: float
     five: float
@@ -265,12 +279,17 @@ def parse_loadavg(data: bytes) -> Loadavg:
     return only(data, "loadavg", convert)
 
 
+parse_loadavg.__module__ = "fastproc.procfs"
+
+
 class Uptime(Record):
     """What /proc/uptime tells, in seconds.
 
     Attributes:
         up: since the boot, with time suspended; idle: that all CPUs together had nothing to do.
     """
+
+    __module__ = "fastproc.procfs"
 
     up: float
     idle: float
@@ -291,6 +310,9 @@ def parse_uptime(data: bytes) -> Uptime:
     return only(data, "uptime", convert)
 
 
+parse_uptime.__module__ = "fastproc.procfs"
+
+
 def parse_vmstat(data: bytes) -> Table[int]:
     """Read /proc/vmstat, or another file of lines "name number": counts of pages and events, by the kernel's names.
 
@@ -307,12 +329,17 @@ def parse_vmstat(data: bytes) -> Table[int]:
     return table(rows(data, "vmstat", convert))
 
 
+parse_vmstat.__module__ = "fastproc.procfs"
+
+
 class Stall(Record):
     """One line of a file of pressure stall information.
 
     Attributes:
         avg10, avg60, avg300: percent of the time over so many seconds; total_us: microseconds since the boot.
     """
+
+    __module__ = "fastproc.procfs"
 
     avg10: float
     avg60: float
@@ -326,6 +353,8 @@ class Pressure(Record):
     Attributes:
         some: at least one task waited; absent for irq; full: all waited; absent for cpu before 5.13.
     """
+
+    __module__ = "fastproc.procfs"
 
     some: Stall | Absent
     full: Stall | Absent
@@ -350,3 +379,6 @@ def parse_pressure(data: bytes) -> Pressure:
     if not found:
         raise ParseError("pressure", 1, "neither some nor full")
     return Pressure(found.get("some", Absent(NOT_IN_KERNEL, "irq has none")), found.get("full", since("5.13")))
+
+
+parse_pressure.__module__ = "fastproc.procfs"

@@ -36,6 +36,8 @@ class Mapping(Record):
             backslash, so a name that has the four characters \012 in it looks like one with a newline.
     """
 
+    __module__ = "fastproc.procfs"
+
     start: int
     end: int
     perms: str
@@ -79,6 +81,9 @@ def parse_maps(data: bytes) -> Rows[Mapping]:
     return rows(data, "maps", _mapping)
 
 
+parse_maps.__module__ = "fastproc.procfs"
+
+
 _NOT = Absent(NOT_IN_KERNEL)
 
 
@@ -97,6 +102,8 @@ class Usage(Record):
         swap: swapped out; swap_pss: divided as pss; locked: divided as pss, of locked pages.
         others: lines that are not known here, by their key.
     """
+
+    __module__ = "fastproc.procfs"
 
     rss: int
     pss: int
@@ -138,6 +145,8 @@ class Smap(Record):
         protection_key: where the CPU has such keys.
         flags: two letters each, as "rd", "mr", "sd".
     """
+
+    __module__ = "fastproc.procfs"
 
     mapping: Mapping
     usage: Usage
@@ -242,6 +251,9 @@ def parse_smaps(data: bytes) -> tuple[Smap, ...]:
     return tuple(part.done() for part in _parts(data))
 
 
+parse_smaps.__module__ = "fastproc.procfs"
+
+
 def parse_smaps_rollup(data: bytes) -> Usage:
     """Read /proc/PID/smaps_rollup (Linux 4.14).
 
@@ -252,6 +264,9 @@ def parse_smaps_rollup(data: bytes) -> Usage:
     if len(parts) != 1:
         raise ParseError("smaps_rollup", 1, f"{len(parts)} mappings and not one")
     return parts[0].used()
+
+
+parse_smaps_rollup.__module__ = "fastproc.procfs"
 
 
 class NumaMapping(Record):
@@ -266,6 +281,8 @@ class NumaMapping(Record):
         nodes: pages on each memory node.
         kernel_page_size: bytes; absent where no page is there.
     """
+
+    __module__ = "fastproc.procfs"
 
     start: int
     policy: str
@@ -324,3 +341,6 @@ def parse_numa_maps(data: bytes) -> Rows[NumaMapping]:
         ParseError: it is no such text: no line is.
     """
     return rows(data, "numa_maps", _numa)
+
+
+parse_numa_maps.__module__ = "fastproc.procfs"

@@ -16,6 +16,8 @@ class MountInfo(Record):
         fstype: as "ext4", "fuse.sshfs"; source: what is mounted, may be ""; super_options: of the file system.
     """
 
+    __module__ = "fastproc.procfs"
+
     id: int
     parent: int
     device: tuple[int, int]
@@ -68,6 +70,9 @@ def parse_mountinfo(data: bytes) -> Rows[MountInfo]:
     return rows(data, "mountinfo", _mountinfo)
 
 
+parse_mountinfo.__module__ = "fastproc.procfs"
+
+
 class Mount(Record):
     """One line of /proc/PID/mounts, /proc/mounts or fstab (fstab(5)), unescaped.
 
@@ -75,6 +80,8 @@ class Mount(Record):
         source, target, fstype: what, where, which kind; options: of mount and file system.
         dump, passno: for dump(8) and fsck(8).
     """
+
+    __module__ = "fastproc.procfs"
 
     source: str
     target: str
@@ -103,6 +110,9 @@ def parse_mounts(data: bytes) -> Rows[Mount]:
     return rows(data, "mounts", _mount)
 
 
+parse_mounts.__module__ = "fastproc.procfs"
+
+
 class Swap(Record):
     """One line of /proc/swaps (proc_swaps(5)).
 
@@ -110,6 +120,8 @@ class Swap(Record):
         path: of the file or partition; kind: "file" or "partition"; size, used: bytes; priority: higher is used
             first.
     """
+
+    __module__ = "fastproc.procfs"
 
     path: str
     kind: str
@@ -132,3 +144,6 @@ def parse_swaps(data: bytes) -> Rows[Swap]:
         ParseError: it is no such text: no line is.
     """
     return rows(data, "swaps", _swap, skip=1)
+
+
+parse_swaps.__module__ = "fastproc.procfs"

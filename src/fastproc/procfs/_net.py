@@ -21,6 +21,8 @@ class Route(Record):
         references, use: unused; metric: lower is better; mtu, window, irtt: 0 for the default.
     """
 
+    __module__ = "fastproc.procfs"
+
     interface: str
     destination: str
     gateway: str
@@ -51,6 +53,9 @@ def parse_route(data: bytes, byteorder: Literal["little", "big"] = sys.byteorder
     return rows(data, "net/route", convert, skip=1)
 
 
+parse_route.__module__ = "fastproc.procfs"
+
+
 class Interface(Record):
     """One line of net/dev: what passed through an interface since it was made.
 
@@ -59,6 +64,8 @@ class Interface(Record):
         rx_bytes, rx_packets, rx_errors, rx_dropped, rx_fifo, rx_frame, rx_compressed, rx_multicast: received.
         tx_bytes, tx_packets, tx_errors, tx_dropped, tx_fifo, tx_collisions, tx_carrier, tx_compressed: sent.
     """
+
+    __module__ = "fastproc.procfs"
 
     name: str
     rx_bytes: int
@@ -97,6 +104,9 @@ def parse_dev(data: bytes) -> Rows[Interface]:
     return rows(data, "net/dev", convert, skip=2)
 
 
+parse_dev.__module__ = "fastproc.procfs"
+
+
 class Neighbour(Record):
     """One line of net/arp.
 
@@ -104,6 +114,8 @@ class Neighbour(Record):
         ip: its address; hardware_type: 1 for Ethernet; flags: 2 complete, 4 permanent; mac: "00:..." where unknown;
         mask: "*"; interface: where it is.
     """
+
+    __module__ = "fastproc.procfs"
 
     ip: str
     hardware_type: int
@@ -127,6 +139,9 @@ def parse_arp(data: bytes) -> Rows[Neighbour]:
     return rows(data, "net/arp", convert, skip=1)
 
 
+parse_arp.__module__ = "fastproc.procfs"
+
+
 class Interface6(Record):
     """One line of net/if_inet6: an IPv6 address of an interface.
 
@@ -134,6 +149,8 @@ class Interface6(Record):
         ip: the address; index: of the interface; prefix: its bits; scope, flags: as the kernel has them; name: of
             the interface.
     """
+
+    __module__ = "fastproc.procfs"
 
     ip: str
     index: int
@@ -158,6 +175,9 @@ def parse_if_inet6(data: bytes) -> Rows[Interface6]:
     return rows(data, "net/if_inet6", convert)
 
 
+parse_if_inet6.__module__ = "fastproc.procfs"
+
+
 def parse_counters(data: bytes) -> dict[str, dict[str, int]]:
     """Read net/snmp or net/netstat: counters by protocol and name, as found["Tcp"]["RetransSegs"].
 
@@ -180,6 +200,9 @@ def parse_counters(data: bytes) -> dict[str, dict[str, int]]:
     return found
 
 
+parse_counters.__module__ = "fastproc.procfs"
+
+
 def parse_sockstat(data: bytes) -> Table[dict[str, int]]:
     """Read net/sockstat or sockstat6: as found["TCP"]["inuse"]; "mem" counts pages.
 
@@ -198,3 +221,6 @@ def parse_sockstat(data: bytes) -> Table[dict[str, int]]:
         return text(head), {text(key): signed(value) for key, value in pairs}
 
     return table(rows(data, "net/sockstat", convert))
+
+
+parse_sockstat.__module__ = "fastproc.procfs"

@@ -49,6 +49,8 @@ class Net:
     meanwhile is missed or shown twice.
     """
 
+    __module__ = "fastproc.procfs"
+
     def __init__(self, source: Source) -> None:
         self._source = source
 

@@ -32,6 +32,8 @@ class Task(Entry):
         pid: the thread's number.
     """
 
+    __module__ = "fastproc.procfs"
+
     NAMES = (*Entry.NAMES, "children")
 
     def __enter__(self) -> Task:
@@ -69,6 +71,8 @@ class Process(Entry):
         NoProcfs: there is nothing at the root.
         OSError: EMFILE, ENFILE, ENOMEM.
     """
+
+    __module__ = "fastproc.procfs"
 
     NAMES = (*Entry.NAMES, "autogroup", "coredump_filter", "timens_offsets", "timerslack_ns", "children", "tids")
 

@@ -36,6 +36,8 @@ class NoProcfs(ProcfsError, FileNotFoundError):
     elsewhere, with `root`.
     """
 
+    __module__ = "fastproc.procfs"
+
 
 class ProcessGone(ProcfsError, ProcessLookupError):
     """The process has ended and was waited for, or there was none with that number.
@@ -43,6 +45,8 @@ class ProcessGone(ProcfsError, ProcessLookupError):
     Attributes:
         pid: its number.
     """
+
+    __module__ = "fastproc.procfs"
 
     def __init__(self, pid: int) -> None:
         """Take the number."""
@@ -59,6 +63,8 @@ class ProcessHidden(ProcfsError, PermissionError):
     Attributes:
         pid: its number.
     """
+
+    __module__ = "fastproc.procfs"
 
     def __init__(self, pid: int) -> None:
         """Take the number."""

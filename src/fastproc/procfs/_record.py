@@ -25,6 +25,8 @@ class Record:
     at import than all of these classes together.
     """
 
+    __module__ = "fastproc.procfs"
+
     _fields: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:

@@ -39,6 +39,8 @@ class Address(Record):
         ip: as text, "0.0.0.0" or "::" for any; port: 0 for none; of raw sockets the protocol.
     """
 
+    __module__ = "fastproc.procfs"
+
     ip: str
     port: int
 
@@ -58,6 +60,8 @@ class InetSocket(Record):
             threshold),
             none for TIME_WAIT; for others (packets dropped,).
     """
+
+    __module__ = "fastproc.procfs"
 
     slot: int
     local: Address
@@ -140,6 +144,9 @@ def parse_inet(
     return rows(data, file, convert, skip=1)
 
 
+parse_inet.__module__ = "fastproc.procfs"
+
+
 class UnixSocket(Record):
     """One line of net/unix.
 
@@ -150,6 +157,8 @@ class UnixSocket(Record):
         inode: as in /proc/PID/fd.
         path: "" for an unnamed one; "@" begins an abstract name, whose NULs are shown as "@" too.
     """
+
+    __module__ = "fastproc.procfs"
 
     references: int
     flags: int
@@ -210,6 +219,9 @@ def parse_unix(data: bytes) -> tuple[UnixSocket, ...]:
     return tuple(sockets)
 
 
+parse_unix.__module__ = "fastproc.procfs"
+
+
 class NetlinkSocket(Record):
     """One line of net/netlink.
 
@@ -219,6 +231,8 @@ class NetlinkSocket(Record):
         groups: bit set of the first 32; rmem, wmem: bytes of its queues; dump: whether one is under way.
         references: in the kernel; drops: messages lost; inode: as in /proc/PID/fd.
     """
+
+    __module__ = "fastproc.procfs"
 
     protocol: int
     port: int
@@ -248,6 +262,9 @@ def parse_netlink(data: bytes) -> Rows[NetlinkSocket]:
     return rows(data, "net/netlink", convert, skip=1)
 
 
+parse_netlink.__module__ = "fastproc.procfs"
+
+
 class PacketSocket(Record):
     """One line of net/packet (packet(7)).
 
@@ -256,6 +273,8 @@ class PacketSocket(Record):
             for all.
         running: whether it receives; rmem: bytes in its queue; uid: its owner's; inode: as in /proc/PID/fd.
     """
+
+    __module__ = "fastproc.procfs"
 
     references: int
     kind: int
@@ -288,3 +307,6 @@ def parse_packet(data: bytes) -> Rows[PacketSocket]:
         )
 
     return rows(data, "net/packet", convert, skip=1)
+
+
+parse_packet.__module__ = "fastproc.procfs"

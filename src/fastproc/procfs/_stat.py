@@ -53,6 +53,8 @@ class Stat(Record):
         exit_code: as waitpid(2) gives it, for a zombie.
     """
 
+    __module__ = "fastproc.procfs"
+
     pid: int
     comm: str
     state: str
@@ -167,6 +169,9 @@ def parse_stat(data: bytes) -> Stat:
     return only(data, "stat", convert)
 
 
+parse_stat.__module__ = "fastproc.procfs"
+
+
 def _letter(word: bytes) -> str:
     if len(word) != 1 or not word.isalpha():
         raise ValueError(f"{word[:40]!r} is no state")
@@ -180,6 +185,8 @@ class Statm(Record):
         size: virtual memory; resident: in memory; shared: in memory, of files and shared memory.
         code: of the program's code; lib, dirty: always 0; data: data and stack.
     """
+
+    __module__ = "fastproc.procfs"
 
     size: int
     resident: int
@@ -199,6 +206,9 @@ def parse_statm(data: bytes) -> Statm:
     return only(data, "statm", lambda line: Statm(*map(number, exactly(line, 7))))
 
 
+parse_statm.__module__ = "fastproc.procfs"
+
+
 def exactly(line: bytes, count: int) -> list[bytes]:
     """Return the words of a line that has at least so many: kernels add at the end."""
     words = line.split()
@@ -216,6 +226,8 @@ class Io(Record):
         read_bytes, write_bytes: bytes from and to block devices.
         cancelled_write_bytes: bytes of write_bytes that were never written, as their file was cut.
     """
+
+    __module__ = "fastproc.procfs"
 
     rchar: int | Absent
     wchar: int | Absent
@@ -240,6 +252,9 @@ def parse_io(data: bytes) -> Io:
     return Io(**values)
 
 
+parse_io.__module__ = "fastproc.procfs"
+
+
 class Schedstat(Record):
     """What /proc/PID/schedstat tells.
 
@@ -247,6 +262,8 @@ class Schedstat(Record):
         run_ns: nanoseconds on a CPU; wait_ns: nanoseconds ready to run, waiting for one.
         slices: how often it was given one.
     """
+
+    __module__ = "fastproc.procfs"
 
     run_ns: int
     wait_ns: int
@@ -262,6 +279,9 @@ def parse_schedstat(data: bytes) -> Schedstat:
     return only(data, "schedstat", lambda line: Schedstat(*map(number, exactly(line, 3))))
 
 
+parse_schedstat.__module__ = "fastproc.procfs"
+
+
 class Syscall(Record):
     """What /proc/PID/syscall tells (proc_pid_syscall(5)).
 
@@ -271,6 +291,8 @@ class Syscall(Record):
         arguments: the six registers of the call.
         stack_pointer, program_counter: addresses.
     """
+
+    __module__ = "fastproc.procfs"
 
     running: bool
     number: int | Absent
@@ -299,3 +321,6 @@ def parse_syscall(data: bytes) -> Syscall:
         return Syscall(False, signed(first), values[:-2], *values[-2:])
 
     return only(data, "syscall", convert)
+
+
+parse_syscall.__module__ = "fastproc.procfs"

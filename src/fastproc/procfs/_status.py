@@ -61,6 +61,8 @@ class Status(Record):
         others: lines that are not known here, by their key.
     """
 
+    __module__ = "fastproc.procfs"
+
     name: str
     umask: int | Absent
     state: str
@@ -250,6 +252,9 @@ def parse_status(data: bytes) -> Status:
             gone = name in _MEMORY and not has_memory
             values[name] = reason if gone or name == "umask" else _LATER.get(name, Absent(NOT_IN_KERNEL))
     return Status(**values, others=others)
+
+
+parse_status.__module__ = "fastproc.procfs"
 
 
 def _without_memory(values: dict[str, object]) -> Absent:

@@ -68,6 +68,8 @@ class SysKernel(Record):
         ptrace_scope: of Yama, 0 to 3.
     """
 
+    __module__ = "fastproc.procfs"
+
     ostype: str | Absent
     osrelease: str | Absent
     version: str | Absent
@@ -113,6 +115,8 @@ class SysFs(Record):
         mount_max: of one namespace; lease_break_time: seconds; suid_dumpable: 0 to 2.
         protected_hardlinks, protected_symlinks, protected_fifos, protected_regular: 1 or 2 where they are.
     """
+
+    __module__ = "fastproc.procfs"
 
     file_nr: tuple[int, ...] | Absent
     file_max: int | Absent
@@ -176,6 +180,8 @@ class Host:
 
     A file that has not the form the kernel gives it is Absent, "error", with the line and the reason.
     """
+
+    __module__ = "fastproc.procfs"
 
     def __init__(self, root: str | os.PathLike[str] = "/proc") -> None:
         self.root = os.fspath(root)

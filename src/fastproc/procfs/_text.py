@@ -37,6 +37,8 @@ HEX = b"0123456789abcdefABCDEF"
 class ProcfsError(ProcessError):
     """Base of what fastproc.procfs raises."""
 
+    __module__ = "fastproc.procfs"
+
 
 class ParseError(ProcfsError, ValueError):
     """A file of /proc does not have the form that the kernel gives it.
@@ -47,6 +49,8 @@ class ParseError(ProcfsError, ValueError):
         reason: what is wrong there.
         text: the line, at most 200 bytes of it.
     """
+
+    __module__ = "fastproc.procfs"
 
     def __init__(self, file: str, line: int, reason: str, text: bytes = b"") -> None:
         """Take where and what."""
@@ -142,6 +146,9 @@ def raw(word: str) -> bytes:
     return word.encode("utf-8", "surrogateescape")
 
 
+raw.__module__ = "fastproc.procfs"
+
+
 def numbers(word: bytes) -> tuple[int, ...]:
     """Return the numbers between blanks."""
     return tuple(map(number, word.split()))
@@ -207,6 +214,8 @@ class Rows(_Rows[T]):
         refused: for each line that could not be read, in order, the ParseError with its number and the reason.
     """
 
+    __module__ = "fastproc.procfs"
+
     refused: tuple[ParseError, ...] = ()
 
 
@@ -238,6 +247,8 @@ class Table(_Table[T]):
     Attributes:
         refused: as in Rows.
     """
+
+    __module__ = "fastproc.procfs"
 
     refused: tuple[ParseError, ...] = ()
 

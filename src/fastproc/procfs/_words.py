@@ -20,6 +20,8 @@ class Limit(Record):
         unit: "bytes", "seconds", "files", "processes", "locks", "signals", "us"; "" for a plain number.
     """
 
+    __module__ = "fastproc.procfs"
+
     soft: int | None
     hard: int | None
     unit: str
@@ -68,6 +70,9 @@ def parse_limits(data: bytes) -> Table[Limit]:
     return table(rows(data, "limits", _limit, skip=1))
 
 
+parse_limits.__module__ = "fastproc.procfs"
+
+
 class Cgroup(Record):
     """One line of /proc/PID/cgroup (cgroups(7)).
 
@@ -78,6 +83,8 @@ class Cgroup(Record):
             namespace.
         deleted: whether the cgroup was removed while the process, a zombie, is still in it.
     """
+
+    __module__ = "fastproc.procfs"
 
     hierarchy: int
     controllers: tuple[str, ...]
@@ -105,12 +112,17 @@ def parse_cgroup(data: bytes) -> Rows[Cgroup]:
     return rows(data, "cgroup", _cgroup)
 
 
+parse_cgroup.__module__ = "fastproc.procfs"
+
+
 class IdRange(Record):
     """One line of /proc/PID/uid_map, gid_map or projid_map (user_namespaces(7)).
 
     Attributes:
         inside: the first id in the namespace; outside: the same one as the reader sees it; count: how many.
     """
+
+    __module__ = "fastproc.procfs"
 
     inside: int
     outside: int
@@ -133,12 +145,17 @@ def parse_id_map(data: bytes) -> Rows[IdRange]:
     return rows(data, "id_map", convert)
 
 
+parse_id_map.__module__ = "fastproc.procfs"
+
+
 class Autogroup(Record):
     """What /proc/PID/autogroup tells (sched(7)).
 
     Attributes:
         name: as "/autogroup-17"; nice: of the whole group.
     """
+
+    __module__ = "fastproc.procfs"
 
     name: str
     nice: int
@@ -162,12 +179,17 @@ def parse_autogroup(data: bytes) -> Autogroup | None:
     return only(data, "autogroup", convert)
 
 
+parse_autogroup.__module__ = "fastproc.procfs"
+
+
 class TimeOffset(Record):
     """One line of /proc/PID/timens_offsets (time_namespaces(7), Linux 5.5).
 
     Attributes:
         clock: "monotonic" or "boottime"; seconds, nanoseconds: added to it in the namespace.
     """
+
+    __module__ = "fastproc.procfs"
 
     clock: str
     seconds: int
@@ -190,6 +212,9 @@ def parse_timens_offsets(data: bytes) -> Rows[TimeOffset]:
     return rows(data, "timens_offsets", convert)
 
 
+parse_timens_offsets.__module__ = "fastproc.procfs"
+
+
 def parse_number(data: bytes) -> int:
     """Read a file of one decimal number: oom_score, oom_score_adj, oom_adj, timerslack_ns, ...
 
@@ -199,6 +224,9 @@ def parse_number(data: bytes) -> int:
     return only(data, "number", lambda line: signed(line.strip()))
 
 
+parse_number.__module__ = "fastproc.procfs"
+
+
 def parse_hex(data: bytes) -> int:
     """Read a file of one hexadecimal number: coredump_filter, personality.
 
@@ -206,6 +234,9 @@ def parse_hex(data: bytes) -> int:
         ParseError: it is no such text.
     """
     return only(data, "number", lambda line: hexa(line.strip()))
+
+
+parse_hex.__module__ = "fastproc.procfs"
 
 
 def parse_unset(data: bytes) -> int | None:
@@ -218,9 +249,15 @@ def parse_unset(data: bytes) -> int | None:
     return None if value == 0xFFFFFFFF else value
 
 
+parse_unset.__module__ = "fastproc.procfs"
+
+
 def parse_line(data: bytes) -> str:
     """Read a file of one line of text: comm, wchan, cpuset, attr/current. A name may hold newlines itself."""
     return text(data[:-1] if data.endswith((b"\n", b"\0")) else data)
+
+
+parse_line.__module__ = "fastproc.procfs"
 
 
 def parse_pids(data: bytes) -> tuple[int, ...]:
@@ -230,6 +267,9 @@ def parse_pids(data: bytes) -> tuple[int, ...]:
         ParseError: it is no such text.
     """
     return only(data, "children", lambda line: tuple(map(number, line.split())))
+
+
+parse_pids.__module__ = "fastproc.procfs"
 
 
 def parse_cmdline(data: bytes) -> tuple[str, ...]:
@@ -243,6 +283,9 @@ def parse_cmdline(data: bytes) -> tuple[str, ...]:
     return tuple(map(text, (data[:-1] if data.endswith(b"\0") else data).split(b"\0")))
 
 
+parse_cmdline.__module__ = "fastproc.procfs"
+
+
 def parse_environ(data: bytes) -> dict[str, str]:
     """Read /proc/PID/environ: what it was started with. Of a name that stands there twice the first counts (getenv(3)).
 
@@ -254,6 +297,9 @@ def parse_environ(data: bytes) -> dict[str, str]:
         if equal:
             found.setdefault(text(name), text(value))
     return found
+
+
+parse_environ.__module__ = "fastproc.procfs"
 
 
 AT_NAMES = {
@@ -291,6 +337,9 @@ def parse_auxv(
         raise blame("auxv", 1, error, data) from None
 
 
+parse_auxv.__module__ = "fastproc.procfs"
+
+
 def _ends_well(data: bytes, word: int, byteorder: Literal["little", "big"]) -> bool:
     """Whether it is a vector of pairs that ends with AT_NULL (0) and has no other type that no kernel has."""
     if not data or len(data) % (2 * word):
@@ -308,6 +357,8 @@ class Target(Record):
         id: the inode of a socket, pipe or namespace; 0 for others.
         deleted: whether the name is gone (or ends so: the kernel does not say which).
     """
+
+    __module__ = "fastproc.procfs"
 
     text: str
     kind: str
@@ -328,12 +379,17 @@ def parse_target(data: bytes) -> Target:
     return Target(text(data), text(kind) if colon else "path", 0, deleted)
 
 
+parse_target.__module__ = "fastproc.procfs"
+
+
 class Fd(Record):
     """One descriptor.
 
     Attributes:
         number: of it; target: what it refers to.
     """
+
+    __module__ = "fastproc.procfs"
 
     number: int
     target: Target
@@ -346,6 +402,8 @@ class Namespace(Record):
         name: of the link, as "pid_for_children"; kind: of the namespace, as "pid".
         inode: two processes with the same one share it.
     """
+
+    __module__ = "fastproc.procfs"
 
     name: str
     kind: str

@@ -67,6 +67,8 @@ class Flag(_Tapped):
         TypeError, ValueError, OSError: as for Signals.
     """
 
+    __module__ = "fastproc.signals"
+
     __slots__ = ("_base",)
 
     def __init__(self, *signals: int | str, chain: bool = True) -> None:
@@ -115,6 +117,8 @@ class Shutdown(_Tapped):
     Raises:
         TypeError, ValueError, OSError: as for Signals.
     """
+
+    __module__ = "fastproc.signals"
 
     __slots__ = ("_first", "_inbox")
 

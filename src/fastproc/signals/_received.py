@@ -53,6 +53,8 @@ class Received:
         serial: counts the signals of this process; the same for all who are told of one.
     """
 
+    __module__ = "fastproc.signals"
+
     __slots__ = (
         "band",
         "code",

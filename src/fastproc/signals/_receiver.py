@@ -56,6 +56,8 @@ class Signals:
         OSError: no descriptor is left, or there are too many receivers (ENOSPC).
     """
 
+    __module__ = "fastproc.signals"
+
     __slots__ = ("__weakref__", "_inbox", "_signals")
 
     def __init__(self, *signals: int | str, chain: bool = True, block: bool = False) -> None:

@@ -27,6 +27,8 @@ FORWARDED = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH")
 class Forwarding:
     """Signals that are passed on to children; see forward()."""
 
+    __module__ = "fastproc.signals"
+
     __slots__ = ("__weakref__", "_group", "_mask", "_quiet", "_run", "_taps")
 
     def __init__(self, target: Target, mask: int, group: bool, quiet: bool) -> None:
@@ -121,6 +123,9 @@ def forward(target: Target, *signals: int | str, group: bool = False, chain: boo
     return Forwarding(target, mask, group, not chain)
 
 
+forward.__module__ = "fastproc.signals"
+
+
 def _children(target: object) -> tuple[list[Process], Any]:
     """Return the children to send to, and the run that may start more."""
     if isinstance(target, Process):
@@ -174,3 +179,6 @@ def queue(target: Process | aio.Process, signal: int | str, value: int) -> None:
         pass
     finally:
         process.release()
+
+
+queue.__module__ = "fastproc.signals"

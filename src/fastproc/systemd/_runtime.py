@@ -20,6 +20,9 @@ def booted() -> bool:
         return False
 
 
+booted.__module__ = "fastproc.systemd"
+
+
 def journal_stream(fd: int = 2) -> bool:
     """Whether a descriptor is connected to the journal: JOURNAL_STREAM names its device and inode (systemd.exec(5)).
 
@@ -33,6 +36,9 @@ def journal_stream(fd: int = 2) -> bool:
     except OSError:
         return False
     return (str(status.st_dev), str(status.st_ino)) == (device, inode)
+
+
+journal_stream.__module__ = "fastproc.systemd"
 
 
 def foreground_reason() -> str | None:
@@ -57,6 +63,9 @@ def foreground_reason() -> str | None:
     if journal_stream(1) or journal_stream(2):
         return "journal"
     return "pid 1" if pid == "1" else None
+
+
+foreground_reason.__module__ = "fastproc.systemd"
 
 
 def journal_socket(
@@ -93,3 +102,6 @@ def journal_socket(
             raise ValueError(f"{name}: must be one line")
     header = f"{identifier}\n{unit}\n{number}\n{int(level_prefix)}\n0\n0\n0\n".encode()
     return connect_stream(path, header, timeout)
+
+
+journal_socket.__module__ = "fastproc.systemd"

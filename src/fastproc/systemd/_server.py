@@ -37,6 +37,8 @@ class NotReady(ProcessError):
         errno: the last ERRNO=, or None.
     """
 
+    __module__ = "fastproc.systemd"
+
     def __init__(
         self, argv: tuple[str, ...], pid: int, returncode: int | None, status: str | None, errno: int | None, why: str
     ) -> None:
@@ -63,6 +65,8 @@ class NotReady(ProcessError):
 class StartTimeout(NotReady, TimeoutError):
     """It was not ready when the time was over. It still runs: end it, or wait on."""
 
+    __module__ = "fastproc.systemd"
+
 
 class Notification:
     """One message of the service.
@@ -73,6 +77,8 @@ class Notification:
         uid: the sender's.
         gid: the sender's.
     """
+
+    __module__ = "fastproc.systemd"
 
     __slots__ = ("fields", "gid", "pid", "uid")
 
@@ -93,6 +99,8 @@ class StoredFd:
     Attributes:
         name: FDNAME=, or "stored".
     """
+
+    __module__ = "fastproc.systemd"
 
     __slots__ = ("_owned", "name")
 
@@ -145,6 +153,8 @@ class NotifyServer:
         OSError: the socket cannot be made.
         Unsupported: elsewhere than on Linux, whose kernel tells who has sent a message (SCM_CREDENTIALS).
     """
+
+    __module__ = "fastproc.systemd"
 
     def __init__(
         self,

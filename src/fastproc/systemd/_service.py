@@ -111,6 +111,9 @@ def notify(
     return True
 
 
+notify.__module__ = "fastproc.systemd"
+
+
 def _store_lines(fds: list[int], name: str | None, poll: bool, remove: bool) -> list[str]:
     if remove:
         if fds:
@@ -158,6 +161,9 @@ def barrier(timeout: float | None = _STATE_TIMEOUT) -> bool:
     return True
 
 
+barrier.__module__ = "fastproc.systemd"
+
+
 def watchdog_usec() -> int | None:
     """The time between two pings after which the manager takes this process for hung, in microseconds; None without.
 
@@ -181,6 +187,9 @@ def watchdog_usec() -> int | None:
     return usec
 
 
+watchdog_usec.__module__ = "fastproc.systemd"
+
+
 class watchdog:
     """Pings the manager for the time of a `with` block, at half the allowed time, whenever a reactor is waited by.
 
@@ -197,6 +206,8 @@ class watchdog:
     Raises:
         ValueError: as watchdog_usec().
     """
+
+    __module__ = "fastproc.systemd"
 
     __slots__ = ("_dog", "enabled")
 
@@ -249,6 +260,8 @@ class PassedFd:
         fd: its number.
         name: FileDescriptorName= of the socket unit; "unknown" without names.
     """
+
+    __module__ = "fastproc.systemd"
 
     __slots__ = ("fd", "name")
 
@@ -311,3 +324,6 @@ def listen_fds(unset_environment: bool = True) -> list[PassedFd]:
         if unset_environment:
             for variable in listen_values.VARIABLES:
                 os.environ.pop(variable, None)
+
+
+listen_fds.__module__ = "fastproc.systemd"
