@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from fastproc._engine.process import Process
     from fastproc._native import Job, Request
     from fastproc._values.aliases import OptionsDict, Text
-    from fastproc._values.plan import Plan, Settled
+    from fastproc._values.plan import Plan, ResolvedOptions
 
 __all__ = ["run", "start"]
 
@@ -198,7 +198,7 @@ def _run_expression(expression: Expression, options: Any) -> Result:
     return _run_expression(expression, options)
 
 
-def _request(settled: Settled) -> Request:
+def _request(settled: ResolvedOptions) -> Request:
     """Return the request of a direct run; it is kept, unless what it says can be something else the next time."""
     if settled.identity is None:
         request = settled.request = _make_request(settled, None)
@@ -208,14 +208,14 @@ def _request(settled: Settled) -> Request:
     return request_of(settled, lambda identity: _make_request(settled, identity))
 
 
-def _make_request(settled: Settled, identity: Any) -> Request:
+def _make_request(settled: ResolvedOptions, identity: Any) -> Request:
     attr, _ = _native.prepare(settled, (), stays=True)
     times_ns = settled.timeout_ns, settled.grace_ns, settled.drain_ns
     data: bytes = settled.input or b""  # type: ignore[assignment]
     return _native.make_request(attr, settled.stdio, data, times_ns, identity=identity)  # type: ignore[arg-type]
 
 
-def _run_general(command: Command, settled: Settled) -> Result:
+def _run_general(command: Command, settled: ResolvedOptions) -> Result:
     """Run what needs a Plan, and perhaps an Exchange."""
     if orphans.pending:
         orphans.reap()
@@ -263,7 +263,7 @@ def _run_general(command: Command, settled: Settled) -> Result:
     return _finish(argv, settled, job)
 
 
-def _resolve(command: Command, settled: Settled, opened: Opened) -> tuple[Plan, int]:
+def _resolve(command: Command, settled: ResolvedOptions, opened: Opened) -> tuple[Plan, int]:
     """Open what the command names; the time that a FIFO takes counts for the deadline."""
     timeout_ns = settled.timeout_ns
     if timeout_ns < 0:
@@ -273,7 +273,7 @@ def _resolve(command: Command, settled: Settled, opened: Opened) -> tuple[Plan, 
     return plan, max(0, int((deadline - monotonic()) * 1e9))
 
 
-def _keep_output(error: BaseException, argv: tuple[str, ...], settled: Settled, job: Job) -> None:
+def _keep_output(error: BaseException, argv: tuple[str, ...], settled: ResolvedOptions, job: Job) -> None:
     """End an interrupted run, and put what was read before into the exception, as `error.result`."""
     if settled.leads and isinstance(error, KeyboardInterrupt):
         _native.interrupt_group(job)
@@ -286,7 +286,7 @@ def _keep_output(error: BaseException, argv: tuple[str, ...], settled: Settled, 
         error.result = _result(argv, settled, job, summary)  # type: ignore[attr-defined]
 
 
-def _result(argv: tuple[str, ...], settled: Settled, job: Job, summary: list[int]) -> Result:
+def _result(argv: tuple[str, ...], settled: ResolvedOptions, job: Job, summary: list[int]) -> Result:
     """Make the Result of a job that has ended."""
     state, returncode, flags, core_dumped, _, pid, mechanism, duration_ns, out_size, err_size, _ = summary
     _, out_stream, err_stream = settled.streams
@@ -315,7 +315,7 @@ def _result(argv: tuple[str, ...], settled: Settled, job: Job, summary: list[int
 
 
 def _finish(
-    argv: tuple[str, ...], settled: Settled, job: Job, give: Callable[[Job], object] = _native.give_job
+    argv: tuple[str, ...], settled: ResolvedOptions, job: Job, give: Callable[[Job], object] = _native.give_job
 ) -> Result:
     """Make the Result of a finished job, give the job back, and raise what is to be raised."""
     summary = unpack(job[1], SUM_COUNT)
@@ -342,7 +342,7 @@ def _finish(
     return result
 
 
-def _run_exchange(command: Command, settled: Settled) -> Result:
+def _run_exchange(command: Command, settled: ResolvedOptions) -> Result:
     loaded("fastproc._engine.running")
     from fastproc._engine.running import run_exchange
 
@@ -390,7 +390,7 @@ def start(
 start.__module__ = "fastproc"
 
 
-def new_handle(command: Command, settled: Settled) -> Process:
+def new_handle(command: Command, settled: ResolvedOptions) -> Process:
     """Return the handle of a child that is about to be started, with what its outputs need.
 
     Raises:
@@ -419,7 +419,7 @@ def as_command(program: object, args: tuple[Text, ...], options: OptionsDict) ->
     return program.options(**options) if options else program
 
 
-def check_start(settled: Settled) -> None:
+def check_start(settled: ResolvedOptions) -> None:
     """Refuse what only a whole run can keep."""
     if settled.input is not None:
         raise ValueError("input: start() does not feed a child; use process.write() (stdin=PIPE), or run()")

@@ -12,7 +12,7 @@ from fastproc import errors
 from fastproc._engine import orphans
 from fastproc._engine.exit_watch import ExitWatch, ReadOut, has_ended
 from fastproc._engine.process import Process
-from fastproc._engine.reactor import Reactor, instant
+from fastproc._engine.reactor import Reactor, deadline_from
 from fastproc._values.quoting import shortened
 
 TYPE_CHECKING = False
@@ -92,7 +92,7 @@ def _distinct(processes: Iterable[Process]) -> dict[Process, None]:
 
 def _completions(running: dict[Process, None], timeout: float | None) -> Generator[Process, None, None]:
     """Check what can be checked now; the iteration begins with the first `next`."""
-    deadline = instant("timeout", timeout)
+    deadline = deadline_from("timeout", timeout)
     ended = [process for process in running if has_ended(process) and process.taps is None]
     for process in ended:
         del running[process]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from conftest import isolated
 from fastproc._engine import reactor as module
-from fastproc._engine.reactor import HANGUP, READ, WRITE, Poll, Reactor, borrowed, instant
+from fastproc._engine.reactor import HANGUP, READ, WRITE, Poll, Reactor, borrowed, deadline_from
 
 
 @pytest.fixture(params=["epoll", "poll"])
@@ -390,9 +390,9 @@ def test_instant_takes_any_number(seconds: float | None) -> None:
     """A time is an instant, never, or refused; nothing overflows (HAZARDS D19)."""
     if seconds is not None and seconds != seconds:
         with pytest.raises(ValueError, match="timeout: NaN"):
-            instant("timeout", seconds)
+            deadline_from("timeout", seconds)
         return
-    when = instant("timeout", seconds)
+    when = deadline_from("timeout", seconds)
     assert when is None or when < module.NEVER
     if seconds is None or seconds > 1e10:
         assert when is None

@@ -17,7 +17,7 @@ from fastproc._values.credentials import (
 )
 from fastproc._values.environment import Environment
 from fastproc._values.options import normalise
-from fastproc._values.plan import Settled
+from fastproc._values.plan import ResolvedOptions
 
 NONE = CapabilitySet()
 
@@ -190,12 +190,12 @@ def test_identity_on_our_terminal_must_be_said(name: str, more: dict[str, object
 
 
 def test_an_identity_needs_the_engine() -> None:
-    settled = Settled(normalise({"user": 5}))
+    settled = ResolvedOptions(normalise({"user": 5}))
     assert settled.identity == {"user": 5}
     assert settled.needs_io
     assert not settled.plain
-    assert not Settled(normalise({"user": 5, "no_new_privs": False, "setsid": False})).plain
-    assert Settled(options.NONE).identity is None
+    assert not ResolvedOptions(normalise({"user": 5, "no_new_privs": False, "setsid": False})).plain
+    assert ResolvedOptions(options.NONE).identity is None
 
 
 # -- ids
@@ -226,7 +226,7 @@ def test_clean_environment_has_what_is_harmless() -> None:
     plain = {b"LANG": b"de_DE.UTF-8", b"LC_TIME": b"C", b"TERM": b"xterm", b"PATH": CLEAN_PATH.encode()}
     assert clean(variables, True) == plain
     assert clean(variables, ("HOME", "MISSING")) == {**plain, b"HOME": b"/home/me"}
-    settled = Settled(normalise({"clean_env": True, "env_add": {"A": "1"}, "env_remove": ["TERM"]}))
+    settled = ResolvedOptions(normalise({"clean_env": True, "env_add": {"A": "1"}, "env_remove": ["TERM"]}))
     child = settled.environment_for(Environment(variables)).variables
     assert child == {**{name: plain[name] for name in plain if name != b"TERM"}, b"A": b"1"}
     assert not settled.same_environment

@@ -11,7 +11,7 @@ import signal
 import sys
 import termios
 
-from fastproc._engine.reactor import READ, borrowed, instant
+from fastproc._engine.reactor import READ, borrowed, deadline_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Screen:
 
         b"" when the time is over or the window has another size, None when there is no terminal any more.
         """
-        deadline = instant("seconds", seconds) or 0.0
+        deadline = deadline_from("seconds", seconds) or 0.0
         ready: list[int] = []
         with borrowed() as reactor:
             reactor.watch(self._in, READ, ready.append)

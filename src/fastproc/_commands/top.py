@@ -268,10 +268,10 @@ def _batch(system: System, view: View, number: int) -> int:
 
 def _interactive(system: System, view: View, number: int, render: Callable[[System, View, int, int], list[str]]) -> int:
     from fastproc._commands.screen import Screen
-    from fastproc._engine.reactor import instant
+    from fastproc._engine.reactor import deadline_from
 
     def now() -> float:
-        return instant("now", 0.0) or 0.0
+        return deadline_from("now", 0.0) or 0.0
 
     shown = 0
     with Screen() as screen:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastproc._engine.resolve import Opened
-    from fastproc._values.plan import Settled
+    from fastproc._values.plan import ResolvedOptions
 
 REQUESTS_MAX = 16
 """How many requests one set of options keeps, for names that lead to other ids from one time to the next."""
@@ -51,7 +51,7 @@ def resolve_identity(values: Mapping[str, Any], opened: Opened, root_fd: int) ->
     return _finish(spec, values, opened)
 
 
-def request_of(settled: Settled, make_request: Callable[[Any], object]) -> object:
+def request_of(settled: ResolvedOptions, make_request: Callable[[Any], object]) -> object:
     """Return the prepared request of a direct command with an identity: an earlier one, when nothing can be different.
 
     A user who is not root, with a group, decides alone: what else holds for this process does not matter then. Names

@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic, sleep
 
 from fastproc import _native, errors
-from fastproc._engine.reactor import instant
+from fastproc._engine.reactor import deadline_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Changing:
             TimeoutExpired: nothing of it happened.
             ExitStatusUnknown, ProcessError: as poll does.
         """
-        deadline = instant("timeout", timeout)
+        deadline = deadline_from("timeout", timeout)
         pause = PAUSE_FIRST
         while True:
             change = self.poll_change()

@@ -17,7 +17,7 @@ from fastproc._engine import guard, orphans
 from fastproc._engine.fds import OwnedFd, PipeEnds
 from fastproc._engine.guard import Guard, guarded
 from fastproc._engine.job_control import PAUSE_FIRST, PAUSE_MAX, Changing
-from fastproc._engine.reactor import LONGEST_WAIT, READ, instant
+from fastproc._engine.reactor import LONGEST_WAIT, READ, deadline_from
 from fastproc._engine.signal_api import ABANDON_LIMIT, REFUSED_AT, SIGKILL, TREE_PATIENCE, Killable, new_killer
 from fastproc._engine.streams.stream_api import Readable
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fastproc._engine.streams.pump import Streams
     from fastproc._engine.streams.result_of_started import Taps
     from fastproc._values.aliases import Killer
-    from fastproc._values.plan import Plan, Settled
+    from fastproc._values.plan import Plan, ResolvedOptions
     from fastproc._values.status import Usage
 
 ENDED = frozenset((_native.WAIT_EXITED, _native.WAIT_RECOVERED, _native.WAIT_UNKNOWN))
@@ -98,7 +98,7 @@ class Process(Readable, Killable, Changing):
         self.pid = -1
         self.started_ns = monotonic_ns()
         self.ended_ns = 0
-        self.settled: Settled | None = None
+        self.settled: ResolvedOptions | None = None
         self.taps: Taps | None = None
         self.memory: dict[int, OwnedFd | memoryview] = {}
         self.times: tuple[float, float | None, float | None] = DEFAULT_TIMES
@@ -309,7 +309,7 @@ class Process(Readable, Killable, Changing):
             ExitStatusUnknown: it has ended, and somebody else took its status (HAZARDS D2).
             ProcessError: in a forked copy.
         """
-        deadline = instant("timeout", timeout)
+        deadline = deadline_from("timeout", timeout)
         if self.taps is not None:
             self._read_out(timeout)
         try:

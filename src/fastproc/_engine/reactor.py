@@ -60,7 +60,7 @@ def is_readable(fd: int) -> bool:
     return bool(poller.poll(0))
 
 
-def instant(name: str, seconds: float | None) -> float | None:
+def deadline_from(name: str, seconds: float | None) -> float | None:
     """The monotonic instant `seconds` from now; None, infinity and what no clock can hold mean never (HAZARDS D19).
 
     Raises:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from fastproc._engine.reactor import Reactor
     from fastproc._values.command import Command
-    from fastproc._values.plan import Settled
+    from fastproc._values.plan import ResolvedOptions
 
 
-def run_exchange(command: Command, settled: Settled) -> Result:
+def run_exchange(command: Command, settled: ResolvedOptions) -> Result:
     """Run a command to its end in this thread, on its thread's reactor.
 
     Args:
@@ -50,7 +50,7 @@ def run_exchange(command: Command, settled: Settled) -> Result:
     return conclude(exchange, settled, opened)
 
 
-def _break_off(error: BaseException, exchange: Exchange, settled: Settled, opened: Opened) -> None:
+def _break_off(error: BaseException, exchange: Exchange, settled: ResolvedOptions, opened: Opened) -> None:
     """End the exchange because of an exception on its way to the caller, or of a second one that comes meanwhile."""
     try:
         try:
@@ -69,7 +69,7 @@ def _break_off(error: BaseException, exchange: Exchange, settled: Settled, opene
 
 def begin(
     command: Command,
-    settled: Settled,
+    settled: ResolvedOptions,
     reactor: Reactor,
     files: Opened,
     source: bytes | Iterable[bytes] | None = None,
@@ -104,7 +104,7 @@ def begin(
     return exchange
 
 
-def add_result(error: BaseException, exchange: Exchange, settled: Settled, opened: Opened) -> None:
+def add_result(error: BaseException, exchange: Exchange, settled: ResolvedOptions, opened: Opened) -> None:
     """Put what there was up to an error into it, as `error.result`; nothing where no child has ended."""
     final = exchange.process.final
     if final is not None and final.state != _native.WAIT_UNKNOWN:
@@ -112,7 +112,7 @@ def add_result(error: BaseException, exchange: Exchange, settled: Settled, opene
         error.result = make_result(exchange, settled, now - exchange.started_ns, opened)  # type: ignore[attr-defined]
 
 
-def conclude(exchange: Exchange, settled: Settled, opened: Opened) -> Result:
+def conclude(exchange: Exchange, settled: ResolvedOptions, opened: Opened) -> Result:
     """Give the Result of an exchange that is done, or raise what it amounts to.
 
     Raises:
@@ -148,7 +148,7 @@ def conclude(exchange: Exchange, settled: Settled, opened: Opened) -> Result:
     return result
 
 
-def make_result(exchange: Exchange, settled: Settled, duration_ns: int, opened: Opened) -> Result:
+def make_result(exchange: Exchange, settled: ResolvedOptions, duration_ns: int, opened: Opened) -> Result:
     """Make the Result of an exchange that is done. Files in memory are those of `opened`.
 
     Raises:
@@ -183,12 +183,12 @@ def make_result(exchange: Exchange, settled: Settled, duration_ns: int, opened: 
     return result
 
 
-def _pipes(settled: Settled) -> tuple[int, int]:
+def _pipes(settled: ResolvedOptions) -> tuple[int, int]:
     """The pipes of stdout and stderr. Exchanged outputs: what comes from the pipe of one is the other's."""
     return (STDERR, STDOUT) if settled.swapped else (STDOUT, STDERR)
 
 
-def outputs(exchange: Exchange, settled: Settled, opened: Opened) -> tuple[bytes | None, bytes | None]:
+def outputs(exchange: Exchange, settled: ResolvedOptions, opened: Opened) -> tuple[bytes | None, bytes | None]:
     """What there is of stdout and stderr; None for one that is not captured. Files in memory are those of `opened`."""
     out, err = (exchange.output(stream) for stream in _pipes(settled))
     if opened.memory:

@@ -10,7 +10,7 @@ import os
 from time import monotonic, sleep
 
 from fastproc import _native, errors
-from fastproc._engine.reactor import instant
+from fastproc._engine.reactor import deadline_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Killable:
         """
         if grace is None:
             grace = self.times[0]
-        deadline = instant("grace", grace)
+        deadline = deadline_from("grace", grace)
         if grace > 0:
             self.terminate()
             code = self._wait(deadline)
@@ -232,7 +232,7 @@ class Killable:
         """What kill_tree() does, in steps: gives the seconds to wait before the next one, and at last its result."""
         if grace is None:
             grace = self.times[0]
-        deadline = instant("grace", grace)
+        deadline = deadline_from("grace", grace)
         self._check_usable()
         tree = self._tree or new_killer(self)
         if grace > 0:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastproc._values.aliases import HasFileno
-    from fastproc._values.plan import Settled
+    from fastproc._values.plan import ResolvedOptions
 
 
 # Those that change who the child is. Each needs the table of steps, and a decision about no_new_privs.
@@ -114,7 +114,7 @@ class Options:
     __slots__ = ("settled", "values")
 
     values: dict[str, Any]
-    settled: Settled | None
+    settled: ResolvedOptions | None
 
     def __init__(self, values: dict[str, Any]) -> None:
         """Take values that `normalise()` returned."""

@@ -1,7 +1,7 @@
 """Lowering: a Command and what the engine resolved for it become a Plan of bytes and ints, ready for the C core.
 
-Pure. What depends only on the options is made once per Options (`Settled`), what depends on the arguments once per
-Command (its blob), and a Plan is kept on its Command while the environment stays the same object.
+Pure. The part that depends only on the options is made once per Options (`ResolvedOptions`), the part that depends on
+the arguments once per Command (its blob). A Plan is kept on its Command while the environment stays the same object.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _ENVIRONMENT = frozenset(("env", "env_add", "env_remove", "clean_env", "listen_f
 _OPENED = frozenset(("root", "landlock"))
 
 
-class Settled:
+class ResolvedOptions:
     """What an Options means for every command that has it.
 
     Attributes:
@@ -121,7 +121,7 @@ class Settled:
         "timeout_ns",
     )
 
-    adopting: Settled | None
+    adopting: ResolvedOptions | None
     argv0: bytes | None
     attr: dict[str, Any] | None
     cgroup: str | int | None
@@ -296,7 +296,7 @@ class Plan:
     parent: Environment
     paths: bytes
     searched: bytes | None
-    settled: Settled
+    settled: ResolvedOptions
     stdio: Stdio
     terminal: Any
     words: tuple[str, ...]
@@ -328,16 +328,16 @@ class Plan:
 _new = object.__new__
 
 
-def settle(command: Command) -> Settled:
+def settle(command: Command) -> ResolvedOptions:
     """Return what a command's options mean; made once."""
     return settle_options(command._options)
 
 
-def settle_options(options: Options) -> Settled:
+def settle_options(options: Options) -> ResolvedOptions:
     """Return what options mean; made once for all commands that have them."""
     settled = options.settled
     if settled is None:
-        settled = options.settled = Settled(options)
+        settled = options.settled = ResolvedOptions(options)
     return settled
 
 
@@ -393,7 +393,7 @@ def search(name: bytes, env: Environment, parent: Environment) -> tuple[bytes, i
 
 def _make(
     command: Command,
-    settled: Settled,
+    settled: ResolvedOptions,
     parent: Environment,
     stdio: Stdio | None,
     fds: FdPairs | None,

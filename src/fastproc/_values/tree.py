@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastproc._values.plan import Plan, Settled
+from fastproc._values.plan import Plan, ResolvedOptions
 
 _new = object.__new__
 
@@ -30,11 +30,11 @@ def contained(plan: Plan, cgroup: int = -1, mark: bytes = b"", subreaper: bool =
     return copy
 
 
-def _adopting(settled: Settled) -> Settled:
+def _adopting(settled: ResolvedOptions) -> ResolvedOptions:
     found = settled.adopting
     if found is None:
-        found = _new(Settled)
-        for name in Settled.__slots__:
+        found = _new(ResolvedOptions)
+        for name in ResolvedOptions.__slots__:
             setattr(found, name, getattr(settled, name))
         found.attr = {**(settled.attr or {}), "subreaper": True}
         found.native = None

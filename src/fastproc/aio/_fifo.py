@@ -22,11 +22,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fastproc._engine.resolve import Opened
     from fastproc._values.command import Command
-    from fastproc._values.plan import Settled
+    from fastproc._values.plan import ResolvedOptions
     from fastproc.aio._hub import Hub
 
 
-async def fifos_opened(hub: Hub, command: Command, settled: Settled, opened: Opened, deadline: float | None) -> Command:
+async def fifos_opened(
+    hub: Hub, command: Command, settled: ResolvedOptions, opened: Opened, deadline: float | None
+) -> Command:
     """Open those of the command's streams that are FIFOs, and give the command with descriptors in their places.
 
     At the deadline, and where one cannot be opened, it is left as it is: resolve() has the error for it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastproc import errors
-from fastproc._engine.reactor import instant
+from fastproc._engine.reactor import deadline_from
 from fastproc._engine.signal_api import SIGKILL
 from fastproc._engine.streams.output_queue import CUT
 from fastproc._values.lines import LineSplitter
@@ -217,7 +217,7 @@ class Pipeline:
             ExitError, OutputTooLarge, ExitStatusUnknown: as run().
         """
         running = self._running
-        deadline = instant("timeout", timeout)
+        deadline = deadline_from("timeout", timeout)
         if not running.run.done:
             event = running.hub.event()
             timer = None if deadline is None else running.hub.reactor.call_at(deadline, event.set)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastproc._engine.reactor import instant
+from fastproc._engine.reactor import deadline_from
 from fastproc.aio._hub import current_hub
 from fastproc.pool._front import Front
 from fastproc.pool._gate import Gate
@@ -284,7 +284,7 @@ class Pool(Front):
 
     async def drain(self, timeout: float | None = None) -> bool:
         """Wait until no task that was submitted is left; whether that was so within `timeout` seconds."""
-        return self._channel is None or await self._emptied(self._channel, instant("timeout", timeout))
+        return self._channel is None or await self._emptied(self._channel, deadline_from("timeout", timeout))
 
     async def _emptied(self, channel: Channel, deadline: float | None = None) -> bool:
         hub = self._hub

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastproc import errors
 from fastproc._engine.exit_watch import ExitWatch, has_ended
-from fastproc._engine.reactor import instant
+from fastproc._engine.reactor import deadline_from
 from fastproc._engine.resolve import Opened
 from fastproc._engine.signal_api import SWEEP_MAX, TREE_PATIENCE
 from fastproc._engine.streams.reading_api import Streaming
@@ -180,7 +180,7 @@ class Process(Streaming):
         """
         if self.child.taps is not None:
             await self._read_out(timeout)
-        if not await self._ended(instant("timeout", timeout)):
+        if not await self._ended(deadline_from("timeout", timeout)):
             assert timeout is not None
             raise errors.timeout_expired(self.argv, timeout)
         return self._code()
@@ -210,7 +210,7 @@ class Process(Streaming):
         """As stop(); `leaving` does not wait for a child that is held, and keeps an endless grace, too."""
         if grace is None:
             grace = self.child.times[0]
-        deadline = instant("grace", grace)
+        deadline = deadline_from("grace", grace)
         try:
             if grace > 0:
                 self.terminate()
@@ -440,7 +440,7 @@ class Process(Streaming):
         streams = self.child._streams
         assert streams is not None
         seconds = streams.prepare(self.child, pause)
-        await self._turns.wait(instant("seconds", seconds))
+        await self._turns.wait(deadline_from("seconds", seconds))
         if streams.turn(self.child, 0.0):
             # That was done for all streams: what another task waits for may be among it, and is not reported again.
             self._turns.wake()

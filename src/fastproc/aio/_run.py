@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from fastproc._engine.exchange import Exchange
     from fastproc._engine.process import Process
     from fastproc._values.aliases import OptionsDict, Text
-    from fastproc._values.plan import Plan, Settled
+    from fastproc._values.plan import Plan, ResolvedOptions
     from fastproc._values.status import Result
     from fastproc.aio._hub import Event, Hub
     from fastproc.subprocess._order import Order
@@ -96,7 +96,7 @@ async def run(
 run.__module__ = "fastproc.aio"
 
 
-async def _run_bulk(hub: Hub, command: Command, settled: Settled, plan: Plan, deadline: float | None) -> Result:
+async def _run_bulk(hub: Hub, command: Command, settled: ResolvedOptions, plan: Plan, deadline: float | None) -> Result:
     """Run by the C core: begun here, driven by the loop when it is not over at once."""
     if not hub.idle:
         await hub.spawns.turn()
@@ -161,7 +161,7 @@ async def _run_bulk(hub: Hub, command: Command, settled: Settled, plan: Plan, de
     return result
 
 
-async def _end_bulk(hub: Hub, bulk: Bulk, ended: Event, settled: Settled) -> None:
+async def _end_bulk(hub: Hub, bulk: Bulk, ended: Event, settled: ResolvedOptions) -> None:
     """As end_all(), for a bulk run."""
     if hub.reactor.inert:
         return
@@ -173,7 +173,7 @@ async def _end_bulk(hub: Hub, bulk: Bulk, ended: Event, settled: Settled) -> Non
         timer.cancel()
 
 
-async def _run_exchange(hub: Hub, command: Command, settled: Settled) -> Result:
+async def _run_exchange(hub: Hub, command: Command, settled: ResolvedOptions) -> Result:
     ended = hub.event()
     failures: list[BaseException] = []
 

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 from fastproc import errors
 from fastproc._engine.exit_watch import ReadOut, has_ended
-from fastproc._engine.reactor import instant
+from fastproc._engine.reactor import deadline_from
 from fastproc.aio._hub import Scope, current_hub
 from fastproc.aio._process import Process
 
@@ -48,7 +48,7 @@ async def wait(what: Process | Doable, timeout: float | None = None) -> Any:
         if before is not None:
             before(done)
 
-    deadline = instant("timeout", timeout)
+    deadline = deadline_from("timeout", timeout)
     if not what.done:
         what.on_done = on_done
         timer = None if deadline is None else hub.reactor.call_at(deadline, ended.set)
@@ -130,7 +130,7 @@ class Completions:
         for process in self._running:
             if not isinstance(process, Process):
                 raise TypeError(f"processes: must be processes from aio.start(), not {type(process).__name__}")
-        self._deadline = instant("timeout", timeout)
+        self._deadline = deadline_from("timeout", timeout)
         self._timeout = timeout
         # Those that are read until they end, and have been.
         self._read: set[Child] = set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from fastproc._engine.reactor import borrowed, instant
+from fastproc._engine.reactor import borrowed, deadline_from
 from fastproc._engine.trusted import trusted_owners
 from fastproc.daemon._errors import AlreadyRunning, PidFileError
 from fastproc.daemon._lock import MODE, PATIENCE, PAUSE, Lock, check_path, hold, open_checked, read
@@ -29,7 +29,7 @@ def acquire(path: str, owners: frozenset[int] = frozenset()) -> Lock:
         OSError: openat(2).
     """
     check_path(path)
-    deadline = instant("PATIENCE", PATIENCE)
+    deadline = deadline_from("PATIENCE", PATIENCE)
     assert deadline is not None
     with borrowed() as reactor:
         over = reactor.call_at(deadline, lambda: None)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import psutil
 
 from fastproc import procfs
-from fastproc._engine.reactor import booted_at, instant, since_boot
+from fastproc._engine.reactor import booted_at, deadline_from, since_boot
 from fastproc.errors import Unsupported
 from fastproc.info._cgroups import CgroupUse, cgroup_use, is_own_lack, pressure
 from fastproc.info._fields import DEFAULT
@@ -430,7 +430,7 @@ SHORTEST = 0.05
 
 
 def _now() -> float:
-    return instant("now", 0.0) or 0.0
+    return deadline_from("now", 0.0) or 0.0
 
 
 def _per_second(before: Any, now: Any, names: tuple[str, ...], elapsed: float) -> list[float | None]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from fastproc._engine.reactor import instant
+from fastproc._engine.reactor import deadline_from
 
 
 def now() -> float:
     """The monotonic instant."""
-    found = instant("", 0.0)
+    found = deadline_from("", 0.0)
     assert found is not None
     return found
 

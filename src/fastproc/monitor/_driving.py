@@ -5,7 +5,7 @@ from __future__ import annotations
 from _weakref import ref
 from collections import deque
 
-from fastproc._engine.reactor import READ, Reactor, instant, since_boot
+from fastproc._engine.reactor import READ, Reactor, deadline_from, since_boot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Driven:
 
     def _alerts_until(self, timeout: float | None, keep: bool) -> Alerts:
         self._check()
-        return Alerts(self, instant("timeout", timeout), keep)
+        return Alerts(self, deadline_from("timeout", timeout), keep)
 
     def _is_read(self) -> bool:
         """Whether somebody iterates, who has to be given the alerts."""
@@ -203,4 +203,4 @@ class Alerts:
 
 def now_() -> float:
     """Return this instant of the monotonic clock."""
-    return instant("now", 0.0) or 0.0
+    return deadline_from("now", 0.0) or 0.0

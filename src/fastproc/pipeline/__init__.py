@@ -12,7 +12,7 @@ from itertools import chain
 from os import environ
 
 from fastproc import errors
-from fastproc._engine.reactor import Reactor, borrowed, instant
+from fastproc._engine.reactor import Reactor, borrowed, deadline_from
 from fastproc._engine.signal_api import SIGKILL
 from fastproc._engine.streams.output_queue import CUT
 from fastproc._values.combination import Pipe
@@ -124,7 +124,7 @@ class Pipeline:
             TimeoutExpired: it still runs (`result` is None), or the deadline that `start()` was given passed.
             ExitError, OutputTooLarge, ExitStatusUnknown: as run().
         """
-        result = self._wait(instant("timeout", timeout))
+        result = self._wait(deadline_from("timeout", timeout))
         if result is None:
             assert timeout is not None
             raise errors.timeout_expired(str(self._run.expression), timeout)
@@ -132,7 +132,7 @@ class Pipeline:
 
     def wait_timeout(self, timeout: float) -> PipelineResult | None:
         """Wait as wait() does, and give None when it still runs."""
-        return self._wait(instant("timeout", timeout))
+        return self._wait(deadline_from("timeout", timeout))
 
     def try_wait(self) -> PipelineResult | None:
         """Give the result, or None when it still runs, without waiting."""
@@ -232,7 +232,7 @@ class Pipeline:
 
 def instant_now() -> float:
     """The monotonic instant now."""
-    now = instant("", 0.0)
+    now = deadline_from("", 0.0)
     assert now is not None
     return now
 

@@ -6,7 +6,7 @@ What running.py is for one command. Nothing here waits.
 from __future__ import annotations
 
 from fastproc import _native, errors
-from fastproc._engine.reactor import instant
+from fastproc._engine.reactor import deadline_from
 from fastproc._engine.signal_api import CTRL_C_PATIENCE
 from fastproc._values.combination import WHOLE, Scoped, captures, leaves
 from fastproc._values.command import Command
@@ -76,7 +76,7 @@ class Request:
         keeping.tee = bool(values.get("tee", False))
         keeping.streams = streams
         self.timeout: float | None = values.get("timeout")  # type: ignore[assignment]
-        settings.deadline = instant("timeout", self.timeout)
+        settings.deadline = deadline_from("timeout", self.timeout)
         self.check = bool(values.get("check", True))
         expression = _redirected(expression, values)
         if streams:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from weakref import ref
 
-from fastproc._engine.reactor import instant
+from fastproc._engine.reactor import deadline_from
 from fastproc._values.loading import loaded
 from fastproc.pool._client import Channel
 from fastproc.pool._front import Front
@@ -210,7 +210,7 @@ class Pool(Front):
         """
         self._crew.check_own()
         server = self._server
-        return server is None or server.drain(instant("timeout", timeout))
+        return server is None or server.drain(deadline_from("timeout", timeout))
 
     def close(self) -> None:
         """Take no more tasks, wait for those that were submitted, and end the threads.

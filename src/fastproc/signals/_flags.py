@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastproc._engine.reactor import instant
+from fastproc._engine.reactor import deadline_from
 from fastproc._native import signals as native
 from fastproc._values import signals as _names
 from fastproc.signals._inbox import Inbox, renew
@@ -171,7 +171,7 @@ class Shutdown(_Tapped):
             TimeoutError: it was not.
             ValueError: this is closed.
         """
-        deadline = instant("timeout", timeout)
+        deadline = deadline_from("timeout", timeout)
         while (first := self.signal) is None:
             if not self._inbox.wait(deadline):
                 if self._inbox.closed:

@@ -5,7 +5,7 @@ Not here: how signals get into its inbox (_engine/receiving.py).
 
 from __future__ import annotations
 
-from fastproc._engine.reactor import instant
+from fastproc._engine.reactor import deadline_from
 from fastproc._values import signals as _names
 from fastproc.signals._inbox import Inbox, renew
 
@@ -117,7 +117,7 @@ class Signals:
         return received
 
     def _next(self, timeout: float | None) -> Received | None:
-        deadline = instant("timeout", timeout)
+        deadline = deadline_from("timeout", timeout)
         while self._inbox.wait(deadline):
             received = self._inbox.take()
             if received is not None:

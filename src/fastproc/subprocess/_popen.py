@@ -17,7 +17,7 @@ from operator import attrgetter
 from fastproc import _native
 from fastproc._engine.finalizing import Finalizer
 from fastproc._engine.process import Process
-from fastproc._engine.reactor import instant
+from fastproc._engine.reactor import deadline_from
 from fastproc._engine.resolve import Opened
 from fastproc._engine.signal_api import SIGKILL, SIGNAL_MAX, SIGTERM
 from fastproc.errors import ExitStatusUnknown, SpawnError
@@ -245,7 +245,7 @@ class Popen(Base):
         Raises:
             TimeoutExpired: it still runs after `timeout` seconds.
         """
-        deadline = instant("timeout", timeout)
+        deadline = deadline_from("timeout", timeout)
         try:
             return self._wait_until(deadline, timeout)
         except KeyboardInterrupt:
@@ -289,7 +289,7 @@ class Popen(Base):
         """After the first Ctrl-C, wait a little: the child has probably got it too (bpo-25942)."""
         seconds, self._sigint_wait_secs = self._sigint_wait_secs, 0
         if self.returncode is None and seconds > 0 and self._process is not None:
-            until = instant("timeout", seconds)
+            until = deadline_from("timeout", seconds)
             if until is not None and deadline is not None:
                 until = min(until, deadline)
             self._ask(True, until)
@@ -338,7 +338,7 @@ class Popen(Base):
         single = [self.stdin, self.stdout, self.stderr].count(None) >= 2
         if single and timeout is None and not self._communication_started:
             return self._communicate_one(input)
-        deadline = instant("timeout", timeout)
+        deadline = deadline_from("timeout", timeout)
         try:
             outputs = self._exchange(input, deadline, timeout)
         except KeyboardInterrupt:

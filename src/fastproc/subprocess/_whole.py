@@ -11,7 +11,7 @@ from sys import audit
 
 from fastproc import _native
 from fastproc._engine import orphans
-from fastproc._engine.reactor import instant
+from fastproc._engine.reactor import deadline_from
 from fastproc._engine.resolve import Opened, environment
 from fastproc._native import JOBS_KEPT, SLICE_NS, SUM_COUNT, fp_run, jobs, new_job, unpack
 from fastproc._values.command import ENCODING, ENCODING_ERRORS
@@ -138,7 +138,7 @@ def run(args: Any, input: Any, timeout: float | None, options: dict[str, Any]) -
         data = input if type(input) is bytes else bytes(memoryview(input))
     timeout_ns = -1
     if timeout is not None:
-        instant("timeout", timeout)
+        deadline_from("timeout", timeout)
         timeout_ns = max(0, int(min(timeout * 1e9, _NEVER_NS)))
     opened = None if take("cwd") is None else Opened()
     try:

@@ -13,7 +13,7 @@ from select import POLLIN, POLLOUT, poll
 from time import CLOCK_MONOTONIC, clock_gettime_ns, monotonic, sleep
 
 from fastproc._engine.fds import make_pipe
-from fastproc._engine.reactor import LONGEST_WAIT, instant
+from fastproc._engine.reactor import LONGEST_WAIT, deadline_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def send(address: bytes, data: bytes, fds: Sequence[int] = (), timeout: float | 
         TimeoutError: the queue stayed full.
         OSError: sendmsg(2): ENOENT, ECONNREFUSED: nobody listens there; EBADF: a descriptor is closed.
     """
-    deadline = instant("timeout", timeout)
+    deadline = deadline_from("timeout", timeout)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
         try:
@@ -100,7 +100,7 @@ def barrier(address: bytes, timeout: float | None) -> None:
         TimeoutError: it has not, within `timeout` seconds.
         OSError: as send().
     """
-    deadline = instant("timeout", timeout)
+    deadline = deadline_from("timeout", timeout)
     ours, theirs = make_pipe()
     with ours, theirs:
         send(address, b"BARRIER=1", (theirs.number,), timeout)
@@ -121,7 +121,7 @@ def connect_stream(path: str, header: bytes, timeout: float | None) -> socket.so
         TimeoutError: the other side did not take the connection.
         OSError: connect(2), send(2).
     """
-    deadline = instant("timeout", timeout)
+    deadline = deadline_from("timeout", timeout)
     stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         # A full queue of connections gives EAGAIN, and nothing tells when there is room (connect(2)).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from fastproc._engine.reactor import instant
+from fastproc._engine.reactor import deadline_from
 from fastproc._run import start
 from fastproc._values.quoting import printable, shortened
 from fastproc.errors import ProcessError, Unsupported
@@ -267,7 +267,7 @@ class NotifyServer:
             RuntimeError: nothing was started.
         """
         process = self._started()
-        self.deadline = instant("timeout", timeout)
+        self.deadline = deadline_from("timeout", timeout)
         return process
 
     def take_until_ready(self) -> bool:
@@ -288,7 +288,7 @@ class NotifyServer:
             RuntimeError: nothing was started.
         """
         process = self._started()
-        deadline = instant("timeout", timeout)
+        deadline = deadline_from("timeout", timeout)
         notified.wait(self._receiver, process, self._take_all, lambda: deadline)
         self.pump()
         return process.wait(0.0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from time import monotonic
 
 from fastproc import errors
-from fastproc._engine.reactor import instant
+from fastproc._engine.reactor import deadline_from
 from fastproc._values.expect import EndOfOutput, Expected, Search
 
 TYPE_CHECKING = False
@@ -103,7 +103,7 @@ def _gather(
     Returns:
         What was read, and what was found; None at the end of the stream.
     """
-    deadline = instant("timeout", timeout)
+    deadline = deadline_from("timeout", timeout)
     output.uncut()
     data = bytearray()
     searched = 0

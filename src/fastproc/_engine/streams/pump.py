@@ -16,7 +16,7 @@ from fastproc import errors
 from fastproc._engine.exchange import NOT_HELD
 from fastproc._engine.exit_watch import has_ended
 from fastproc._engine.fds import pipe_size
-from fastproc._engine.reactor import LONGEST_WAIT, READ, WRITE, Reactor, instant
+from fastproc._engine.reactor import LONGEST_WAIT, READ, WRITE, Reactor, deadline_from
 from fastproc._engine.signal_api import SIGKILL, SIGTERM
 from fastproc._engine.streams.feeder import Input
 from fastproc._engine.streams.output_queue import Output
@@ -182,7 +182,7 @@ class Streams:
         Raises:
             TimeoutExpired: it was not taken in `timeout` seconds; the rest is dropped.
         """
-        deadline = instant("timeout", timeout)
+        deadline = deadline_from("timeout", timeout)
         self.feed(process, data, closes=False)
         fed = self._input
         assert fed is not None
@@ -232,7 +232,7 @@ class Streams:
                 # It may be speaking: we do not listen.
                 silent_at = -1.0
             if silent_at == -1.0:
-                silent_at = instant("idle_timeout", idle_timeout)
+                silent_at = deadline_from("idle_timeout", idle_timeout)
             if silent_at is not None:
                 if monotonic() >= silent_at:
                     assert idle_timeout is not None
@@ -249,7 +249,7 @@ class Streams:
         Raises:
             TimeoutExpired: one of the times is over. Nothing is lost, and the caller may go on.
         """
-        deadline = instant("timeout", timeout)
+        deadline = deadline_from("timeout", timeout)
         heard = -1
         silent_at: float | None = None
         outputs = list(self.outputs.values())
@@ -270,7 +270,7 @@ class Streams:
             size = sum(output.offset for output in outputs)
             if size != heard or any(output.held for output in open_ones):
                 heard = size
-                silent_at = None if over else instant("idle_timeout", idle_timeout)
+                silent_at = None if over else deadline_from("idle_timeout", idle_timeout)
             for until, seconds in ((deadline, timeout), (silent_at, idle_timeout)):
                 if until is not None and now >= until:
                     assert seconds is not None

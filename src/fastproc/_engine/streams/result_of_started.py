@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fastproc._engine.process import Process
     from fastproc._engine.streams.pump import Streams
     from fastproc._values.command import Command
-    from fastproc._values.plan import Settled
+    from fastproc._values.plan import ResolvedOptions
 
 
 class Taps:
@@ -36,7 +36,7 @@ class Taps:
         self.files = files
 
 
-def equip(process: Process, command: Command, settled: Settled) -> None:
+def equip(process: Process, command: Command, settled: ResolvedOptions) -> None:
     """Prepare, before the spawn, what is done with everything that will be read.
 
     Raises:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fastproc._engine.fds import OwnedFd
     from fastproc._values.capture import CaptureLimit
     from fastproc._values.command import Command
-    from fastproc._values.plan import Settled
+    from fastproc._values.plan import ResolvedOptions
 
     class Asked(Protocol):
         """What is asked for both outputs."""
@@ -261,7 +261,7 @@ class Capture(Tap):
         return b"".join(self._chunks) if self._kept is None else self._kept.value()
 
 
-def taps(command: Command, settled: Settled, opened: Opened, kind: type[Tap], child: object) -> dict[int, Any]:
+def taps(command: Command, settled: ResolvedOptions, opened: Opened, kind: type[Tap], child: object) -> dict[int, Any]:
     """Return what is done with the outputs of a command, by the number of the pipe.
 
     Args:
