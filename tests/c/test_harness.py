@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from conftest import ROOT
+from support.programs import harness_sources
 
 
 @pytest.mark.slow
 def test_core_from_eight_threads(tmp_path: Path) -> None:
     """Every mechanism, from eight threads at once, and each fault point."""
     harness = tmp_path / "harness"
-    sys.path.insert(0, str(ROOT))
-    from build_ffi import core_sources
-
-    sources = [str(ROOT / path) for path in core_sources()] + sorted(map(str, ROOT.glob("tests/c/*.c")))
     command = [os.environ.get("CC", "cc"), "-std=gnu11", "-D_GNU_SOURCE", "-DFP_FAULTS=1", "-O1", f"-I{ROOT / 'csrc'}"]
-    subprocess.run([*command, "-o", str(harness), *sources, "-lpthread"], check=True, capture_output=True)
+    subprocess.run([*command, "-o", str(harness), *harness_sources(), "-lpthread"], check=True, capture_output=True)
     done = subprocess.run([str(harness), "6"], capture_output=True, text=True, check=False, timeout=100)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "ok"), done.stdout + done.stderr

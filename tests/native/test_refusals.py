@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from conftest import ROOT, isolated
-from support.programs import Probed, Programs
+from support.programs import Probed, Programs, harness_sources
 from support.sandbox import NO_PIDFD, SETS, install
 
 
@@ -211,11 +211,8 @@ VALGRIND = ("valgrind", "-q", "--error-exitcode=99", "--child-silent-after-fork=
 def test_core_under_valgrind(tmp_path: Path) -> None:
     """HAZARDS A14: the probe finds that memory is not shared, the errors still arrive, and valgrind finds nothing."""
     harness = tmp_path / "harness"
-    sources = sorted(str(path) for path in ROOT.glob("csrc/*.c") if path.name != "launcher.c") + sorted(
-        map(str, ROOT.glob("tests/c/*.c"))
-    )
     command = ["cc", "-std=gnu11", "-D_GNU_SOURCE", "-DFP_FAULTS=1", "-g", "-O1", f"-I{ROOT / 'csrc'}"]
-    subprocess.run([*command, "-o", str(harness), *sources, "-lpthread"], check=True, capture_output=True)
+    subprocess.run([*command, "-o", str(harness), *harness_sources(), "-lpthread"], check=True, capture_output=True)
     done = subprocess.run(
         [*VALGRIND, str(harness), "1", "auto"], capture_output=True, text=True, check=False, timeout=100
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,12 @@ def fd_id(fd: int) -> str:
     """Return device:inode of an open descriptor, as the probe writes it."""
     status = os.fstat(fd)
     return f"{status.st_dev}:{status.st_ino}"
+
+
+def harness_sources() -> list[str]:
+    """The files of the C core, and those of its harness."""
+    root = SOURCES.parents[1]
+    sys.path.insert(0, str(root))
+    from build_ffi import core_sources
+
+    return [str(root / path) for path in core_sources()] + sorted(map(str, root.glob("tests/c/*.c")))
