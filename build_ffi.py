@@ -31,7 +31,7 @@ FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 HEADER = ROOT / "csrc" / "fastproc.h"
 
 # A program of its own, without the C library, executed by children whose identity changes (csrc/spawn/launcher.c).
-LAUNCHER = ("spawn/launcher.c", "spawn/child.c", "spawn/identity.c")
+LAUNCHER = ("spawn/launcher.c", "spawn/child.c", "spawn/identity.c", "spawn/report.c")
 
 
 def core_sources() -> list[str]:

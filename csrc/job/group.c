@@ -10,18 +10,6 @@
 
 #include <sys/epoll.h>
 
-/* Before a descriptor is closed: epoll remembers the open file, not the number, and a forked copy of this process may hold it
- * open (HAZARDS C15). */
-void fp__job_unwatch(struct fp_job *job, int slot)
-{
-    if (!(job->watched >> slot & 1))
-        return;
-    job->watched &= ~(1 << slot);
-    int fd = slot == FP__JOB_PIDFD ? job->child.pidfd : job->child.fd[slot];
-    struct epoll_event none = {0}; /* before 2.6.9 it had to be there */
-    fp__sys4(SYS_epoll_ctl, job->epoll, EPOLL_CTL_DEL, fd, &none);
-}
-
 int fp_job_watch(struct fp_job *job, int epoll, int64_t key)
 {
     job->epoll = epoll;
@@ -145,12 +133,6 @@ void fp_launch_free(void *of)
 }
 
 #else
-
-void fp__job_unwatch(struct fp_job *job, int slot)
-{
-    (void)job;
-    (void)slot;
-}
 
 int fp_job_watch(struct fp_job *job, int epoll, int64_t key)
 {

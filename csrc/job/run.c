@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #if FP_LINUX
+#include <sys/epoll.h>
 #include <sys/wait.h>
 #endif
 
@@ -28,6 +29,30 @@ static struct fp__birth *birth_of(const struct fp_job *job)
 {
     return job->birth;
 }
+
+#if FP_LINUX
+
+/* Before a descriptor is closed: epoll remembers the open file, not the number, and a forked copy of this process may hold it
+ * open (HAZARDS C15). */
+void fp__job_unwatch(struct fp_job *job, int slot)
+{
+    if (!(job->watched >> slot & 1))
+        return;
+    job->watched &= ~(1 << slot);
+    int fd = slot == FP__JOB_PIDFD ? job->child.pidfd : job->child.fd[slot];
+    struct epoll_event none = {0}; /* before 2.6.9 it had to be there */
+    fp__sys4(SYS_epoll_ctl, job->epoll, EPOLL_CTL_DEL, fd, &none);
+}
+
+#else
+
+void fp__job_unwatch(struct fp_job *job, int slot)
+{
+    (void)job;
+    (void)slot;
+}
+
+#endif
 
 static void close_end(struct fp_job *job, int slot)
 {

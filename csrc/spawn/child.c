@@ -401,16 +401,6 @@ static FP__BARE long step_sigmask(struct fp__context *c)
     return r < 0 ? r : fp__sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
 }
 
-/* At most PIPE_BUF, so whole or not at all; on EPIPE nobody listens and trying again would spin (HAZARDS B6). */
-FP__BARE void fp__send_report(struct fp__context *c)
-{
-    struct fp__report copy = *(struct fp__report *)c->report;
-    if (c->report_fd < 0)
-        return;
-    while (fp__sys3(SYS_write, c->report_fd, &copy, sizeof copy) == -EINTR)
-        ;
-}
-
 /* execvp(3)'s order of errors: go on after "not here", remember "not allowed", stop at anything else. No /bin/sh for a file
  * without a shebang (HAZARDS F2, F9). */
 static FP__BARE long step_exec(struct fp__context *c)

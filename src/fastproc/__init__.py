@@ -141,6 +141,7 @@ __all__ = [
 _LATER = {
     # What pickles name.
     "_restore_command": "fastproc._values.command",
+    "Stage": "fastproc.pipeline._result",
     "_sequence": "fastproc._values.combination",
     "_limit": "fastproc._values.capture",
     "_make_pty": "fastproc._values.pty",

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
+import calls
 import imports as graph
 
 SOURCE = graph.SOURCE
@@ -178,6 +179,14 @@ def test_every_exception_and_every_row_is_needed() -> None:
 def test_circles_only_become_fewer() -> None:
     """Imports inside of functions, and those for types, count."""
     assert {circle[0]: len(circle) for circle in graph.circles(graph.graph())} == CIRCLES
+
+
+def test_circles_of_calls_in_c_only_become_fewer() -> None:
+    """The files of csrc, by the names that each defines and uses."""
+    uses = {source: set(names.values()) for source, names in calls.calls().items()}
+    assert len(uses["csrc/spawn/spawn.c"]) > 5
+    spawn = ("birth", "posix", "probe", "reported", "spawn")
+    assert graph.circles(uses) == [[*(f"csrc/spawn/{name}.c" for name in spawn), "csrc/wait.c"]]
 
 
 def test_circles_are_found() -> None:

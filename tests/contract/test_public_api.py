@@ -178,10 +178,11 @@ def test_names_say_their_public_module(name: str) -> None:
 
 
 def _values() -> list[object]:
-    from fastproc import privileges
+    from fastproc import mapping, privileges
 
     command = fastproc.cmd("printf", "a", cwd="/")
     return [
+        *((command | command).run(capture=True), fastproc.snapshot(["pid", "comm"], [1]), mapping.Template("gzip {}")),
         *(command, command | fastproc.cmd("cat"), command.then(fastproc.cmd("cat")), fastproc.Append("/dev/null")),
         *(fastproc.DEVNULL, fastproc.PIPE, fastproc.run(command, capture=True), fastproc.Event(1, 0.5, 0, b"a")),
         *(privileges.Ids(1, 2, 3, 4), fastproc.fd_of(command), fastproc.CaptureLimit(10), fastproc.Pty()),
@@ -200,7 +201,9 @@ def test_pickles_name_public_modules(protocol: int) -> None:
         assert not re.search(rb"fastproc\.(\w+\.)*_", text), (value, text)
         done = subprocess.run([sys.executable, "-c", LOAD], input=text, capture_output=True, check=True)
         again = pickle.loads(done.stdout)
-        assert (type(again), repr(again)) == (type(value), repr(value))
+        assert type(again) is type(value)
+        if type(value).__repr__ is not object.__repr__:  # the one of object is an address
+            assert repr(again) == repr(value)
     error = privileges_error()
     found = pickle.loads(pickle.dumps(error, protocol))
     assert (str(found), found.changed, found.tid) == ("text", True, 7)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from fastproc.info._fields import ABOUT as FIELDS
 from fastproc.info._fields import REASONS
 from fastproc.info._reading import children, snapshot, thread_names, tree
+from fastproc.info._snapshot import Column as Column
 from fastproc.info._snapshot import Record, Snapshot
 from fastproc.info._tree import Tree
 

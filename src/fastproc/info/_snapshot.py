@@ -32,6 +32,7 @@ class Column:
         blob: the bytes of an "S".
     """
 
+    __module__ = "fastproc.info"
     __slots__ = ("_raw", "absent", "blob", "cells", "kind")
 
     def __init__(self, kind: str, cells: bytes, absent: bytes, blob: bytes = b"") -> None:

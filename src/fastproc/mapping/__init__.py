@@ -17,6 +17,7 @@ from fastproc.mapping._mapped import Mapped
 from fastproc.mapping._runner import make as make_runner
 from fastproc.mapping._summary import Summary, now
 from fastproc.mapping._tasks import Task, Work
+from fastproc.mapping._template import Place as Place
 from fastproc.mapping._template import Template
 
 TYPE_CHECKING = False

@@ -60,6 +60,7 @@ class Place:
         source: of which source it is, from 1, or from -1 backwards; None for all.
     """
 
+    __module__ = "fastproc.mapping"
     __slots__ = ("form", "source")
 
     def __init__(self, form: str, source: int | None) -> None:

@@ -51,6 +51,7 @@ class Stage(Result):
         stderr: what it wrote there, when that is captured and nothing sent it elsewhere.
     """
 
+    __module__ = "fastproc"
     __slots__ = ("broken_pipe", "checked")
 
     checked: bool
