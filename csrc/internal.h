@@ -432,7 +432,7 @@ int fp__dumpable_set(int on);
 
 /* What the child said, once it has executed, failed or died. 0 only when it executed; else it is reaped and the pidfd closed. */
 int fp__report_read(struct fp__report report, int pidfd, int pid, struct fp_child *child);
-void fp__birth_deaf(struct fp__birth *birth); /* what the launcher says interests nobody */
+void fp__birth_deaf(struct fp__birth *birth); /* stop listening: close the launcher's report pipe */
 void fp__birth_left(struct fp__birth *birth); /* it is known to have left our memory */
 bool fp__birth_over(struct fp__birth *birth);
 int fp__birth_failure(struct fp__birth *birth, int sig, struct fp_child *child);

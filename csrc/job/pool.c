@@ -425,7 +425,7 @@ static void requeue(struct fp_pool *pool, struct task *task, int64_t not_before_
 
 /* -- the threads */
 
-/* What could not be started because this process, or its user, has too much under way already, can be when one has ended. */
+/* Starts that failed for lack of resources (EAGAIN, EMFILE, ...) can succeed once another task ends. */
 static bool is_shortage(const struct task *task)
 {
     int error = -task->result, stage = task->job->child.stage;

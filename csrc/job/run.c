@@ -852,7 +852,7 @@ void fp_job_abort(struct fp_job *job, int64_t wait_ns)
     if (job->live) {
         for (int i = 0; i < 3; i++)
             close_end(job, i);
-        /* That of a child which lives on is the caller's. */
+        /* If the child is still alive, the caller keeps the pidfd. */
         if (has_exited(job) || !ours)
             close_pidfd(job);
         else
