@@ -304,6 +304,14 @@ struct fp__attempts {
 };
 int fp__child_attempt(void *attempts);
 
+/* features.c: what the probe found. */
+int fp__mechanism_forced(void);
+#if FP_LINUX
+bool fp__features_known(struct fp_features *ret_features);
+void fp__features_keep(const struct fp_features *features);
+bool fp__may_signal_by_pidfd(void);
+#endif
+
 /* fds.c, parent half. moves and keep have room for nfds + 3 and nfds + 4 entries. */
 void fp__fdmap_prepare(struct fp__context *context, int32_t *keep);
 bool fp__fdmap_is_kept(const int32_t *keep, uint32_t nkeep, int32_t fd);
@@ -338,7 +346,6 @@ int fp__posix_spawn(struct fp__context *context, int *ret_pid, int *ret_stage, i
 /* probe.c */
 int fp__mechanism_choose(struct fp_features *ret_features);
 bool fp__mechanism_lost(int mechanism);
-bool fp__may_signal_by_pidfd(void);
 
 /* spawn.c */
 
@@ -409,7 +416,6 @@ int fp__spawn_deferred(struct fp__birth *birth, const struct fp_features *featur
 /* reported.c: as fp__spawn(), by one mechanism. */
 int fp__spawn_reported(struct fp__birth *birth, int mechanism, const struct fp_features *features,
                        struct fp_child *child);
-bool fp__mechanism_is_forced(int mechanism);
 int fp__spawn_identity(struct fp__birth *birth, int mechanism, const struct fp_features *features,
                        struct fp_child *child);
 bool fp__launcher_lost(int r, struct fp_child *child);

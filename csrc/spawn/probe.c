@@ -1,18 +1,8 @@
 /* probe.c: what this kernel and sandbox really allow, tried once with harmless calls.
  *
  * The errno of a real spawn cannot tell a missing feature from a refused request (EPERM is both), so the choice of a mechanism
- * rests on these trials alone. The whole answer is one atomic word: no lock that a fork could copy in the locked state. */
+ * rests on these trials alone. What they found is kept in features.c. */
 #include "internal.h"
-
-static _Atomic int forced;
-
-int fp_mechanism_force(int mechanism)
-{
-    if (mechanism < FP_MECHANISM_AUTO || mechanism > FP_MECHANISM_LAUNCHER)
-        return -EINVAL;
-    atomic_store(&forced, mechanism);
-    return 0;
-}
 
 #if FP_LINUX
 
@@ -21,44 +11,6 @@ int fp_mechanism_force(int mechanism)
 #include <sys/wait.h>
 
 #define UNTRIED 254 /* no errno is that large, and all fit in eight bits */
-
-/* Bits 0 to 39: refused[1..5], eight each. Then one bit for each feature, then "the features are known". */
-enum {
-    BIT_PIDFD = 40,
-    BIT_PIDFD_OPEN,
-    BIT_PIDFD_SIGNAL,
-    BIT_PIDFD_WAIT,
-    BIT_PIDFD_INFO,
-    BIT_CLOSE_RANGE,
-    BIT_SHARED,
-    BIT_KNOWN
-};
-static _Atomic uint64_t answer;
-
-static struct fp_features unpack(uint64_t word)
-{
-    struct fp_features f = {.pidfd = (word >> BIT_PIDFD) & 1,
-                            .pidfd_open = (word >> BIT_PIDFD_OPEN) & 1,
-                            .pidfd_signal = (word >> BIT_PIDFD_SIGNAL) & 1,
-                            .pidfd_wait = (word >> BIT_PIDFD_WAIT) & 1,
-                            .pidfd_info = (word >> BIT_PIDFD_INFO) & 1,
-                            .close_range = (word >> BIT_CLOSE_RANGE) & 1,
-                            .shared_memory = (word >> BIT_SHARED) & 1};
-    for (int m = 1; m <= 5; m++)
-        f.refused[m] = (int32_t)((word >> (8 * (m - 1))) & 0xff);
-    return f;
-}
-
-static uint64_t pack(const struct fp_features *f)
-{
-    uint64_t word = 1ULL << BIT_KNOWN | (uint64_t)f->pidfd << BIT_PIDFD | (uint64_t)f->pidfd_open << BIT_PIDFD_OPEN |
-                    (uint64_t)f->pidfd_signal << BIT_PIDFD_SIGNAL | (uint64_t)f->pidfd_wait << BIT_PIDFD_WAIT |
-                    (uint64_t)f->pidfd_info << BIT_PIDFD_INFO | (uint64_t)f->close_range << BIT_CLOSE_RANGE |
-                    (uint64_t)f->shared_memory << BIT_SHARED;
-    for (int m = 1; m <= 5; m++)
-        word |= (uint64_t)f->refused[m] << (8 * (m - 1));
-    return word;
-}
 
 /* A shortage says nothing about the feature and must not be remembered (HAZARDS K2). */
 static bool is_shortage(long r)
@@ -215,14 +167,14 @@ static struct fp_features probe(bool all)
         found |= f.refused[m] == 0 && m != FP_MECHANISM_POSIX_SPAWN;
     }
     if (!shortage)
-        atomic_store(&answer, pack(&f));
+        fp__features_keep(&f);
     return f;
 }
 
 int fp_probe(int again, struct fp_features *ret_features)
 {
-    struct fp_features f = unpack(atomic_load(&answer));
-    bool known = atomic_load(&answer) >> BIT_KNOWN & 1;
+    struct fp_features f;
+    bool known = fp__features_known(&f);
     for (int m = 1; known && m <= 5; m++)
         known = f.refused[m] != UNTRIED;
     if (again || !known)
@@ -234,9 +186,9 @@ int fp_probe(int again, struct fp_features *ret_features)
 
 int fp__mechanism_choose(struct fp_features *ret_features)
 {
-    uint64_t word = atomic_load(&answer);
-    *ret_features = word >> BIT_KNOWN & 1 ? unpack(word) : probe(false);
-    int mechanism = atomic_load(&forced);
+    if (!fp__features_known(ret_features))
+        *ret_features = probe(false);
+    int mechanism = fp__mechanism_forced();
     if (mechanism != FP_MECHANISM_AUTO && mechanism != FP_MECHANISM_LAUNCHER)
         return mechanism;
     /* posix_spawn stands behind fork_pipe here: on Linux it can do nothing that fork cannot, and much less. */
@@ -247,26 +199,14 @@ int fp__mechanism_choose(struct fp_features *ret_features)
     return FP_MECHANISM_FORK_PIPE;
 }
 
-bool fp__mechanism_is_forced(int mechanism)
-{
-    return atomic_load(&forced) == mechanism;
-}
-
 /* After a clone that failed as a missing feature would: asks the probe again, since a filter may have been installed later
  * (HAZARDS K2). True when the mechanism is gone and another is to be chosen. */
 bool fp__mechanism_lost(int mechanism)
 {
-    if (atomic_load(&forced) != FP_MECHANISM_AUTO)
+    if (fp__mechanism_forced() != FP_MECHANISM_AUTO)
         return false;
     struct fp_features f = probe(false);
     return f.refused[mechanism] != 0 && f.refused[mechanism] != UNTRIED;
-}
-
-/* False only where the probe found the call to be missing or deadly. */
-bool fp__may_signal_by_pidfd(void)
-{
-    uint64_t word = atomic_load_explicit(&answer, memory_order_relaxed);
-    return !(word >> BIT_KNOWN & 1) || (word >> BIT_PIDFD_SIGNAL & 1);
 }
 
 #else
@@ -285,7 +225,7 @@ int fp_probe(int again, struct fp_features *ret_features)
 
 int fp__mechanism_choose(struct fp_features *ret_features)
 {
-    int mechanism = atomic_load(&forced);
+    int mechanism = fp__mechanism_forced();
     fp_probe(0, ret_features);
     return mechanism != FP_MECHANISM_AUTO ? mechanism : FP_MECHANISM_POSIX_SPAWN;
 }

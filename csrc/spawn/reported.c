@@ -311,7 +311,7 @@ int fp__spawn_identity(struct fp__birth *s, int mechanism, const struct fp_featu
     bool watched = s->order.unheard && mechanism == FP_MECHANISM_CLONE3_VM;
     c->shares = false;
     int r =
-        watched && !fp__mechanism_is_forced(FP_MECHANISM_LAUNCHER) ? spawn_sharing(s, features, child) : FP_SPAWN_LATE;
+        watched && fp__mechanism_forced() != FP_MECHANISM_LAUNCHER ? spawn_sharing(s, features, child) : FP_SPAWN_LATE;
     if (r != FP_SPAWN_LATE)
         ;
     else if (launched && watched && !gated)
