@@ -340,6 +340,9 @@ long fp__clone(int mechanism, int (*fn)(void *), void *arg, const struct fp__bir
 struct fp__report *fp__report_map(void);
 void fp__report_unmap(struct fp__report *report);
 
+/* shared_vm.c: what the children of this thread inherit in the place of its own mask, or NULL. */
+extern _Thread_local const uint64_t *fp__child_mask;
+
 /* posix.c */
 int fp__posix_spawn(struct fp__context *context, int *ret_pid, int *ret_stage, int *ret_detail);
 
@@ -348,9 +351,6 @@ int fp__mechanism_choose(struct fp_features *ret_features);
 bool fp__mechanism_lost(int mechanism);
 
 /* spawn.c */
-
-/* What the children of this thread inherit in the place of its own mask, or NULL. */
-extern _Thread_local const uint64_t *fp__child_mask;
 
 /* One spawn as it was asked for. What it points to must stay until the child has executed. */
 struct fp__order {
@@ -403,15 +403,17 @@ struct fp__birth {
  * yet: then fp__birth_over() tells when it has left our memory, and fp__birth_failure(), once it is dead, whether it ever
  * executed. */
 int fp__spawn(struct fp__birth *birth, struct fp_child *child);
-void fp__vectors_free(struct fp__birth *birth);
 void fp__child_close_ends(struct fp_child *child);
 long fp__pipe(uint32_t size, int ends[2]);
 #if FP_LINUX
 long fp__pidfd_late(int pid);
-long fp__pidfd_open(const struct fp_features *features, int pid);
+
+/* shared_vm.c */
 int fp__child_undo(struct fp_child *child, int pid, int stage, long error);
 int fp__spawn_deferred(struct fp__birth *birth, const struct fp_features *features, int cgroup_fd,
                        struct fp_child *child);
+int fp__spawn_shared(struct fp__birth *birth, int mechanism, const struct fp_features *features, int cgroup_fd,
+                     struct fp_child *child);
 
 /* reported.c: as fp__spawn(), by one mechanism. */
 int fp__spawn_reported(struct fp__birth *birth, int mechanism, const struct fp_features *features,
@@ -438,6 +440,7 @@ int fp__dumpable_set(int on);
 
 /* What the child said, once it has executed, failed or died. 0 only when it executed; else it is reaped and the pidfd closed. */
 int fp__report_read(struct fp__report report, int pidfd, int pid, struct fp_child *child);
+void fp__vectors_free(struct fp__birth *birth);
 void fp__birth_deaf(struct fp__birth *birth); /* stop listening: close the launcher's report pipe */
 void fp__birth_left(struct fp__birth *birth); /* it is known to have left our memory */
 bool fp__birth_over(struct fp__birth *birth);
@@ -504,6 +507,11 @@ void fp__sigpipe_release(uint64_t old, bool was_pending);
 /* group.c: slot is 0 to 2 for the streams; harmless where nothing is watched. */
 #define FP__JOB_PIDFD 3
 void fp__job_unwatch(struct fp_job *job, int slot);
+
+/* pidfd.c: the pidfd of a child that has none, or -1. */
+#if FP_LINUX
+long fp__pidfd_open(const struct fp_features *features, int pid);
+#endif
 
 /* wait.c */
 int fp__reap_before_exec(int pidfd, int pid);

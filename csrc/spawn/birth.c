@@ -7,6 +7,13 @@
 
 #include <stdlib.h>
 
+void fp__vectors_free(struct fp__birth *s)
+{
+    free(s->heap);
+    free(s->launcher_block);
+    s->heap = s->launcher_block = NULL;
+}
+
 #if FP_LINUX
 
 #include <linux/futex.h>

@@ -1,0 +1,121 @@
+/* pidfd.c: descriptors of children, and signals that cannot reach a stranger. */
+#include "internal.h"
+
+#include <sys/wait.h>
+
+#if FP_LINUX
+
+#define FP__PIDFD_SIGNAL_PROCESS_GROUP 4 /* 6.9 */
+
+/* The pidfd where clone did not give one. Afterwards the process it names must still be an unreaped child of ours: with
+ * SIGCHLD ignored, or a thief, the number could have gone to a stranger in between. */
+long fp__pidfd_open(const struct fp_features *features, int pid)
+{
+    if (!features->pidfd_open)
+        return -1;
+    long r = FP__TRY(FP_POINT_PIDFD, fp__sys2(SYS_pidfd_open, pid, 0));
+    siginfo_t info;
+    if (r >= 0 &&
+        fp__sys5(SYS_waitid, FP__P_PIDFD, r, &info, WEXITED | WNOHANG | WNOWAIT | FP__WALL, NULL) == -ECHILD) {
+        fp__close((int)r);
+        return -1;
+    }
+    return r == -ENOSYS || r == -EPERM || r == -ESRCH || r == -EINVAL ? -1 : r;
+}
+
+/* Whether the number is that of our child, which is not reaped yet, so that nobody else can have it: 0 or a negative errno. By the
+ * pidfd where there is one: else a later child of ours with the same number would be taken for it. */
+static long is_still_ours(int pidfd, int pid)
+{
+    siginfo_t info;
+    const int flags = WEXITED | WNOHANG | WNOWAIT | FP__WALL;
+    long r = -EINVAL;
+    if (pidfd >= 0)
+        r = fp__sys5(SYS_waitid, FP__P_PIDFD, pidfd, &info, flags, NULL);
+    if (r == -EINVAL) /* waitid knows pidfds from 5.4 on */
+        r = fp__sys5(SYS_waitid, P_PID, pid, &info, flags, NULL);
+    return r == -ECHILD ? -ESRCH : r;
+}
+
+int fp_signal(int pidfd, int pid, int sig)
+{
+    if (sig < 0 || sig > 64)
+        return -EINVAL;
+    /* A sandbox that does not know the call answers EPERM, as the kernel does for somebody else's process: then kill(2)
+     * decides (HAZARDS K1). */
+    if (pidfd >= 0 && fp__may_signal_by_pidfd()) {
+        long r = fp__sys4(SYS_pidfd_send_signal, pidfd, sig, 0, 0);
+        if ((r != -ENOSYS && r != -EPERM) || pid <= 1)
+            return (int)r;
+    }
+    /* 0 is our own group, -1 everybody, other negatives a group, 1 is init: never (HAZARDS D17). And nobody but a child that
+     * is not reaped yet: its number cannot have been given to a stranger (D1). */
+    if (pid <= 1)
+        return -EINVAL;
+    long r = is_still_ours(pidfd, pid);
+    return (int)(r < 0 ? r : fp__sys2(SYS_kill, pid, sig));
+}
+
+int fp_signal_group(int pidfd, int pid, int sig)
+{
+    if (sig < 0 || sig > 64 || pid <= 1)
+        return -EINVAL;
+    /* By the pidfd it cannot be a later group of that number (HAZARDS D14). Before 6.9 the flag gives EINVAL. */
+    if (pidfd >= 0 && fp__may_signal_by_pidfd()) {
+        long r = fp__sys4(SYS_pidfd_send_signal, pidfd, sig, 0, FP__PIDFD_SIGNAL_PROCESS_GROUP);
+        if (r != -ENOSYS && r != -EPERM && r != -EINVAL)
+            return (int)r;
+    }
+    /* The number of the group is the leader's, and nobody else's as long as that is our unreaped child. Our own group, or one
+     * that it has not made, is never meant (D15). */
+    long r = is_still_ours(pidfd, pid);
+    if (r < 0)
+        return (int)r;
+    if (fp__sys1(SYS_getpgid, pid) != pid)
+        return -ESRCH;
+    return (int)fp__sys2(SYS_kill, -pid, sig);
+}
+
+int fp_pidfd_open(int pid)
+{
+    if (pid <= 1)
+        return -EINVAL;
+    return (int)fp__sys2(SYS_pidfd_open, pid, 0); /* close-on-exec by itself */
+}
+
+#else /* other POSIX systems */
+
+int fp_signal(int pidfd, int pid, int sig)
+{
+    (void)pidfd;
+    if (sig < 0 || pid <= 1)
+        return -EINVAL;
+    int saved = errno;
+    int r = kill(pid, sig) < 0 ? -errno : 0;
+    errno = saved;
+    return r;
+}
+
+int fp_signal_group(int pidfd, int pid, int sig)
+{
+    (void)pidfd;
+    if (sig < 0 || pid <= 1)
+        return -EINVAL;
+    int saved = errno;
+    siginfo_t info;
+    int r = waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 ? -ESRCH : 0;
+    if (r == 0 && getpgid(pid) != pid)
+        r = -ESRCH;
+    if (r == 0 && kill(-pid, sig) < 0)
+        r = -errno;
+    errno = saved;
+    return r;
+}
+
+int fp_pidfd_open(int pid)
+{
+    (void)pid;
+    return -ENOSYS;
+}
+
+#endif
