@@ -516,6 +516,7 @@ long fp__pidfd_open(const struct fp_features *features, int pid);
 /* wait.c */
 int fp__reap_before_exec(int pidfd, int pid);
 
+/* faults.c */
 #ifdef FP_FAULTS
 struct fp__fault {
     int point;
