@@ -15,10 +15,12 @@ b'hello\n'
 from __future__ import annotations
 
 import sys
+from _thread import allocate_lock
 from collections import deque
 from contextvars import copy_context
 from functools import partial
 from operator import attrgetter
+from types import CoroutineType
 
 from fastproc._engine.signal_api import ABANDON_LIMIT
 from fastproc._run import as_command
@@ -53,10 +55,10 @@ class Flag:
         self._waiting: list[Task] = []
 
     def set(self) -> None:
-        """Wake those who wait."""
+        """Wake the tasks that wait."""
         self._set = True
-        waiting, self._waiting = self._waiting, []
-        for task in waiting:
+        # Nothing is taken from the list here: if a signal handler raises, the reactor wakes all tasks (`run_once()`).
+        for task in self._waiting:
             task._go_on()
 
     def is_set(self) -> bool:
@@ -68,7 +70,8 @@ class Flag:
         return self
 
     def __await__(self) -> Generator[Flag, None, None]:
-        if not self._set:
+        # A task is also woken, for nothing, after an exception has come out of run_once().
+        while not self._set:
             yield self
 
 
@@ -161,36 +164,43 @@ class Task:
 
     def _go_on(self) -> None:
         if not self._queued and not self.done:
-            self._queued = True
             self._reactor._queue(self)
 
     def _step(self) -> None:
-        """Go on up to the next wait."""
+        """Go on up to the next wait. May be called again after an exception came out of it, wherever that was."""
         self._queued = False
         if self.done:
+            if not self._ended.is_set():
+                self._report()
             return
-        if getattr(self._coroutine, "cr_frame", self) is None:
+        coroutine = self._coroutine
+        if coroutine.__class__ is CoroutineType and coroutine.cr_frame is None:
             # What a signal handler raised came out of run_once() just when the coroutine had ended.
-            self.done = True
-            self._reactor._tasks.discard(self)
             self._error = RuntimeError(f"{self!r}: its outcome was lost when a signal handler raised")
-            self._ended.set()
+            self.done = True
+            self._report()
             return
         waited, self._waits_for = self._waits_for, None
         if waited is not None and self in waited._waiting:
             waited._waiting.remove(self)
+        thrown = self._thrown
         try:
-            thrown, self._thrown = self._thrown, None
             if thrown is not None:
-                wanted = self._context.run(self._coroutine.throw, thrown)
+                wanted = self._context.run(coroutine.throw, thrown)
             else:
-                wanted = self._context.run(self._coroutine.send, None)
+                wanted = self._context.run(coroutine.send, None)
         except StopIteration as end:
             self._end(end.value, None)
         except BaseException as error:
+            if coroutine.__class__ is CoroutineType and coroutine.cr_frame is not None:
+                # A signal handler's, just before or after the coroutine ran. The step is made again.
+                raise
             # Without the frame of this function, which would make a cycle of the task and its error.
             self._end(None, error.with_traceback(error.__traceback__ and error.__traceback__.tb_next))
         else:
+            # The coroutine may have cancelled its own task.
+            if self._thrown is thrown:
+                self._thrown = None
             self._wait_for(wanted)
 
     def _wait_for(self, wanted: object) -> None:
@@ -206,12 +216,17 @@ class Task:
 
     def _end(self, value: Any, error: BaseException | None) -> None:
         self._value, self._error = value, error
-        self.done = True
-        self._reactor._tasks.discard(self)
-        done, self.on_done = self.on_done, None
-        if error is not None and done is None and not self._ended._waiting:
+        if error is not None and self.on_done is None and not self._ended._waiting:
             self._is_for_nobody(error)
+        self.done = True
+        self._report()
+
+    def _report(self) -> None:
+        """Tell those who wait for this task that it is done."""
+        error = self._error
+        self._reactor._tasks.discard(self)
         self._ended.set()
+        done, self.on_done = self.on_done, None
         if done is not None:
             self._context.run(done, self)
         if error is not None and not isinstance(error, (Exception, Cancelled)):
@@ -289,13 +304,13 @@ class Reactor(LoopReactor):
             told of a timer in advance; one that asks for `timeout()` before each wait needs none.
     """
 
-    __slots__ = ("_hub", "_ready", "_running", "_tasks")
+    __slots__ = ("_busy", "_hub", "_ready", "_tasks")
 
     def __init__(self, on_earlier: Callable[[], object] | None = None) -> None:
         super().__init__(on_earlier or _nothing)
         self._ready: deque[Task] = deque()
         self._tasks: set[Task] = set()
-        self._running = False
+        self._busy = allocate_lock()
         self._hub = ReactorHub(self)
 
     def run(
@@ -358,17 +373,28 @@ class Reactor(LoopReactor):
             RuntimeError: in a forked copy; when there is nothing that could ever happen; inside of itself.
             BaseException: what a callback, or `on_done`, raises. The rest is done by the next call.
         """
-        if self._running:
+        if self._busy.locked():
             raise RuntimeError("run_once: called by something that it called itself")
-        self._running = True
+        # A lock, as its end of the block is one call of C: no signal handler can leave it held.
+        with self._busy:
+            return self._turn(timeout)
+
+    def _turn(self, timeout: float | None) -> int:
         try:
             ran = super().run_once(0.0 if self._ready else timeout)
             # Those that a step wakes come next time, so that no chain of them holds the loop.
             for _ in range(len(self._ready)):
-                self._step(self._ready.popleft())
+                # A task leaves the queue when its step is complete: a signal handler may raise anywhere in it.
+                task = self._ready[0]
+                self._step(task)
+                if self._ready and self._ready[0] is task:
+                    self._ready.popleft()
                 ran += 1
-        finally:
-            self._running = False
+        except BaseException:
+            # A flag may be set whose tasks are not all woken: each looks again at what it waits for.
+            for task in self._tasks:
+                task._go_on()
+            raise
         return ran
 
     def close(self) -> None:
@@ -378,7 +404,7 @@ class Reactor(LoopReactor):
         seconds more; it is left to be reaped later. In a forked copy nothing is waited for.
         """
         try:
-            if self._tasks and not self.inert and not self._running:
+            if self._tasks and not self.inert and not self._busy.locked():
                 self._finish()
         finally:
             self._tasks.clear()
@@ -408,8 +434,10 @@ class Reactor(LoopReactor):
                 task._coroutine.close()
 
     def _queue(self, task: Task) -> None:
+        # In this order: what a signal handler raises in between makes one step too many, and not none.
         self._ready.append(task)
-        if not self._running and len(self._ready) == 1:
+        task._queued = True
+        if not self._busy.locked() and len(self._ready) == 1:
             self.on_earlier()
 
     def _step(self, task: Task) -> None:

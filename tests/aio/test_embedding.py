@@ -21,7 +21,7 @@ import pytest
 import fastproc
 from conftest import ROOT, isolated
 from fastproc import aio
-from fastproc.embedding import Cancelled
+from fastproc.embedding import Cancelled, Flag, Task
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -545,3 +545,55 @@ def test_page_says_what_happens() -> None:
     session = doctest.DocTestParser().get_doctest(page, {}, "event-loops.md", None, None)
     assert len(session.examples) >= 10
     assert doctest.DocTestRunner().run(session).failed == 0
+
+
+def test_flag_that_a_signal_handler_cut_wakes_all(reactor: fastproc.Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is set, but its setter was interrupted before the tasks were woken."""
+    flag = Flag()
+
+    async def waiter() -> None:
+        await flag.wait()
+
+    async def setter() -> None:
+        flag.set()
+
+    waits = [reactor.create_task(waiter()) for _ in range(2)]
+    reactor.run_once(0)
+    go_on = Task._go_on
+
+    def cut(task: Task) -> None:
+        if task is waits[0]:
+            monkeypatch.setattr(Task, "_go_on", go_on)
+            raise KeyboardInterrupt
+        go_on(task)
+
+    reactor.create_task(setter())
+    monkeypatch.setattr(Task, "_go_on", cut)
+    with pytest.raises(KeyboardInterrupt):
+        reactor.run_once(0)
+    reactor.run_once(0)
+    assert [task.done for task in waits] == [True, True]
+
+
+def test_task_goes_on_waiting_when_an_exception_came_out_of_the_loop(reactor: fastproc.Reactor) -> None:
+    """All tasks are woken then, and those whose flag is not set wait again."""
+    flag = Flag()
+    steps = []
+
+    async def waiter() -> None:
+        await flag.wait()
+        steps.append(flag.is_set())
+
+    async def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    task = reactor.create_task(waiter())
+    reactor.run_once(0)
+    reactor.create_task(interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        reactor.run_once(0)
+    reactor.run_once(0)
+    assert not task.done
+    flag.set()
+    reactor.run_once(0)
+    assert steps == [True]

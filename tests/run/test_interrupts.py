@@ -51,6 +51,26 @@ def test_exception_at_some_lines_comes_out_and_leaves_nothing(name: str) -> None
     assert count > 7
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "visits"),
+    [
+        # The loop of a Reactor: no task is lost, whichever of the steps of waking it was cut.
+        ("aio-kill_tree-reactor", "embedding.py", 2),
+        ("aio-lines-reactor", "embedding.py", 1),
+        ("reactor-close", "embedding.py", 1),
+        # The hub of asyncio: its timer, the waking of tasks and the end of a helper.
+        ("aio-kill_tree-asyncio", "aio/_asyncio.py", 2),
+        ("aio-input-asyncio", "aio/_asyncio.py", 2),
+        ("aio-input-uvloop", "aio/_asyncio.py", 1),
+    ],
+)
+def test_exception_at_each_line_of_a_loop(name: str, file: str, visits: int) -> None:
+    """Whoever waits goes on."""
+    count, faults, _ = injection.sweep(name, visits, file=file)
+    assert faults == []
+    assert count > 20
+
+
 PIPELINE = '(cmd("echo", "{}") | cmd("cat")).run(capture=True).stdout'
 MAP = (
     'next(iter(fastproc.map("cat", ["{}"], feed=lambda item: item.encode() + b"\\n", on_line=lambda *_: None))).stdout'

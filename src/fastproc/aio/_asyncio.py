@@ -43,6 +43,20 @@ class AsyncioEvent:
                 self._waiters.remove(waiter)
 
 
+class TaskEnd(AsyncioEvent):
+    """The end of a task, set by its callback; but it counts also where a signal handler raised in that callback."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        super().__init__()
+        self._task = task
+
+    def is_set(self) -> bool:
+        """Whether the task has ended."""
+        return self._task.done()
+
+
 class _Pump:
     """What the loop calls when the reactor is ready."""
 
@@ -80,18 +94,19 @@ class AsyncioHub(Hub):
     async def outlast(self, event: Event) -> None:
         """As Hub.outlast()."""
         late: asyncio.CancelledError | None = None
+        self._catch_up()
         # In a forked copy nothing would set it.
         while not event.is_set() and not self.reactor.inert:
             try:
                 await event.wait()
             except asyncio.CancelledError as error:
                 late = error
+                self._catch_up()
         if late is not None:
             raise late
 
     async def alongside(self, helper: Helper, event: Event, on_error: OnError) -> None:
         """As Hub.alongside(); asyncio logs what is told to nobody."""
-        ended = AsyncioEvent()
         leaving = False
 
         def on_done(task: asyncio.Task[None]) -> None:
@@ -106,6 +121,7 @@ class AsyncioHub(Hub):
                     on_error(error)
 
         task = asyncio.get_running_loop().create_task(helper())
+        ended = TaskEnd(task)
         task.add_done_callback(on_done)
         try:
             await event.wait()
@@ -137,8 +153,18 @@ class AsyncioHub(Hub):
             return
         try:
             self.reactor.run_once(0.0)
-        finally:
-            # Also after what a signal handler raises, such as KeyboardInterrupt: the loop may be run again.
+            self._on_earlier()
+        except BaseException:
+            # A callback or a signal handler raised, such as KeyboardInterrupt: the loop may be run again.
+            self._on_earlier()
+            raise
+
+    def _catch_up(self) -> None:
+        """Make sure of the next timer: a signal handler that raised in the loop may have left the reactor without."""
+        if self.reactor.timeout() == 0.0:
+            # Not by a new timer: where a cancelled scope of anyio cancels each turn of the loop, it would never be due.
+            self.pump()
+        elif not self.reactor.inert:
             self._on_earlier()
 
     def _on_earlier(self) -> None:
@@ -153,5 +179,5 @@ class AsyncioHub(Hub):
             before.cancel()
 
     def _on_timer(self) -> None:
-        self._handle = None
+        # The handle of this call stays, although it is used up: `_on_earlier()` replaces it.
         self.pump()

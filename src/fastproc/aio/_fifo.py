@@ -17,6 +17,7 @@ from fastproc._engine.resolve import (
     is_fifo,
 )
 from fastproc._values.redirect import Append
+from fastproc.aio._hub import Again
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ async def _readable(hub: Hub, opened: Opened, path: str, deadline: float | None)
     """Open it for reading and wait for a writer, as a child would see the end of file before there is one (fifo(7))."""
     fd = opened.open(path, READ_FLAGS)
     ready = hub.event()
-    timer = None if deadline is None else hub.reactor.call_at(deadline, ready.set)
+    timer = None if deadline is None else hub.reactor.call_at(deadline, Again(ready.set))
     came: list[int] = []
 
     def on_ready(events: int) -> None:

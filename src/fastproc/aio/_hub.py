@@ -118,6 +118,21 @@ class _Scoped:
         self._scope._on_error(error)
 
 
+class Again:
+    """A callback of the reactor that may be called twice, and is when a signal handler raised inside of it."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self._call = callback
+
+    def __call__(self) -> None:
+        self._call()
+
+    def halved(self, _error: BaseException) -> None:
+        self._call()
+
+
 class Patience:
     """How long one step may hold a loop that has no other child, in the hope that it is over by then.
 
@@ -187,7 +202,7 @@ class Turnstile:
 
     def _let(self, number: int) -> None:
         if self._passed == 0:
-            self._hub.reactor.call_at(0.0, self._next_round)
+            self._hub.reactor.call_at(0.0, Again(self._next_round))
         self._passed += number
 
     def _next_round(self) -> None:
@@ -196,7 +211,9 @@ class Turnstile:
         if number:
             self._let(number)
             for _ in range(number):
-                self._queue.popleft().set()
+                # Set twice does no harm; never set, its task waits for ever.
+                self._queue[0].set()
+                self._queue.popleft()
 
 
 class Hub:
@@ -251,7 +268,7 @@ class Hub:
         """Not be idle before the loop has gone round."""
         if not self.resting:
             self.resting = True
-            self.reactor.call_at(0.0, self._rested)
+            self.reactor.call_at(0.0, Again(self._rested))
 
     def _rested(self) -> None:
         self.resting = False
@@ -259,7 +276,7 @@ class Hub:
     async def sleep(self, seconds: float) -> None:
         """Let some time pass."""
         event = self.event()
-        timer = self.reactor.call_after(seconds, event.set)
+        timer = self.reactor.call_after(seconds, Again(event.set))
         try:
             await event.wait()
         finally:
@@ -361,7 +378,7 @@ async def end_all(hub: Hub, exchange: Ending, ended: Event, patience: float) -> 
         except OSError:
             exchange.forsake()
         # A tracer or a file system can hold a child that was killed: then it becomes an orphan, as in blocking code.
-        timer = hub.reactor.call_after(patience + ABANDON_LIMIT, exchange.forsake)
+        timer = hub.reactor.call_after(patience + ABANDON_LIMIT, Again(exchange.forsake))
         try:
             await hub.outlast(ended)
         finally:

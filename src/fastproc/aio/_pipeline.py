@@ -9,7 +9,7 @@ from fastproc._engine.streams.output_queue import CUT
 from fastproc._values.lines import LineSplitter
 from fastproc._values.quoting import cut
 from fastproc._values.status import KILLED
-from fastproc.aio._hub import Scope, current_hub, end_all
+from fastproc.aio._hub import Again, Scope, current_hub, end_all
 from fastproc.pipeline._request import Request, attach, conclude
 from fastproc.pipeline._run import Run
 
@@ -220,7 +220,7 @@ class Pipeline:
         deadline = deadline_from("timeout", timeout)
         if not running.run.done:
             event = running.hub.event()
-            timer = None if deadline is None else running.hub.reactor.call_at(deadline, event.set)
+            timer = None if deadline is None else running.hub.reactor.call_at(deadline, Again(event.set))
             running.waiters.append(event)
             try:
                 await event.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastproc._engine.reactor import deadline_from
-from fastproc.aio._hub import current_hub
+from fastproc.aio._hub import Again, current_hub
 from fastproc.pool._front import Front
 from fastproc.pool._gate import Gate
 from fastproc.pool._retries import Retries, as_retries
@@ -267,7 +267,7 @@ class Pool(Front):
         if self._hub is None:
             self._hub = hub
             if self._gate is not None:
-                self._timer = hub.reactor.call_after(0.0, self._look)
+                self._timer = hub.reactor.call_after(0.0, Again(self._look))
         elif self._hub is not hub:
             raise RuntimeError("this pool belongs to another event loop")
         return hub
@@ -275,8 +275,10 @@ class Pool(Front):
     def _look(self) -> None:
         assert self._hub is not None
         assert self._gate is not None
+        assert self._timer is not None
         interval = self._gate.interval if isinstance(self._gate, Gate) else 1.0
-        self._timer = self._hub.reactor.call_after(interval, self._look)
+        self._timer.cancel()
+        self._timer = self._hub.reactor.call_after(interval, Again(self._look))
         gated = not look(self._gate)
         if gated is not self._crew.gated and not self._crew.closed:
             self._crew.gated = gated
@@ -293,7 +295,7 @@ class Pool(Front):
             return True
         event = hub.event()
         channel.waiters.append(event.set)
-        timer = None if deadline is None else hub.reactor.call_at(deadline, event.set)
+        timer = None if deadline is None else hub.reactor.call_at(deadline, Again(event.set))
         try:
             await event.wait()
         finally:
@@ -314,11 +316,12 @@ class Pool(Front):
             if channel.records:
                 event = hub.event()
                 channel.waiters.append(event.set)
-                timer = hub.reactor.call_after(LOST_EVERY, lambda: seek())
+                timer = hub.reactor.call_after(LOST_EVERY, Again(lambda: seek()))
 
                 def seek() -> None:
                     nonlocal timer
-                    timer = hub.reactor.call_after(LOST_EVERY, seek)
+                    timer.cancel()
+                    timer = hub.reactor.call_after(LOST_EVERY, Again(seek))
                     channel.give_up_lost()
 
                 try:

@@ -13,7 +13,7 @@ from fastproc._values.command import Command
 from fastproc._values.expression import Expression
 from fastproc._values.loading import loaded
 from fastproc._values.plan import settle
-from fastproc.aio._hub import current_hub
+from fastproc.aio._hub import Again, current_hub
 from fastproc.aio._run import outlast_death, spawn
 from fastproc.aio._streams import Items, Lines, Shared, StreamWatch
 
@@ -233,7 +233,7 @@ class Process(Streaming):
         if self._hub.reactor.inert or has_ended(self.child):
             return
         over = self._hub.event()
-        timer = None if deadline is None else self._hub.reactor.call_at(deadline, over.set)
+        timer = None if deadline is None else self._hub.reactor.call_at(deadline, Again(over.set))
         try:
             with self._watch.by(over):
                 await self._hub.outlast(over)
@@ -336,7 +336,7 @@ class Process(Streaming):
     async def _wait_anyhow(self, seconds: float) -> BaseException | None:
         """Wait in any case, and return the cancellation that came meanwhile."""
         over = self._hub.event()
-        timer = self._hub.reactor.call_after(seconds, over.set)
+        timer = self._hub.reactor.call_after(seconds, Again(over.set))
         try:
             await self._hub.outlast(over)
         except BaseException as error:

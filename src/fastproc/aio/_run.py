@@ -27,7 +27,7 @@ from fastproc._values.expression import Expression
 from fastproc._values.loading import loaded
 from fastproc._values.plan import settle
 from fastproc.aio._bulk import Bulk
-from fastproc.aio._hub import Scope, current_hub, end_all
+from fastproc.aio._hub import Again, Scope, current_hub, end_all
 from fastproc.aio._launch import Launch
 
 TYPE_CHECKING = False
@@ -166,7 +166,7 @@ async def _end_bulk(hub: Hub, bulk: Bulk, ended: Event, settled: ResolvedOptions
     if hub.reactor.inert:
         return
     bulk.stop()
-    timer = hub.reactor.call_after(settled.grace_ns / 1e9 + ABANDON_LIMIT, bulk.forsake)
+    timer = hub.reactor.call_after(settled.grace_ns / 1e9 + ABANDON_LIMIT, Again(bulk.forsake))
     try:
         await hub.outlast(ended)
     finally:
@@ -350,14 +350,15 @@ async def outlast_death(hub: Hub, process: Process, ended: Event) -> None:
     Not for longer than blocking code waits for one that does not die: a tracer or a file system can hold it.
     """
     killed = monotonic()
-    timer = hub.reactor.call_after(HELD_EVERY, lambda: look())
+    timer = hub.reactor.call_after(HELD_EVERY, Again(lambda: look()))
 
     def look() -> None:
         nonlocal timer
+        timer.cancel()
         if process.is_held(killed):
             ended.set()
         else:
-            timer = hub.reactor.call_after(HELD_EVERY, look)
+            timer = hub.reactor.call_after(HELD_EVERY, Again(look))
 
     try:
         await hub.outlast(ended)

@@ -10,7 +10,7 @@ from operator import length_hint
 
 from fastproc._engine.reactor import READ
 from fastproc._engine.streams.pump import Pause
-from fastproc.aio._hub import current_hub
+from fastproc.aio._hub import Again, current_hub
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class Shared:
     async def wait(self, deadline: float | None) -> None:
         """Wait until it happens, or until a monotonic instant."""
         event = self._hub.event()
-        timer = None if deadline is None else self._hub.reactor.call_at(deadline, event.set)
+        timer = None if deadline is None else self._hub.reactor.call_at(deadline, Again(event.set))
         try:
             with self.by(event):
                 await event.wait()

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from fastproc import errors
 from fastproc._engine.exit_watch import ReadOut, has_ended
 from fastproc._engine.reactor import deadline_from
-from fastproc.aio._hub import Scope, current_hub
+from fastproc.aio._hub import Again, Scope, current_hub
 from fastproc.aio._process import Process
 
 TYPE_CHECKING = False
@@ -51,7 +51,7 @@ async def wait(what: Process | Doable, timeout: float | None = None) -> Any:
     deadline = deadline_from("timeout", timeout)
     if not what.done:
         what.on_done = on_done
-        timer = None if deadline is None else hub.reactor.call_at(deadline, ended.set)
+        timer = None if deadline is None else hub.reactor.call_at(deadline, Again(ended.set))
         try:
             await ended.wait()
         finally:
@@ -156,7 +156,7 @@ class Completions:
                 self._read.add(child)
                 event.set()
 
-            timer = None if self._deadline is None else hub.reactor.call_at(self._deadline, event.set)
+            timer = None if self._deadline is None else hub.reactor.call_at(self._deadline, Again(event.set))
             with ExitStack() as stack:
                 if timer is not None:
                     stack.callback(timer.cancel)
