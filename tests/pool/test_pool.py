@@ -333,6 +333,22 @@ def test_map_ends_with_the_first_failure(door: Door, tmp_path: Path) -> None:
     door.run(body)
 
 
+def test_map_does_not_return_an_interrupt(door: Door) -> None:
+    """KeyboardInterrupt is for the program, also with return_exceptions."""
+
+    def interrupt(_name: str, _line: bytes) -> None:
+        raise KeyboardInterrupt
+
+    async def body() -> None:
+        async with door.Pool(1) as pool:
+            command = cmd("echo", "x", capture=True, on_line=interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                async for _ in pool.map(None, [command], return_exceptions=True):
+                    pass
+
+    door.run(body)
+
+
 def test_map_goes_on_with_return_exceptions(door: Door) -> None:
     """Failures come in their place."""
 

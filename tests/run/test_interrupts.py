@@ -62,10 +62,18 @@ def test_exception_at_some_lines_comes_out_and_leaves_nothing(name: str) -> None
         ("aio-kill_tree-asyncio", "aio/_asyncio.py", 2),
         ("aio-input-asyncio", "aio/_asyncio.py", 2),
         ("aio-input-uvloop", "aio/_asyncio.py", 1),
+        # The first lines of __exit__, before any `try`: whoever is dropped then is killed, with its tree.
+        ("start-contained", "_engine/process.py", 1),
+        ("pipeline-left-tree", "pipeline/__init__.py", 1),
+        ("aio-pipeline-left-asyncio", "aio/_pipeline.py", 1),
+        # Tasks that Python runs, and nobody waits for: what was raised in them comes out at the end.
+        ("aio-pool-left-asyncio", "_engine/exchange.py", 1),
+        ("pool-map-left", "pipeline/_run.py", 1),
+        ("aio-pool-map-left-asyncio", "pipeline/_run.py", 1),
     ],
 )
-def test_exception_at_each_line_of_a_loop(name: str, file: str, visits: int) -> None:
-    """Whoever waits goes on."""
+def test_exception_at_each_line_of_a_file(name: str, file: str, visits: int) -> None:
+    """Whoever waits goes on, nothing is left, and what was raised is not lost."""
     count, faults, _ = injection.sweep(name, visits, file=file)
     assert faults == []
     assert count > 20

@@ -188,6 +188,24 @@ def _() -> None:
         pass
 
 
+@plain("start-left-tree")
+def _() -> None:
+    with fastproc.start("sh", "-c", "sleep 5 & wait", kill_tree=True):
+        pass
+
+
+@plain("pipeline-left")
+def _() -> None:
+    with (cmd("sleep", "5") | cmd("cat")).start():
+        pass
+
+
+@plain("pipeline-left-tree")
+def _() -> None:
+    with (cmd("sh", "-c", "sleep 5 & wait", kill_tree=True) | cmd("cat")).start():
+        pass
+
+
 @plain("start-stop")
 def _() -> None:
     with fastproc.start("sleep", "5") as process:
@@ -293,6 +311,21 @@ def _() -> None:
         assert len(list(pool.map(None, commands))) == 3
 
 
+@plain("pool-map-left")
+def _() -> None:
+    with fastproc.Pool(2) as pool:
+        commands = [cmd("echo"), cmd("sleep", "0.005") | cmd("cat"), cmd("sleep", "5") | cmd("cat")]
+        with contextlib.closing(pool.map(None, commands)) as results:  # type: ignore[type-var]
+            next(results)
+
+
+@plain("pool-left")
+def _() -> None:
+    with fastproc.Pool(1) as pool:
+        pool.submit("sleep", "0.01")
+        pool.submit("sleep", "0.01", capture=True, on_line=lambda _name, _line: None)
+
+
 @plain("pool-stop")
 def _() -> None:
     with fastproc.Pool(1, grace=0.005) as pool:
@@ -310,6 +343,12 @@ def _() -> None:
 @plain("map")
 def _() -> None:
     assert len(list(fastproc.map("echo {}", ["a", "b", "c"], workers=2))) == 3
+
+
+@plain("map-left")
+def _() -> None:
+    with fastproc.map("sleep {}", ["0.005", "5", "5"], workers=2) as mapped:
+        next(iter(mapped))
 
 
 @plain("map-functions")
@@ -348,6 +387,18 @@ async def _() -> None:
         pass
 
 
+@in_loops("aio-left-tree")
+async def _() -> None:
+    async with aio.start("sh", "-c", "sleep 5 & wait", kill_tree=True, grace=0.01):
+        pass
+
+
+@in_loops("aio-pipeline-left")
+async def _() -> None:
+    async with aio.start(cmd("sleep", "5") | cmd("cat"), grace=0.01):
+        pass
+
+
 @in_loops("aio-expect")
 async def _() -> None:
     async with aio.start("sh", "-c", "echo ready; read x; echo $x", stdin=PIPE, stdout=PIPE) as process:
@@ -371,6 +422,21 @@ async def _() -> None:
 async def _() -> None:
     async with aio.Pool(2) as pool:
         assert (await pool.submit("echo", "x")).stdout == b"x\n"
+
+
+@in_loops("aio-pool-map-left")
+async def _() -> None:
+    async with aio.Pool(2) as pool:
+        commands = [cmd("echo"), cmd("sleep", "0.005") | cmd("cat"), cmd("sleep", "5") | cmd("cat")]
+        async with contextlib.aclosing(pool.map(None, commands)) as results:  # type: ignore[type-var]
+            await anext(results)
+
+
+@in_loops("aio-pool-left")
+async def _() -> None:
+    async with aio.Pool(1) as pool:
+        pool.submit("sleep", "0.01")
+        pool.submit("sleep", "0.01", capture=True, on_line=lambda _name, _line: None)
 
 
 @in_loops("aio-pool-map")

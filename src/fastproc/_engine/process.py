@@ -416,6 +416,8 @@ class Process(Readable, Killable, Changing):
         self._detached = True
         if self._guard is not None:
             self._guard.how = guard.LET_LIVE
+        if self._tree is not None:
+            self._tree.guard(False)
 
     def orphan(self) -> None:
         """Give a child that does not end to the list of orphans at once; this handle can do nothing more with it.
@@ -438,11 +440,11 @@ class Process(Readable, Killable, Changing):
     def __enter__(self) -> Process:
         if self._guard is not None and not self._detached:
             self._guard.how = guard.KILL
+        if self._tree is not None and not self._detached:
+            self._tree.guard(True)
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        if self._detached or self._is_foreign():
-            return
         # Twice: an interrupt in the first leaves the rest to the second, which has nothing to do where all is done.
         try:
             self._leave()
@@ -450,6 +452,8 @@ class Process(Readable, Killable, Changing):
             self._leave()
 
     def _leave(self) -> None:
+        if self._detached or self._is_foreign():
+            return
         try:
             if self.final is None and self.pid > 0 and not self._detached:
                 self.signal_tree(SIGKILL)

@@ -43,6 +43,13 @@ class Killer(Protocol):
         """Return whether nobody is there."""
         ...
 
+    def guard(self, on: bool) -> None:
+        """Kill the tree when the child's handle is dropped, or do so no more.
+
+        An interrupt can come before the end of a `with` block has begun.
+        """
+        ...
+
     def end(self) -> TreeEnd:
         """Return what has happened up to now."""
         ...

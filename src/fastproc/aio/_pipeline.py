@@ -260,6 +260,7 @@ class Pipeline:
         self._running.run.send_signal(sig)
 
     async def __aenter__(self) -> Pipeline:
+        self._running.run.enter()
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
@@ -303,6 +304,7 @@ class StartingPipeline:
     async def __aenter__(self) -> Pipeline:
         try:
             self._pipeline = await self._start()
+            self._pipeline._running.run.enter()
             return self._pipeline
         except BaseException:
             if self._pipeline is not None:

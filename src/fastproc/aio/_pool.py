@@ -42,9 +42,15 @@ class Future:
 
     __module__ = "fastproc.aio"
 
-    def __init__(self, hub: Hub) -> None:
-        """A future without its task."""
+    def __init__(self, hub: Hub, interrupted: list[Future]) -> None:
+        """A future without its task.
+
+        Args:
+            hub: of its loop.
+            interrupted: where it notes itself while nobody has asked for what a signal handler raised in its task.
+        """
         self._hub = hub
+        self._interrupted = interrupted
         self._event = hub.event()
         self._gone = hub.event()
         self._task: Task | None = None
@@ -117,6 +123,8 @@ class Future:
             raise InvalidStateError("the task is not done")
         if self._cancelled:
             raise cancelled_error(self.partial)
+        if self in self._interrupted:
+            self._interrupted.remove(self)
         return self._error
 
     async def wait(self) -> None:
@@ -143,6 +151,8 @@ class Future:
         else:
             self._result = result
             self._error = error
+        if error is not None and not isinstance(error, Exception) and self not in self._interrupted:
+            self._interrupted.append(self)
         self._event.set()
         self._gone.set()
 
@@ -176,6 +186,7 @@ class Pool(Front):
         self._hub: Hub | None = None
         self._channel: Channel | None = None
         self._timer: Timer | None = None
+        self._interrupted: list[Future] = []
         if gate is not None:
             self._crew.gated = not look(gate)
             self._crew.adjust()
@@ -195,7 +206,7 @@ class Pool(Front):
         tried = None if retries is None else as_retries(retries)
         if self._channel is None:
             self._channel = self._crew.channel(hub.reactor)
-        future = Future(hub)
+        future = Future(hub, self._interrupted)
         deliver = future._deliver
         task = make_task(self._crew, self._channel, expression, given, check_priority(priority), tried, deliver)
         future._task = task
@@ -260,6 +271,8 @@ class Pool(Front):
                     window.on_ended = None
         finally:
             await self._finish(channel, KILL)
+            if (error := window.interrupt()) is not None:
+                raise error
 
     def _enter(self) -> Hub:
         self._crew.check_usable()
@@ -356,6 +369,11 @@ class Pool(Front):
         for channel in crew.channels():
             await self._finish(channel, how)
         crew.end()
+        if self._interrupted:
+            # Such as Ctrl-C in a callback of a task that nobody waits for: it is for the program.
+            error = self._interrupted.pop()._error
+            assert error is not None
+            raise error
 
     async def __aenter__(self) -> Pool:
         self._enter()

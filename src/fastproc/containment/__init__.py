@@ -31,7 +31,7 @@ from fastproc.containment._member import SIGKILL, Member, Proc, is_about_one, wh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from fastproc._engine.process import Process
     from fastproc._values.plan import Plan
@@ -68,6 +68,29 @@ def subreaper(on: bool | None = None) -> bool:
     return _native.subreaper(-1 if on is None else int(on))
 
 
+class _Guard(ref["Process"]):
+    """Sees a handle dropped whose block was entered and never left. Takes no lock, as any thread may drop it."""
+
+    __slots__ = ("cgroup", "owner")
+
+    def __new__(cls, process: Process, _cgroup: Cgroup) -> _Guard:
+        return ref.__new__(cls, process, _on_drop)
+
+    def __init__(self, _process: Process, cgroup: Cgroup) -> None:
+        self.cgroup = cgroup
+        self.owner = os.getpid()
+
+
+_guards: set[_Guard] = set()
+
+
+# What it uses is bound here: the module's names may be gone at the end of the interpreter.
+def _on_drop(guard: _Guard, _guards: set[_Guard] = _guards, _getpid: Callable[[], int] = os.getpid) -> None:
+    _guards.discard(guard)
+    if guard.owner == _getpid():
+        guard.cgroup.write("cgroup.kill", "1")
+
+
 class Tree:
     """One child and all its descendants, for the engine (its `Killer`).
 
@@ -79,6 +102,7 @@ class Tree:
         "_cgroup",
         "_crowded",
         "_end",
+        "_guard",
         "_killed",
         "_lock",
         "_mark",
@@ -101,6 +125,7 @@ class Tree:
         self._crowded = False
         self._root_killed = False
         self._end: TreeEnd | None = None
+        self._guard: _Guard | None = None
         # While somebody looks: our own /proc, or why there is none.
         self._proc: Proc | None = None
         self._unseen = ""
@@ -168,6 +193,16 @@ class Tree:
             self._scan()
             return self._is_gone()
 
+    def guard(self, on: bool) -> None:
+        """As Killer.guard(), where there is a cgroup: nothing else is known without a look at all processes."""
+        process = self._process()
+        if on and self._cgroup is not None and process is not None:
+            self._guard = _Guard(process, self._cgroup)
+            _guards.add(self._guard)
+        elif self._guard is not None:
+            _guards.discard(self._guard)
+            self._guard = None
+
     def end(self) -> TreeEnd:
         """Return what was done, and who is still there."""
         with self._lock:
@@ -195,6 +230,7 @@ class Tree:
             self._members.clear()
             if self._cgroup is not None and self._cgroup.remove():
                 self._cgroup.fd.close()
+            self.guard(False)
 
     # -- the child itself
 

@@ -208,6 +208,7 @@ class Pipeline:
         return found[0] if found else plumbing.take()
 
     def __enter__(self) -> Pipeline:
+        self._run.enter()
         return self
 
     def __exit__(self, *_exc: object) -> None:

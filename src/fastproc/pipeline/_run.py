@@ -54,6 +54,7 @@ class Run:
         state, flags, started_ns, ended_ns, on_done: as an Exchange has them.
         error: what broke the run off from inside, to be raised with its result.
         stopping: whether no further command is started.
+        entered: whether a `with` block of the handle was entered, so that dropped children are killed.
         silent: whether it was stopped because of idle_timeout.
         overflowed: the first output that passed a limit with which the run is stopped.
         plumbing: its pipes.
@@ -63,8 +64,8 @@ class Run:
 
     __slots__ = (
         *("__weakref__", "_ending", "_exited", "_killed", "_leader", "_places", "_root", "_timers"),
-        *("_unstarted", "children", "ended_ns", "error", "expression", "first", "flags", "on_done", "on_started"),
-        *("overflowed", "plumbing", "reactor", "settings", "silent", "started_ns", "state", "stopping"),
+        *("_unstarted", "children", "ended_ns", "entered", "error", "expression", "first", "flags", "on_done"),
+        *("on_started", "overflowed", "plumbing", "reactor", "settings", "silent", "started_ns", "state", "stopping"),
     )
 
     def __init__(
@@ -99,6 +100,7 @@ class Run:
         self.first = commands[0]
         self._unstarted = len(commands)
         self._places = 0
+        self.entered = False
         self._root = make_node(self, expression, self._on_root)
 
     @property
@@ -183,6 +185,12 @@ class Run:
         finally:
             abandon(self)
 
+    def enter(self) -> None:
+        """Have the children killed that are dropped: an interrupt can come before the end of a block has begun."""
+        self.entered = True
+        for child in list(self.children):
+            child.process.__enter__()
+
     def be_left(self) -> None:
         """Start nothing more, and call nobody."""
         self.stopping = True
@@ -228,6 +236,8 @@ class Run:
             on_end(child)
             self._look_broken()
 
+        if self.entered:
+            child.process.__enter__()
         child.watch = ExitWatch(child.process, self.reactor, ended)
         child.watch.begin()
         for tell in self.on_started:

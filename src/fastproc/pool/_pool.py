@@ -316,6 +316,8 @@ def _results(window: Window, items: Iterator[Any]) -> Iterator[Any]:
                 _turn(channel, min(WANT, len(channel.records) // 2))
     finally:
         channel.finish()
+        if (error := window.interrupt()) is not None:
+            raise error
 
 
 def _fill(window: Window, items: Iterator[Any]) -> None:

@@ -119,9 +119,14 @@ class Window:
             error = cancelled_error(result)
         if error is None:
             return result
-        if self._return_exceptions:
+        if self._return_exceptions and isinstance(error, Exception):
             return error
         raise error
+
+    def interrupt(self) -> BaseException | None:
+        """Return what a signal handler raised in a task whose result was not given, such as KeyboardInterrupt."""
+        errors = (error for _, _, error in self._ended.values())
+        return next((error for error in errors if error is not None and not isinstance(error, Exception)), None)
 
 
 def cancelled_error(result: object = None) -> BaseException:
