@@ -46,15 +46,15 @@ TABLE = [
     # What an item is.
     row("an item is a line", "a\nb c\n", "-k echo X{}", r"-d\n -I{} echo X{}", "-k echo X{}"),
     row("an empty line is an item", "a\n\nb\n", "-k echo X{}", r"-d\n -I{} echo X{}", "-k echo X{}"),
-    row("the last line needs no end", "a\nb", "-k echo X{}", r"-d\n -I{} echo X{}", "-k echo X{}"),
-    row("blanks in an item stay", " a  b \n", "printf [%s] {}", r"-d\n -I{} printf [%s] {}", "printf [%s] {}"),
-    row("quotes in an item stay", "a'b\"c\n", "echo {}", r"-d\n -I{} echo {}", "echo {}"),
+    row("the last line needs no newline", "a\nb", "-k echo X{}", r"-d\n -I{} echo X{}", "-k echo X{}"),
+    row("spaces in an item are kept", " a  b \n", "printf [%s] {}", r"-d\n -I{} printf [%s] {}", "printf [%s] {}"),
+    row("quotes in an item are kept", "a'b\"c\n", "echo {}", r"-d\n -I{} echo {}", "echo {}"),
     row("an item is not expanded", "a;b $(echo x) *\n", "echo {}", r"-d\n -I{} echo {}", "echo {}"),
-    row("bytes that are no text", "\udcff\n", "printf %s", "-n1 printf %s", "printf %s"),
+    row("bytes that are not text", "\udcff\n", "printf %s", "-n1 printf %s", "printf %s"),
     row("an item that begins with -", "-n\n", "printf [%s]", "-n1 printf [%s]", "printf [%s]"),
     row("-0", "a\nb\0c\0", "-k -0 printf [%s]", "-0 -n1 printf [%s]", "-k -0 printf [%s]"),
     row("-d ,", "a,b,c", "-k -d, echo", "-d, -n1 echo", "-k -d , echo"),
-    row("-d , leaves the end of the line", "a,b\n", "-k -d, echo", "-d, -n1 echo", "-k -d , echo"),
+    row("-d , keeps the final newline", "a,b\n", "-k -d, echo", "-d, -n1 echo", "-k -d , echo"),
     row(r"-d \t", "a\tb\t", r"-k -d \t echo", r"-d \t -n1 echo", r"-k -d \t echo"),
     row(
         r"-d \x78",
@@ -66,12 +66,12 @@ TABLE = [
         parallel=("axb\n", 0),
     ),
     row(
-        "quotes and blanks between items",
+        "quotes and spaces between items",
         "'a b' c\n",
         "-n1 echo",
         "-n1 echo",
         "-n1 echo",
-        "xargs splits at blanks and reads quotes, unless -d or -0 is given",
+        "xargs splits at spaces and interprets quotes, unless -d or -0 is given",
         xargs=("a b\nc\n", 0),
     ),
     row(
@@ -80,7 +80,7 @@ TABLE = [
         "-k -L1 printf [%s]",
         "-L1 printf [%s]",
         "-k -L1 printf [%s]",
-        "xargs -L splits each line at blanks",
+        "xargs -L splits each line at spaces",
         xargs=("[a][b][c]", 0),
     ),
     row("-L 2", "a\nb\nc\n", "-k -L2 echo", "-L2 echo", "-k -L2 echo"),
@@ -96,7 +96,7 @@ TABLE = [
     ),
     row("no items, -r", "", "-r echo x", "-r echo x", "-r echo x"),
     # Where it goes.
-    row("without a place it comes last", "a\nb\n", "-k echo pre", "-n1 echo pre", "-k echo pre"),
+    row("without a placeholder the item comes last", "a\nb\n", "-k echo pre", "-n1 echo pre", "-k echo pre"),
     row("-n 2", "a\nb\nc\n", "-k -n2 echo", "-n2 echo", "-k -n2 echo"),
     row("-n 2 by number", "a\nb\nc\n", "-k -n2 echo {2}-{1}", None, "-k -N2 echo {2}-{1}"),
     row("-n 2 in a word", "a\nb\nc\n", "-k -n2 echo x{}y", None, "-k -n2 echo x{}y"),
@@ -173,10 +173,10 @@ TABLE = [
         None,
         "-k -C (,)|; echo {1}+{2}+{3}+{4}+{5}",
     ),
-    row("-C without a place", "", "-k -C , echo ::: a,b ::: x", None, "-k -C , echo ::: a,b ::: x"),
+    row("-C without a placeholder", "", "-k -C , echo ::: a,b ::: x", None, "-k -C , echo ::: a,b ::: x"),
     row("{} of columns", "", "-k -C , echo x{}y {/} ::: a/b,c ::: x", None, "-k -C , echo x{}y {/} ::: a/b,c ::: x"),
     row(
-        "-d cuts what is behind :::",
+        "-d splits the arguments after :::",
         "",
         "-k -d , echo {1}{2} ::: a,b c ::: x,y",
         None,
@@ -192,7 +192,7 @@ TABLE = [
         ["echo", "{}", ";", "echo", "x"],
         ["-I{}", "echo", "{}", ";", "echo", "x"],
         ["echo", "{}", ";", "echo", "x"],
-        "GNU parallel gives every command to a shell; ours with --shell",
+        "GNU parallel runs every command with a shell; fastproc only with --shell",
         parallel=("a\nx\n", 0),
     ),
     row("no command: items are the commands", "", "-k ::: true", None, "-k ::: true"),
@@ -202,7 +202,7 @@ TABLE = [
         "-k",
         "",
         "-k",
-        "xargs without a command echoes",
+        "xargs without a command runs echo",
         xargs=("echo a echo b c\n", 0),
     ),
     row(
@@ -218,7 +218,7 @@ TABLE = [
         "-k", "3\n1\n2\n", ["-k", "-j3", "sh", "-c", "sleep 0.$0; echo $0"], None, ["-k", "-j3", "sleep 0.{}; echo {}"]
     ),
     row(
-        "as they end",
+        "in the order of their ends",
         "3\n1\n",
         ["-j2", "sh", "-c", "sleep 0.$0; echo $0"],
         ["-P2", "-n1", "sh", "-c", "sleep 0.$0; echo $0"],
@@ -227,9 +227,9 @@ TABLE = [
     row(
         "--tag", "a\nb\n", ["-k", "--tag", "sh", "-c", r"printf '1\n2\n'"], None, ["-k", "--tag", r"printf '1\n2\n'; :"]
     ),
-    row("--tag without an end", "a\n", "--tag printf x", None, "--tag printf x"),
+    row("--tag without a final newline", "a\n", "--tag printf x", None, "--tag printf x"),
     row("--line-buffer", "a\n", "--line-buffer printf x%s", None, "--line-buffer printf x%s"),
-    row("--group without an end", "a\nb\n", "-k printf %s", None, "-k printf %s"),
+    row("--group without a final newline", "a\nb\n", "-k printf %s", None, "-k printf %s"),
     row("-u", "a\n", "-u echo", "-n1 echo", "-u echo"),
     # The status.
     row("all succeed", "a\n", "true", "true", "true"),
@@ -239,7 +239,7 @@ TABLE = [
         "false",
         "-n1 false",
         "false",
-        "xargs ends with 123, ours as GNU parallel with the number that failed",
+        "xargs exits with 123, the others with the number of failed tasks",
         xargs=("", 123),
     ),
     row(
@@ -248,7 +248,7 @@ TABLE = [
         "false",
         "-n1 false",
         "false",
-        "xargs ends with 123, ours as GNU parallel with 101",
+        "xargs exits with 123, the others with 101",
         xargs=("", 123),
     ),
     row(
@@ -257,7 +257,7 @@ TABLE = [
         ["sh", "-c", "kill -9 $$"],
         ["-n1", "sh", "-c", "kill -9 $$"],
         ["kill -9 $$; :"],
-        "xargs ends with 125 and goes no further",
+        "xargs exits with 125 and stops",
         xargs=("", 125),
     ),
     row(
@@ -266,7 +266,7 @@ TABLE = [
         ["-P1", "sh", "-c", "echo $0; exit 255"],
         ["-n1", "sh", "-c", "echo $0; exit 255"],
         ["-j1", "echo {}; exit 255; :"],
-        "xargs ends with 124 and goes no further",
+        "xargs exits with 124 and stops",
         xargs=("a\n", 124),
     ),
     row(
@@ -275,7 +275,7 @@ TABLE = [
         "no-such-program",
         "no-such-program",
         "no-such-program",
-        "xargs ends with 127 and goes no further",
+        "xargs exits with 127 and stops",
         xargs=("", 127),
     ),
     # Its course.
@@ -327,7 +327,7 @@ TABLE = [
         "-j1 --halt soon,done=2 echo",
         None,
         "-j1 --halt soon,done=2 echo",
-        "GNU parallel 20221122 ends with 101 although none failed",
+        "GNU parallel 20221122 exits with 101 although no task failed",
         parallel=("1\n2\n", 101),
     ),
     row(
