@@ -586,7 +586,7 @@ int fp_credentials_get(struct fp_credentials *ret_credentials);
 int fp_bounding_read(int capability);
 int fp_ambient_supported(void);
 
-/* PR_SET_DUMPABLE of the process (HAZARDS G20); 0 or 1. */
+/* PR_SET_DUMPABLE of the process (GOTCHAS G20); 0 or 1. */
 int fp_dumpable_set(int on);
 
 /* One change of what every thread may do. */

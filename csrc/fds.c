@@ -48,7 +48,7 @@ static long dup_above(int fd, int floor)
 }
 
 /* Moves fd to floor or above when it is below: a data file must never become somebody's standard stream because 0, 1 or 2 was
- * closed (HAZARDS C8). Returns the number, or a negative errno with fd closed. */
+ * closed (GOTCHAS C8). Returns the number, or a negative errno with fd closed. */
 int fp__fd_lift(int fd, int floor)
 {
     if (fd < 0 || fd >= floor)
@@ -141,7 +141,7 @@ int fp_fd_take(int32_t *cell)
 int fp_fd_close(int32_t *cell)
 {
     int saved = errno, fd = fp_fd_take(cell), r = 0;
-    if (fd >= 0 && close(fd) != 0 && errno != EINTR) /* HAZARDS C11: Linux has freed the number by then */
+    if (fd >= 0 && close(fd) != 0 && errno != EINTR) /* GOTCHAS C11: Linux has freed the number by then */
         r = -errno;
     errno = saved;
     return r;

@@ -77,7 +77,7 @@ static inline long fp__sys6(long nr, long a, long b, long c, long d, long e, lon
 static inline void fp__close(int fd)
 {
     /* Never repeated after EINTR: Linux has freed the number by then, and a second close would hit another owner's file
-     * (close(2); HAZARDS C11). */
+     * (close(2); GOTCHAS C11). */
     fp__sys1(SYS_close, fd);
 }
 #else

@@ -42,13 +42,13 @@ int fp_signal(int pidfd, int pid, int sig)
     if (sig < 0 || sig > 64)
         return -EINVAL;
     /* A sandbox that does not know the call answers EPERM, as the kernel does for somebody else's process: then kill(2)
-     * decides (HAZARDS K1). */
+     * decides (GOTCHAS K1). */
     if (pidfd >= 0 && fp__may_signal_by_pidfd()) {
         long r = fp__sys4(SYS_pidfd_send_signal, pidfd, sig, 0, 0);
         if ((r != -ENOSYS && r != -EPERM) || pid <= 1)
             return (int)r;
     }
-    /* 0 is our own group, -1 everybody, other negatives a group, 1 is init: never (HAZARDS D17). And nobody but a child that
+    /* 0 is our own group, -1 everybody, other negatives a group, 1 is init: never (GOTCHAS D17). And nobody but a child that
      * is not reaped yet: its number cannot have been given to a stranger (D1). */
     if (pid <= 1)
         return -EINVAL;
@@ -60,7 +60,7 @@ int fp_signal_group(int pidfd, int pid, int sig)
 {
     if (sig < 0 || sig > 64 || pid <= 1)
         return -EINVAL;
-    /* By the pidfd it cannot be a later group of that number (HAZARDS D14). Before 6.9 the flag gives EINVAL. */
+    /* By the pidfd it cannot be a later group of that number (GOTCHAS D14). Before 6.9 the flag gives EINVAL. */
     if (pidfd >= 0 && fp__may_signal_by_pidfd()) {
         long r = fp__sys4(SYS_pidfd_send_signal, pidfd, sig, 0, FP__PIDFD_SIGNAL_PROCESS_GROUP);
         if (r != -ENOSYS && r != -EPERM && r != -EINVAL)

@@ -102,7 +102,7 @@ int fp_wait(int pidfd, int pid, int options, struct fp_status *ret_status)
 
     siginfo_t info;
     struct rusage ru;
-    /* Zeroed here, since POSIX lets WNOHANG leave it as it was (HAZARDS D7). */
+    /* Zeroed here, since POSIX lets WNOHANG leave it as it was (GOTCHAS D7). */
     memset(&info, 0, sizeof info);
     long r = pidfd >= 0 ? fp__sys5(SYS_waitid, FP__P_PIDFD, pidfd, &info, flags, &ru)
                         : fp__sys5(SYS_waitid, P_PID, pid, &info, flags, &ru);

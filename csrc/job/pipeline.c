@@ -313,7 +313,7 @@ static int begin(struct fp_pipeline *p)
         r = begin_member(p, i, deferred, before[0], &after[0], &after[1]);
         if (r < 0)
             break;
-        /* At once: what we held would keep readers from their end and writers from SIGPIPE (HAZARDS E14). */
+        /* At once: what we held would keep readers from their end and writers from SIGPIPE (GOTCHAS E14). */
         if (!deferred || !wait) {
             close_ends(before, 1);
             close_ends(after + 1, 1);

@@ -452,7 +452,7 @@ static void over(struct fp_pool *pool, struct task *task)
     if (task->result == -ETXTBSY && job->child.stage == FP_STAGE_EXEC && task->tries < 4 && task->stop == 0) {
         task->job = NULL;
         job_give(pool, job);
-        requeue(pool, task, fp__now() + (1000000LL << (2 * task->tries++))); /* HAZARDS C2: 1, 4, 16, 64 ms */
+        requeue(pool, task, fp__now() + (1000000LL << (2 * task->tries++))); /* GOTCHAS C2: 1, 4, 16, 64 ms */
         return;
     }
     task->state = ENDED;
@@ -833,7 +833,7 @@ void fp_pool_close(void *of)
     if (pool == NULL)
         return;
     if (is_foreign(pool)) {
-        /* Another thread of the parent may have held the lock. fp_job_close() only lets go of what it has (HAZARDS I2). */
+        /* Another thread of the parent may have held the lock. fp_job_close() only lets go of what it has (GOTCHAS I2). */
         for (struct fp_tray *tray = pool->trays; tray != NULL; tray = tray->next)
             tray->users = 0; /* threads of the parent: who rings for them would wake the parent's */
         if (pool->end != CLOSED)

@@ -33,7 +33,7 @@ static struct fp__birth *birth_of(const struct fp_job *job)
 #if FP_LINUX
 
 /* Before a descriptor is closed: epoll remembers the open file, not the number, and a forked copy of this process may hold it
- * open (HAZARDS C15). */
+ * open (GOTCHAS C15). */
 void fp__job_unwatch(struct fp_job *job, int slot)
 {
     if (!(job->watched >> slot & 1))
@@ -144,7 +144,7 @@ static void collect(struct fp_job *job, int i, short events)
     }
 }
 
-/* A reader that has gone is no error: the child's status tells (HAZARDS E4). */
+/* A reader that has gone is no error: the child's status tells (GOTCHAS E4). */
 void fp__job_feed(struct fp_job *job)
 {
     while (job->input_done < job->input_len) {
@@ -206,7 +206,7 @@ static bool never_executed(struct fp_job *job)
 }
 
 /* What is left of the group of a child that was stopped and is dead ends with it: now, as the number is its own until it is reaped
- * (HAZARDS D14). */
+ * (GOTCHAS D14). */
 static void sweep_group(struct fp_job *job)
 {
 #if FP_LINUX
@@ -221,7 +221,7 @@ static void sweep_group(struct fp_job *job)
 }
 
 /* A pidfd can be readable before there is anything to reap, under a tracer: the next look is then put off, a little longer each
- * time, rather than spun on (HAZARDS D6). */
+ * time, rather than spun on (GOTCHAS D6). */
 void fp__job_look(struct fp_job *job)
 {
     if (job->group && (job->flags & (FP_JOB_TIMED_OUT | FP_JOB_KILLED)))
@@ -229,7 +229,7 @@ void fp__job_look(struct fp_job *job)
     int r = fp_wait(job->child.pidfd, job->child.pid, FP_WAIT_NOHANG, &job->status);
     if (r < 0 && job->child.pidfd >= 0) {
         /* Somebody closed the pidfd, or has a file of theirs in its place, which is not ours to close. The child may be anywhere
-         * in its set-up, and uses our memory: it is waited for by its number, which is its own until it is reaped (HAZARDS D1). */
+         * in its set-up, and uses our memory: it is waited for by its number, which is its own until it is reaped (GOTCHAS D1). */
         fp__job_unwatch(job, FP__JOB_PIDFD);
         job->child.pidfd = -1;
         r = fp_wait(-1, job->child.pid, FP_WAIT_NOHANG, &job->status);
@@ -525,7 +525,7 @@ static int turn(struct fp_job *job, int64_t until)
 
 #if FP_LINUX
 /* Where SIGPIPE is not ignored, a child that closes its stdin early must not end this process. The signal stays blocked while
- * stdin is fed, and one that our write raised is taken away (HAZARDS E4). */
+ * stdin is fed, and one that our write raised is taken away (GOTCHAS E4). */
 bool fp__sigpipe_hold(uint64_t *ret_old)
 {
     uint64_t set = 1ULL << (SIGPIPE - 1), pending = 0;
@@ -561,7 +561,7 @@ static void summarise(struct fp_job *job)
     sum[FP_SUM_ON_HEAP] = job->sink[0].heap != NULL || job->sink[1].heap != NULL;
 }
 
-/* The file is still open for writing in another thread's half-made child, most likely (HAZARDS C2): the whole once more, by a
+/* The file is still open for writing in another thread's half-made child, most likely (GOTCHAS C2): the whole once more, by a
  * spawn that waits for its exec and tries again for a while. Nothing has been read, and what was fed is fed again. */
 static int spawn_again(struct fp_job *job)
 {
@@ -685,7 +685,7 @@ static int step(struct fp_job *job, int64_t slice_ns, bool turned)
     return fp__job_settle(job, result);
 }
 
-/* In a forked copy the child is another's: nothing is signalled, waited for or taken from the epoll, only let go of (HAZARDS D12,
+/* In a forked copy the child is another's: nothing is signalled, waited for or taken from the epoll, only let go of (GOTCHAS D12,
  * I2). */
 static bool leave_foreign(struct fp_job *job)
 {
@@ -824,7 +824,7 @@ int fp_job_begin(const struct fp_request *request, const char *paths, uint32_t n
 void fp_job_abort(struct fp_job *job, int64_t wait_ns)
 {
     int saved = errno;
-    bool ours = job->live && job->owner == (int32_t)getpid(); /* not in a forked copy (HAZARDS D12, I2) */
+    bool ours = job->live && job->owner == (int32_t)getpid(); /* not in a forked copy (GOTCHAS D12, I2) */
     if (!ours)
         job->watched = 0; /* before anything is closed: the epoll is the parent's too */
     if (ours && job->child.pid > 1 && !has_exited(job)) {

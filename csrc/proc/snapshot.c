@@ -355,7 +355,7 @@ static int open_root(const char *root, bool is_proc)
     if (fd < 0 || !is_proc)
         return (int)fd;
     /* An empty directory has no processes, and another PID namespace's /proc has others: either table would be a lie
-     * (HAZARDS K5). */
+     * (GOTCHAS K5). */
     int r = fp_proc_check((int)fd);
     if (r < 0) {
         fp__close((int)fd);

@@ -1,6 +1,6 @@
 /* caps.c: capabilities and securebits of this process, read in one call and changed in all its threads.
  *
- * In the kernel they belong to a thread (HAZARDS G9), and no libc call changes them for the process. So every other thread is
+ * In the kernel they belong to a thread (GOTCHAS G9), and no libc call changes them for the process. So every other thread is
  * brought into a handler of the signal with which the C library spreads setuid(2), which nobody can block through libc. It
  * stands there until the calling thread has made the change or has given up. What a thread may hold there (a lock of malloc,
  * of stdio, of the interpreter) nobody here asks for: between the first signal and the last farewell there are raw system

@@ -36,7 +36,7 @@ struct tap {
 static struct tap taps[FP_TAPS_MAX];
 static int64_t given;
 static _Atomic int32_t taps_end; /* one after the last that was ever taken */
-static _Atomic int32_t owner;  /* the process that all this belongs to: a forked copy is another one (HAZARDS I2, I3) */
+static _Atomic int32_t owner;  /* the process that all this belongs to: a forked copy is another one (GOTCHAS I2, I3) */
 static _Atomic int32_t holder; /* the process whose thread changes the table; a stale one is a copy's */
 static _Atomic uint64_t serial;
 
@@ -192,7 +192,7 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 {
     int saved = errno;
     uintptr_t next = atomic_load(&chained[sig]);
-    /* A copy by fork, until it has given up what it inherited, is a process without all this (HAZARDS I3). */
+    /* A copy by fork, until it has given up what it inherited, is a process without all this (GOTCHAS I3). */
     bool ours = atomic_load(&owner) == self(), left_over = false;
     if (ours) {
         struct fp_signal_record record;

@@ -73,7 +73,7 @@ void fp__birth_deaf(struct fp__birth *s)
     s->heard_fd = -1;
 }
 
-/* What the launcher said, once the child is dead: the last record counts. Others may hold the pipe open (HAZARDS B1), so only
+/* What the launcher said, once the child is dead: the last record counts. Others may hold the pipe open (GOTCHAS B1), so only
  * what is there is read. */
 static void hear(struct fp__birth *s)
 {

@@ -54,7 +54,7 @@ static FP__BARE long set_disposition(uint64_t set, long handler)
     return 0;
 }
 
-/* A handler of the parent must never run here: it would work on the parent's memory (HAZARDS A1). clone3 clears them in the
+/* A handler of the parent must never run here: it would work on the parent's memory (GOTCHAS A1). clone3 clears them in the
  * kernel; elsewhere every caught signal, the C library's own 32 and 33 among them (A2), is reset before the mask opens.
  * Ignored ones survive exec (A3), so those that Python ignores are named in sigdefault. */
 static FP__BARE long step_signals(struct fp__context *c)
@@ -94,7 +94,7 @@ static FP__BARE long step_ctty(struct fp__context *c)
 }
 
 /* From a background group TIOCSPGRP raises SIGTTOU, which would stop the child and freeze the parent: the signal is still
- * blocked here, and the mask is opened last (HAZARDS A6). The terminal is the controlling one that was asked for, or what
+ * blocked here, and the mask is opened last (GOTCHAS A6). The terminal is the controlling one that was asked for, or what
  * becomes stdin; both still have the parent's numbers. */
 static FP__BARE long step_foreground(struct fp__context *c)
 {
@@ -126,7 +126,7 @@ static FP__BARE long copy_aside(struct fp__context *c, int32_t fd)
 }
 
 /* Two phases, so that swaps and chains come out right: first a copy of every source that an earlier move overwrites, then
- * the moves in order (HAZARDS C7). dup3 onto itself is an error and dup2 onto itself keeps close-on-exec, so an identity only
+ * the moves in order (GOTCHAS C7). dup3 onto itself is an error and dup2 onto itself keeps close-on-exec, so an identity only
  * clears the flag (C6). */
 static FP__BARE long step_fds(struct fp__context *c)
 {
@@ -168,7 +168,7 @@ static FP__BARE long step_cwd(struct fp__context *c)
     return r == 0 && c->grant && !fp__same_place(c->cwd_fd, ".") ? -FP__NOT_SO : r;
 }
 
-/* prlimit64 itself: the C library's setrlimit synchronises threads on some systems (HAZARDS A11). */
+/* prlimit64 itself: the C library's setrlimit synchronises threads on some systems (GOTCHAS A11). */
 static FP__BARE long step_rlimits(struct fp__context *c)
 {
     for (uint32_t i = 0; i < c->attr->nrlimits; i++) {
@@ -305,7 +305,7 @@ static FP__BARE long close_listed(struct fp__context *c)
     return -EBUSY;
 }
 
-/* An allow-list: everything but the kept numbers goes, close-on-exec or not (HAZARDS C1). Where close_range is refused
+/* An allow-list: everything but the kept numbers goes, close-on-exec or not (GOTCHAS C1). Where close_range is refused
  * (before 5.9, or by a sandbox's filter: C3) by listing, then by counting up to the parent's highest number; where neither is
  * possible the child does not start (C4). */
 static FP__BARE long step_close_fds(struct fp__context *c)
@@ -356,7 +356,7 @@ static FP__BARE long step_listen_pid(struct fp__context *c)
 }
 
 /* Cleared by every change of ids (prctl(2)), so after them. The parent may have ended before the call: then no signal will
- * ever come, and this child must not start (HAZARDS G19). */
+ * ever come, and this child must not start (GOTCHAS G19). */
 static FP__BARE long step_pdeathsig(struct fp__context *c)
 {
     int32_t set = -1;
@@ -402,7 +402,7 @@ static FP__BARE long step_sigmask(struct fp__context *c)
 }
 
 /* execvp(3)'s order of errors: go on after "not here", remember "not allowed", stop at anything else. No /bin/sh for a file
- * without a shebang (HAZARDS F2, F9). */
+ * without a shebang (GOTCHAS F2, F9). */
 static FP__BARE long step_exec(struct fp__context *c)
 {
     long result = -ENOENT;

@@ -12,7 +12,7 @@
 #define STACK_CACHE 8
 
 /* Every signal, 32 and 33 too, which pthread_sigmask leaves out: a handler that runs in the child would work on the parent's
- * memory (HAZARDS A1, A2). *ret_mask is what to restore. */
+ * memory (GOTCHAS A1, A2). *ret_mask is what to restore. */
 int fp__mask_block(uint64_t *ret_mask)
 {
     uint64_t all = ~0ULL;
@@ -81,7 +81,7 @@ void fp__report_unmap(struct fp__report *report)
     fp__sys2(SYS_munmap, report, sizeof *report);
 }
 
-/* clone3 with CLONE_VM cannot go through syscall(3): the child would return over the parent's frame (HAZARDS A8). Here the
+/* clone3 with CLONE_VM cannot go through syscall(3): the child would return over the parent's frame (GOTCHAS A8). Here the
  * child wakes on its own stack, calls fn and never comes back. */
 static long clone3_call(struct fp__clone_args *args, size_t size, int (*fn)(void *), void *arg)
 {
@@ -123,7 +123,7 @@ static long clone3_call(struct fp__clone_args *args, size_t size, int (*fn)(void
 }
 
 /* The pid, or a negative errno. The exit signal is none unless asked for: a child that dies before exec raises no SIGCHLD and is
- * not seen by a stranger's waitpid(-1); execve sets it to SIGCHLD (HAZARDS B3). fork_pipe's child may outlive this call, so it
+ * not seen by a stranger's waitpid(-1); execve sets it to SIGCHLD (GOTCHAS B3). fork_pipe's child may outlive this call, so it
  * has SIGCHLD from the start. *ret_pidfd is -1 where the kernel gives none.
  *
  * With `borrows` the caller goes on at once. What CLONE_VFORK would tell by waking it, that the child uses its

@@ -259,7 +259,7 @@ static long write_proc(int pid, const char *name, const char *text)
     return r < 0 ? r : 0;
 }
 
-/* "deny" before gid_map, for who has no CAP_SETGID (user_namespaces(7), CVE-2014-8989; HAZARDS G21). */
+/* "deny" before gid_map, for who has no CAP_SETGID (user_namespaces(7), CVE-2014-8989; GOTCHAS G21). */
 long fp__maps_write(const struct fp_identity *identity, int pid)
 {
     long r = identity->uid_map == NULL ? 0 : write_proc(pid, "uid_map", identity->uid_map);

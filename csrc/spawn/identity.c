@@ -1,6 +1,6 @@
 /* identity.c: the steps that change who the child is and what it may do; rows of the table in child.c, under its rules.
  *
- * A call that returns 0 proves nothing: a filter or a tracer may say so without having acted (HAZARDS G3). So each step asks
+ * A call that returns 0 proves nothing: a filter or a tracer may say so without having acted (GOTCHAS G3). So each step asks
  * the kernel afterwards what holds now, by another call, and what was given up is tried to be had again. */
 #include "internal.h"
 
@@ -114,7 +114,7 @@ FP__BARE long fp__file_id(int fd, const char *path, struct fp__file_id *ret_id)
 }
 
 /* Only a real procfs is read and written: something else mounted over it could turn a write elsewhere, or say what is not so
- * (HAZARDS G23). */
+ * (GOTCHAS G23). */
 FP__BARE long fp__proc_open(const char *path, int access)
 {
     long fs[32];
@@ -402,7 +402,7 @@ FP__BARE long fp__step_securebits(struct fp__context *c)
         if (ask(FP__PR_GET_SECUREBITS, 0, 0) != early)
             return -FP__NOT_SO;
     }
-    /* KEEPCAPS saves the permitted set from the change of uid (HAZARDS G11); execve clears it. */
+    /* KEEPCAPS saves the permitted set from the change of uid (GOTCHAS G11); execve clears it. */
     if ((g->flags & FP_ID_UID) && (g->permitted || (g->securebits & FP__SECBITS_LATE))) {
         long r = control(FP__PR_SET_KEEPCAPS, 1, 0);
         if (r < 0)
@@ -437,7 +437,7 @@ FP__BARE long fp__step_bounding(struct fp__context *c)
     return 0;
 }
 
-/* Whoever has a session keyring possesses the keys in it, whatever his uid (HAZARDS G22); one for another user is new, and
+/* Whoever has a session keyring possesses the keys in it, whatever his uid (GOTCHAS G22); one for another user is new, and
  * without a name. Where the kernel has no keys, or a filter refuses all of keyctl(2), the program cannot read one either. */
 FP__BARE long fp__step_keyring(struct fp__context *c)
 {
@@ -451,7 +451,7 @@ FP__BARE long fp__step_keyring(struct fp__context *c)
     return r > 0 && now == r && now != before ? 0 : -FP__NOT_SO;
 }
 
-/* -- ids: raw calls, for this thread alone and all three of each (HAZARDS G4, A10) */
+/* -- ids: raw calls, for this thread alone and all three of each (GOTCHAS G4, A10) */
 
 /* Memory of the parent's is closed to the new user, or this child must end at once (shared.c), and another is made by the
  * launcher. */
@@ -548,7 +548,7 @@ static FP__BARE bool has_ambient(const struct fp__grant *g)
     return true;
 }
 
-/* The kernel has cleared it with the uid, KEEPCAPS or not (HAZARDS G10), and takes only what is permitted and inheritable. */
+/* The kernel has cleared it with the uid, KEEPCAPS or not (GOTCHAS G10), and takes only what is permitted and inheritable. */
 FP__BARE long fp__step_ambient(struct fp__context *c)
 {
     const struct fp__grant *g = c->grant;
@@ -582,7 +582,7 @@ FP__BARE long fp__step_locks(struct fp__context *c)
     return set_capabilities(g->effective, g->permitted, g->inheritable);
 }
 
-/* The proof: what was given up is asked for, and must be refused (OpenSSH's way; HAZARDS G3, G4). All of it also as the whole
+/* The proof: what was given up is asked for, and must be refused (OpenSSH's way; GOTCHAS G3, G4). All of it also as the whole
  * list of what holds, since a call that changed something after its own step would have been missed there. */
 FP__BARE long fp__step_regain(struct fp__context *c)
 {

@@ -1,7 +1,7 @@
 /* launcher.c: the program that changes the identity of a child in memory of its own, and then executes what was asked for.
  *
  * It is the rest of the step table. A child that shares memory with its parent must not change its uid: the kernel then takes
- * the parent's dumpable flag away for good, and who restores it opens the parent's memory to the new uid (HAZARDS G20). So
+ * the parent's dumpable flag away for good, and who restores it opens the parent's memory to the new uid (GOTCHAS G20). So
  * such a child executes this first, as who it was, and nobody but the parent and root can touch it until the steps are done.
  * What to do stands in its first arguments (struct fp__launch), how it went goes to a pipe. No libc: a few pages are executed. */
 #include "internal.h"

@@ -12,7 +12,7 @@
 
 #define UNTRIED 254 /* no errno is that large, and all fit in eight bits */
 
-/* A shortage says nothing about the feature and must not be remembered (HAZARDS K2). */
+/* A shortage says nothing about the feature and must not be remembered (GOTCHAS K2). */
 static bool is_shortage(long r)
 {
     return r == -EAGAIN || r == -ENOMEM || r == -EMFILE || r == -ENFILE;
@@ -116,7 +116,7 @@ static long try_mechanism(int mechanism, unsigned harmless, struct fp_features *
             fp__reap_before_exec(-1, (int)r);
         if (pidfd >= 0)
             fp__close(pidfd);
-        /* Under valgrind and qemu-user CLONE_VM is a fork: the child's word does not arrive (HAZARDS A14). */
+        /* Under valgrind and qemu-user CLONE_VM is a fork: the child's word does not arrive (GOTCHAS A14). */
         if (*(volatile int32_t *)&report->alive)
             r = 0;
         else
@@ -200,7 +200,7 @@ int fp__mechanism_choose(struct fp_features *ret_features)
 }
 
 /* After a clone that failed as a missing feature would: asks the probe again, since a filter may have been installed later
- * (HAZARDS K2). True when the mechanism is gone and another is to be chosen. */
+ * (GOTCHAS K2). True when the mechanism is gone and another is to be chosen. */
 bool fp__mechanism_lost(int mechanism)
 {
     if (fp__mechanism_forced() != FP_MECHANISM_AUTO)

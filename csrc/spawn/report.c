@@ -3,7 +3,7 @@
 
 #if FP_LINUX
 
-/* At most PIPE_BUF, so whole or not at all; on EPIPE nobody listens and trying again would spin (HAZARDS B6). */
+/* At most PIPE_BUF, so whole or not at all; on EPIPE nobody listens and trying again would spin (GOTCHAS B6). */
 FP__BARE void fp__send_report(struct fp__context *c)
 {
     struct fp__report copy = *(struct fp__report *)c->report;

@@ -13,7 +13,7 @@ static long make_report_pipe(struct fp__birth *s, int ends[2])
     if (r < 0)
         return r;
     ends[0] = fp__fd_lift(ends[0], 3);
-    /* Off every number that a move writes to: the child must not overwrite its own way to the parent (HAZARDS B2). */
+    /* Off every number that a move writes to: the child must not overwrite its own way to the parent (GOTCHAS B2). */
     if (fp__fdmap_is_kept(s->context.keep, s->context.nkeep, ends[1])) {
         int fd = fp__fd_copy_aside(ends[1], s->context.keep, s->context.nkeep);
         fp__close(ends[1]);
@@ -35,7 +35,7 @@ static long make_report_pipe(struct fp__birth *s, int ends[2])
 #define LOOK_NS (5 * 1000000LL)
 
 /* Whether a child that said it would execute has done so, where the end of the pipe did not tell: a copy of this process, made
- * by another thread in the moment when the pipe was open, holds it too (HAZARDS B1). */
+ * by another thread in the moment when the pipe was open, holds it too (GOTCHAS B1). */
 static bool has_executed(const struct fp__context *c, int pid)
 {
     char path[32] = "/proc/", digits[12];
@@ -139,7 +139,7 @@ static void close_pair(const int ends[2])
 
 /* The child waits at a gate for what only the parent can do: the maps of its user namespace; or, without CLONE_PIDFD, its
  * pidfd, as with SIGCHLD ignored it could otherwise end, be reaped by the kernel and leave its number to a stranger
- * (HAZARDS D11). */
+ * (GOTCHAS D11). */
 static long pass_gate(struct fp__birth *s, const struct fp_features *features, const int gate[2], long pid, int *pidfd,
                       int *stage)
 {
@@ -285,7 +285,7 @@ static int spawn_sharing(struct fp__birth *s, const struct fp_features *features
     return (int)r;
 }
 
-/* Otherwise never with memory that is shared when the ids change (HAZARDS G20), nor with a thread that vfork holds while the child
+/* Otherwise never with memory that is shared when the ids change (GOTCHAS G20), nor with a thread that vfork holds while the child
  * can be stopped by its new uid: by the launcher, or by fork. */
 int fp__spawn_identity(struct fp__birth *s, int mechanism, const struct fp_features *features, struct fp_child *child)
 {

@@ -3,7 +3,7 @@
  * Whoever has the uid of a process may read its memory, if that memory is "dumpable" (ptrace(2), access mode checking). The flag
  * belongs to the memory, not to the process (PR_SET_DUMPABLE, prctl(2)). So it is taken away here before such a child is made,
  * and given back when the last of them has left our memory, by exec or death, under the lock that admits new ones: a child with
- * another uid and a dumpable memory of ours never meet (HAZARDS G20). The kernel takes the flag away itself at a change of ids,
+ * another uid and a dumpable memory of ours never meet (GOTCHAS G20). The kernel takes the flag away itself at a change of ids,
  * and leaves it so for good.
  *
  * Whoever could be surprised by this is served by the launcher instead: see fp__memory_close(). */

@@ -119,7 +119,7 @@ static long check_fds(struct fp__birth *s, struct fp_child *child, int *stage)
     return 0;
 }
 
-/* Above 2 (HAZARDS C8), close-on-exec, blocking. On failure one of the ends may be open. */
+/* Above 2 (GOTCHAS C8), close-on-exec, blocking. On failure one of the ends may be open. */
 long fp__pipe(uint32_t size, int ends[2])
 {
     long r = sys_pipe(ends);
@@ -130,7 +130,7 @@ long fp__pipe(uint32_t size, int ends[2])
     if (ends[0] < 0 || ends[1] < 0)
         return ends[0] < 0 ? ends[0] : ends[1];
 #if defined(F_SETPIPE_SZ)
-    if (size) /* a wish: EPERM above the user's share is no reason not to start (HAZARDS E11) */
+    if (size) /* a wish: EPERM above the user's share is no reason not to start (GOTCHAS E11) */
         sys_fcntl(ends[0], F_SETPIPE_SZ, (long)size);
 #else
     (void)size;
@@ -147,7 +147,7 @@ static long make_pipe(struct fp__birth *s, int slot, struct fp_child *child)
     s->child_end[slot] = ends[1 - ours];
     if (r < 0)
         return r;
-    /* Only our end: the flag belongs to the open file, and each end of a pipe is one of its own (HAZARDS C10). */
+    /* Only our end: the flag belongs to the open file, and each end of a pipe is one of its own (GOTCHAS C10). */
     if (s->order.nonblock >> slot & 1)
         return FP__TRY(FP_POINT_NONBLOCK,
                        sys_fcntl(ends[ours], F_SETFL, O_NONBLOCK | (slot == 0 ? O_WRONLY : O_RDONLY)));
@@ -167,7 +167,7 @@ static long open_null(struct fp__birth *s)
 }
 
 /* The parent's number that becomes stream `slot`, or a negative errno with *stage set. An inherited stream that is closed in
- * the parent becomes /dev/null: else the first file that the child opens would be its standard output (HAZARDS C8).
+ * the parent becomes /dev/null: else the first file that the child opens would be its standard output (GOTCHAS C8).
  * *ret_flags are the descriptor flags of an inherited one. */
 static long source(struct fp__birth *s, int slot, int *stage, long *ret_flags)
 {
@@ -283,7 +283,7 @@ static bool is_frozen(int cgroup_fd)
 }
 
 /* Where clone3 cannot place the child at birth, it moves itself; here its cgroup.procs is opened. A frozen cgroup is refused
- * at once: the child would be born frozen and vfork never return (HAZARDS A16). One that is frozen between this look and the
+ * at once: the child would be born frozen and vfork never return (GOTCHAS A16). One that is frozen between this look and the
  * clone still holds the caller until it is thawed. */
 static long open_cgroup(struct fp__birth *s, int cgroup_fd, int mechanism, struct fp_child *child)
 {
@@ -382,7 +382,7 @@ int fp__fd_highest(void)
 #endif
 
 /* A file that was just written may still be open for writing in another thread's half-made child: then execve gives ETXTBSY,
- * for some milliseconds (HAZARDS C2). A mechanism that is gone since the probe is replaced by the next. */
+ * for some milliseconds (GOTCHAS C2). A mechanism that is gone since the probe is replaced by the next. */
 static int spawn_retrying(struct fp__birth *s, struct fp_child *child)
 {
     struct fp_features features;

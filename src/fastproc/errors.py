@@ -80,7 +80,7 @@ class SpawnError(ProcessError, OSError):
         if self.stage == "exec" and isinstance(self, FileNotFoundError):
             text = "no such file"
         elif self.stage == "exec" and self.errno == 8 and not self.extra:
-            # HAZARDS F9: execve(2) says ENOEXEC for a script without an interpreter line; no fallback to sh.
+            # GOTCHAS F9: execve(2) says ENOEXEC for a script without an interpreter line; no fallback to sh.
             text += " (no #! line? it is not handed to /bin/sh; run it as `sh FILE`)"
         elif self.stage in ("cwd", "chroot"):
             text = f"cannot enter {self.filename!r}: {text}"
@@ -104,7 +104,7 @@ class Unsupported(ProcessError, NotImplementedError):
 class ExitStatusUnknown(ProcessError):
     """The child has ended, but somebody else reaped it and the kernel does not tell how it ended.
 
-    Never guessed as 0 (HAZARDS D2): it happens where SIGCHLD is ignored, or another part of the process waits for any
+    Never guessed as 0 (GOTCHAS D2): it happens where SIGCHLD is ignored, or another part of the process waits for any
     child, on kernels without PIDFD_INFO_EXIT (before 6.15). And where a child was killed for another reason than its
     deadline, such as a limit of its output, and a tracer or a file system holds it in its death.
 

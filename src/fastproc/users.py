@@ -1,9 +1,9 @@
 """Users and groups: typed entries of the databases, a cache, a fake for tests, and the ids of this thread.
 
-A string is always a name, a number always an id (HAZARDS G7). -1, 65535 and 4294967295 are no ids (HAZARDS G6). There
+A string is always a name, a number always an id (GOTCHAS G7). -1, 65535 and 4294967295 are no ids (GOTCHAS G6). There
 is no default: who is not there raises UnknownUser or UnknownGroup, and a database that cannot be read raises OSError,
 where the standard modules `pwd` and `grp` say "not there". The C library is asked, so all sources of nsswitch.conf(5)
-count. Ask before a chroot, not after it (HAZARDS G8).
+count. Ask before a chroot, not after it (GOTCHAS G8).
 
 >>> from fastproc import users
 >>> users.user("root").uid, users.user(0).name
@@ -157,7 +157,7 @@ class Users:
         """Return the supplementary groups of the calling thread, those ids left out that belong to no known group."""
         return self._known(self.access_list())
 
-    # The kernel lets a thread have 65535, which cannot be asked for (HAZARDS G6): nobody has it in the databases.
+    # The kernel lets a thread have 65535, which cannot be asked for (GOTCHAS G6): nobody has it in the databases.
     def _user_of(self, uid: int) -> User:
         if not is_id(uid):
             raise UnknownUser(uid)

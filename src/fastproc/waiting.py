@@ -3,7 +3,7 @@
 Reads and feeds no stream: a child that waits for somebody to read its full pipe does not end. Where a child has a
 limit, callback or copy its outputs are read, as its wait() does it; it has ended when they have.
 Invariant: each handle is held while it is watched, so that another thread that reaps the child cannot make its pidfd a
-stranger's number (HAZARDS C12, C15).
+stranger's number (GOTCHAS C12, C15).
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def _iterate(
                 assert timeout is not None
                 raise errors.TimeoutExpired(_text(running), timeout)
     except KeyboardInterrupt:
-        # The terminal's reaches our group only (HAZARDS H5).
+        # The terminal's reaches our group only (GOTCHAS H5).
         for process in running:
             process.interrupt_group()
         raise

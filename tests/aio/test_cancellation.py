@@ -360,7 +360,7 @@ asyncio.run(main())
 
 
 def test_copy_that_exits_leaves_the_children_alone() -> None:
-    """asyncio.run() cancels the tasks in the copy too: no child is signalled, and the copy ends (HAZARDS I2)."""
+    """asyncio.run() cancels the tasks in the copy too: no child is signalled, and the copy ends (GOTCHAS I2)."""
     result = fastproc.run(sys.executable, "-W", "ignore", "-c", FORKING, capture=True, timeout=60)
     assert result.stdout.decode().split("\n") == [
         *("copy 0", *["(0, b'x\\n')"] * 3, "4", "0", "0", ""),

@@ -93,7 +93,7 @@ static void check_exit(void)
     struct fp_status status;
     errno = 77;
     MUST(spawn(&plain, SH("exit 3"), FP_STDIO_NULL, FP_STDIO_NULL, FP_STDIO_NULL, &child) == 0);
-    MUST(errno == 77); /* the library never changes it (HAZARDS A12) */
+    MUST(errno == 77); /* the library never changes it (GOTCHAS A12) */
     MUST(child.pid > 1 && child.fd[0] == -1 && child.fd[1] == -1 && child.fd[2] == -1);
     MUST(wait_end(&child, &status) == 0);
     MUST(status.state == FP_WAIT_EXITED && status.returncode == 3);

@@ -56,7 +56,7 @@ def last_cap_without_proc(fake: str) -> int:
 
 @pytest.mark.parametrize("text", ["", "12\n", "99\n", "nonsense", "-1"])
 def test_last_capability_without_a_true_file(tmp_path: Path, text: str) -> None:
-    """No /proc, or another file in its place (HAZARDS G23): then the kernel is asked for each."""
+    """No /proc, or another file in its place (GOTCHAS G23): then the kernel is asked for each."""
     fake = tmp_path / "fake"
     fake.write_text(text)
     assert isolated(last_cap_without_proc, str(fake) if text else "") == capabilities.cap_last_cap()
@@ -223,7 +223,7 @@ def test_version_1_is_refused_as_the_kernel_does(target: Path) -> None:
 
 
 def test_only_regular_files_are_written(target: Path, tmp_path: Path) -> None:
-    """HAZARDS H8: a link may lead to what was not meant."""
+    """GOTCHAS H8: a link may lead to what was not meant."""
     link, fifo = tmp_path / "link", tmp_path / "fifo"
     link.symlink_to(target)
     os.mkfifo(fifo)

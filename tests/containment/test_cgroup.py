@@ -63,7 +63,7 @@ def test_child_is_born_in_the_cgroup(
 
 
 def test_frozen_cgroup_is_refused_at_once(mechanism: str, programs: Programs, cgroup: Path) -> None:
-    """HAZARDS A16: a child born frozen would hold the spawning thread for ever."""
+    """GOTCHAS A16: a child born frozen would hold the spawning thread for ever."""
     if not (cgroup / "cgroup.freeze").exists():
         pytest.skip("no cgroup.freeze (before Linux 5.2)")
     (cgroup / "cgroup.freeze").write_text("1")

@@ -251,7 +251,7 @@ def opens_a_terminal() -> list[int]:
 
 
 def test_daemon_that_opens_a_terminal_does_not_get_it() -> None:
-    """HAZARDS H6: it leads no session."""
+    """GOTCHAS H6: it leads no session."""
     assert isolated(opens_a_terminal, pid_namespace=True) == [0]
 
 
@@ -534,7 +534,7 @@ def planted_logs(append: bool) -> dict[str, str]:
 
 @pytest.mark.parametrize("append", [False, True])
 def test_log_is_no_file_that_somebody_else_has_put_there(append: bool) -> None:
-    """HAZARDS H8, of a daemon that stays root."""
+    """GOTCHAS H8, of a daemon that stays root."""
     found = isolated(planted_logs, append, pid_namespace=True)
     # In a sticky directory the kernel may refuse them itself (protected_symlinks and its like; proc_sys_fs(5)).
     kernel = "stdout: [Errno 13] Permission denied: 'PATH'"
@@ -660,7 +660,7 @@ def threads_refused() -> list[str]:
 
 
 def test_process_with_threads_is_not_forked() -> None:
-    """HAZARDS I1: refused with the way out named."""
+    """GOTCHAS I1: refused with the way out named."""
     text = "this process has 9 threads, and a forked copy would have one, and the locks of all: use Daemon.spawn() or"
     text += " Daemon.call(), which start a fresh interpreter"
     assert isolated(threads_refused, pid_namespace=True) == [text] * 3

@@ -589,7 +589,7 @@ FORGED = {
 
 @pytest.mark.parametrize("kind", FORGED)
 def test_pid_file_that_names_another_than_the_holder_of_its_lock_signals_nobody(kind: str) -> None:
-    """HAZARDS H9: neither 1 nor a victim, neither by a number nor by a true start time."""
+    """GOTCHAS H9: neither 1 nor a victim, neither by a number nor by a true start time."""
     found = isolated(forged, kind, pid_namespace=True)
     assert [FORGED[kind] in one for one in found.pop("said")] == [True, True]
     assert found == {"alive": [True, True], "then": True, "left": []}
@@ -743,7 +743,7 @@ def reused(kind: str) -> list[Any]:
 
 
 def test_stale_pid_file_whose_number_is_used_again_signals_nobody() -> None:
-    """HAZARDS H10: the number made again by clone3(set_tid); its process lives on, and a new daemon starts."""
+    """GOTCHAS H10: the number made again by clone3(set_tid); its process lives on, and a new daemon starts."""
     reload = "no daemon is running (stale)"
     expected = [True, "None", reload, "stale", True, True, True, True, []]
     assert isolated(reused, "", pid_namespace=True) == expected
@@ -853,7 +853,7 @@ def inherited(kind: str) -> list[Any]:
 
 @pytest.mark.parametrize("kind", ["a program", "a fork", "multiprocessing"])
 def test_lock_is_not_inherited_by_the_daemons_children(kind: str) -> None:
-    """HAZARDS C17: they live on when the daemon is killed, and it can be started again."""
+    """GOTCHAS C17: they live on when the daemon is killed, and it can be started again."""
     assert isolated(inherited, kind, pid_namespace=True) == [1, "stale", True, True, 1]
 
 
@@ -869,7 +869,7 @@ def test_two_starters_at_once_are_one_daemon() -> None:
 
 
 def test_lock_that_is_removed_and_taken_in_turn_has_one_holder() -> None:
-    """HAZARDS H11: two processes take, remove and leave the file; never do both hold it."""
+    """GOTCHAS H11: two processes take, remove and leave the file; never do both hold it."""
     assert isolated(daemons.successors, 200, pid_namespace=True) == [[0, 0], [True, True], []]
 
 

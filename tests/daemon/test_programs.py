@@ -397,7 +397,7 @@ def holds_no_lock() -> list[Any]:
 
 
 def test_grandchild_of_a_dead_program_holds_no_lock() -> None:
-    """HAZARDS C17, for any program."""
+    """GOTCHAS C17, for any program."""
     assert isolated(holds_no_lock, pid_namespace=True) == [True, True]
 
 
@@ -707,7 +707,7 @@ def supervised(form: str) -> list[Any]:
 
 
 def test_daemon_under_a_manager_stays_in_the_foreground_and_says_ready() -> None:
-    """HAZARDS H12: the same process, its streams kept, READY=1 to NOTIFY_SOCKET, once."""
+    """GOTCHAS H12: the same process, its streams kept, READY=1 to NOTIFY_SOCKET, once."""
     expected = [["READY=1", "STATUS=serving"], "out True PID\n", [True, True, True], -15, []]
     assert isolated(supervised, "start", pid_namespace=True) == expected
 

@@ -48,14 +48,14 @@ BOTH_BUSY = (
 
 
 def test_both_streams_and_stdin_full_do_not_deadlock() -> None:
-    """More than a pipe holds on all three, in an order that a naive parent hangs on (HAZARDS E1)."""
+    """More than a pipe holds on all three, in an order that a naive parent hangs on (GOTCHAS E1)."""
     result = run(*BOTH_BUSY, capture=True, input=b"x" * 5_000_000, timeout=30)
     assert (len(result.stdout or b""), len(result.stderr or b"")) == (3_000_000, 4_000_000)
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 3_000_000])
 def test_bytes_come_back_as_they_went(size: int) -> None:
-    """Byte for byte, from bytes and from any cut of them (HAZARDS E7)."""
+    """Byte for byte, from bytes and from any cut of them (GOTCHAS E7)."""
     data = os.urandom(size)
     assert run(*CAT, stdout=PIPE, input=data).stdout == data
     pieces = [data[:1], b"", bytearray(data[1:1000]), memoryview(data)[1000:]]
@@ -63,7 +63,7 @@ def test_bytes_come_back_as_they_went(size: int) -> None:
 
 
 def test_iterator_is_asked_only_when_the_child_reads() -> None:
-    """Back-pressure: an endless input is not read ahead of the child (HAZARDS E6)."""
+    """Back-pressure: an endless input is not read ahead of the child (GOTCHAS E6)."""
     taken: list[int] = []
 
     def endless() -> Iterator[bytes]:
@@ -77,7 +77,7 @@ def test_iterator_is_asked_only_when_the_child_reads() -> None:
 
 
 def test_reader_that_goes_early_is_no_error() -> None:
-    """EPIPE while feeding: the status tells (HAZARDS E4)."""
+    """EPIPE while feeding: the status tells (GOTCHAS E4)."""
     assert run(*EXIT(3), input=b"x" * 10_000_000, check=False).returncode == 3
     assert run("/bin/sh", "-c", "exec <&-; echo on", input=iter([b"x" * 1000] * 1000), stdout=PIPE).stdout == b"on\n"
 
@@ -92,7 +92,7 @@ def default_sigpipe() -> list[int]:
 
 
 def test_host_with_the_default_sigpipe_survives() -> None:
-    """Where SIGPIPE ends processes, a child that does not read must not end us (HAZARDS E4)."""
+    """Where SIGPIPE ends processes, a child that does not read must not end us (GOTCHAS E4)."""
     # With the signal blocked by the host it stays pending, as its own write(2) would leave it.
     assert isolated(default_sigpipe) == [3, 4, True]
 
@@ -113,7 +113,7 @@ def test_uncaptured_run_has_no_outputs() -> None:
 
 
 def test_refused_pipe_size_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user over his share of pipe memory gets EPERM, and the output all the same (HAZARDS E11)."""
+    """A user over his share of pipe memory gets EPERM, and the output all the same (GOTCHAS E11)."""
     import fcntl
 
     def refuse(*_args: object) -> int:
@@ -222,7 +222,7 @@ def test_deadline_of_zero_ends_at_once() -> None:
 
 
 def test_grandchild_that_holds_a_pipe_does_not_hold_us() -> None:
-    """What was read is returned, and that a pipe is still open (HAZARDS E2)."""
+    """What was read is returned, and that a pipe is still open (GOTCHAS E2)."""
     begun = monotonic()
     result = run(*GRANDCHILD_HOLDS_STDOUT, capture=True, drain_timeout=0.1)
     assert monotonic() - begun < 0.5
@@ -261,7 +261,7 @@ def test_stopped_child_gets_little_patience_for_its_pipes(drain_timeout: float |
 def test_interrupt_kills_reaps_and_comes_out(
     then: str, patience: float, outcome: tuple[int, bytes, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C at once, whatever the child does, which gets a moment to end by itself (HAZARDS I7)."""
+    """Ctrl-C at once, whatever the child does, which gets a moment to end by itself (GOTCHAS I7)."""
 
     def interrupt(*_args: object) -> None:
         os.write(go, b"\n")
@@ -309,13 +309,13 @@ def test_check_and_ok_codes() -> None:
 
 
 def test_traced_child_does_not_spin(programs: Programs) -> None:
-    """Readable but not to be reaped: looked at by a timer (HAZARDS D6)."""
+    """Readable but not to be reaped: looked at by a timer (GOTCHAS D6)."""
     found: list[Result] = []
     thread = threading.Thread(target=lambda: found.append(run(*SLEEP, check=False, capture=True)))
     known = observe.children()
     thread.start()
     (pid,) = wait_until(lambda: observe.children() - known)
-    # Before that a signal that ends it makes the spawn fail: nothing has run (HAZARDS A17).
+    # Before that a signal that ends it makes the spawn fail: nothing has run (GOTCHAS A17).
     wait_until(lambda: Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
     with fastproc.start(programs.tracer, str(pid), "300", stdout=PIPE) as tracer:
         assert tracer.stdout is not None
@@ -391,7 +391,7 @@ def test_child_without_a_pidfd_is_looked_at() -> None:
 
 
 def test_unknown_status_keeps_the_output() -> None:
-    """A run whose status was stolen says so, and gives what was read (HAZARDS D2, D18)."""
+    """A run whose status was stolen says so, and gives what was read (GOTCHAS D2, D18)."""
     reactor = Reactor()
     command = cmd("/bin/sh", "-c", "echo hi", stdout=PIPE)
     exchange = _begun(reactor, *command.argv, pidfd=False, stdout=PIPE)

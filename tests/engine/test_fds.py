@@ -21,7 +21,7 @@ def _opened() -> int:
 
 
 def test_close_twice_leaves_the_recycled_number_alone() -> None:
-    """A second close must not touch the number that the kernel has given away again (HAZARDS C12)."""
+    """A second close must not touch the number that the kernel has given away again (GOTCHAS C12)."""
     owned = OwnedFd(_opened())
     number = owned.fileno()
     owned.close()
@@ -159,5 +159,5 @@ def lifted_numbers() -> list[object]:
 
 
 def test_lift_moves_a_low_number() -> None:
-    """With stdin closed in the host, nothing of ours may become stdin (HAZARDS C8)."""
+    """With stdin closed in the host, nothing of ours may become stdin (GOTCHAS C8)."""
     assert isolated(lifted_numbers) == [0, True, False, errno.EBADF]

@@ -88,7 +88,7 @@ def test_handle_tells_what_it_is() -> None:
 
 
 def test_poll_is_none_while_it_runs(begin: Callable[..., Process]) -> None:
-    """And the code as soon as it has ended: no try-lock says None of a dead child (HAZARDS D20)."""
+    """And the code as soon as it has ended: no try-lock says None of a dead child (GOTCHAS D20)."""
     with begin(CAT, stdin=PIPE) as process:
         assert process.poll() is None
         assert process.stdin is not None
@@ -97,7 +97,7 @@ def test_poll_is_none_while_it_runs(begin: Callable[..., Process]) -> None:
 
 
 def test_wait_ends_at_its_timeout(begin: Callable[..., Process]) -> None:
-    """Also for times that no clock has (HAZARDS D19); the child goes on."""
+    """Also for times that no clock has (GOTCHAS D19); the child goes on."""
     with begin(SLEEP) as process:
         begun = monotonic()
         for timeout in (0.05, 0, -5, -1e300):
@@ -126,7 +126,7 @@ def test_wait_from_many_threads_tells_all_of_them(begin: Callable[..., Process])
 
 
 def test_stopped_child_has_not_ended(begin: Callable[..., Process]) -> None:
-    """A stop is never reported as an end (HAZARDS D23)."""
+    """A stop is never reported as an end (GOTCHAS D23)."""
     with begin(SLEEP) as process:
         process.send_signal(signal.SIGSTOP)
         wait_until(lambda: state_of(process.pid) == "T")
@@ -137,7 +137,7 @@ def test_stopped_child_has_not_ended(begin: Callable[..., Process]) -> None:
 
 
 def test_traced_child_is_waited_for_without_spinning(programs: Programs) -> None:
-    """The pidfd is readable while a tracer keeps the status (HAZARDS D6)."""
+    """The pidfd is readable while a tracer keeps the status (GOTCHAS D6)."""
     with start((programs.static_exit, "3"), stdin=PIPE) as quick:
         quick.wait()
     with start(SLEEP) as process, start((programs.tracer, str(process.pid), "300"), stdout=PIPE) as tracer:
@@ -153,7 +153,7 @@ def test_traced_child_is_waited_for_without_spinning(programs: Programs) -> None
 
 
 def test_status_taken_by_others_is_recovered_or_unknown() -> None:
-    """Never 0 (HAZARDS D2)."""
+    """Never 0 (GOTCHAS D2)."""
     process = start(EXIT(42))
     os.waitpid(process.pid, 0)
     if _native.features()["pidfd_info"]:
@@ -198,7 +198,7 @@ def test_look_inside_a_look_keeps_the_true_status(monkeypatch: pytest.MonkeyPatc
 
 
 def test_interrupt_right_after_the_reaping_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The status is in the struct before Python sees it (HAZARDS I4)."""
+    """The status is in the struct before Python sees it (GOTCHAS I4)."""
     process = start(EXIT(5))
     original = _native.wait
 
@@ -256,7 +256,7 @@ def interrupted_at(number: int, call: Callable[[], object]) -> bool:
 
 
 def test_wait_runs_signal_handlers_and_keeps_its_time() -> None:
-    """A handler every 5 ms neither ends nor prolongs the wait (HAZARDS I6)."""
+    """A handler every 5 ms neither ends nor prolongs the wait (GOTCHAS I6)."""
     ran: list[float] = []
     before = signal.signal(signal.SIGALRM, lambda *_: ran.append(monotonic()))
     with start(SLEEP) as process:
@@ -275,7 +275,7 @@ def test_wait_runs_signal_handlers_and_keeps_its_time() -> None:
 
 @pytest.mark.parametrize("pidfd", [True, False])
 def test_interrupt_ends_a_wait_at_once(pidfd: bool) -> None:
-    """Ctrl-C is seen in wait(None), and the handle stays usable (HAZARDS I7)."""
+    """Ctrl-C is seen in wait(None), and the handle stays usable (GOTCHAS I7)."""
 
     def interrupt(*_args: object) -> None:
         raise KeyboardInterrupt
@@ -299,7 +299,7 @@ def test_interrupt_ends_a_wait_at_once(pidfd: bool) -> None:
 
 
 def test_signals_reach_the_child(begin: Callable[..., Process]) -> None:
-    """And do nothing, silently, when it has ended (HAZARDS D13)."""
+    """And do nothing, silently, when it has ended (GOTCHAS D13)."""
     for send, code in ((Process.terminate, -15), (Process.kill, -9)):
         process = begin(SLEEP)
         send(process)
@@ -309,7 +309,7 @@ def test_signals_reach_the_child(begin: Callable[..., Process]) -> None:
 
 
 def test_signal_to_a_child_reaped_by_others_is_nothing() -> None:
-    """The pidfd says ESRCH; nobody is hit (HAZARDS D1)."""
+    """The pidfd says ESRCH; nobody is hit (GOTCHAS D1)."""
     process = start(EXIT(0))
     os.waitpid(process.pid, 0)
     process.kill()
@@ -318,7 +318,7 @@ def test_signal_to_a_child_reaped_by_others_is_nothing() -> None:
 
 @given(st.integers().filter(lambda number: not 0 <= number <= 64))
 def test_numbers_that_are_no_signals_are_refused(number: int) -> None:
-    """Before anything is sent (HAZARDS D17)."""
+    """Before anything is sent (GOTCHAS D17)."""
     with pytest.raises(ValueError, match="sig: "):
         Process(("x",)).send_signal(number)
 
@@ -419,7 +419,7 @@ def test_detached_child_lives_on() -> None:
 
 
 def test_dropped_children_warn_and_are_reaped_by_later_spawns() -> None:
-    """Nothing is killed by dropping; no zombie stays (HAZARDS D22)."""
+    """Nothing is killed by dropping; no zombie stays (GOTCHAS D22)."""
     count = 3 * orphans.AT_ONCE
     read_end, write_end = os.pipe()
     children = [start(CAT, stdin=read_end, stdout=fastproc.DEVNULL) for _ in range(count)]
@@ -551,7 +551,7 @@ def test_failed_spawn_leaves_nothing() -> None:
 
 
 def test_interrupt_right_after_the_spawn_kills_and_reaps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The child is in the handle before Python runs again (HAZARDS I4)."""
+    """The child is in the handle before Python runs again (GOTCHAS I4)."""
     original = _native.spawn
     made: list[int] = []
 
@@ -610,7 +610,7 @@ def test_abandon_tells_whether_it_had_to_kill() -> None:
 
 
 def test_forked_copy_does_nothing() -> None:
-    """Methods refuse, leaving the block and dropping the handle touch nobody (HAZARDS D12, I2)."""
+    """Methods refuse, leaving the block and dropping the handle touch nobody (GOTCHAS D12, I2)."""
     read_end, write_end = os.pipe()
     with start(SLEEP) as process, start(EXIT(4)) as ended:
         ended.wait()
@@ -679,14 +679,14 @@ def spawns_in_a_storm() -> list[int]:
 
 @pytest.mark.slow
 def test_interrupts_in_mid_spawn_leave_no_child() -> None:
-    """Live children are registered children (HAZARDS I4)."""
+    """Live children are registered children (GOTCHAS I4)."""
     interrupts, children, descriptors, orphaned = isolated(spawns_in_a_storm)
     assert interrupts > 100
     assert (children, descriptors, orphaned) == (0, 0, 0)
 
 
 def test_interpreter_exits_silently_with_live_children() -> None:
-    """No traceback, no wait, and the children untouched (HAZARDS I9)."""
+    """No traceback, no wait, and the children untouched (GOTCHAS I9)."""
     script = (
         "import fastproc, sys\n"
         "streams = {'stdin': int(sys.argv[1]), 'stdout': fastproc.PIPE, 'stderr': fastproc.DEVNULL}\n"

@@ -294,7 +294,7 @@ def test_children_that_took_all_descriptors_are_waited_for() -> None:
 
 
 def test_forked_copy_is_inert(pipe: tuple[int, int]) -> None:
-    """A fork must neither wait on the parent's epoll nor change it (HAZARDS I2)."""
+    """A fork must neither wait on the parent's epoll nor change it (GOTCHAS I2)."""
     reactor = Reactor()
     seen: list[int] = []
     reactor.watch(pipe[0], READ, seen.append)
@@ -377,7 +377,7 @@ def epoll_number_with_closed_streams() -> list[object]:
 
 
 def test_epoll_is_no_standard_stream() -> None:
-    """Where the host runs with closed streams, the epoll must not become one (HAZARDS C8)."""
+    """Where the host runs with closed streams, the epoll must not become one (GOTCHAS C8)."""
     number_is_high, inheritable, low = isolated(epoll_number_with_closed_streams)
     # /proc/self/fd itself is listed with a number while it is looked at, never by exists().
     assert (number_is_high, inheritable, low) == (True, False, [])
@@ -387,7 +387,7 @@ def test_epoll_is_no_standard_stream() -> None:
 @example(10**400)
 @example(-(10**400))
 def test_instant_takes_any_number(seconds: float | None) -> None:
-    """A time is an instant, never, or refused; nothing overflows (HAZARDS D19)."""
+    """A time is an instant, never, or refused; nothing overflows (GOTCHAS D19)."""
     if seconds is not None and seconds != seconds:
         with pytest.raises(ValueError, match="timeout: NaN"):
             deadline_from("timeout", seconds)

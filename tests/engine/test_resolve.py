@@ -180,7 +180,7 @@ def fifo(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("option", ["stdin", "stdout", "stderr"])
 def test_fifo_without_the_other_side_ends_at_the_deadline(option: str, fifo: Path, opened: Opened) -> None:
-    """Never a hang (HAZARDS A15)."""
+    """Never a hang (GOTCHAS A15)."""
     start = monotonic()
     with pytest.raises(fastproc.TimeoutExpired) as caught:
         _resolve(opened, start + 0.1, timeout=0.1, **{option: fifo})
@@ -305,7 +305,7 @@ def numbers_with_closed_streams() -> list[object]:
 
 
 def test_opened_files_are_no_standard_streams() -> None:
-    """With 0 and 1 closed in the host, what we open must not take their place (HAZARDS C8)."""
+    """With 0 and 1 closed in the host, what we open must not take their place (GOTCHAS C8)."""
     assert isolated(numbers_with_closed_streams) == [True, 3, [False, False, False], [False, False]]
 
 

@@ -397,7 +397,7 @@ def peak() -> int:
 
 
 def test_flood_on_the_other_stream_leaves_memory_bounded() -> None:
-    """Under 8 MiB for one of head and one of tail (HAZARDS E6)."""
+    """Under 8 MiB for one of head and one of tail (GOTCHAS E6)."""
     grown, dropped = isolated(flooded)
     assert dropped == (200 - 2) << 20
     assert grown < 8 * 1024

@@ -45,7 +45,7 @@ except KeyboardInterrupt as error:
 @pytest.mark.parametrize("option", ["pgid", "setsid", "kill_tree"])
 @pytest.mark.parametrize("way", ["run", "exchange", "wait"])
 def test_ctrl_c_of_the_terminal_reaches_a_child_in_its_own_group(way: str, option: str) -> None:
-    """HAZARDS H5: the terminal interrupts our group only; the child's hears of it from us, and ends as it likes."""
+    """GOTCHAS H5: the terminal interrupts our group only; the child's hears of it from us, and ends as it likes."""
     read_end, write_end = os.pipe()
     env = {"FASTPROC_ENGINE": "exchange" if way == "exchange" else ""}
     door = "wait" if way == "wait" else "run"
@@ -75,7 +75,7 @@ def leader(request: pytest.FixtureRequest) -> Iterator[Process]:
 
 
 def test_interrupt_group_reaches_the_leader_and_its_members(leader: Process) -> None:
-    """All of the group get it; once the leader is reaped, nobody does (HAZARDS D14)."""
+    """All of the group get it; once the leader is reaped, nobody does (GOTCHAS D14)."""
     leader.interrupt_group()
     assert leader.wait(5) == 5
     leader.interrupt_group()
@@ -98,7 +98,7 @@ def test_interrupt_group_reaches_the_leader_and_its_members(leader: Process) -> 
     ids=["wait", "result", "lines", "chunks", "events", "read", "expect", "wait_any", "wait_all", "as_completed"],
 )
 def test_ctrl_c_in_a_wait_is_passed_on_to_the_group(wait: Callable[[Process], object]) -> None:
-    """HAZARDS H5: once, by whatever call waits; the child lives or not as it likes."""
+    """GOTCHAS H5: once, by whatever call waits; the child lives or not as it likes."""
     script = "trap 'n=$((n+1))' INT; echo ready; while [ -z \"$n\" ]; do sleep 0.01; done; sleep 0.1; exit $((n+10))"
     with fastproc.start("sh", "-c", script, pgid=0, stdout=PIPE) as process:
         assert process.readline() == b"ready\n"
@@ -113,7 +113,7 @@ def test_ctrl_c_in_a_wait_is_passed_on_to_the_group(wait: Callable[[Process], ob
 
 
 def test_group_of_a_child_that_leads_none_is_not_signalled() -> None:
-    """HAZARDS D15: ours is not meant, by the pidfd or by number."""
+    """GOTCHAS D15: ours is not meant, by the pidfd or by number."""
     with fastproc.start("sleep", "60") as process:
         process.interrupt_group()
         for pidfd in (process.pidfd, -1):
@@ -183,7 +183,7 @@ def test_core_dump_is_told(tmp_path: Any) -> None:
 
 
 def test_stop_is_no_end_for_anybody_else(leader: Process) -> None:
-    """HAZARDS D23: only wait_change() asks for stops; wait() goes on waiting, and takes none away."""
+    """GOTCHAS D23: only wait_change() asks for stops; wait() goes on waiting, and takes none away."""
     os.kill(leader.pid, signal.SIGSTOP)
     wait_until(lambda: (facts := facts_of(leader.pid)) and facts.state == "T")
     with pytest.raises(fastproc.TimeoutExpired):

@@ -79,7 +79,7 @@ def test_other_way_of_reading_that_would_lose_is_refused() -> None:
 
 
 def test_child_that_fills_every_pipe_is_no_deadlock() -> None:
-    """It reads all of its input last; the caller reads only stdout (HAZARDS E1)."""
+    """It reads all of its input last; the caller reads only stdout (GOTCHAS E1)."""
     script = "head -c 3000000 /dev/zero >&2; seq 300000; head -c 1000000 /dev/zero >&2; wc -c"
     with sh(script, stdin=PIPE) as process:
         lines = list(process.lines(input=b"x" * 5_000_000))
@@ -126,7 +126,7 @@ def test_input_comes_from_an_iterator_at_the_childs_pace() -> None:
 
 
 def test_closed_outputs_do_not_end_the_feeding() -> None:
-    """The child may read on when its outputs are closed, and go when it likes (HAZARDS E4)."""
+    """The child may read on when its outputs are closed, and go when it likes (GOTCHAS E4)."""
     with sh("exec >&- 2>&-; wc -c | grep -q 3000000", stdin=PIPE) as process:
         assert list(process.lines(input=b"x" * 3_000_000)) == []
         assert process.wait() == 0
@@ -234,7 +234,7 @@ def test_times_given_to_start_are_those_of_the_iterations() -> None:
 
 
 def test_grandchild_that_holds_the_pipe() -> None:
-    """The iteration ends drain_timeout after the child, with all that came (HAZARDS E2)."""
+    """The iteration ends drain_timeout after the child, with all that came (GOTCHAS E2)."""
     with sh("sleep 3 & echo hi") as process:
         begin = monotonic()
         assert list(process.lines(drain_timeout=0.1)) == [b"hi"]

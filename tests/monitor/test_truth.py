@@ -96,7 +96,7 @@ def _of_two_threads(program: str) -> list[Any]:
 
 
 def test_process_whose_first_thread_ended_lives(programs: Programs) -> None:
-    """It looks like a zombie, and is none (HAZARDS D10)."""
+    """It looks like a zombie, and is none (GOTCHAS D10)."""
     told = isolated(_of_two_threads, str(programs.leader_exits))
     assert told == [None, True, True, None, "False", "died", "raised"]
 

@@ -156,7 +156,7 @@ def busy_text(folder: str) -> list[Any]:
 
 
 def test_file_open_for_writing_is_tried_again(tmp_path: Path) -> None:
-    """HAZARDS C2: ETXTBSY comes after the parent has gone on; the whole is made again, and input is whole."""
+    """GOTCHAS C2: ETXTBSY comes after the parent has gone on; the whole is made again, and input is whole."""
     assert isolated(busy_text, str(tmp_path)) == ["fed twice, read once"] * 2
 
 
@@ -209,7 +209,7 @@ def test_deadline_holds_during_a_slow_exec(programs: Programs, tmp_path: Path) -
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="no strace")
 def test_slow_exec_does_not_keep_signal_handlers_from_running(programs: Programs) -> None:
-    """HAZARDS A15: vfork's parent could not be woken; here the wait for the exec comes back for a signal."""
+    """GOTCHAS A15: vfork's parent could not be woken; here the wait for the exec comes back for a signal."""
     delay = ("-e", "trace=execve", "-e", "inject=execve:delay_enter=1500000")
     found = isolated(slow_start, programs.static_exit, prefix=("strace", "-f", "-qq", "-o", "/dev/null", *delay))
     assert found == [True, 1, 0, [], True]
@@ -303,7 +303,7 @@ def interrupted_while_feeding() -> list[Any]:
 
 
 def test_interrupt_while_feeding_raises_no_sigpipe() -> None:
-    """HAZARDS E4: also in the time that an interrupted child has to end by itself."""
+    """GOTCHAS E4: also in the time that an interrupted child has to end by itself."""
     assert isolated(interrupted_while_feeding) == ["x\n", None]
 
 

@@ -268,7 +268,7 @@ def filtered(way: str, probe: str) -> list[Any]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_seccomp(public: Path, way: str) -> None:
-    """HAZARDS G27: a filter that kills before the exec is named as what it is."""
+    """GOTCHAS G27: a filter that kills before the exec is named as what it is."""
     found = isolated(filtered, way, str(public / "probe"), pid_namespace=True)
     assert found == ["2", "1", errno.ECANCELED, "seccomp", True, errno.EINVAL, "seccomp"]
 
@@ -366,7 +366,7 @@ def grouped_stages() -> list[list[str]]:
 
 
 def test_stage_with_an_identity_has_a_session_in_a_grouped_pipeline() -> None:
-    """HAZARDS H1: unless setsid=False is said; then it is in the group."""
+    """GOTCHAS H1: unless setsid=False is said; then it is in the group."""
     first, locked, nobody, trusted = isolated(grouped_stages, pid_namespace=True)
     assert trusted == first
     assert locked[0] == locked[1] != first[0]

@@ -203,7 +203,7 @@ def _expect_success(outcome: Any) -> str:
 
 def _expect_death(stage: str, mechanism: str) -> Callable[[Any], str]:
     # fork_pipe's child sends its word only at the end: how far it came is not known. In the exec stage all is set up,
-    # and a child that is killed there cannot be told from a program that was killed at once (HAZARDS A17, F20).
+    # and a child that is killed there cannot be told from a program that was killed at once (GOTCHAS A17, F20).
     stages = ("born", stage) if mechanism == "fork_pipe" else (stage,)
 
     def expect(outcome: Any) -> str:

@@ -206,7 +206,7 @@ def plain_case(random: Random, checker: MapChecker, usable: list[str]) -> dict[s
 
 @pytest.mark.slow
 def test_random_maps_agree_with_the_model(programs: Programs) -> None:
-    """HAZARDS C6, C7, C8, B2: 10,000 random maps, 0 mismatches, and the parent's descriptors untouched."""
+    """GOTCHAS C6, C7, C8, B2: 10,000 random maps, 0 mismatches, and the parent's descriptors untouched."""
     found = isolated(check_maps, programs.probe, MAPS, 20261124, timeout=300)
     print(f"descriptor maps: {found['checked']} of {found['checked']} agree")
     assert found["checked"] >= MAPS
@@ -243,7 +243,7 @@ def closed_streams(probe: str, mechanism: str) -> list[str]:
 
 
 def test_closed_standard_streams_become_null(mechanism: str, programs: Programs) -> None:
-    """HAZARDS C8: with any of 0, 1, 2 closed in the parent, the pipes are right and the child has all three."""
+    """GOTCHAS C8: with any of 0, 1, 2 closed in the parent, the pipes are right and the child has all three."""
     assert isolated(closed_streams, programs.probe, mechanism) == []
 
 
@@ -284,7 +284,7 @@ def test_closed_source_is_refused(mechanism: str) -> None:
 
 
 def test_many_descriptors_are_passed(mechanism: str, programs: Programs) -> None:
-    """HAZARDS C19: more pairs than fit on any stack."""
+    """GOTCHAS C19: more pairs than fit on any stack."""
     import fastproc
 
     read_end, write_end = os.pipe()
@@ -310,7 +310,7 @@ def without_close_range(probe: str, hostile: str, mechanism: str, also: str) -> 
     high = min(soft - 1, 5000)
     os.dup2(made, high, inheritable=True)
     os.dup2(made, 7, inheritable=True)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, soft), hard))  # HAZARDS C5: 5000 is above it and open
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, soft), hard))  # GOTCHAS C5: 5000 is above it and open
     sys_close_range, sys_getdents64 = {"x86_64": (436, 217), "aarch64": (436, 61)}[os.uname().machine]
     assert library.hostile_refuse(sys_close_range, 1, -1, 0) == 0
     log = os.memfd_create("log")
@@ -333,12 +333,12 @@ def without_close_range(probe: str, hostile: str, mechanism: str, also: str) -> 
 
 
 def test_close_range_refused_by_a_filter(mechanism: str, programs: Programs) -> None:
-    """HAZARDS C3, C5: then by listing, and nothing leaks, not above the soft limit either."""
+    """GOTCHAS C3, C5: then by listing, and nothing leaks, not above the soft limit either."""
     assert isolated(without_close_range, programs.probe, programs.hostile, mechanism, "") == [0, 1, 2, 9]
 
 
 def test_nothing_lists_and_nothing_closes(mechanism: str, programs: Programs) -> None:
-    """HAZARDS C4: where neither works the child does not start; a half-closed child is never run."""
+    """GOTCHAS C4: where neither works the child does not start; a half-closed child is never run."""
     found = isolated(without_close_range, programs.probe, programs.hostile, mechanism, "getdents64")
     assert found in ("close_fds", "mechanism", "exec", [0, 1, 2, 9])
     if mechanism != "posix_spawn":
@@ -364,7 +364,7 @@ def nonblocking_kept(probe: str, mechanism: str) -> list[Any]:
 
 
 def test_nonblocking_flag_never_leaves_our_ends(mechanism: str, programs: Programs) -> None:
-    """HAZARDS C10: the child's streams block, and the parent's inherited ones are not touched."""
+    """GOTCHAS C10: the child's streams block, and the parent's inherited ones are not touched."""
     assert isolated(nonblocking_kept, programs.probe, mechanism) == [True, False]
 
 
@@ -431,7 +431,7 @@ def noisy_spawns(probe: str, count: int, mechanisms: list[str], spawners: int = 
 
 @pytest.mark.slow
 def test_no_foreign_descriptor_in_any_child(programs: Programs) -> None:
-    """HAZARDS C1: 32 threads spawn while 8 others open inheritable descriptors and fork."""
+    """GOTCHAS C1: 32 threads spawn while 8 others open inheritable descriptors and fork."""
     from fastproc import _native
 
     usable = [name for name in MECHANISMS if name not in _native.refused()]
@@ -478,5 +478,5 @@ def failing_among_sleepers(mechanism: str) -> float:
 
 
 def test_failing_spawns_do_not_wait_for_other_children(mechanism: str) -> None:
-    """HAZARDS B1: nobody else's long-lived child holds the way of the report."""
+    """GOTCHAS B1: nobody else's long-lived child holds the way of the report."""
     assert 0 < isolated(failing_among_sleepers, mechanism) < 3.0

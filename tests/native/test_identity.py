@@ -356,7 +356,7 @@ def parents_table(probe: str, name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", PARENTS)
 def test_truth_table_of_other_parents(probe_path: str, name: str) -> None:
-    """HAZARDS G13, G14: the real uid counts as root too; what is inheritable comes back; a map says who is root."""
+    """GOTCHAS G13, G14: the real uid counts as root too; what is inheritable comes back; a map says who is root."""
     found = isolated(parents_table, probe_path, name, pid_namespace=True, timeout=120)
     print(f"{found['rows']} rows, {found['refused']} of them refused before any child")
     assert found["wrong"] == []
@@ -820,7 +820,7 @@ def test_wrong_orders_are_noticed(probe_path: str, public: Path) -> None:
 
 
 def flags_after(way: str) -> list[Any]:
-    """HAZARDS G20, repro/dump.c: what a child does to the parent's dumpable flag."""
+    """GOTCHAS G20, repro/dump.c: what a child does to the parent's dumpable flag."""
     import fastproc
     from fastproc import _native
     from fastproc._native import credentials
@@ -934,7 +934,7 @@ def unreadable(programs: Programs, public: Path) -> str:
 
 @pytest.mark.parametrize("way", ["clone3_vm", "launcher", "fork_pipe"])
 def test_target_user_neither_reads_nor_holds_the_parent(unreadable: str, way: str) -> None:
-    """HAZARDS G18, G20, repro/steal.c: from 16 threads, for two seconds; the soak has a minute."""
+    """GOTCHAS G18, G20, repro/steal.c: from 16 threads, for two seconds; the soak has a minute."""
     found = isolated(spied, unreadable, way, 16, 2.0, 30.0, pid_namespace=True, timeout=120)
     print(way, found)
     assert (found["opened"], found["hung"], found["same dumpable"]) == (0, 0, True)
@@ -972,7 +972,7 @@ NO_ONE: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "groups": []}
     ids=lambda options: "+".join(options),
 )
 def test_child_cannot_type_for_us(programs: Programs, public: Path, options: dict[str, Any]) -> None:
-    """HAZARDS H1. Without a session of its own it can, where this kernel lets anybody: so the test can see it."""
+    """GOTCHAS H1. Without a session of its own it can, where this kernel lets anybody: so the test can see it."""
     program = shutil.copy(programs.types, public / "types")
     found = isolated(typed, str(program), options, pid_namespace=True)
     assert found == [str(errno.EPERM), str(errno.ENXIO)]
@@ -1007,7 +1007,7 @@ def keys_of(way: str) -> list[bool]:
 
 @pytest.mark.parametrize("way", ["clone3_vm", "launcher", "fork_pipe"])
 def test_another_user_gets_no_key_of_ours(way: str) -> None:
-    """HAZARDS G22: the session keyring is a new one; where a filter refuses keyctl(2) nothing can be read anyway."""
+    """GOTCHAS G22: the session keyring is a new one; where a filter refuses keyctl(2) nothing can be read anyway."""
     if not Path("/proc/keys").exists():
         pytest.skip("this kernel has no keys")
     assert isolated(keys_of, way, pid_namespace=True) == [True, False]
@@ -1043,7 +1043,7 @@ def set_uid_program(folder: str) -> list[Any]:
 
 
 def test_no_new_privs_is_on_unless_switched_off(public: Path) -> None:
-    """HAZARDS G17: a copy of id with the set-user-ID bit."""
+    """GOTCHAS G17: a copy of id with the set-user-ID bit."""
     assert isolated(set_uid_program, str(public), pid_namespace=True) == [f"{NOBODY}\n", "0\n"]
 
 
@@ -1076,7 +1076,7 @@ def roots(folder: str, probe: str) -> list[Any]:
 
 
 def test_directory_is_found_below_the_root(probe_path: str, public: Path) -> None:
-    """HAZARDS G25: links lead nowhere else, and what is missing is said before there is a child."""
+    """GOTCHAS G25: links lead nowhere else, and what is missing is said before there is a child."""
     assert isolated(roots, str(public / "root"), probe_path, pid_namespace=True) == [
         *("/", "/in/deep", "/in/deep", "/in", "/in", "/"),
         [errno.ENOENT, "chroot"],

@@ -83,7 +83,7 @@ RIGHT = {
 @pytest.mark.parametrize("late", [False, True], ids=["early", "late"])
 @pytest.mark.parametrize("name", SETS)
 def test_core_works_under_a_filter(programs: Programs, name: str, late: bool) -> None:
-    """HAZARDS K1, K2, A13, D11: another mechanism is taken, its reason shown; nothing else changes."""
+    """GOTCHAS K1, K2, A13, D11: another mechanism is taken, its reason shown; nothing else changes."""
     rules = SETS[name]
     if late and any(error == 0 for _, error, _, _ in rules):
         pytest.skip("a call that kills can only be avoided by asking before")
@@ -100,7 +100,7 @@ def test_core_works_under_a_filter(programs: Programs, name: str, late: bool) ->
 @pytest.mark.parametrize("forced", ["clone_vm", "clone", "fork_pipe"])
 @pytest.mark.parametrize("name", ["no pidfd by clone", "as 4.18"])
 def test_forced_mechanism_without_pidfd(programs: Programs, forced: str, name: str) -> None:
-    """HAZARDS D11: the pidfd is opened later, while the child waits, or there is none and the number serves."""
+    """GOTCHAS D11: the pidfd is opened later, while the child waits, or there is none and the number serves."""
     arguments = (programs.probe, programs.hostile, SETS[name], False)
     found = isolated(core_subset, *arguments, timeout=30, env={"FASTPROC_SPAWN": forced})
     assert found.pop("mechanism") == forced
@@ -129,7 +129,7 @@ def stolen_without_pidfd(hostile: str) -> list[Any]:
 
 
 def test_no_pidfd_and_ignored_children_is_unknown_and_never_zero(programs: Programs) -> None:
-    """HAZARDS D2, D11: without any pidfd a stolen status is unknown, also of a success."""
+    """GOTCHAS D2, D11: without any pidfd a stolen status is unknown, also of a success."""
     assert isolated(stolen_without_pidfd, programs.hostile) == ["unknown"] * 3
 
 
@@ -152,7 +152,7 @@ def shortage_then_plenty(static_exit: str) -> list[str]:
 
 
 def test_a_shortage_is_not_remembered_as_a_missing_feature(programs: Programs) -> None:
-    """HAZARDS K2: the probe under EMFILE says nothing about the kernel."""
+    """GOTCHAS K2: the probe under EMFILE says nothing about the kernel."""
     from fastproc import _native, run
 
     assert isolated(shortage_then_plenty, programs.static_exit) == [run("true").mechanism, *_native.refused()]
@@ -180,7 +180,7 @@ def test_unknown_mechanism_is_refused() -> None:
 
 @pytest.mark.privileged
 def test_without_proc(programs: Programs, pid_namespace: None) -> None:
-    """HAZARDS K5: /proc is not needed."""
+    """GOTCHAS K5: /proc is not needed."""
     prefix = ("unshare", "--mount", "sh", "-c", 'umount -l /proc && exec "$@"', "sh")
     assert isolated(without_proc, prefix=prefix) == [b"x".decode(), "exec", "sleep"]
 
@@ -209,7 +209,7 @@ VALGRIND = ("valgrind", "-q", "--error-exitcode=99", "--child-silent-after-fork=
 @needs_valgrind
 @pytest.mark.slow
 def test_core_under_valgrind(tmp_path: Path) -> None:
-    """HAZARDS A14: the probe finds that memory is not shared, the errors still arrive, and valgrind finds nothing."""
+    """GOTCHAS A14: the probe finds that memory is not shared, the errors still arrive, and valgrind finds nothing."""
     harness = tmp_path / "harness"
     command = ["cc", "-std=gnu11", "-D_GNU_SOURCE", "-DFP_FAULTS=1", "-g", "-O1", f"-I{ROOT / 'csrc'}"]
     subprocess.run([*command, "-o", str(harness), *harness_sources(), "-lpthread"], check=True, capture_output=True)
@@ -234,6 +234,6 @@ def under_emulation() -> list[Any]:
 @needs_valgrind
 @pytest.mark.slow
 def test_python_under_valgrind() -> None:
-    """HAZARDS A14: a missing program is a FileNotFoundError there too, by the mechanism that needs no shared memory."""
+    """GOTCHAS A14: a missing program is a FileNotFoundError there too, by the mechanism that needs no shared memory."""
     found = isolated(under_emulation, prefix=("valgrind", "-q", "--tool=none"), timeout=120)
     assert found == ["exec", "x", 4, "fork_pipe"]

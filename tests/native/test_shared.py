@@ -99,7 +99,7 @@ def closed() -> list[Any]:
 
 
 def test_memory_is_closed_while_a_child_has_it() -> None:
-    """HAZARDS G20."""
+    """GOTCHAS G20."""
     found = isolated(closed, faults=True, pid_namespace=True)
     assert found == [[str(NOBODY)] * 4, 0, 1, False, 1]
 

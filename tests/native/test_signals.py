@@ -76,7 +76,7 @@ def flooded(static_exit: str, hostile: str, flood: str, count: int, mechanisms: 
 
 @pytest.mark.slow
 def test_no_handler_runs_in_a_child(programs: Programs) -> None:
-    """HAZARDS A1: 1 kHz of SIGUSR1 during 1,500 spawns over all mechanisms: 0 handler runs in a child."""
+    """GOTCHAS A1: 1 kHz of SIGUSR1 during 1,500 spawns over all mechanisms: 0 handler runs in a child."""
     from fastproc import _native
 
     usable = [name for name in MECHANISMS if name not in _native.refused()]
@@ -118,7 +118,7 @@ def setxid_storm(static_exit: str, mechanism: str, count: int) -> list[Any]:
 
 
 def test_setuid_of_another_thread_neither_hangs_nor_crashes(mechanism: str, programs: Programs) -> None:
-    """HAZARDS A2: the C library's own signals are held during a spawn too, and answered after it."""
+    """GOTCHAS A2: the C library's own signals are held during a spawn too, and answered after it."""
     arguments = (programs.static_exit, mechanism, 80)
     assert isolated(setxid_storm, *arguments, pid_namespace=True, timeout=60) == [True, True]
 
@@ -185,7 +185,7 @@ def interrupted_starts(flood: str, mechanism: str, count: int) -> dict[str, Any]
 
 
 def test_interrupted_start_leaves_no_unknown_child(mechanism: str, programs: Programs) -> None:
-    """HAZARDS I4: whatever moment Ctrl-C comes at, each child is held by somebody, and no descriptor is lost."""
+    """GOTCHAS I4: whatever moment Ctrl-C comes at, each child is held by somebody, and no descriptor is lost."""
     found = isolated(interrupted_starts, programs.flood, mechanism, 200, pid_namespace=True, timeout=90)
     assert found["raised"] > 5
     assert (found["unknown"], found["left"], found["fds"] < 20) == ([], [], True)
@@ -292,7 +292,7 @@ def signal_after_start(mechanism: str, count: int) -> list[int]:
 
 
 def test_signal_right_after_start_reaches_the_program(mechanism: str) -> None:
-    """HAZARDS D16: start() returns after exec, so the signal meets the program's dispositions, no half-made child."""
+    """GOTCHAS D16: start() returns after exec, so the signal meets the program's dispositions, no half-made child."""
     if mechanism == "posix_spawn":
         pytest.skip("posix_spawn has no way to ignore a signal")
     assert isolated(signal_after_start, mechanism, 40, pid_namespace=True) == [5] * 40

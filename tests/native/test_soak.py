@@ -40,7 +40,7 @@ def spied(*arguments: Any) -> Any:
 def test_target_user_neither_reads_nor_holds_the_parent_for_a_minute(
     programs: Programs, folder: Path, way: str
 ) -> None:
-    """HAZARDS G18, G20: 16 threads, a spy that opens all memory it can and stops all processes it may signal."""
+    """GOTCHAS G18, G20: 16 threads, a spy that opens all memory it can and stops all processes it may signal."""
     program = folder / "secret"
     shutil.copy(programs.static_exit, program)
     program.chmod(0o711)
@@ -160,7 +160,7 @@ def slow_exits(rounds: int) -> dict[str, int]:
 
 
 def test_memory_stays_closed_until_a_child_has_given_it_up() -> None:
-    """HAZARDS G20: the kernel clears the child's word before that, and the way out can be long."""
+    """GOTCHAS G20: the kernel clears the child's word before that, and the way out can be long."""
     found = isolated(slow_exits, 40, faults=True, pid_namespace=True, timeout=300)
     print(found)
     assert (found["opened"], found["early"]) == (0, 0)

@@ -114,13 +114,13 @@ def forks_in_a_handler() -> list[Any]:
 
 
 def test_forked_copy_of_a_run_leaves_the_child_alone() -> None:
-    """The copy closes what it has; the child is the parent's (HAZARDS I2)."""
+    """The copy closes what it has; the child is the parent's (GOTCHAS I2)."""
     assert isolated(forks_in_a_handler) == [0, "", 7]
 
 
 @pytest.mark.privileged
 def test_cgroup_under_a_frozen_one_is_refused(mechanism: str, tmp_path: Path) -> None:
-    """Frozen is what cgroup.events says, which an ancestor can cause (HAZARDS A16)."""
+    """Frozen is what cgroup.events says, which an ancestor can cause (GOTCHAS A16)."""
     with cgroup_folder() as outer:
         if outer is None or mechanism == "posix_spawn":
             pytest.skip("no cgroup v2, or a mechanism without it")

@@ -146,7 +146,7 @@ def test_whole_suite_in_a_process_of_one_thread() -> None:
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_busy_file_is_tried_again_beside_threads(place: int, programs: Programs, tmp_path: Path) -> None:
-    """HAZARDS C2: as another thread's half-made child may have it; the neighbours see neither an end nor a new pipe."""
+    """GOTCHAS C2: as another thread's half-made child may have it; the neighbours see neither an end nor a new pipe."""
     target = tmp_path / "node"
     shutil.copy(programs.node, target)
     node = cmd(programs.node, "cat", "", "e\n", "0")

@@ -393,7 +393,7 @@ def _runs_its_program(pid: int) -> bool:
 
 
 def test_ctrl_c_in_a_wait_is_passed_on_to_a_group_of_its_own() -> None:
-    """HAZARDS H5: a handle's wait, too; the commands end as they like."""
+    """GOTCHAS H5: a handle's wait, too; the commands end as they like."""
     script = "trap 'exit 7' INT; echo ready >&2; while :; do sleep 0.01; done"
     read_end, write_end = os.pipe()
     try:

@@ -99,7 +99,7 @@ def test_input_is_fed_to_the_first_stage(go: Go) -> None:
 
 
 def test_input_that_nobody_reads_is_no_error(go: Go) -> None:
-    """duct: EPIPE of the feeder is caught (HAZARDS E4)."""
+    """duct: EPIPE of the feeder is caught (GOTCHAS E4)."""
     assert go(cmd("true") | cmd("true"), input=bytes(1 << 20)).ok
 
 
@@ -179,7 +179,7 @@ def test_ok_codes_are_each_stages_own(go: Go) -> None:
 
 
 def test_sigpipe_of_an_upstream_stage_is_success_by_default(go: Go) -> None:
-    """HAZARDS E15: its reader had enough. The policy can be turned off for a stage or for all."""
+    """GOTCHAS E15: its reader had enough. The policy can be turned off for a stage or for all."""
     result = go(cmd("yes") | cmd("head", "-n", "1"), capture=True)
     assert (result.stdout, result.returncode, result.ok) == (b"y\n", 0, True)
     yes = result.stages[0]
@@ -494,7 +494,7 @@ def test_middle_stage_that_writes_ten_mebibytes_to_stderr(go: Go) -> None:
 
 
 def test_stage_that_does_not_read_ends_the_writers(go: Go) -> None:
-    """The parent holds no end of any pipe (HAZARDS E14), so that SIGPIPE comes as soon as the reader has gone."""
+    """The parent holds no end of any pipe (GOTCHAS E14), so that SIGPIPE comes as soon as the reader has gone."""
     result = go(cmd("yes") | CAT | cmd("true"))
     assert [stage.returncode for stage in result.stages] == [-13, -13, 0]
     assert go(CAT | cmd("true"), input=bytes(1 << 20)).ok
@@ -502,7 +502,7 @@ def test_stage_that_does_not_read_ends_the_writers(go: Go) -> None:
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_stage_that_cannot_start_cleans_up_the_others(go: Go, place: int) -> None:
-    """HAZARDS E13: at once, with the program named; the earlier ones are killed and reaped."""
+    """GOTCHAS E13: at once, with the program named; the earlier ones are killed and reaped."""
     stages: list[Expression] = [cmd("sleep", "60"), cmd("sleep", "60"), cmd("sleep", "60")]
     stages[place] = cmd("no-such-program")
     started = time.monotonic()
@@ -524,7 +524,7 @@ def test_command_of_a_sequence_that_cannot_start_ends_everything(go: Go) -> None
 
 
 def test_grandchild_that_holds_the_last_pipe_does_not_hold_us(go: Go) -> None:
-    """HAZARDS E2: what came is returned, and it is said that somebody still has the pipe."""
+    """GOTCHAS E2: what came is returned, and it is said that somebody still has the pipe."""
     held, holding = os.pipe()
     try:
         # It holds the outputs until the pipe in its stdin is closed.
@@ -627,7 +627,7 @@ def test_one_cgroup_for_all(go: Go) -> None:
 
 
 def test_pipe_size_is_a_wish_for_every_pipe(go: Go) -> None:
-    """HAZARDS E11."""
+    """GOTCHAS E11."""
     ask = cmd(sys.executable, "-c", "import fcntl; print(fcntl.fcntl(0, 1032))")
     assert out(go(cmd("true") | ask, capture=True, pipe_size=1 << 18)).strip() == b"262144"
     assert go(cmd("true") | CAT, pipe_size=2**31 - 1).ok
@@ -662,7 +662,7 @@ def lost_status() -> list[Any]:
 
 
 def test_status_that_somebody_else_took_is_true_or_unknown() -> None:
-    """HAZARDS D2: never guessed."""
+    """GOTCHAS D2: never guessed."""
     assert isolated(lost_status) in ([[0, 3], 3], ["unknown", "true"], ["unknown", "sh"])
 
 

@@ -301,7 +301,7 @@ def test_missing_program_is_not_tried_again(door: Door) -> None:
 
 
 def test_busy_file_is_started_when_it_is_free(door: Door, tmp_path: Path) -> None:
-    """ETXTBSY is over in a moment (HAZARDS C2)."""
+    """ETXTBSY is over in a moment (GOTCHAS C2)."""
     program = tmp_path / "program"
     program.write_bytes(Path("/bin/true").read_bytes())
     program.chmod(0o755)

@@ -141,7 +141,7 @@ def all_changes(count: int) -> list[Any]:
 
 @pytest.mark.parametrize("count", [1, 8, 96])
 def test_change_reaches_every_thread(count: int) -> None:
-    """Also those that hold the interpreter, a lock, or start threads meanwhile (HAZARDS G9)."""
+    """Also those that hold the interpreter, a lock, or start threads meanwhile (GOTCHAS G9)."""
     spread, all_took_part, as_expected, shown, securebits = isolated(all_changes, count, pid_namespace=True)
     assert spread == [0, 5, 0, ""]
     assert all_took_part

@@ -208,7 +208,7 @@ def ways_back(state: str, keep: str) -> list[Any]:
 
 @pytest.mark.parametrize("state", ["root", "few", "user", "nofixup", "setuid", "ambient", "keepcaps"])
 def test_there_is_no_way_back(state: str) -> None:
-    """HAZARDS G4. And what the process knew as root stays hidden from the new user (G18)."""
+    """GOTCHAS G4. And what the process knew as root stays hidden from the new user (G18)."""
     (ways, before, after), seen = isolated(ways_back, state, "", pid_namespace=True)
     assert ways == []
     assert (before, after) == (0 if state == "user" else 1, 0)
@@ -267,7 +267,7 @@ LOOKUPS: list[dict[str, Any]] = [
 
 
 def test_values_that_are_not_possible_are_refused_before_anything_changes() -> None:
-    """HAZARDS G6, G7."""
+    """GOTCHAS G6, G7."""
     found = isolated(lookups, pid_namespace=True)
     assert [one[-1] for one in found] == ["True"] * len(LOOKUPS), found
     assert [one[:2] for one in found] == [
@@ -372,7 +372,7 @@ def all_spoiled() -> list[Any]:
 
 @pytest.mark.slow
 def test_step_that_fails_or_lies_is_found() -> None:
-    """HAZARDS G3, G16: never a return; and an error without HalfSwitched has changed nothing."""
+    """GOTCHAS G3, G16: never a return; and an error without HalfSwitched has changed nothing."""
     found = isolated(all_spoiled, pid_namespace=True, timeout=120)
     assert len(found) == 51
     for name, error, bounding, (text, kept_word), seen in found:
@@ -413,7 +413,7 @@ def regained(name: str) -> list[Any]:
 
 @pytest.mark.parametrize("name", ["setresuid", "setresgid"])
 def test_old_id_that_can_be_had_back_is_found_by_trying(name: str) -> None:
-    """HAZARDS G4: also when every other look was deceived."""
+    """GOTCHAS G4: also when every other look was deceived."""
     told = isolated(regained, name, pid_namespace=True)
     assert told == ["proof", "drop_privileges: the id 0 could be had back", 1234, 1235]
 
@@ -437,7 +437,7 @@ def all_orders() -> list[Any]:
 
 
 def test_wrong_orders_of_the_steps_are_found() -> None:
-    """HAZARDS G2, 1.0: of 120 orders only those return that end where the right one does."""
+    """GOTCHAS G2, 1.0: of 120 orders only those return that end where the right one does."""
     found = isolated(all_orders, pid_namespace=True)
     right = found[0]
     assert right[1] == ["returned"]
@@ -479,7 +479,7 @@ def rootless() -> list[Any]:
 
 
 def test_user_namespace_of_an_ordinary_user() -> None:
-    """HAZARDS G21: capabilities can be given up there, and what the namespace refuses is told as its refusal."""
+    """GOTCHAS G21: capabilities can be given up there, and what the namespace refuses is told as its refusal."""
     found = isolated(rootless, pid_namespace=True)
     if not found:
         pytest.skip("user namespaces are not allowed here")

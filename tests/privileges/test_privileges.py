@@ -168,7 +168,7 @@ def sets_changed() -> list[Any]:
 @changing
 @pytest.mark.privileged
 def test_every_operation_reaches_all_of_eight_threads() -> None:
-    """HAZARDS G9, and what the kernel takes along (G13)."""
+    """GOTCHAS G9, and what the kernel takes along (G13)."""
 
     def mask(*names: str) -> str:
         return CapabilitySet(names).hex
@@ -559,7 +559,7 @@ def false_proc() -> list[Any]:
 @changing
 @pytest.mark.privileged
 def test_false_proc_is_not_believed() -> None:
-    """HAZARDS G23: not for reading, and not as the proof that all threads were reached."""
+    """GOTCHAS G23: not for reading, and not as the proof that all threads were reached."""
     none, fake, lies, unchanged = isolated(false_proc, pid_namespace=True)
     assert none == ["FileNotFoundError", "[Errno 2] no /proc is mounted: '/proc/thread-self/status'"]
     assert fake == none
@@ -604,7 +604,7 @@ def spoiled_changes() -> list[Any]:
 @changing
 @pytest.mark.privileged
 def test_change_that_fails_or_lies_is_found() -> None:
-    """HAZARDS G3: never a return, and nothing has changed."""
+    """GOTCHAS G3: never a return, and nothing has changed."""
     found = isolated(spoiled_changes, pid_namespace=True)
     assert len(found) == 24
     for name, error, kind, text, unchanged in found:

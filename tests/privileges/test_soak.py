@@ -1,4 +1,4 @@
-"""HAZARDS G9, at length: changes of what a process may do, while its other threads work."""
+"""GOTCHAS G9, at length: changes of what a process may do, while its other threads work."""
 
 from __future__ import annotations
 

@@ -272,7 +272,7 @@ def spoiled_blocks() -> list[Any]:
 
 
 def test_calls_that_fail_or_lie_are_found_on_both_ways() -> None:
-    """HAZARDS G3: no block is entered as somebody else than asked, none is left as somebody else than before."""
+    """GOTCHAS G3: no block is entered as somebody else than asked, none is left as somebody else than before."""
     kinds = set()
     for name, error, late, said, _ in isolated(spoiled_blocks, pid_namespace=True):
         where = (name, error, late, said)

@@ -202,7 +202,7 @@ def reuse() -> dict[str, Any]:
 
 
 def test_reused_number_is_never_read() -> None:
-    """HAZARDS D1: the old handle says that its process has gone, while the new one is there."""
+    """GOTCHAS D1: the old handle says that its process has gone, while the new one is there."""
     found = isolated(reuse, pid_namespace=True)
     assert found["same"], "the number could not be had again"
     for what in ("gone", "old", "task"):
@@ -233,7 +233,7 @@ def without_proc() -> dict[str, Any]:
 
 
 def test_missing_proc() -> None:
-    """HAZARDS K5."""
+    """GOTCHAS K5."""
     assert isolated(without_proc, pid_namespace=True) == {
         "new": "NoProcfs",
         "current": "NoProcfs",

@@ -396,7 +396,7 @@ def test_children_of_each_thread() -> None:
 
 
 def test_lack_of_descriptors_is_raised_and_no_reason() -> None:
-    """HAZARDS K2: EMFILE says nothing about the file."""
+    """GOTCHAS K2: EMFILE says nothing about the file."""
     with Process.current() as me:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (me.fileno() + 1, hard))

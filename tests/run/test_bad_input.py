@@ -133,7 +133,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], type[OSError], int, str, str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 @pytest.mark.parametrize("door", ["run", "start"])
 def test_refusal_says_errno_stage_and_file(mechanism: str, place: Path, case: str, door: str) -> None:
-    """HAZARDS B7: the right OSError subclass, errno, stage, and the file concerned."""
+    """GOTCHAS B7: the right OSError subclass, errno, stage, and the file concerned."""
     program, options, kind, number, stage, part = REFUSED[case]
     options = {name: value.format(p=place) for name, value in options.items()}
     with pytest.raises(fastproc.SpawnError) as caught:
@@ -195,7 +195,7 @@ LIMIT = 32 * resource.getpagesize()
 
 @pytest.mark.parametrize("door", ["run", "start"])
 def test_one_argument_at_the_limit(mechanism: str, door: str) -> None:
-    """HAZARDS F7: one byte below the limit works; at the limit E2BIG names the argument, its size, and the limit."""
+    """GOTCHAS F7: one byte below the limit works; at the limit E2BIG names the argument, its size, and the limit."""
     fits, too_long = "x" * (LIMIT - 1), "x" * LIMIT
     outcome = getattr(fastproc, door)("true", fits)
     assert (outcome.returncode if door == "run" else outcome.wait()) == 0
@@ -228,13 +228,13 @@ def test_all_arguments_together_too_long(mechanism: str, engine: str) -> None:
 
 
 def test_hundred_thousand_arguments(mechanism: str, engine: str) -> None:
-    """HAZARDS A9: long vectors are no matter for the child's small stack."""
+    """GOTCHAS A9: long vectors are no matter for the child's small stack."""
     result = fastproc.run("sh", "-c", "echo $#", "sh", *(["a"] * 100_000), capture=True)
     assert result.stdout == b"100000\n"
 
 
 def test_long_search_path(mechanism: str) -> None:
-    """HAZARDS A9: elements of PATH of 4 KiB each; the kernel's ENAMETOOLONG counts as not found."""
+    """GOTCHAS A9: elements of PATH of 4 KiB each; the kernel's ENAMETOOLONG counts as not found."""
     path = ":".join(["/" + "x" * 4090, "/" + "y" * 5000, "/bin:/usr/bin"])
     assert fastproc.run("true", env={"PATH": path}).ok
 
@@ -267,7 +267,7 @@ def at_process_limit(mechanism: str) -> list[Any]:
 
 
 def test_no_room_for_descriptors(mechanism: str, programs: Programs) -> None:
-    """HAZARDS C9: with the limit of descriptors stepped up from 3, each spawn works or says EMFILE; 0, 1, 2 stay."""
+    """GOTCHAS C9: with the limit of descriptors stepped up from 3, each spawn works or says EMFILE; 0, 1, 2 stay."""
     found = isolated(with_few_descriptors, programs.static_exit, mechanism)
     assert found["wrong"] == []
     assert found["worked"] > 0

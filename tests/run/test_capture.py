@@ -71,7 +71,7 @@ def endless() -> int:
 
 
 def test_endless_writer_leaves_memory_bounded() -> None:
-    """Under 8 MiB for one of head and one of tail (HAZARDS E6)."""
+    """Under 8 MiB for one of head and one of tail (GOTCHAS E6)."""
     grown = isolated(endless)
     print(f"grown by {grown} KiB")
     assert grown < 8 * 1024
@@ -208,7 +208,7 @@ def test_silence_ends_the_run() -> None:
 
 
 def test_holders_of_the_pipe_are_named(engine: str) -> None:
-    """The pids of those who keep the pipe open after the child's end (HAZARDS E2)."""
+    """The pids of those who keep the pipe open after the child's end (GOTCHAS E2)."""
     result = sh("sleep 1 & echo $!", capture=True, drain_timeout=0.1)
     assert result.pipes_still_open
     assert result.pipe_holders == (int(result.stdout or b"0"),)

@@ -231,7 +231,7 @@ def test_cwd_by_descriptor(mechanism: str, probe: Probe, tmp_path: Path) -> None
 
 
 def test_cwd_of_a_relative_program(mechanism: str, programs: Programs, tmp_path: Path) -> None:
-    """HAZARDS F10: a relative program is looked for in the new directory, as execve(2) does."""
+    """GOTCHAS F10: a relative program is looked for in the new directory, as execve(2) does."""
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "here").symlink_to(programs.static_exit)
     assert fastproc.run("./here", "0", cwd=tmp_path / "sub").returncode == 0
@@ -250,7 +250,7 @@ def deleted_cwd(probe_path: str, folder: str, mechanism: str) -> str:
 
 
 def test_deleted_cwd_is_no_obstacle(mechanism: str, programs: Programs, tmp_path: Path) -> None:
-    """HAZARDS F11: nothing asks for the parent's directory by name."""
+    """GOTCHAS F11: nothing asks for the parent's directory by name."""
     folder = tmp_path / "gone"
     folder.mkdir()
     assert isolated(deleted_cwd, programs.probe, str(folder), mechanism) == "(deleted)"
@@ -291,7 +291,7 @@ def test_sigmask_keep_hands_on_the_callers_mask(mechanism: str, probe: Probe) ->
 
 
 def test_blocked_term_does_not_make_the_child_deaf(mechanism: str) -> None:
-    """HAZARDS A4: a caller that blocks SIGTERM can still terminate its children."""
+    """GOTCHAS A4: a caller that blocks SIGTERM can still terminate its children."""
     old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         child = fastproc.start("sleep", "60")
@@ -302,7 +302,7 @@ def test_blocked_term_does_not_make_the_child_deaf(mechanism: str) -> None:
 
 
 def test_handled_signals_are_default_in_the_child(mechanism: str, probe: Probe) -> None:
-    """HAZARDS A1: a signal with a handler is at its default, never ignored, in the new program."""
+    """GOTCHAS A1: a signal with a handler is at its default, never ignored, in the new program."""
     old = signal.signal(signal.SIGUSR1, lambda *_: None)
     try:
         probed = probe()
@@ -312,7 +312,7 @@ def test_handled_signals_are_default_in_the_child(mechanism: str, probe: Probe) 
 
 
 def test_sigchld_is_never_ignored_in_the_child(mechanism: str, programs: Programs) -> None:
-    """HAZARDS A5: a parent that ignores SIGCHLD does not break its children's own waiting."""
+    """GOTCHAS A5: a parent that ignores SIGCHLD does not break its children's own waiting."""
     assert isolated(child_of_ignorer, mechanism) == [3, "7"]
 
 
@@ -341,7 +341,7 @@ def child_of_ignorer(mechanism: str) -> list[Any]:
 
 
 def test_sigpipe_ends_the_writer_of_a_closed_pipe(mechanism: str) -> None:
-    """HAZARDS A3: Python ignores SIGPIPE; its children do not."""
+    """GOTCHAS A3: Python ignores SIGPIPE; its children do not."""
     with fastproc.start("yes", stdout=fastproc.PIPE) as child:
         assert child.stdout is not None
         assert child.stdout.read(2) == b"y\n"
@@ -350,7 +350,7 @@ def test_sigpipe_ends_the_writer_of_a_closed_pipe(mechanism: str) -> None:
 
 
 def test_interval_timer_does_not_reach_the_child(mechanism: str, programs: Programs) -> None:
-    """HAZARDS A7: timers are not inherited by a new process."""
+    """GOTCHAS A7: timers are not inherited by a new process."""
     assert isolated(with_timer, programs.hostile, mechanism) == 0
 
 
@@ -368,7 +368,7 @@ def with_timer(hostile: str, mechanism: str) -> int:
 
 @pytest.mark.parametrize("options", [{"pdeathsig": "TERM"}, {"die_with_parent": True}])
 def test_death_signal_of_a_thread_is_refused_where_it_may_end_first(options: dict[str, Any], engine: str) -> None:
-    """HAZARDS G19: the kernel watches the thread that made the child. One that waits in run() cannot end before it."""
+    """GOTCHAS G19: the kernel watches the thread that made the child. One that waits in run() cannot end before it."""
     import threading
 
     caught: list[object] = []
@@ -432,7 +432,7 @@ FAILING: dict[str, tuple[dict[str, Any], str, tuple[int, ...]]] = {
 
 @pytest.mark.parametrize("case", FAILING)
 def test_refused_option_names_its_stage(mechanism: str, probe: Probe, case: str) -> None:
-    """HAZARDS B7: what the kernel refuses is told with its stage and errno, and no child is left."""
+    """GOTCHAS B7: what the kernel refuses is told with its stage and errno, and no child is left."""
     options, stage, errnos = FAILING[case]
     with pytest.raises(fastproc.SpawnError) as caught:
         probe(**options)
@@ -531,14 +531,14 @@ def from_background(probe_path: str, mechanism: str) -> list[Any]:
 
 
 def test_foreground_from_the_background_does_not_stop(mechanism: str, programs: Programs) -> None:
-    """HAZARDS A6: SIGTTOU is blocked when the terminal is taken, else spawn would hang; and when it is given back."""
+    """GOTCHAS A6: SIGTTOU is blocked when the terminal is taken, else spawn would hang; and when it is given back."""
     if mechanism == "posix_spawn":
         pytest.skip("posix_spawn has no such option")
     assert isolated(from_background, programs.probe, mechanism) == [*[[0, True, True]] * 4, True]
 
 
 def test_soft_limit_raised_in_the_parent(mechanism: str, programs: Programs) -> None:
-    """HAZARDS C13: fastproc never raises RLIMIT_NOFILE itself; an option resets it for programs that use select()."""
+    """GOTCHAS C13: fastproc never raises RLIMIT_NOFILE itself; an option resets it for programs that use select()."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         output = fastproc.run("sh", "-c", "ulimit -n", capture=True, rlimits={"NOFILE": (512, before[1])}).stdout

@@ -1,4 +1,4 @@
-"""An interpreter that ends while children run says nothing, does not crash, and ends nobody (HAZARDS I9)."""
+"""An interpreter that ends while children run says nothing, does not crash, and ends nobody (GOTCHAS I9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program that forks with a hundred live handles: whatever its copy does, the children do not notice (HAZARDS I2)."""
+"""A program that forks with a hundred live handles: whatever its copy does, the children do not notice (GOTCHAS I2)."""
 
 from __future__ import annotations
 

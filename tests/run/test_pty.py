@@ -51,7 +51,7 @@ def test_child_gets_session_terminal_and_size(mechanism: str, programs: Programs
 
 
 def test_terminal_does_not_become_ours() -> None:
-    """HAZARDS H6: a session leader without a terminal gets none by opening one for a child."""
+    """GOTCHAS H6: a session leader without a terminal gets none by opening one for a child."""
     assert isolated(_opened_by_a_session_leader) == ["no terminal", True]
 
 
@@ -105,7 +105,7 @@ def test_failed_spawn_leaves_no_terminal() -> None:
 
 
 def test_end_is_an_end_and_nothing_is_lost() -> None:
-    """HAZARDS E16: EIO is the end of the output, after the last byte, for fast and for slow readers."""
+    """GOTCHAS E16: EIO is the end of the output, after the last byte, for fast and for slow readers."""
     wanted = b"".join(b"%d\r\n" % number for number in range(1, 100_001))
     assert fastproc.run("seq", "100000", pty=True).stdout == wanted
     with fastproc.start("seq", "100000", pty=True) as process:
@@ -161,7 +161,7 @@ def test_deadline_has_what_came() -> None:
 
 
 def test_child_that_has_gone_is_no_error_of_the_writer() -> None:
-    """As with a pipe (HAZARDS E4): the status tells."""
+    """As with a pipe (GOTCHAS E4): the status tells."""
     with sh("exit 3") as process:
         assert process.wait(10) == 3
         process.write(b"x\n")
@@ -253,7 +253,7 @@ def test_line_that_the_terminal_would_cut_is_refused() -> None:
 
 
 def test_leaving_hangs_up() -> None:
-    """HAZARDS H4: what is left of the session gets SIGHUP when its leader is killed."""
+    """GOTCHAS H4: what is left of the session gets SIGHUP when its leader is killed."""
     with sh("sleep 60 & echo $!; wait") as process:
         pid = int(process.readline(timeout=10))
         # Before that it is a copy of the shell.
@@ -363,7 +363,7 @@ def test_child_that_does_not_read_ends_a_write() -> None:
 
 
 def test_both_talk_at_once_without_deadlock() -> None:
-    """HAZARDS E1: what the child says while it is written to is kept."""
+    """GOTCHAS E1: what the child says while it is written to is kept."""
     data = os.urandom(3_000_000)
     with fastproc.start(*CAT, stdin=PIPE, stdout=PIPE) as process:
         process.write(data, timeout=20)

@@ -31,7 +31,7 @@ text_bytes = st.binary(max_size=40).filter(lambda value: 0 not in value)
 
 
 def test_both_pipes_full_at_once(mechanism: str, engine: str) -> None:
-    """HAZARDS E1: 4 MiB in, 4 MiB out, 4 MiB of errors first: no deadlock, no byte lost."""
+    """GOTCHAS E1: 4 MiB in, 4 MiB out, 4 MiB of errors first: no deadlock, no byte lost."""
     data = os.urandom(1 << 20) * 4
     script = "head -c 4194304 /dev/zero >&2; cat"
     result = fastproc.run("sh", "-c", script, input=data, capture=True)
@@ -39,14 +39,14 @@ def test_both_pipes_full_at_once(mechanism: str, engine: str) -> None:
 
 
 def test_one_stream_fills_while_the_other_waits(engine: str) -> None:
-    """HAZARDS E1: the outputs are drained together, whichever fills first."""
+    """GOTCHAS E1: the outputs are drained together, whichever fills first."""
     script = "head -c 3000000 /dev/zero; head -c 3000000 /dev/zero >&2; head -c 3000000 /dev/zero"
     result = fastproc.run("sh", "-c", script, capture=True)
     assert (len(result.stdout or b""), len(result.stderr or b"")) == (6_000_000, 3_000_000)
 
 
 def test_grandchild_that_holds_the_pipe(mechanism: str, engine: str) -> None:
-    """HAZARDS E2: the end of the program starts the drain time; what came is kept and the flag is set."""
+    """GOTCHAS E2: the end of the program starts the drain time; what came is kept and the flag is set."""
     begin = time.monotonic()
     result = fastproc.run(*GRANDCHILD_HOLDS_STDOUT, capture=True, drain_timeout=0.2)
     took = time.monotonic() - begin
@@ -68,14 +68,14 @@ def test_grandchild_that_writes_without_end_is_left(engine: str) -> None:
 
 
 def test_grandchild_and_a_deadline(engine: str) -> None:
-    """HAZARDS E2: `sh -c 'sleep 30 & echo hi'` with timeout 1 returns in less than 1.3 s."""
+    """GOTCHAS E2: `sh -c 'sleep 30 & echo hi'` with timeout 1 returns in less than 1.3 s."""
     begin = time.monotonic()
     result = fastproc.run("sh", "-c", "sleep 3 & echo hi", capture=True, timeout=1, drain_timeout=None, check=False)
     assert (result.stdout, time.monotonic() - begin < 1.3) == (b"hi\n", True)
 
 
 def test_reader_that_ends_early(mechanism: str, engine: str) -> None:
-    """HAZARDS E4: 8 MiB into a program that reads nothing: its status counts, not the broken pipe."""
+    """GOTCHAS E4: 8 MiB into a program that reads nothing: its status counts, not the broken pipe."""
     result = fastproc.run("sh", "-c", "exec 0<&-; echo done; exit 0", input=bytes(8 << 20), capture=True)
     assert (result.stdout, result.returncode) == (b"done\n", 0)
 
@@ -91,12 +91,12 @@ def default_sigpipe(engine: str) -> list[Any]:
 
 
 def test_host_with_default_sigpipe_survives(engine: str) -> None:
-    """HAZARDS E4: a host that does not ignore SIGPIPE is not ended by a child that does not read."""
+    """GOTCHAS E4: a host that does not ignore SIGPIPE is not ended by a child that does not read."""
     assert isolated(default_sigpipe, engine) == [[0], False]
 
 
 def test_deadline_while_feeding_a_child_that_does_not_read(mechanism: str, engine: str) -> None:
-    """HAZARDS E5: the child is ended though the pipe is full."""
+    """GOTCHAS E5: the child is ended though the pipe is full."""
     begin = time.monotonic()
     with pytest.raises(fastproc.TimeoutExpired) as caught:
         fastproc.run("sleep", "60", input=bytes(4 << 20), timeout=0.2)
@@ -120,21 +120,21 @@ def test_deadline_keeps_the_output_and_escalates(mechanism: str, engine: str) ->
 
 @pytest.mark.parametrize("timeout", [0, 0.0, 1e-9])
 def test_deadline_that_is_over_at_once(engine: str, timeout: float) -> None:
-    """HAZARDS D19: a timeout of nothing ends the child, and loses none."""
+    """GOTCHAS D19: a timeout of nothing ends the child, and loses none."""
     with pytest.raises(fastproc.TimeoutExpired):
         fastproc.run("sleep", "60", timeout=timeout)
 
 
 @pytest.mark.parametrize("timeout", [float("inf"), 1e300, 2**70, None])
 def test_deadline_that_never_comes(engine: str, timeout: float | None) -> None:
-    """HAZARDS D19: infinity and what fits no clock are no limit."""
+    """GOTCHAS D19: infinity and what fits no clock are no limit."""
     assert fastproc.run("true", timeout=timeout).ok
 
 
 @SLOW_OK
 @given(data=st.binary(max_size=200_000))
 def test_bytes_come_back_as_they_went(data: bytes) -> None:
-    """HAZARDS E7: any bytes through cat."""
+    """GOTCHAS E7: any bytes through cat."""
     assert fastproc.run("cat", input=data, capture=True).stdout == data
 
 
@@ -237,7 +237,7 @@ def test_inherited_streams_are_the_parents(mechanism: str, engine: str, capfd: p
 
 
 def test_fifo_that_nobody_opens_meets_the_deadline(engine: str, tmp_path: Path) -> None:
-    """HAZARDS A15: a redirection is opened in the parent, where the deadline counts; no child hangs in it."""
+    """GOTCHAS A15: a redirection is opened in the parent, where the deadline counts; no child hangs in it."""
     os.mkfifo(tmp_path / "fifo")
     for options in ({"stdin": tmp_path / "fifo"}, {"stdout": tmp_path / "fifo"}):
         begin = time.monotonic()
@@ -334,7 +334,7 @@ def make_program(folder: Path, name: str, text: str, mode: int = 0o755) -> None:
 
 
 def test_search_path_goes_by_execvps_rules(mechanism: str, tmp_path: Path) -> None:
-    """HAZARDS F2: what may not be executed is remembered, what is missing is passed over, the first that works runs."""
+    """GOTCHAS F2: what may not be executed is remembered, what is missing is passed over, the first that works runs."""
     make_program(tmp_path / "denied", "tool", "echo no", 0o644)
     make_program(tmp_path / "good", "tool", "echo good")
     make_program(tmp_path / "later", "tool", "echo later")
@@ -361,7 +361,7 @@ def test_search_path_goes_by_execvps_rules(mechanism: str, tmp_path: Path) -> No
 
 
 def test_whose_search_path(mechanism: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """HAZARDS F3: env's PATH when it has one, else the parent's."""
+    """GOTCHAS F3: env's PATH when it has one, else the parent's."""
     make_program(tmp_path / "mine", "tool", "echo mine")
     make_program(tmp_path / "theirs", "tool", "echo theirs")
     monkeypatch.setenv("PATH", f"{tmp_path / 'mine'}:{os.environ['PATH']}")
@@ -375,7 +375,7 @@ def test_whose_search_path(mechanism: str, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_empty_element_of_the_search_path_is_the_current_directory(mechanism: str, tmp_path: Path) -> None:
-    """HAZARDS F1: as POSIX has it, and documented."""
+    """GOTCHAS F1: as POSIX has it, and documented."""
     make_program(tmp_path, "tool", "echo here")
     for path in (":/bin", "/bin:", "/bin::/usr/bin"):
         assert fastproc.run("tool", env={"PATH": path}, cwd=tmp_path, capture=True).stdout == b"here\n"
@@ -395,7 +395,7 @@ def test_which_agrees_with_run(tmp_path: Path) -> None:
 @SLOW_OK
 @given(arguments=st.lists(text_bytes, max_size=6))
 def test_arguments_arrive_byte_for_byte(programs: Programs, arguments: list[bytes]) -> None:
-    """HAZARDS F5, F14: any bytes but NUL, given as bytes or as surrogate-escaped str."""
+    """GOTCHAS F5, F14: any bytes but NUL, given as bytes or as surrogate-escaped str."""
     for given_as in (list(arguments), [os.fsdecode(item) for item in arguments]):
         result = fastproc.run(programs.probe, *given_as, stdout=fastproc.PIPE)
         assert Probed(result.stdout).argv_bytes[1:] == arguments
@@ -407,7 +407,7 @@ names = st.binary(min_size=1, max_size=10).filter(lambda value: 0 not in value a
 @SLOW_OK
 @given(variables=st.dictionaries(names, text_bytes, max_size=6))
 def test_variables_arrive_byte_for_byte(programs: Programs, variables: dict[bytes, bytes]) -> None:
-    """HAZARDS F6, F14: the whole environment and nothing else."""
+    """GOTCHAS F6, F14: the whole environment and nothing else."""
     result = fastproc.run(programs.probe, stdout=fastproc.PIPE, env=variables)
     assert Probed(result.stdout).env_bytes == variables
 
@@ -415,7 +415,7 @@ def test_variables_arrive_byte_for_byte(programs: Programs, variables: dict[byte
 @SLOW_OK
 @given(arguments=st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)))
 def test_printed_command_is_read_back_by_the_shell(programs: Programs, arguments: list[str]) -> None:
-    """HAZARDS F18: str() of a Command is a shell line with the same arguments, by bash, and where all prints by sh."""
+    """GOTCHAS F18: str() of a Command is a shell line with the same arguments, by bash, and where all prints by sh."""
     command = fastproc.cmd(programs.probe, *arguments, stdout=fastproc.PIPE)
     line = str(fastproc.cmd(programs.probe, *arguments))
     plain = "".join(arguments).isprintable()
@@ -445,12 +445,12 @@ def mutated_environment() -> list[int]:
 
 
 def test_environment_that_changes_meanwhile() -> None:
-    """HAZARDS F4: C never reads environ, and Python's snapshot is whole."""
+    """GOTCHAS F4: C never reads environ, and Python's snapshot is whole."""
     assert isolated(mutated_environment) == [0]
 
 
 def test_no_shell_is_guessed_for_a_file_without_shebang(mechanism: str, tmp_path: Path) -> None:
-    """HAZARDS F9: ENOEXEC, with the advice."""
+    """GOTCHAS F9: ENOEXEC, with the advice."""
     (tmp_path / "bare").write_text("echo hi\n")
     (tmp_path / "bare").chmod(0o755)
     with pytest.raises(fastproc.SpawnError) as caught:
@@ -459,7 +459,7 @@ def test_no_shell_is_guessed_for_a_file_without_shebang(mechanism: str, tmp_path
 
 
 def test_program_written_a_moment_ago(tmp_path: Path, programs: Programs) -> None:
-    """HAZARDS C2: a file that another thread's half-made child still holds open for writing is tried again."""
+    """GOTCHAS C2: a file that another thread's half-made child still holds open for writing is tried again."""
     assert isolated(fresh_programs, str(tmp_path), programs.static_exit, 150) == [0]
 
 
@@ -539,7 +539,7 @@ def refused_by_hook() -> list[Any]:
 
 
 def test_other_threads_run_meanwhile(mechanism: str, engine: str) -> None:
-    """HAZARDS A18: the interpreter's lock is free while a child runs."""
+    """GOTCHAS A18: the interpreter's lock is free while a child runs."""
     count = [0]
     stop = threading.Event()
 

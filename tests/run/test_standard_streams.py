@@ -250,7 +250,7 @@ print(held, given, flush=True)
 
 
 def test_threads_do_not_use_the_numbers_of_closed_streams() -> None:
-    """A child that another thread makes would inherit one for a moment's sake (HAZARDS C8)."""
+    """A child that another thread makes would inherit one for a moment's sake (GOTCHAS C8)."""
     done = subprocess.run([sys.executable, "-c", RESERVES], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "['/dev/null', '/dev/null'] False\n"
 

@@ -1,6 +1,6 @@
 """The true exit status in six ways, over each mechanism, by run() on both engines and by start().
 
-Other libraries lose it (HAZARDS D2): a child whose status was taken by somebody else is then reported as a success.
+Other libraries lose it (GOTCHAS D2): a child whose status was taken by somebody else is then reported as a success.
 """
 
 from __future__ import annotations
@@ -203,12 +203,12 @@ def with_other_libraries(mechanism: str) -> list[int]:
 
 
 def test_other_libraries_keep_their_children(mechanism: str) -> None:
-    """HAZARDS D3: only our own children are waited for, so subprocess and fork beside fastproc get their statuses."""
+    """GOTCHAS D3: only our own children are waited for, so subprocess and fork beside fastproc get their statuses."""
     assert isolated(with_other_libraries, mechanism) == [0, 1, 2, 3, 4, 10, 11, 12, 13, 14, 99]
 
 
 def test_leader_that_ends_before_its_threads(mechanism: str, engine: str, programs: Programs) -> None:
-    """HAZARDS D10: the child has ended when its last thread has, once, with the process's status."""
+    """GOTCHAS D10: the child has ended when its last thread has, once, with the process's status."""
     import fastproc
 
     begin = time.monotonic()
@@ -217,7 +217,7 @@ def test_leader_that_ends_before_its_threads(mechanism: str, engine: str, progra
 
 
 def test_stopped_child_is_not_ended(mechanism: str, engine: str) -> None:
-    """HAZARDS D23: a stop is no exit, neither for wait() nor for run()."""
+    """GOTCHAS D23: a stop is no exit, neither for wait() nor for run()."""
     import fastproc
 
     with fastproc.start("sleep", "60") as child:
@@ -251,7 +251,7 @@ def early_exits(mechanism: str, count: int) -> list[int]:
 
 
 def test_children_that_end_together_are_all_collected(mechanism: str) -> None:
-    """HAZARDS D4, D5: many ends at once, before anybody waits: each status arrives."""
+    """GOTCHAS D4, D5: many ends at once, before anybody waits: each status arrives."""
     assert isolated(early_exits, mechanism, 100) == [0] * 100
 
 
@@ -296,13 +296,13 @@ def reused_number(hostile: str) -> dict[str, Any]:
 
 @pytest.mark.privileged
 def test_signals_never_reach_a_stranger_with_the_same_number(programs: Programs, pid_namespace: None) -> None:
-    """HAZARDS D1: the number of a stolen child is used again; no signal of the old handle arrives there."""
+    """GOTCHAS D1: the number of a stolen child is used again; no signal of the old handle arrives there."""
     found = isolated(reused_number, programs.hostile, pid_namespace=True)
     assert found == {"hits": 0, "strangers": 50, "errors": []}
 
 
 def test_kill_after_the_end_does_nothing(mechanism: str) -> None:
-    """HAZARDS D13: signals to a child that has been waited for are no error and reach nobody."""
+    """GOTCHAS D13: signals to a child that has been waited for are no error and reach nobody."""
     import fastproc
 
     child = fastproc.start("true")

@@ -1,4 +1,4 @@
-"""Numbers that were given to somebody else: whatever is called, no stranger gets a signal (HAZARDS D1, D14)."""
+"""Numbers that were given to somebody else: whatever is called, no stranger gets a signal (GOTCHAS D1, D14)."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def test_works_without_pidfds() -> None:
 
 
 def test_readable_with_nothing_to_reap_is_not_spun_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As under a tracer: looked at by a timer, until the status is there (HAZARDS D6)."""
+    """As under a tracer: looked at by a timer, until the status is there (GOTCHAS D6)."""
     with started(EXIT(6)) as processes:
         looks = 0
         true_poll = Process.poll
@@ -149,7 +149,7 @@ def test_readable_with_nothing_to_reap_is_not_spun_on(monkeypatch: pytest.Monkey
 
 
 def test_reaped_by_another_thread_meanwhile() -> None:
-    """The pidfd stays open while it is watched (HAZARDS C12)."""
+    """The pidfd stays open while it is watched (GOTCHAS C12)."""
     with started(CAT, SLEEP, stdin=PIPE) as processes:
         thread = threading.Thread(target=processes[0].wait)
         thread.start()
@@ -183,7 +183,7 @@ def stolen() -> list[str]:
 
 
 def test_lost_status_is_an_end() -> None:
-    """Reported as ended; the true status or ExitStatusUnknown (HAZARDS D2)."""
+    """Reported as ended; the true status or ExitStatusUnknown (GOTCHAS D2)."""
     assert isolated(stolen) == ["2", "[3, 0]"]
 
 
@@ -203,7 +203,7 @@ def forked_copy() -> int:
 
 
 def test_forked_copy_refuses() -> None:
-    """A handle belongs to the process that started the child (HAZARDS I2)."""
+    """A handle belongs to the process that started the child (GOTCHAS I2)."""
     assert isolated(forked_copy) == 7
 
 

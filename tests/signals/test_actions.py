@@ -254,7 +254,7 @@ def copies() -> list[Any]:
 
 
 def test_forked_copy_is_told_of_its_own_signals_only(pid_namespace: None) -> None:
-    """HAZARDS I2, I3: the copy has the earlier handler and no mask, and can receive; the parent hears nothing.
+    """GOTCHAS I2, I3: the copy has the earlier handler and no mask, and can receive; the parent hears nothing.
 
     It may close what another thread was using.
     """

@@ -39,7 +39,7 @@ def noisy(*arguments: object) -> object:
 
 
 def test_no_foreign_descriptor_in_twenty_thousand_children(programs: Programs) -> None:
-    """HAZARDS C1, at length."""
+    """GOTCHAS C1, at length."""
     found = isolated(noisy, programs.probe, 4000, list(MECHANISMS), timeout=1500)
     print(f"foreign descriptors: {len(found['foreign'])} in {found['children']} children")
     assert (found["foreign"], found["children"]) == ([], 20_000)
@@ -53,7 +53,7 @@ def flood(*arguments: object) -> object:
 
 
 def test_no_handler_runs_in_twenty_thousand_children(programs: Programs, pid_namespace: None) -> None:
-    """HAZARDS A1, at length."""
+    """GOTCHAS A1, at length."""
     arguments = (programs.static_exit, programs.hostile, programs.flood, 20_000, list(MECHANISMS))
     found = isolated(flood, *arguments, pid_namespace=True, timeout=1500)
     print(f"handler runs in a child: {found['foreign']} in 20000 children")
@@ -80,7 +80,7 @@ def reuse(*arguments: object) -> object:
 
 
 def test_no_stranger_is_hit_in_a_thousand_tries(programs: Programs, pid_namespace: None) -> None:
-    """HAZARDS D1, D14, at length: every public way to signal, after the number has got another owner."""
+    """GOTCHAS D1, D14, at length: every public way to signal, after the number has got another owner."""
     found = isolated(reuse, programs.hostile, 1000, [], pid_namespace=True, timeout=600)
     print(f"strangers hit: {len(found['hits'])} in {found['tries']} tries")
     assert found["hits"] == []
@@ -95,7 +95,7 @@ def leave(*arguments: object) -> object:
 
 @pytest.mark.parametrize("python", exits.PYTHONS)
 def test_a_thousand_interpreters_end_silently_while_children_run(python: str, pid_namespace: None) -> None:
-    """HAZARDS I9, at length."""
+    """GOTCHAS I9, at length."""
     found = isolated(leave, python, 1000, pid_namespace=True, timeout=900)
     print(f"{python}: {found['silent']} of {found['done']} interpreters ended silently")
     assert found["done"] >= 1000

@@ -1,4 +1,4 @@
-"""Every way to signal a child, tried when the child is gone and its number belongs to somebody else (HAZARDS D1, D14).
+"""Every way to signal a child, tried when the child is gone and its number belongs to somebody else (GOTCHAS D1, D14).
 
 Only in a PID namespace of its own: there clone3(set_tid) gives a process any number that is free. A stranger blocks all
 signals, leads a group with the number, and has a child: whatever is sent to it, its group or its descendants is seen.

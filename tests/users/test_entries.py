@@ -47,7 +47,7 @@ def test_defaults_and_full_name() -> None:
 
 @pytest.mark.parametrize("number", [-1, 65535, 4294967295, 2**32, -2, 2**64])
 def test_number_that_is_no_id_is_refused(number: int) -> None:
-    """HAZARDS G6."""
+    """GOTCHAS G6."""
     with pytest.raises(ValueError, match=rf"uid: {number} is no id"):
         User("a", number, 1)
     with pytest.raises(ValueError, match=rf"gid: {number} is no id"):
@@ -85,7 +85,7 @@ def test_members_that_are_one_string_are_refused() -> None:
 
 @given(st.text(st.characters(exclude_characters=":\n\0"), min_size=1))
 def test_string_is_always_a_name(name: str) -> None:
-    """HAZARDS G7: also one of digits."""
+    """GOTCHAS G7: also one of digits."""
     assert check_who("who", name) == name
     assert isinstance(check_who("who", name), str)
 

@@ -59,7 +59,7 @@ def unasked(number: int) -> list[Any]:
 @pytest.mark.privileged
 @pytest.mark.parametrize("number", [65535, 2**32 - 2, 3_999_999_999])
 def test_own_id_without_an_entry_is_unknown(number: int) -> None:
-    """Also one that cannot be asked for (HAZARDS G6): the kernel gave it, it is no argument."""
+    """Also one that cannot be asked for (GOTCHAS G6): the kernel gave it, it is no argument."""
     user, group = ["UnknownUser", number], ["UnknownGroup", number]
     expected = [user, user, group, group, f"there is no user with the id {number}", [0], True]
     assert isolated(unasked, number) == expected
@@ -146,7 +146,7 @@ def test_who_is_not_there() -> None:
 
 @pytest.mark.parametrize("place", [SystemUsers(), UsersCache(), FakeUsers()], ids=lambda place: type(place).__name__)
 def test_what_no_user_can_be_is_refused_everywhere(place: Users) -> None:
-    """HAZARDS G6, G7: not "there is none", which could be taken for leave to go on."""
+    """GOTCHAS G6, G7: not "there is none", which could be taken for leave to go on."""
     for call in (place.find_user, place.find_group, place.user, place.group, place.group_list, place.groups_of):
         for number in (-1, 65535, 4294967295, 2**32, -2):
             with pytest.raises(ValueError, match="is no id"):
@@ -250,7 +250,7 @@ def strange() -> dict[str, Any]:
 
 @pytest.mark.privileged
 def test_names_that_look_like_numbers_are_names(pid_namespace: None) -> None:
-    """HAZARDS G7, G6: what such a name stands for is never its digits, and an id that is none comes from nowhere."""
+    """GOTCHAS G7, G6: what such a name stands for is never its digits, and an id that is none comes from nowhere."""
     found = isolated(strange, pid_namespace=True)
     assert found == {
         "'0day'": ["0day", 7000],
@@ -348,7 +348,7 @@ def fsuid_and_threads() -> dict[str, Any]:
 
 @pytest.mark.privileged
 def test_ids_are_the_calling_threads(pid_namespace: None) -> None:
-    """HAZARDS G9; and the ids of the file system are told apart."""
+    """GOTCHAS G9; and the ids of the file system are told apart."""
     assert isolated(fsuid_and_threads, pid_namespace=True) == {
         "main": [[0, 0, 0, 1001], [0, 0, 0, 1002]],
         "thread": [1001, 1002, 1003, 1002],

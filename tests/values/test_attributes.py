@@ -79,7 +79,7 @@ def test_attr_spec_of_defaults_is_none(given_options):
 
 
 def test_default_sigdefault():
-    """HAZARDS A3: what Python ignores goes back to the default, and SIGCHLD."""
+    """GOTCHAS A3: what Python ignores goes back to the default, and SIGCHLD."""
     assert mask([signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD]) == DEFAULT_SIGDEFAULT
 
 
@@ -146,7 +146,7 @@ INT_LIMITS = {
 
 @given(st.sampled_from(sorted(INT_LIMITS)), st.integers() | st.integers(-70, 70))
 def test_any_int_is_in_range_or_refused(name, value):
-    """No number reaches C that its field could not hold (as HAZARDS G6 has it for ids)."""
+    """No number reaches C that its field could not hold (as GOTCHAS G6 has it for ids)."""
     low, high = INT_LIMITS[name]
     if low <= value <= high:
         assert normalise({name: value}).get(name) == value

@@ -50,7 +50,7 @@ def test_str_is_a_line_of_printing_characters_that_a_shell_splits_into_argv(argv
 
 @given(st.lists(words | st.just("a\0b") | st.just(b"\0"), min_size=1))
 def test_nul_is_refused_wherever_it_is(argv):
-    """HAZARDS F5: an argument with a NUL is named, and never cut."""
+    """GOTCHAS F5: an argument with a NUL is named, and never cut."""
     bad = [index for index, item in enumerate(argv) if "\0" in os.fsdecode(item)]
     if bad:
         with pytest.raises(ValueError, match=f"^argument {bad[0]}: has a NUL byte at index"):
@@ -74,7 +74,7 @@ def test_nul_is_refused_wherever_it_is(argv):
     ],
 )
 def test_bad_argv_is_refused(argv, kind, text):
-    """HAZARDS F8: no program, or what is no argument, is refused with its index."""
+    """GOTCHAS F8: no program, or what is no argument, is refused with its index."""
     for make in (lambda: cmd(argv), lambda: cmd(tuple(argv)), lambda: Command(argv)):
         with pytest.raises(kind) as caught:
             make()

@@ -170,7 +170,7 @@ OF_EACH = {
 
 
 def test_every_identity_has_a_session_of_its_own() -> None:
-    """HAZARDS H1; unless it is refused, or given with a terminal of its own."""
+    """GOTCHAS H1; unless it is refused, or given with a terminal of its own."""
     assert set(OF_EACH) == options.IDENTITY
     for name, value in OF_EACH.items():
         assert (attr_spec(normalise({name: value}).values) or {}).get("setsid") is True, name
@@ -182,7 +182,7 @@ def test_every_identity_has_a_session_of_its_own() -> None:
 @pytest.mark.parametrize("name", OF_EACH)
 @pytest.mark.parametrize("more", [{"pgid": 0}, {"foreground": True}])
 def test_identity_on_our_terminal_must_be_said(name: str, more: dict[str, object]) -> None:
-    """HAZARDS H1: both options are named, and the way to have it."""
+    """GOTCHAS H1: both options are named, and the way to have it."""
     with pytest.raises(ValueError) as caught:
         normalise({name: OF_EACH[name], **more})
     assert str(caught.value).startswith(f"{min(more)}: {name} starts a session")

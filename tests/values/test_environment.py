@@ -58,7 +58,7 @@ def test_edited_removes_then_adds():
     ],
 )
 def test_candidates_are_execvp_order(program, path, found):
-    """Each element in order; an empty one is the current directory (HAZARDS F1)."""
+    """Each element in order; an empty one is the current directory (GOTCHAS F1)."""
     assert candidates(program, path) == found
 
 

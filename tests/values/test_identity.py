@@ -83,7 +83,7 @@ def test_reading_survives_damage(data: bytes, at: int, length: int) -> None:
 
 @given(st.integers(-(2**70), 2**70))
 def test_ids_that_mean_unchanged_are_refused(value: int) -> None:
-    """HAZARDS G6, CVE-2019-14287."""
+    """GOTCHAS G6, CVE-2019-14287."""
     if 0 <= value <= ID_MAX and value != 65535:
         assert check_id("user", value) == value
     else:

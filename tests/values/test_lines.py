@@ -63,7 +63,7 @@ def test_lines_of_bytes(newline: str | bytes, data: bytes, places: list[int]) ->
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le"])
 @given(data=BYTES, places=PLACES)
 def test_lines_of_text(encoding: str, data: bytes, places: list[int]) -> None:
-    """A character may be cut anywhere (HAZARDS E8)."""
+    """A character may be cut anywhere (GOTCHAS E8)."""
     text = data.decode()
     pieces = cut(text.encode(encoding), places)
     expected = text.split("\n")

@@ -78,7 +78,7 @@ def test_value_is_normalised(name, value, normal):
 
 @pytest.mark.parametrize("value", [math.inf, 1e300, 10**400, 2.0**31])
 def test_endless_timeout_is_none(value):
-    """More than 68 years is no limit (HAZARDS D19)."""
+    """More than 68 years is no limit (GOTCHAS D19)."""
     assert normalise({"timeout": value}) is options.NONE
 
 

@@ -85,7 +85,7 @@ def test_argv_blob_split_again_is_the_same(argv):
     ],
 )
 def test_search_uses_the_childs_path_else_the_parents(command, parent, paths, searched):
-    """HAZARDS F1, F3: one rule, whichever way PATH was given."""
+    """GOTCHAS F1, F3: one rule, whichever way PATH was given."""
     plan = lower(command, Environment(parent))
     assert (plan.paths, plan.npaths, plan.searched) == (paths, paths.count(b"\0"), searched)
 
@@ -236,7 +236,7 @@ def test_edited_environment_is_made_once():
 
 
 def test_longest_strings_pass():
-    """HAZARDS F7: one byte less than 32 pages, and many of them, is left to the kernel."""
+    """GOTCHAS F7: one byte less than 32 pages, and many of them, is left to the kernel."""
     longest = "a" * (STRING_MAX - 1)
     assert lower(cmd("x", longest, longest), PARENT).argc == 3
     assert lower(cmd("x", env={"A": longest[2:]}), PARENT).envc == 1

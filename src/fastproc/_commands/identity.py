@@ -87,7 +87,7 @@ def _show(
 
 
 def _threads(one: Identity) -> tuple[int, list[Identity]]:
-    """Return how many threads the process has, and those that differ from this one (HAZARDS G9)."""
+    """Return how many threads the process has, and those that differ from this one (GOTCHAS G9)."""
     try:
         others = _credentials.threads(one.pid)
     except OSError:

@@ -32,7 +32,7 @@ def reap_adopted(program: Process, on_reaped: Callable[[int, int], object]) -> N
     """
     while True:
         try:
-            # Looked at first, and taken by its number then: nobody can have that meanwhile (HAZARDS D1).
+            # Looked at first, and taken by its number then: nobody can have that meanwhile (GOTCHAS D1).
             found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | _ALL_KINDS)
         except ChildProcessError:
             return

@@ -277,7 +277,7 @@ class Exchange(Collecting):
             self._let_go()
             self._step(lifecycle.EXITED)
             return
-        # Readable with nothing to reap, under a tracer: looked at by a timer, never spun on (HAZARDS D6).
+        # Readable with nothing to reap, under a tracer: looked at by a timer, never spun on (GOTCHAS D6).
         self._reactor.unwatch(self._held)
         self._look_again()
 

@@ -1,7 +1,7 @@
 """Seeing the end of one child on a reactor, whether its pidfd is readable, early, or missing; reading it until then.
 
 Invariant: the handle is held while it is watched, so that another thread that reaps the child cannot make its pidfd a
-stranger's number (HAZARDS C12, C15).
+stranger's number (GOTCHAS C12, C15).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class ExitWatch:
             self.close()
             self._on_end(self._process)
             return
-        # Readable with nothing to reap, under a tracer: looked at by a timer, never spun on (HAZARDS D6).
+        # Readable with nothing to reap, under a tracer: looked at by a timer, never spun on (GOTCHAS D6).
         if self._number >= 0:
             self._reactor.unwatch(self._number)
         self._look_later()
@@ -119,7 +119,7 @@ class ReadOut:
         self.begin()
 
     def _rest(self) -> None:
-        # Before each step, as the last one closes it (HAZARDS C15).
+        # Before each step, as the last one closes it (GOTCHAS C15).
         if self._number >= 0:
             self._reactor.unwatch(self._number)
             self._number = -1

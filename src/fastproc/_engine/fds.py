@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fastproc._engine.streams.terminal import Terminal
 
 FIRST_FREE_FD = 3
-"""Numbers below belong to stdin, stdout and stderr, even where the host has closed them (HAZARDS C8)."""
+"""Numbers below belong to stdin, stdout and stderr, even where the host has closed them (GOTCHAS C8)."""
 
 EMPTY = -1
 
@@ -34,7 +34,7 @@ class OwnedFd:
     """One descriptor that this object has to close.
 
     Closing twice, or from several threads, does nothing the second time. Dropping the object closes the descriptor, in
-    C: a finalizer in Python would be a place where a signal handler's exception is lost. Takes no lock (HAZARDS I8).
+    C: a finalizer in Python would be a place where a signal handler's exception is lost. Takes no lock (GOTCHAS I8).
 
     Args:
         fd: an open descriptor that nobody else closes, or -1 for none.
@@ -42,7 +42,7 @@ class OwnedFd:
 
     __slots__ = ("_cell",)
 
-    # HAZARDS C12. The number is taken out, replaced by -1 and closed in one call: `fd, self._fd = self._fd, -1` alone
+    # GOTCHAS C12. The number is taken out, replaced by -1 and closed in one call: `fd, self._fd = self._fd, -1` alone
     # is not atomic in a build without the GIL, and an interrupt could come before close().
     def __init__(self, fd: int = EMPTY) -> None:
         self._cell = new_cell(fd)
@@ -111,7 +111,7 @@ class OwnedFd:
         """Move the descriptor out of the numbers 0 to 2, if it is there, and give its number.
 
         Where the host runs with a closed stdin, stdout or stderr, an open of ours would otherwise become somebody's
-        standard stream (HAZARDS C8).
+        standard stream (GOTCHAS C8).
 
         Raises:
             OSError: EMFILE, fcntl(2); the descriptor is closed.
@@ -148,11 +148,11 @@ class OwnedFd:
 
 
 def make_pipe(size: int | None = None) -> tuple[OwnedFd, OwnedFd]:
-    """Make a pipe whose ends block and are closed on exec: its read end and its write end, both above 2 (HAZARDS C8).
+    """Make a pipe whose ends block and are closed on exec: its read end and its write end, both above 2 (GOTCHAS C8).
 
     Args:
         size: bytes that it shall hold; None for the kernel's choice. The system may refuse it, and the pipe must do
-            as it is (HAZARDS E11).
+            as it is (GOTCHAS E11).
 
     Raises:
         OSError: EMFILE, ENFILE.
@@ -169,7 +169,7 @@ def make_pipe(size: int | None = None) -> tuple[OwnedFd, OwnedFd]:
 
 
 def set_pipe_size(fd: int, size: int) -> None:
-    """Make a pipe hold `size` bytes, if the system lets us (HAZARDS E11: it may not, and the pipe must do as it is)."""
+    """Make a pipe hold `size` bytes, if the system lets us (GOTCHAS E11: it may not, and the pipe must do as it is)."""
     import fcntl
 
     if hasattr(fcntl, "F_SETPIPE_SZ"):
@@ -209,7 +209,7 @@ class PipeEnds:
     def file(self, stream: int, buffering: int = -1) -> BufferedReader | BufferedWriter | None:
         """Turn one end into a blocking file that owns it, buffered as open() has it; None where there is no pipe.
 
-        The end is our own open file description, so clearing O_NONBLOCK is seen by nobody else (HAZARDS C10).
+        The end is our own open file description, so clearing O_NONBLOCK is seen by nobody else (GOTCHAS C10).
         """
         end = self._ends[stream]
         if end.closed:
@@ -252,7 +252,7 @@ def read_some(fd: int, size: int, queue: deque[bytes] | list[bytes]) -> bytes | 
     except BlockingIOError:
         return None
     except OSError as error:
-        # What a terminal says instead of an end of file (HAZARDS E16); nothing that was written is lost by then.
+        # What a terminal says instead of an end of file (GOTCHAS E16); nothing that was written is lost by then.
         if error.errno != EIO:
             raise
         return b""

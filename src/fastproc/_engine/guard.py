@@ -1,6 +1,6 @@
 """What becomes of a running child whose handle is dropped.
 
-Runs in any thread and under any lock, and takes none (HAZARDS I8).
+Runs in any thread and under any lock, and takes none (GOTCHAS I8).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ guarded: dict[int, Guard] = {}
 """Those of the children that nobody has reaped, by pid."""
 
 
-# What a finalizer uses is bound here: the module's names may be gone at the end of the interpreter (HAZARDS I9).
+# What a finalizer uses is bound here: the module's names may be gone at the end of the interpreter (GOTCHAS I9).
 def _on_drop(
     guard: Guard,
     _getpid: Callable[[], int] = os.getpid,

@@ -1,6 +1,6 @@
 """The I/O half of a child's identity: users and groups looked up, the root and a Landlock ruleset opened.
 
-All in the parent, before the child exists (HAZARDS G8): a look-up takes locks, and in a changed root it would load what
+All in the parent, before the child exists (GOTCHAS G8): a look-up takes locks, and in a changed root it would load what
 lies there.
 """
 
@@ -212,7 +212,7 @@ def _clears_ambient() -> bool:
 
 
 def _limit_to_bounding(spec: dict[str, Any], values: Mapping[str, Any]) -> None:
-    """Keep nothing beyond the bounding set, which limits what root gains, not what is inheritable (HAZARDS G13, G14).
+    """Keep nothing beyond the bounding set, which limits what root gains, not what is inheritable (GOTCHAS G13, G14).
 
     That would come back to root by execve: P'(permitted) = P(inheritable) | P(bounding).
     """

@@ -1,4 +1,4 @@
-"""Children whose handle was dropped while they ran: kept until they can be reaped (HAZARDS D22).
+"""Children whose handle was dropped while they ran: kept until they can be reaped (GOTCHAS D22).
 
 Nothing is killed here, and nothing waits. Invariant: a child is on the list at most once, and in no other hands.
 """
@@ -26,7 +26,7 @@ ORPHANS_EVERY = 1.0
 pending: list[Orphan] = []
 
 adopt = pending.append
-"""Take over a child. For finalizers, which run in any thread and under any lock: atomic, so no lock (HAZARDS I8)."""
+"""Take over a child. For finalizers, which run in any thread and under any lock: atomic, so no lock (GOTCHAS I8)."""
 
 
 def adopt_job(job: _native.Job) -> None:
@@ -80,7 +80,7 @@ def _look(orphan: Orphan, status: _native.Status) -> bool:
     """Fill the status; return whether it is a child of ours."""
     pid, pidfd, owner = orphan
     if owner != os.getpid():
-        # A forked copy of the list: not our children (HAZARDS I2).
+        # A forked copy of the list: not our children (GOTCHAS I2).
         return False
     try:
         _native.wait(pidfd.number, pid, _native.NOHANG, status)

@@ -1,8 +1,8 @@
 """One running child: its pid, its pidfd, its true status.
 
 Not here: reading and writing its streams (readable.py, exchange.py), signals and its end (killable.py).
-Invariants: only this child is waited for and signalled, by its pidfd (HAZARDS D1, D3); its status is taken once; the
-pidfd stays open as long as any call uses it; a forked copy of the handle does nothing (HAZARDS D12, I2).
+Invariants: only this child is waited for and signalled, by its pidfd (GOTCHAS D1, D3); its status is taken once; the
+pidfd stays open as long as any call uses it; a forked copy of the handle does nothing (GOTCHAS D12, I2).
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Process(Readable, Killable, Changing):
         self._lock = RLock()
         self._holders = 0
         self._owner = os.getpid()
-        # HAZARDS I4: the C call fills this struct, so that whatever interrupts Python after it loses nothing.
+        # GOTCHAS I4: the C call fills this struct, so that whatever interrupts Python after it loses nothing.
         self._child = _native.new_child()
 
     def __repr__(self) -> str:
@@ -140,9 +140,9 @@ class Process(Readable, Killable, Changing):
 
         Args:
             plan: what to run.
-            stays: whether the calling thread waits for the child's end before it can end itself (HAZARDS G19).
+            stays: whether the calling thread waits for the child's end before it can end itself (GOTCHAS G19).
             deadline: monotonic instant; a child that has not begun its program by then is killed, and `late` is True.
-                Only the best mechanism keeps it; with others the thread stands still until the exec (HAZARDS A15).
+                Only the best mechanism keeps it; with others the thread stands still until the exec (GOTCHAS A15).
 
         Raises:
             SpawnError: no child is left.
@@ -282,7 +282,7 @@ class Process(Readable, Killable, Changing):
         """Look whether the child has ended, and give its return code; None while it runs.
 
         Raises:
-            ExitStatusUnknown: it has ended, and somebody else took its status (HAZARDS D2).
+            ExitStatusUnknown: it has ended, and somebody else took its status (GOTCHAS D2).
             ProcessError: in a forked copy.
         """
         if self.final is None:
@@ -306,7 +306,7 @@ class Process(Readable, Killable, Changing):
 
         Raises:
             TimeoutExpired: it still runs.
-            ExitStatusUnknown: it has ended, and somebody else took its status (HAZARDS D2).
+            ExitStatusUnknown: it has ended, and somebody else took its status (GOTCHAS D2).
             ProcessError: in a forked copy.
         """
         deadline = deadline_from("timeout", timeout)
@@ -346,7 +346,7 @@ class Process(Readable, Killable, Changing):
             if code is not None or left <= 0.0:
                 return code
             if ready or number < 0:
-                # No pidfd, or one that is readable with nothing to reap yet, under a tracer (HAZARDS D6).
+                # No pidfd, or one that is readable with nothing to reap yet, under a tracer (GOTCHAS D6).
                 sleep(min(pause, left))
                 pause = min(pause * 2.0, PAUSE_MAX)
 
@@ -354,7 +354,7 @@ class Process(Readable, Killable, Changing):
         """Keep the pidfd open until `release`, and give its number, or -1 where there is none (any more).
 
         For those who wait for it outside this class: another thread that reaps the child meanwhile would close it, and
-        the number could become a stranger's (HAZARDS C12, C15).
+        the number could become a stranger's (GOTCHAS C12, C15).
         """
         with self._lock:
             self._holders += 1

@@ -30,7 +30,7 @@ BATCH = 64
 """Events taken by one look. The kernel turns its ready list, so that more of them starve nobody."""
 
 LONGEST_WAIT = 86_400.0
-"""Seconds of one system call: epoll_wait(2) takes 31 bits of milliseconds (HAZARDS D19)."""
+"""Seconds of one system call: epoll_wait(2) takes 31 bits of milliseconds (GOTCHAS D19)."""
 
 NEVER = 2.0**62 / 1e9
 """Seconds, about 146 years: later instants do not fit into 63 bits of nanoseconds with room to calculate."""
@@ -61,7 +61,7 @@ def is_readable(fd: int) -> bool:
 
 
 def deadline_from(name: str, seconds: float | None) -> float | None:
-    """The monotonic instant `seconds` from now; None, infinity and what no clock can hold mean never (HAZARDS D19).
+    """The monotonic instant `seconds` from now; None, infinity and what no clock can hold mean never (GOTCHAS D19).
 
     Raises:
         TypeError: not a number.
@@ -103,7 +103,7 @@ class Reactor:
     """One epoll and one heap of timers.
 
     Costs nothing before the first `watch`. A forked copy refuses to work, because the epoll is the parent's too: what
-    the copy would register or remove there would change the parent's loop (HAZARDS I2).
+    the copy would register or remove there would change the parent's loop (GOTCHAS I2).
     """
 
     __slots__ = ("__weakref__", "_cancelled", "_owner", "_poller", "_serial", "_timers", "_watched", "halved")
@@ -163,7 +163,7 @@ class Reactor:
 
         Level-triggered: what the callback leaves unread is reported again. The caller must `unwatch` before it closes
         the descriptor: epoll remembers the open file, not the number, and where a copy of that lives on in another
-        process it would report for ever what nobody can remove (HAZARDS C15).
+        process it would report for ever what nobody can remove (GOTCHAS C15).
 
         Raises:
             OSError: EBADF, or EPERM for a regular file, which cannot be waited for (epoll_ctl(2)).
@@ -173,7 +173,7 @@ class Reactor:
         self._serial += 1
         known = self._watched.get(fd)
         if known is None or known[0] == _UNSURE:
-            # A signal handler that raises may come between: what may be registered is known before (HAZARDS I4).
+            # A signal handler that raises may come between: what may be registered is known before (GOTCHAS I4).
             self._watched[fd] = (_UNSURE, callback, self._serial)
             try:
                 poller.register(fd, events)
@@ -340,7 +340,7 @@ class Poll:
 
 
 def make_poller(embedded: bool = False) -> select.epoll | Poll:
-    """An epoll whose number is above those of the standard streams (HAZARDS C8).
+    """An epoll whose number is above those of the standard streams (GOTCHAS C8).
 
     Args:
         embedded: whether it is only looked into, and never waited in. gevent's monkey patching takes epoll away and
@@ -374,7 +374,7 @@ class borrowed:
 
     One is kept for each thread, so that its epoll is made once. It is taken out for the time of the block: a driver
     inside a driver (an input iterator that runs a command itself, a signal handler) gets one of its own, as does a
-    forked copy (HAZARDS I2). It comes back only when nothing is left on it: one that an interrupt has left in the
+    forked copy (GOTCHAS I2). It comes back only when nothing is left on it: one that an interrupt has left in the
     middle of something is given up.
     """
 

@@ -1,6 +1,6 @@
 """The I/O half of lowering: the parent's environment, and the files and directories that a command names.
 
-All is opened here, in the parent, where Ctrl-C and deadlines work; the child only moves descriptors (HAZARDS A15).
+All is opened here, in the parent, where Ctrl-C and deadlines work; the child only moves descriptors (GOTCHAS A15).
 Not here: checks that need no I/O (the options), PATH search (the plan).
 Invariant: what this module opened is closed when its `Opened` is, and is never one of the numbers 0 to 2.
 """
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 STREAMS = ("stdin", "stdout", "stderr")
 
-# A terminal must not become ours by being opened (HAZARDS H6). O_NONBLOCK: a FIFO or a line without carrier must not
-# hold us; it is cleared again on our own open file description, which nobody else has yet (HAZARDS C10).
+# A terminal must not become ours by being opened (GOTCHAS H6). O_NONBLOCK: a FIFO or a line without carrier must not
+# hold us; it is cleared again on our own open file description, which nobody else has yet (GOTCHAS C10).
 _COMMON = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 READ_FLAGS = os.O_RDONLY | _COMMON
 WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _COMMON
@@ -59,7 +59,7 @@ class Opened:
         self.memory: dict[int, OwnedFd] = {}
 
     def open(self, path: str, flags: int, mode: int = NEW_FILE_MODE) -> int:
-        """Open a file and own it; its number is above 2 (HAZARDS C8).
+        """Open a file and own it; its number is above 2 (GOTCHAS C8).
 
         Raises:
             OSError: open(2).
@@ -143,7 +143,7 @@ _parent: tuple[dict[bytes, bytes], Environment] | None = None
 def environment() -> Environment:
     """The parent's environment as it is now: the same object as long as nothing has changed.
 
-    Reads os.environ, never the C library's environ, which another thread may be changing (HAZARDS F4).
+    Reads os.environ, never the C library's environ, which another thread may be changing (GOTCHAS F4).
     """
     global _parent
     # CPython keeps the encoded variables in a private dict. To compare it costs 1 us for 40 variables, a copy in the

@@ -1,7 +1,7 @@
 """How a Process is signalled and ended: itself by its pidfd, its tree by a killer that is handed in.
 
 Not here: how a tree is found (containment.py), what leads to an end (exchange.py).
-Invariant: a signal reaches this child, or what the killer has proven to be of its tree, and nobody else (HAZARDS D1).
+Invariant: a signal reaches this child, or what the killer has proven to be of its tree, and nobody else (GOTCHAS D1).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Killable:
     # -- the child
 
     def send_signal(self, sig: int) -> None:
-        """Send a signal to the child, and to nobody else. Does nothing when it has ended (HAZARDS D13).
+        """Send a signal to the child, and to nobody else. Does nothing when it has ended (GOTCHAS D13).
 
         Raises:
             ValueError: no signal number.
@@ -90,7 +90,7 @@ class Killable:
         with self._lock:
             number = self.hold()
             try:
-                # HAZARDS D1: without a pidfd the number is the child's only while we hold it unreaped, so look first.
+                # GOTCHAS D1: without a pidfd the number is the child's only while we hold it unreaped, so look first.
                 if self.final is None and number < 0:
                     self._reap()
                 if self.final is None:
@@ -132,7 +132,7 @@ class Killable:
         return code
 
     def signal_group(self, sig: int) -> None:
-        """Send a signal to the process group that the child leads (HAZARDS D14, D15). Does nothing when it has ended.
+        """Send a signal to the process group that the child leads (GOTCHAS D14, D15). Does nothing when it has ended.
 
         Raises:
             ValueError: no signal number.
@@ -154,7 +154,7 @@ class Killable:
         """
         if not self._leads or self._owner != os.getpid():
             return
-        # The lock keeps the leader unreaped, and with it the number of the group its own (HAZARDS D14).
+        # The lock keeps the leader unreaped, and with it the number of the group its own (GOTCHAS D14).
         with self._lock:
             if self.final is None and self.pid > 0:
                 try:
@@ -239,7 +239,7 @@ class Killable:
             if not tree.signal(SIGTERM):
                 self.terminate()
             yield from _sweeps(tree, deadline, kill=False)
-        # Reaped only here: as long as the leader is not, its group's number cannot be another's (HAZARDS D14).
+        # Reaped only here: as long as the leader is not, its group's number cannot be another's (GOTCHAS D14).
         end = yield from _sweeps(tree, monotonic() + TREE_PATIENCE, kill=True)
         until = monotonic() + TREE_PATIENCE
         while not self._has_ended() and monotonic() < until:

@@ -1,7 +1,7 @@
 """This process's own standard streams: a closed one is the null device, and a full one is waited for, or is an error.
 
 cron, containers and `>&-` start programs with fewer than three descriptors. Python has None for such a stream, and the
-next file that is opened gets its number (HAZARDS C8).
+next file that is opened gets its number (GOTCHAS C8).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def open_missing() -> None:
 def reserve() -> None:
     """Open the null device for each of the three that is closed; no other program gets it by execve.
 
-    For threads that open descriptors: one of theirs has such a number for a moment, until it is moved (HAZARDS C8), and
+    For threads that open descriptors: one of theirs has such a number for a moment, until it is moved (GOTCHAS C8), and
     a child that another thread makes just then would inherit it as a standard stream.
     """
     for number in range(3):

@@ -27,7 +27,7 @@ OF_THE_KERNEL = ("/dev", "/dev/fd", "/proc/self/fd", "/proc/thread-self/fd")
 """Directories whose links lead to open descriptors: the kernel must follow them."""
 
 COMMON = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-"""Of every open: no terminal becomes ours, and no FIFO or line without carrier holds us (HAZARDS H6, H8)."""
+"""Of every open: no terminal becomes ours, and no FIFO or line without carrier holds us (GOTCHAS H6, H8)."""
 
 _PATH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
 _OVERRIDES = 1 << 1 | 1 << 2
@@ -211,7 +211,7 @@ _KINDS = {
 def open_file(
     path: str, flags: int, mode: int = NEW_MODE, guarded: bool | None = None, shared: bool = False
 ) -> OwnedFd:
-    """Open a file of this process's user at a place of that user's choice (HAZARDS H8). It is blocking.
+    """Open a file of this process's user at a place of that user's choice (GOTCHAS H8). It is blocking.
 
     A link is followed where only root or this user could have made it, and so is the next one. In a directory that
     others can change the last part of the path must not be a link, and for a privileged process an existing file there

@@ -141,7 +141,7 @@ def prepare(settled: Any, pairs: Any, stays: bool = False) -> tuple[Any, Any]:
         if native is None:
             native = settled.native = _attr.make(spec)
         if "pdeathsig" in spec and not stays and not in_main_thread():
-            # prctl(2), PR_SET_PDEATHSIG: the "parent" is the thread that made the child (HAZARDS G19).
+            # prctl(2), PR_SET_PDEATHSIG: the "parent" is the thread that made the child (GOTCHAS G19).
             raise ValueError(
                 "pdeathsig, die_with_parent: only from the main thread, or in a run(): the kernel would send the "
                 "signal when this thread ends"
@@ -390,7 +390,7 @@ def interrupt(pidfd: int, pid: int) -> None:
 
 
 def interrupt_group(job: Job) -> None:
-    """Send SIGINT to the group that the child of a run leads, as a terminal does to ours (HAZARDS H5), if it runs."""
+    """Send SIGINT to the group that the child of a run leads, as a terminal does to ours (GOTCHAS H5), if it runs."""
     native = job[0]
     # A job that has not begun holds the numbers of an earlier run.
     if native.live and native.owner == os.getpid() and native.status.state == WAIT_RUNNING:

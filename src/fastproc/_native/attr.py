@@ -72,5 +72,5 @@ def make(spec: Mapping[str, Any]) -> Any:
     return attr
 
 
-# SIGPIPE and SIGXFSZ, which Python ignores, and SIGCHLD: an ignored signal stays ignored over execve (HAZARDS A3, A5).
+# SIGPIPE and SIGXFSZ, which Python ignores, and SIGCHLD: an ignored signal stays ignored over execve (GOTCHAS A3, A5).
 DEFAULT = make({"sigdefault": 1 << (SIGPIPE - 1) | 1 << (SIGXFSZ - 1) | 1 << (SIGCHLD - 1)})

@@ -93,7 +93,7 @@ class Workers:
     def __init__(self, limit: int, threads: int) -> None:
         self.closed = False
         held = ffi.new("void **")
-        # From the call into its owner with no bytecode between at which an interrupt could lose it (HAZARDS I4).
+        # From the call into its owner with no bytecode between at which an interrupt could lose it (GOTCHAS I4).
         self._cell = ffi.gc(held, lib.fp_pool_free)
         r = lib.fp_pool_new(limit, threads, held)
         if r == -38:

@@ -78,7 +78,7 @@ class Tap:
         options.group, options.quiet = group, quiet
         options.force_mask, options.status = force[0], force[2]
         options.patience_ns = int(force[1] * 1e9)
-        # From the call into its place with no bytecode between at which an interrupt could lose it (HAZARDS I4).
+        # From the call into its place with no bytecode between at which an interrupt could lose it (GOTCHAS I4).
         ids.extend(map(lib.fp_tap_add, (options,)))
         r = ids[0]
         if r == -ENOSPC:

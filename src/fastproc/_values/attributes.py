@@ -219,7 +219,7 @@ def attr_spec(values: Mapping[str, Any]) -> dict[str, Any] | None:
     if not IDENTITY.isdisjoint(values) and "no_new_privs" not in values:
         spec["no_new_privs"] = True
     if not IDENTITY.isdisjoint(values) and _SESSION.isdisjoint(values):
-        # On our terminal it could type commands for us (TIOCSTI, HAZARDS H1); in a session of its own it has none.
+        # On our terminal it could type commands for us (TIOCSTI, GOTCHAS H1); in a session of its own it has none.
         # A program that is only confined, or has fewer capabilities, is trusted no more than another user's.
         spec["setsid"] = True
     if "pty" in values:

@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# 68 years. A longer timeout is none at all (HAZARDS D19: it must fit the kernel's and C's nanoseconds).
+# 68 years. A longer timeout is none at all (GOTCHAS D19: it must fit the kernel's and C's nanoseconds).
 SECONDS_MAX = 2.0**31
 
 

@@ -228,7 +228,7 @@ def build(argv: tuple[Text, ...], options: Options) -> Command:
     except (TypeError, UnicodeEncodeError):
         argv, options = _texts(argv, options)
         blob = ("\0".join(argv) + "\0").encode(ENCODING, ENCODING_ERRORS)
-    # HAZARDS F5, F8.
+    # GOTCHAS F5, F8.
     if blob.count(0) != len(argv) or blob[0] == 0:
         _refuse(argv)
     new = _new(Command)

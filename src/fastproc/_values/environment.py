@@ -1,6 +1,6 @@
 """An environment as the kernel takes it, and the search of a program's name in a PATH.
 
-Built from bytes that the caller has already read (the engine's snapshot of os.environ: HAZARDS F4), or from the env
+Built from bytes that the caller has already read (the engine's snapshot of os.environ: GOTCHAS F4), or from the env
 option; never changes.
 """
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-# What confstr(CS_PATH) gives on Linux: the PATH where there is none (HAZARDS F3).
+# What confstr(CS_PATH) gives on Linux: the PATH where there is none (GOTCHAS F3).
 DEFAULT_PATH = b"/bin:/usr/bin"
 _PREFIXES_KEPT = 32
 _prefixes: dict[bytes, tuple[bytes, ...]] = {}
@@ -82,7 +82,7 @@ def env_blob(variables: Mapping[bytes, bytes]) -> bytes:
 def prefixes(path: bytes) -> tuple[bytes, ...]:
     """Return what goes before a program's name for each element of PATH in order, and b"" at the end.
 
-    An empty element means the current directory, as POSIX has it (HAZARDS F1), and becomes an empty prefix.
+    An empty element means the current directory, as POSIX has it (GOTCHAS F1), and becomes an empty prefix.
     """
     found = _prefixes.get(path)
     if found is None:
@@ -128,7 +128,7 @@ def edited_by(base: Environment, values: Mapping[str, Any], cleaned: Any = None)
 
 
 def check_strings(words: tuple[str, ...], argv: bytes, env: Environment) -> None:
-    """Find a string that execve(2) refuses with E2BIG whatever the total is (HAZARDS F7), and say which.
+    """Find a string that execve(2) refuses with E2BIG whatever the total is (GOTCHAS F7), and say which.
 
     Raises:
         SpawnError: it.

@@ -37,7 +37,7 @@ _SECCOMP = ("none", "strict", "filter")
 
 
 def check_id(name: str, value: object) -> int:
-    """Return a user or group id, or raise an error that names the argument (HAZARDS G6).
+    """Return a user or group id, or raise an error that names the argument (GOTCHAS G6).
 
     Raises:
         TypeError: it is no number.

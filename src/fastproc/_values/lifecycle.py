@@ -20,7 +20,7 @@ Events
     DRAIN_OVER      the timer of ARM_DRAIN or ARM_DRAIN_SHORT
 
 Actions
-    SIGNAL_TERM, SIGNAL_KILL     send it, and note TERMINATED, KILLED in the result; no child is no error (HAZARDS D13)
+    SIGNAL_TERM, SIGNAL_KILL     send it, and note TERMINATED, KILLED in the result; no child is no error (GOTCHAS D13)
     NOTE_TIMED_OUT               note TIMED_OUT in the result
     ARM_GRACE, DISARM_GRACE      the timer between SIGTERM and SIGKILL
     CLOSE_STDIN                  stop feeding; nobody is there who was meant to read it

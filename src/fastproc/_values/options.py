@@ -342,7 +342,7 @@ def check_place(name: str, value: object) -> str | int | None:
 
 
 def check_env_name(option: str, name: object) -> str:
-    """Return the name of an environment variable (HAZARDS F6: neither empty nor with "=")."""
+    """Return the name of an environment variable (GOTCHAS F6: neither empty nor with "=")."""
     text = check_text(f"{option}: name of a variable", name)
     if not text or "=" in text:
         raise ValueError(f"{option}: {text!r} cannot be the name of a variable")

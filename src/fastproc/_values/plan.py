@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     FdPairs = tuple[tuple[int, int], ...]
 
 
-# execve(2): MAX_ARG_STRLEN is 32 pages for one string with its NUL (HAZARDS F7); with larger pages it is more.
+# execve(2): MAX_ARG_STRLEN is 32 pages for one string with its NUL (GOTCHAS F7); with larger pages it is more.
 STRING_MAX = 131072
 
 
@@ -380,7 +380,7 @@ def lower(
 def search(name: bytes, env: Environment, parent: Environment) -> tuple[bytes, int, bytes]:
     """Return the blob of the files to try for a program's name (ended by NUL), their number, and the PATH.
 
-    HAZARDS F3: the child's PATH, else the parent's, else the system's.
+    GOTCHAS F3: the child's PATH, else the parent's, else the system's.
     """
     path = env.path
     if path is None:

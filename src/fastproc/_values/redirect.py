@@ -86,11 +86,11 @@ class Append:
 
 
 def check_text(name: str, value: object) -> str:
-    """Return a str, bytes or os.PathLike as str, in the file system's encoding with surrogateescape (HAZARDS F14).
+    """Return a str, bytes or os.PathLike as str, in the file system's encoding with surrogateescape (GOTCHAS F14).
 
     Raises:
         TypeError: it is another kind of object.
-        ValueError: it has a NUL, which C would take for its end (HAZARDS F5), or cannot be encoded.
+        ValueError: it has a NUL, which C would take for its end (GOTCHAS F5), or cannot be encoded.
     """
     if not isinstance(value, (str, bytes, PathLike)):
         raise TypeError(f"{name}: must be str, bytes or os.PathLike, not {type(value).__name__}")

@@ -69,7 +69,7 @@ def mask(signals: Iterable[int]) -> int:
 SIGKILL = int(_signal.SIGKILL)
 SIGSTOP = int(_signal.SIGSTOP)
 
-# HAZARDS A3: an ignored signal stays ignored through execve(2). Python ignores SIGPIPE and SIGXFSZ; an ignored SIGCHLD
+# GOTCHAS A3: an ignored signal stays ignored through execve(2). Python ignores SIGPIPE and SIGXFSZ; an ignored SIGCHLD
 # would make the kernel discard the statuses of the program's own children.
 CHLD = 1 << (int(_signal.SIGCHLD) - 1)
 PYTHON_IGNORES = 1 << (int(_signal.SIGPIPE) - 1) | 1 << (int(_signal.SIGXFSZ) - 1)

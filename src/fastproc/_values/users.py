@@ -61,7 +61,7 @@ class User(_User):
         """Take the fields.
 
         Raises:
-            ValueError: an id that is none (HAZARDS G6), or a name that cannot be asked for.
+            ValueError: an id that is none (GOTCHAS G6), or a name that cannot be asked for.
             TypeError: an id that is no number.
         """
         _check_text(name=name, gecos=gecos, home=home, shell=shell, password=password)
@@ -167,7 +167,7 @@ class UnknownGroup(Unknown):
 
 
 def check_who(name: str, who: object) -> str | int:
-    """Return what a user or group is asked by: a string is always a name, a number always an id (HAZARDS G7).
+    """Return what a user or group is asked by: a string is always a name, a number always an id (GOTCHAS G7).
 
     Args:
         name: the argument's, for the message.

@@ -30,7 +30,7 @@ class Bulk:
     Attributes:
         job: as given.
 
-    In a forked copy (HAZARDS I2) the C core sends nothing and leaves the epoll alone: it lets go of what the copy has.
+    In a forked copy (GOTCHAS I2) the C core sends nothing and leaves the epoll alone: it lets go of what the copy has.
     """
 
     __slots__ = ("_drop", "_group", "_key", "_kept", "_on_done", "_timer", "job")

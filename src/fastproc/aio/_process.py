@@ -175,7 +175,7 @@ class Process(Streaming):
 
         Raises:
             TimeoutExpired: it still runs.
-            ExitStatusUnknown: it has ended, and somebody else took its status (HAZARDS D2).
+            ExitStatusUnknown: it has ended, and somebody else took its status (GOTCHAS D2).
             ProcessError: in a forked copy.
         """
         if self.child.taps is not None:

@@ -285,7 +285,7 @@ async def spawn_planned(hub: Hub, process: Process, plan: Plan | Order, deadline
 async def _launch_free(hub: Hub, process: Process, plan: Plan | Order, deadline: float | None) -> None:
     """Launch a program once nobody has it open for writing.
 
-    Another thread's half-made child has it so for some milliseconds (HAZARDS C2).
+    Another thread's half-made child has it so for some milliseconds (GOTCHAS C2).
     """
     for pause in BUSY_PAUSES:
         try:
@@ -387,7 +387,7 @@ async def _feed(hub: Hub, end: OwnedFd, source: AsyncIterable[bytes]) -> None:
             try:
                 await pour(hub, end, chunk)
             except BrokenPipeError:
-                # A reader that has gone is no error: the child's status tells (HAZARDS E4).
+                # A reader that has gone is no error: the child's status tells (GOTCHAS E4).
                 break
     finally:
         close = getattr(source, "aclose", None)

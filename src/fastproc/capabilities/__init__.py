@@ -64,7 +64,7 @@ def cap_last_cap() -> int:
                 found = int(file.read())
         except (OSError, ValueError):
             found = -1
-        # A file that somebody put there does not decide (HAZARDS G23).
+        # A file that somebody put there does not decide (GOTCHAS G23).
         if found < 0 or _native.in_bounding(found) is None or _native.in_bounding(found + 1) is not None:
             found = max(number for number in range(64) if _native.in_bounding(number) is not None)
         _last_cap = found
@@ -301,7 +301,7 @@ def _file_value(capabilities: FileCapabilities | str) -> FileCapabilities:
 
 
 def _check_regular(place: Place) -> None:
-    # execve(2) looks only at regular files; setxattr would take others (HAZARDS H8: and links lead elsewhere).
+    # execve(2) looks only at regular files; setxattr would take others (GOTCHAS H8: and links lead elsewhere).
     mode = os.stat(place, follow_symlinks=isinstance(place, int)).st_mode
     if not stat.S_ISREG(mode):
         what = "is a symbolic link" if stat.S_ISLNK(mode) else "is no regular file"

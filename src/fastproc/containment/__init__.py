@@ -14,7 +14,7 @@ evidence: the child is ended, with the process group that it leads, which the ke
 that others of the tree may be left.
 
 Not here: waiting, the child's own status (the engine). Invariant: nobody is signalled of whom it is not proven, with a
-pidfd in hand, that he is of this tree (HAZARDS D1, D14).
+pidfd in hand, that he is of this tree (GOTCHAS D1, D14).
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ class Tree:
         if process is None or not self._leads():
             return False
         try:
-            # Under its lock the child is not reaped: the number of the group is its own (HAZARDS D14).
+            # Under its lock the child is not reaped: the number of the group is its own (GOTCHAS D14).
             process.signal_group(sig)
         except OSError:
             return False
@@ -337,7 +337,7 @@ class Tree:
         if parent is not None and parent.is_there():
             return "parent"
         # A group or session has the number of the process that made it, which nobody else gets while one of both is
-        # there (HAZARDS D14). The child's own is meant only if it was given one.
+        # there (GOTCHAS D14). The child's own is meant only if it was given one.
         for number in (facts.pgrp, facts.session):
             leader = known.get(number)
             if leader is not None and leader.is_there() and (number != self._root() or self._leads()):

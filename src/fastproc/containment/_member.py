@@ -1,7 +1,7 @@
 """Who a process of another is: what /proc tells of it, and a pidfd that makes sure that it was told of this one.
 
 Invariants: nothing is signalled by its number. A pidfd is opened, then the evidence is read, then the pidfd must still
-find the process: it was not reaped meanwhile, so the number was its own (HAZARDS D1). And no number is taken from, or
+find the process: it was not reaped meanwhile, so the number was its own (GOTCHAS D1). And no number is taken from, or
 looked up in, the /proc of another PID namespace, where it names a stranger (`Proc`).
 """
 
@@ -106,7 +106,7 @@ class Facts:
         self.name = os.fsdecode(line[line.index(b"(") + 1 : end])
         self.state = fields[0].decode()
         self.ppid, self.pgrp, self.session = int(fields[1]), int(fields[2]), int(fields[3])
-        # A leader that has ended while other threads of it run is shown as a zombie too (HAZARDS D10).
+        # A leader that has ended while other threads of it run is shown as a zombie too (GOTCHAS D10).
         self.ended = self.state in "ZXx" and int(fields[17]) <= 1
         # Clock ticks since the boot.
         self.start = int(fields[19])

@@ -21,7 +21,7 @@ def close_all_but(keep: Iterable[int]) -> None:
     """Close every descriptor but the standard streams and those to keep.
 
     Files, sockets and epolls of this interpreter that lose theirs are told so, and lose what they had buffered: it is
-    the launcher's to write (HAZARDS H14), and a number that is closed twice would be a stranger's by then (HAZARDS
+    the launcher's to write (GOTCHAS H14), and a number that is closed twice would be a stranger's by then (HAZARDS
     C12). What lies in libraries, such as a database connection, cannot be told: it is to be opened afterwards, or kept.
     """
     kept = {0, 1, 2, *keep}
@@ -71,5 +71,5 @@ def _let_go(thing: object, kept: set[int], selector: type) -> None:
         if thing.fileno() not in kept:  # type: ignore[attr-defined]
             _socket.socket.detach(thing)  # type: ignore[arg-type]
     elif issubclass(kind, (Reactor, selector)):
-        # Its epoll is the launcher's too (HAZARDS I2).
+        # Its epoll is the launcher's too (GOTCHAS I2).
         thing.close()  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """`Daemon`: one daemon's options, and the ways to make it run and to end it.
 
 Order: everything that can be checked or looked up in the launcher; one fork for the watcher, which starts a session; a
-second for the daemon, which cannot get a terminal back, as it does not lead that session (HAZARDS H6).
+second for the daemon, which cannot get a terminal back, as it does not lead that session (GOTCHAS H6).
 """
 
 from __future__ import annotations
@@ -325,7 +325,7 @@ daemonize.__module__ = "fastproc.daemon"
 
 
 def refuse_unsafe() -> None:
-    """Refuse to fork where other threads hold what the copy would wait for, for ever (HAZARDS I1).
+    """Refuse to fork where other threads hold what the copy would wait for, for ever (GOTCHAS I1).
 
     Raises:
         UnsafeFork: see above.

@@ -1,6 +1,6 @@
 """The daemon's half of a pid file: made, locked, written, and left.
 
-Invariants: the lock decides, never the number (HAZARDS H10). It is that of a second file, which only its owner can
+Invariants: the lock decides, never the number (GOTCHAS H10). It is that of a second file, which only its owner can
 open: flock(2) asks for no more than to read, so whoever can read a file can keep its lock from everybody. It is held
 by a descriptor that is closed on exec and in forked copies, and that cannot write: a daemon that has become another
 user cannot make its file name somebody else. Nothing of a file is changed before its lock is held and it is known to be
@@ -22,7 +22,7 @@ from fastproc.daemon._errors import PidFileError
 from fastproc.daemon._pidfile_text import SIZE_MAX, Recorded, format_pid_file, parse_pid_file
 
 COMMON = _COMMON | os.O_NOFOLLOW
-"""Of every open of a pid file: no symbolic link, and a FIFO or a terminal holds nobody (HAZARDS H8)."""
+"""Of every open of a pid file: no symbolic link, and a FIFO or a terminal holds nobody (GOTCHAS H8)."""
 
 MODE = 0o644
 LOCK_MODE = 0o600
@@ -106,7 +106,7 @@ class Lock:
             return
         try:
             with enter(os.path.dirname(self.path)) as folder:
-                # HAZARDS H11: while the lock is held nobody else has these very files, and a successor's are others.
+                # GOTCHAS H11: while the lock is held nobody else has these very files, and a successor's are others.
                 # The lock file is the last, as it keeps the successor from making his.
                 if self._file is not None and self._ours:
                     _unlink(folder, self.path, self._file)
@@ -128,7 +128,7 @@ def _unlink(folder: OwnedFd, path: str, status: os.stat_result) -> None:
 
 
 def _after_fork() -> None:
-    # HAZARDS C17: a copy of the daemon must not hold its lock, or it could not be started again while the copy lives.
+    # GOTCHAS C17: a copy of the daemon must not hold its lock, or it could not be started again while the copy lives.
     for lock in list(_alive):
         lock.drop()
 
@@ -226,13 +226,13 @@ def hold(path: str, owners: frozenset[int], make: bool = True) -> Lock | None:
     with folder:
         try:
             if made:
-                # Whatever the umask was (HAZARDS G26).
+                # Whatever the umask was (GOTCHAS G26).
                 os.fchmod(fd.number, LOCK_MODE)
             fcntl.flock(fd.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
             now = os.fstat(fd.number)
             if os.path.samestat(os.stat(os.path.basename(place), dir_fd=folder.number, follow_symlinks=False), now):
                 return Lock(path, fd, made)
-            # Its last owner has removed it in between (HAZARDS H11).
+            # Its last owner has removed it in between (GOTCHAS H11).
         except (BlockingIOError, FileNotFoundError):
             pass
         except BaseException:

@@ -58,7 +58,7 @@ def _check_name(name: str, value: object) -> str | None:
 
 
 def _absolute(name: str, value: object) -> str | None:
-    # HAZARDS H15: what is relative is so to where the launcher is now, not to the daemon's directory.
+    # GOTCHAS H15: what is relative is so to where the launcher is now, not to the daemon's directory.
     return None if value is None else absolute(name, check_path(name, value))
 
 
@@ -199,7 +199,7 @@ class Settings:
 
 
 class Looked:
-    """What the names of users and groups are, looked up before anything is forked (HAZARDS G8).
+    """What the names of users and groups are, looked up before anything is forked (GOTCHAS G8).
 
     Attributes:
         target: whom to become.

@@ -1,7 +1,7 @@
 """Everybody else's half of a pid file: who runs there, and telling it something.
 
 Invariant: nothing is signalled but a process that holds the lock of the file, or is the child of one that does for it,
-and that began when the file says; by a pidfd that was opened before this was looked at (HAZARDS D1, H9).
+and that began when the file says; by a pidfd that was opened before this was looked at (GOTCHAS D1, H9).
 """
 
 from __future__ import annotations
@@ -300,7 +300,7 @@ class _Look:
         if not holds_lock(keeper.pid, lock):
             return f"process {keeper.pid} does not hold the lock"
         if owner not in trusted_owners():
-            # HAZARDS H9: who can write the file must be one who could signal the process himself.
+            # GOTCHAS H9: who can write the file must be one who could signal the process himself.
             for pid in {member.pid, keeper.pid}:
                 if uids(pid) != {owner}:
                     return f"it belongs to user {owner}, and process {pid} runs as another one"

@@ -1,7 +1,7 @@
 """What stands in a pid file: writing it, and reading it without belief. Pure.
 
 The first line is the number alone, for all who expect just that. The second makes it checkable: when the process began,
-by the kernel's clock of this boot (HAZARDS D1). A file that is not exactly what `format_pid_file` writes is not ours: a
+by the kernel's clock of this boot (GOTCHAS D1). A file that is not exactly what `format_pid_file` writes is not ours: a
 number alone is another program's pid file, or anything else that is a number.
 """
 
@@ -79,7 +79,7 @@ def parse_pid_file(data: bytes) -> Recorded | None:
     first, _, rest = text.partition("\n")
     pid = _number("the pid", first.strip())
     if pid <= 1:
-        # HAZARDS D17: 0 and negative numbers are groups and everybody, 1 is init.
+        # GOTCHAS D17: 0 and negative numbers are groups and everybody, 1 is init.
         raise ValueError(f"it names process {pid}, which is never a daemon's")
     if not rest.strip():
         return Recorded(pid, -1, "")

@@ -1,6 +1,6 @@
 """The keeper of a program that is a daemon: it holds the lock, and tells signals and ends from one side to the other.
 
-A program cannot hold the lock itself: its descriptor would go on to every program that it starts (HAZARDS C17).
+A program cannot hold the lock itself: its descriptor would go on to every program that it starts (GOTCHAS C17).
 Invariants: the keeper, and so the lock, lives as long as the program, whatever it is told. A program dies with its
 keeper unless it has changed its user by itself, as the kernel forgets that; then its pid file tells that it still runs,
 and no second one is started.

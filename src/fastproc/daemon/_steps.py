@@ -1,8 +1,8 @@
 """What a daemon does to itself before its own code runs: a table of steps, each with a name that errors tell.
 
 The order is the kernel's and that of safety: the lock before the log is emptied; every path before the chroot; names
-were looked up before the fork (HAZARDS G8); what needs privileges before they go; who the daemon is, written before it
-is another user (HAZARDS H9, 1.0).
+were looked up before the fork (GOTCHAS G8); what needs privileges before they go; who the daemon is, written before it
+is another user (GOTCHAS H9, 1.0).
 """
 
 from __future__ import annotations
@@ -143,10 +143,10 @@ class Steps:
     # -- the steps
 
     def _signals(self) -> None:
-        # The launcher's wakeup descriptor is the launcher's loop's (HAZARDS I3).
+        # The launcher's wakeup descriptor is the launcher's loop's (GOTCHAS I3).
         signal.set_wakeup_fd(-1)
         for number in signal.valid_signals():
-            # nohup(1) and shells hand down signals that are ignored (HAZARDS A3); Python's own handlers stay.
+            # nohup(1) and shells hand down signals that are ignored (GOTCHAS A3); Python's own handlers stay.
             if number not in (*UNTOUCHED, *PYTHON_IGNORES) and signal.getsignal(number) is signal.SIG_IGN:
                 signal.signal(number, signal.SIG_DFL)
         # Those that came before are delivered now.
@@ -228,7 +228,7 @@ class Steps:
             connect(self._manager, os.fsencode(address))
         os.fchdir(self._root.number)
         os.chroot(".")
-        # HAZARDS G25: the old directory would be the way out.
+        # GOTCHAS G25: the old directory would be the way out.
         os.chdir("/")
         loading.refuse_imports()
         self._root.close()
@@ -252,7 +252,7 @@ class Steps:
 
         uid, gid, groups = self.looked.target
         with _credentials.proc_at(self._proc):
-            # FakeUsers: everything is a number by now, and in a new root no database is to be believed (HAZARDS G8).
+            # FakeUsers: everything is a number by now, and in a new root no database is to be believed (GOTCHAS G8).
             drop_privileges(
                 uid,
                 group=gid,

@@ -76,7 +76,7 @@ class Streams:
             fd.close()
 
     def _keep(self, index: int) -> None:
-        # A stream that is closed would be the number of the next file that is opened (HAZARDS C8).
+        # A stream that is closed would be the number of the next file that is opened (GOTCHAS C8).
         try:
             os.fstat(index)
         except OSError:
@@ -144,7 +144,7 @@ def _of_roots_directory(path: str, flags: int, name: str, place: OwnedFd) -> Own
 
 
 def open_null() -> OwnedFd:
-    """Open the null device, if it is that (HAZARDS H13).
+    """Open the null device, if it is that (GOTCHAS H13).
 
     Raises:
         OSError: it is missing, or something else.
@@ -184,7 +184,7 @@ def open_journal(ident: str, priority: int) -> OwnedFd:
 
 
 def flush() -> None:
-    """Write what is in the buffers of stdout and stderr, so that only one process does (HAZARDS H14)."""
+    """Write what is in the buffers of stdout and stderr, so that only one process does (GOTCHAS H14)."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, OSError, ValueError):  # there is none, or it is closed
             stream.flush()

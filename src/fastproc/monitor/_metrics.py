@@ -42,7 +42,7 @@ def values(metric: str, table: Snapshot) -> list[float | None]:
 
 
 def has_ended(state: str | None, threads: int | None) -> bool:
-    """Whether all of a process has ended: a leader that has is a zombie, too, while its threads run (HAZARDS D10)."""
+    """Whether all of a process has ended: a leader that has is a zombie, too, while its threads run (GOTCHAS D10)."""
     return state is not None and state in "ZX" and (threads or 0) <= 1
 
 

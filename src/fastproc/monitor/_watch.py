@@ -82,7 +82,7 @@ class Watch:
         return f"<Watch of {self.pid} ({self.name}), {'alive' if self.alive else 'ended'}, by {self.by}>"
 
     def _identify(self) -> None:
-        """Open its pidfd, read who it is, and make sure that it was that one (HAZARDS D1).
+        """Open its pidfd, read who it is, and make sure that it was that one (GOTCHAS D1).
 
         Raises:
             As `Monitor.watch()`.

@@ -23,7 +23,7 @@ class Settings:
         pipe_size: bytes that a pipe between two stages shall hold; None for the kernel's choice.
         group: whether all children are put into one process group, which is not ours.
         sigpipe_ok: whether a stage killed by SIGPIPE because its reader exited is successful.
-        stays: whether the thread that starts the children outlives them, for their parent-death signal (HAZARDS G19).
+        stays: whether the thread that starts the children outlives them, for their parent-death signal (GOTCHAS G19).
         keeping: what becomes of captured outputs.
     """
 

@@ -99,7 +99,7 @@ class Leaf(Node):
             numbers = tuple(p.owned.number if isinstance(p, Shared) else p for p in places)
             extra = tuple((number, place.owned.number) for number, place in self._extra)
             child.process.spawn(_with_streams(plan, numbers, extra), run.settings.stays, run.settings.deadline)
-        # At once: what the parent still held would keep readers from their end and writers from SIGPIPE (HAZARDS E14).
+        # At once: what the parent still held would keep readers from their end and writers from SIGPIPE (GOTCHAS E14).
         drop(places)
         drop(tuple(place for _, place in self._extra))
         if feed is not None:

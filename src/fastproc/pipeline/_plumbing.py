@@ -2,7 +2,7 @@
 
 Not here: who gets which pipe (nodes.py), when it all ends (pipeline.py).
 Invariant: every descriptor made here is closed by `release`, wherever the run was broken off; the ends that children
-use are closed as soon as they have been started (HAZARDS E14): then a reader sees the end, and a writer gets SIGPIPE.
+use are closed as soon as they have been started (GOTCHAS E14): then a reader sees the end, and a writer gets SIGPIPE.
 """
 
 from __future__ import annotations

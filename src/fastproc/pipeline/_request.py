@@ -209,7 +209,7 @@ def attach(error: BaseException, running: Run) -> None:
 
 
 def tell_group(running: Run) -> None:
-    """Pass Ctrl-C on to children in a group of their own, which a terminal's does not reach (HAZARDS H5)."""
+    """Pass Ctrl-C on to children in a group of their own, which a terminal's does not reach (GOTCHAS H5)."""
     if running.settings.group:
         try:
             running.send_signal(SIGINT)

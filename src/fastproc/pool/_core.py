@@ -78,7 +78,7 @@ class Crew:
 
     @property
     def inert(self) -> bool:
-        """Whether this is a forked copy (HAZARDS I2)."""
+        """Whether this is a forked copy (GOTCHAS I2)."""
         return os.getpid() != self.owner
 
     def adjust(self) -> None:

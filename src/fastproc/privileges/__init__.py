@@ -116,7 +116,7 @@ class Set:
 
         What the kernel takes along goes along: what leaves the permitted set leaves the effective and the ambient one,
         what leaves the inheritable set leaves the ambient one. Leaving the bounding set takes nothing from the others
-        (HAZARDS G13).
+        (GOTCHAS G13).
 
         Raises:
             MissingCapability: effective, permitted: one is not permitted. inheritable: cap_setpcap is missing for one

@@ -1,6 +1,6 @@
 """What every thread of this process holds, and how that is changed in all of them, proven, or in none.
 
-In the kernel ids and capabilities belong to a thread (HAZARDS G9). The C library changes ids in all threads;
+In the kernel ids and capabilities belong to a thread (GOTCHAS G9). The C library changes ids in all threads;
 capabilities, securebits and their like are changed by `fp_credentials_set`, which holds all threads still meanwhile.
 What came of it is read back from /proc/self/task.
 """
@@ -102,7 +102,7 @@ def own() -> Identity:
     """Return the calling thread's identity, with its securebits.
 
     Raises:
-        OSError: there is no /proc, or another one than this process's (HAZARDS G23).
+        OSError: there is no /proc, or another one than this process's (GOTCHAS G23).
     """
     for _ in range(100):
         found = read_identity()
@@ -213,7 +213,7 @@ def uniform(key: Callable[[Identity], tuple[object, ...]], *, changed: bool = Fa
 
 
 def check_known(name: str, capabilities: CapabilitySet) -> None:
-    """Refuse what this kernel does not have (HAZARDS G12)."""
+    """Refuse what this kernel does not have (GOTCHAS G12)."""
     beyond = capabilities - CapabilitySet.all(cap_last_cap())
     if beyond:
         raise ValueError(f"{name}: this kernel does not have {', '.join(beyond.names)}")
@@ -265,7 +265,7 @@ def set_ids(what: str, call: Callable[..., None], *ids: object) -> None:
     """Call one of os.setgroups, setresgid, setresuid, setegid, seteuid, which libc does in all threads.
 
     Raises:
-        OSError: with what was done, and what a user namespace may have to do with it (HAZARDS G21).
+        OSError: with what was done, and what a user namespace may have to do with it (GOTCHAS G21).
     """
     try:
         call(*ids)

@@ -275,6 +275,6 @@ class _Drop:
             raise NotAllThreads(f"drop_privileges: the id {number} could be had back", changed=True)
 
     def _read_back(self, found: object, expected: object) -> None:
-        # HAZARDS G3: a call that says 0 and does nothing.
+        # GOTCHAS G3: a call that says 0 and does nothing.
         if found != expected:
             raise OSError(errno.EPERM, f"drop_privileges: {self.stage}: read back {found}, expected {expected}")

@@ -68,7 +68,7 @@ class HalfSwitched(ProcessError):
 
 
 def target(user: UserLike | None, group: GroupLike | None, groups: Groups | None, users: Users | None = None) -> Target:
-    """Return ids for a user, a group and a decision about the supplementary groups (HAZARDS G1).
+    """Return ids for a user, a group and a decision about the supplementary groups (GOTCHAS G1).
 
     Args:
         user: a name, an id, an entry; None to stay who one is.
@@ -224,7 +224,7 @@ class temporarily:
 
     It is no cage: real and saved ids and the permitted set stay, as there would be no way back without them. Code that
     is not trusted can take the old identity again, and so can **a program that is started inside**, which has the old
-    real user id. The parent-death signal of this process is forgotten by the kernel (HAZARDS G19).
+    real user id. The parent-death signal of this process is forgotten by the kernel (GOTCHAS G19).
 
     Refused, with UnsafeSwitch, where others would be switched too: in a process with more than one thread, and in an
     event loop.
@@ -336,7 +336,7 @@ class temporarily:
 
 
 def _dumpable_again(before: int) -> None:
-    # The kernel cleared it at the change of uids. That is undone, so what protected the memory is back (HAZARDS G20).
+    # The kernel cleared it at the change of uids. That is undone, so what protected the memory is back (GOTCHAS G20).
     if before == 1:
         _credentials.set_dumpable(True)
 

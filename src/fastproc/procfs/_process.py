@@ -95,7 +95,7 @@ class Process(Entry):
         return f"Process({self.pid})" if self._root == "/proc" else f"Process({self.pid}, {self._root!r})"
 
     def _has_ended(self, stat: Stat) -> bool:
-        # The first thread of a process may have ended while others run (HAZARDS D10).
+        # The first thread of a process may have ended while others run (GOTCHAS D10).
         return stat.is_zombie and stat.num_threads <= 1
 
     def tids(self) -> tuple[int, ...] | Absent:

@@ -1,7 +1,7 @@
 """Directories of /proc, held open and read by openat; what an error means.
 
 Invariant: everything about one process is read through the one directory that was opened for it. The kernel ties that
-directory to the process and not to its number, so a process that has the number later is never read (HAZARDS D1).
+directory to the process and not to its number, so a process that has the number later is never read (GOTCHAS D1).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 OURS = (EMFILE, ENFILE, ENOMEM)
-"""Our own shortage, which says nothing about what was asked for (HAZARDS K2): always raised."""
+"""Our own shortage, which says nothing about what was asked for (GOTCHAS K2): always raised."""
 MISSING = (ENOENT, ESRCH, ENOTDIR)
 NOT_MOUNTED = "there is no procfs (is it mounted?)"
 
 
 class NoProcfs(ProcfsError, FileNotFoundError):
-    """There is no procfs at the root: /proc is not mounted here (HAZARDS K5), or is another PID namespace's.
+    """There is no procfs at the root: /proc is not mounted here (GOTCHAS K5), or is another PID namespace's.
 
     The numbers of another one name other processes here. Its files can be read all the same where it is mounted
     elsewhere, with `root`.

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 
 PIPE_BYTES = 1 << 20
-"""What a receiver's pipe is asked to hold, 16,384 signals; the system may allow less (HAZARDS E11)."""
+"""What a receiver's pipe is asked to hold, 16,384 signals; the system may allow less (GOTCHAS E11)."""
 
 RENEW_EVERY = 0.5
 """Seconds after which a waiting receiver looks whether somebody has installed a handler over ours: nothing tells of it.
@@ -309,7 +309,7 @@ class Inbox:
     # Of one that is closed it is a function in C, and no handler runs in it.
     __del__ = Finalizer(attrgetter("_drop"))
 
-    # Bound here: the module's names may be gone at the end of the interpreter (HAZARDS I9).
+    # Bound here: the module's names may be gone at the end of the interpreter (GOTCHAS I9).
     def _drop(self, _getpid: Callable[[], int] = os.getpid, _warn: Callable[..., None] = warn) -> None:
         """Stop receiving."""
         if not getattr(self, "closed", True):
@@ -344,7 +344,7 @@ def _unblock(
 
 
 def _after_fork() -> None:
-    """What a copy must do at once: it is told of its own signals only, and has none blocked (HAZARDS I3)."""
+    """What a copy must do at once: it is told of its own signals only, and has none blocked (GOTCHAS I3)."""
     native.give_up_copies()
     for thread, blocked in _blocking.values():
         if thread == get_ident():

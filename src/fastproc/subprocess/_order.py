@@ -285,7 +285,7 @@ def unknown(error: ExitStatusUnknown) -> int:
 
     With SIGCHLD ignored the program has told the kernel to throw statuses away (sigaction(2)), and it may rely on the
     standard module's wait() and poll() coming back, as CPython's tests do. A status that some other part of the program
-    took is never taken to be 0 (HAZARDS D2).
+    took is never taken to be 0 (GOTCHAS D2).
     """
     import signal
 

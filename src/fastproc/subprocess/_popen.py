@@ -212,7 +212,7 @@ class Popen(Base):
     # Of a child whose end is known it is a function in C, and no handler runs in it.
     __del__ = Finalizer(attrgetter("_drop"))
 
-    # What a finalizer uses is bound here: the module's names may be gone at the end of the interpreter (HAZARDS I9).
+    # What a finalizer uses is bound here: the module's names may be gone at the end of the interpreter (GOTCHAS I9).
     def _drop(
         self,
         _warn: Callable[..., None] = warnings.warn,

@@ -44,7 +44,7 @@ journal_stream.__module__ = "fastproc.systemd"
 def foreground_reason() -> str | None:
     """Say why a daemon that is started here must stay in the foreground; None when nothing speaks for it.
 
-    A supervisor watches the process that it has started, and takes its end for the service's (HAZARDS H12).
+    A supervisor watches the process that it has started, and takes its end for the service's (GOTCHAS H12).
 
     Returns:
         "notify": a manager waits for messages (NOTIFY_SOCKET).

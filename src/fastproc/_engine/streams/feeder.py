@@ -60,7 +60,7 @@ class Feeder:
     def write(self, fd: int) -> bool:
         """Write what the pipe takes now; True when there is nothing more to write, or nobody reads any more.
 
-        A reader that has gone is no error: the child's status tells (HAZARDS E4).
+        A reader that has gone is no error: the child's status tells (GOTCHAS E4).
 
         Raises:
             BaseException: what the iterator raises, a BrokenPipeError of its own too.
@@ -79,7 +79,7 @@ class Feeder:
             except BlockingIOError:
                 return False
             except OSError as error:
-                # EIO: a terminal that nobody has open any more (HAZARDS E16).
+                # EIO: a terminal that nobody has open any more (GOTCHAS E16).
                 if error.errno in (EPIPE, EIO):
                     return True
                 raise
@@ -132,7 +132,7 @@ class Input:
 
 
 def write_quietly(fd: int, data: memoryview) -> int:
-    """Do os.write(), and survive SIGPIPE where the host has set it back to its default (HAZARDS E4).
+    """Do os.write(), and survive SIGPIPE where the host has set it back to its default (GOTCHAS E4).
 
     Raises:
         OSError: write(2); BrokenPipeError where nobody reads.

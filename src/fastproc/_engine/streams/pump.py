@@ -1,7 +1,7 @@
 """The streams of one running child, read piece by piece at the caller's pace.
 
 Whoever waits for one stream runs a reactor that also feeds stdin and keeps what comes on the other stream, so no order
-of reading and writing can deadlock (HAZARDS E1). Nothing is read while nobody waits: the pipe fills, the child waits.
+of reading and writing can deadlock (GOTCHAS E1). Nothing is read while nobody waits: the pipe fills, the child waits.
 Invariants: what was read is in its stream's queue until it is handed out; nothing here refers to the Process, which
 owns this, so that dropping the last handle frees all at once.
 """
@@ -361,7 +361,7 @@ class Streams:
         return timeout
 
     def wait(self, process: Process, pause: Pause) -> None:
-        """Wait once, in this thread. Ctrl-C is passed on to the group that the child leads (HAZARDS H5)."""
+        """Wait once, in this thread. Ctrl-C is passed on to the group that the child leads (GOTCHAS H5)."""
         try:
             self.turn(process, self.prepare(process, pause))
         except KeyboardInterrupt:
@@ -380,7 +380,7 @@ class Streams:
         known = self._exit
         if known.at is None and (known.readable or known.number == -1):
             if known.number >= 0:
-                # Readable for ever, and perhaps with nothing to reap, under a tracer (HAZARDS D6).
+                # Readable for ever, and perhaps with nothing to reap, under a tracer (GOTCHAS D6).
                 self.reactor.unwatch(known.number)
             if has_ended(process):
                 known.at = monotonic()

@@ -90,7 +90,7 @@ class Readable(Streaming):
 
     def _close_files(self) -> None:
         if self._streams is not None:
-            # Before the descriptors: what is closed while it is watched cannot be removed any more (HAZARDS C15).
+            # Before the descriptors: what is closed while it is watched cannot be removed any more (GOTCHAS C15).
             self._streams.close(self)  # type: ignore[arg-type]
         self._ends.close()
         if self.taps is not None:
@@ -212,7 +212,7 @@ class Readable(Streaming):
             TimeoutExpired: that is over, or nothing came for `idle_timeout` seconds as start() was given them. What
                 came is in it, as `output` and `stderr`, and is not lost: another call goes on. The child lives.
             OutputTooLarge: a limit with over="raise" was passed; the child was stopped, the Result is in it.
-            ExitStatusUnknown: it has ended, and somebody else took its status (HAZARDS D2).
+            ExitStatusUnknown: it has ended, and somebody else took its status (GOTCHAS D2).
             ValueError: stdin is no pipe, or is in use; an output is being read as text, in the middle of a line.
         """
         from fastproc._engine.streams.result_of_started import conclude

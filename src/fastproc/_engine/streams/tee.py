@@ -2,7 +2,7 @@
 
 What cannot be written at once is kept, a bounded amount: a reader of an output that finds an outlet full stops reading,
 so that the child is held by its pipe, while deadlines and the other streams go on.
-Invariant: the flags of an open file that is the user's are never changed (HAZARDS C10).
+Invariant: the flags of an open file that is the user's are never changed (GOTCHAS C10).
 """
 
 from __future__ import annotations

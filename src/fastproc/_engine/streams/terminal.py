@@ -110,7 +110,7 @@ class Terminal:
             ends[stream].fill(fcntl.fcntl, self._master.number, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
 
     def close(self) -> None:
-        """Give it back. What still runs on it gets SIGHUP once all our ends are closed (termios(3), HAZARDS H4)."""
+        """Give it back. What still runs on it gets SIGHUP once all our ends are closed (termios(3), GOTCHAS H4)."""
         self._master.close()
         self.slave.close()
 
