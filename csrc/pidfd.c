@@ -49,7 +49,7 @@ int fp_signal(int pidfd, int pid, int sig)
             return (int)r;
     }
     /* 0 is our own group, -1 everybody, other negatives a group, 1 is init: never (GOTCHAS D17). And nobody but a child that
-     * is not reaped yet: its number cannot have been given to a stranger (D1). */
+     * is not reaped yet: its number cannot have been given to a stranger (GOTCHAS D1). */
     if (pid <= 1)
         return -EINVAL;
     long r = is_still_ours(pidfd, pid);
@@ -67,7 +67,7 @@ int fp_signal_group(int pidfd, int pid, int sig)
             return (int)r;
     }
     /* The number of the group is the leader's, and nobody else's as long as that is our unreaped child. Our own group, or one
-     * that it has not made, is never meant (D15). */
+     * that it has not made, is never meant (GOTCHAS D15). */
     long r = is_still_ours(pidfd, pid);
     if (r < 0)
         return (int)r;

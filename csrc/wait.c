@@ -53,7 +53,7 @@ struct pidfd_info {
 #define FP__PR_GET_CHILD_SUBREAPER 37
 
 /* The kernel keeps the status of a reaped process for the holders of its pidfd (since 6.15): so it can be told although
- * somebody else took it or SIGCHLD is ignored (HAZARDS, finding 1). Between the moment at which waitid(2) stops finding the
+ * somebody else took it or SIGCHLD is ignored (GOTCHAS D2). Between the moment at which waitid(2) stops finding the
  * child and the one at which the status is kept lies the thief's own reaping: some microseconds, waited out here. */
 #define REAPED_TRIES 200
 
@@ -108,7 +108,7 @@ int fp_wait(int pidfd, int pid, int options, struct fp_status *ret_status)
                         : fp__sys5(SYS_waitid, P_PID, pid, &info, flags, &ru);
     if (r == -EINVAL && pidfd >= 0 && pid > 1) /* waitid knows pidfds from 5.4 on, clone gives them from 5.2 */
         r = fp__sys5(SYS_waitid, P_PID, pid, &info, flags, &ru);
-    if (r == -EAGAIN) { /* a non-blocking pidfd (D8) */
+    if (r == -EAGAIN) { /* a non-blocking pidfd (GOTCHAS D8) */
         ret_status->state = FP_WAIT_RUNNING;
         return 0;
     }

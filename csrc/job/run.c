@@ -685,8 +685,8 @@ static int step(struct fp_job *job, int64_t slice_ns, bool turned)
     return fp__job_settle(job, result);
 }
 
-/* In a forked copy the child is another's: nothing is signalled, waited for or taken from the epoll, only let go of (GOTCHAS D12,
- * I2). */
+/* In a forked copy the child is another's: nothing is signalled, waited for or taken from the epoll, only let go of
+ * (GOTCHAS D12, I2). */
 static bool leave_foreign(struct fp_job *job)
 {
     if (!job->live || job->owner == (int32_t)getpid())

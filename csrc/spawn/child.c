@@ -55,8 +55,8 @@ static FP__BARE long set_disposition(uint64_t set, long handler)
 }
 
 /* A handler of the parent must never run here: it would work on the parent's memory (GOTCHAS A1). clone3 clears them in the
- * kernel; elsewhere every caught signal, the C library's own 32 and 33 among them (A2), is reset before the mask opens.
- * Ignored ones survive exec (A3), so those that Python ignores are named in sigdefault. */
+ * kernel; elsewhere every caught signal, the C library's own 32 and 33 among them (GOTCHAS A2), is reset before the mask opens.
+ * Ignored ones survive exec (GOTCHAS A3), so those that Python ignores are named in sigdefault. */
 static FP__BARE long step_signals(struct fp__context *c)
 {
     if (!c->sighand_cleared) {
@@ -127,7 +127,7 @@ static FP__BARE long copy_aside(struct fp__context *c, int32_t fd)
 
 /* Two phases, so that swaps and chains come out right: first a copy of every source that an earlier move overwrites, then
  * the moves in order (GOTCHAS C7). dup3 onto itself is an error and dup2 onto itself keeps close-on-exec, so an identity only
- * clears the flag (C6). */
+ * clears the flag (GOTCHAS C6). */
 static FP__BARE long step_fds(struct fp__context *c)
 {
     int32_t *const needed[] = {&c->cwd_fd, &c->root_fd, &c->launcher_fd};
@@ -305,9 +305,9 @@ static FP__BARE long close_listed(struct fp__context *c)
     return -EBUSY;
 }
 
-/* An allow-list: everything but the kept numbers goes, close-on-exec or not (GOTCHAS C1). Where close_range is refused
- * (before 5.9, or by a sandbox's filter: C3) by listing, then by counting up to the parent's highest number; where neither is
- * possible the child does not start (C4). */
+/* An allow-list: everything but the kept numbers goes, close-on-exec or not (GOTCHAS C1, C3, C4). Where close_range is refused
+ * (before 5.9, or by a sandbox's filter) by listing, then by counting up to the parent's highest number; where neither is
+ * possible the child does not start. */
 static FP__BARE long step_close_fds(struct fp__context *c)
 {
     if (c->attr->flags & FP_ATTR_KEEP_FDS)
@@ -442,7 +442,7 @@ struct step {
     long (*run)(struct fp__context *);
 };
 
-/* The order is the kernel's, not a matter of taste (HAZARDS 1.0). Namespaces first, as they decide what the others mean; no
+/* The kernel's rules force the order (GOTCHAS G2). Namespaces first, as they decide what the others mean; no
  * file is opened after chroot, not even below /proc; close_range before a filter could refuse it; the bounding set while there
  * still is CAP_SETPCAP; a keyring while it counts against the parent's quota; groups, gid, uid in this order, as each takes away
  * the right to the one before; capabilities after the uid, which clears them, and the ambient set after these; PDEATHSIG after

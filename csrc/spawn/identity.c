@@ -152,8 +152,8 @@ FP__BARE long fp__step_gate(struct fp__context *c)
     return c->gated && (r != 1 || byte != 1) ? -ESRCH : 0;
 }
 
-/* The directory is entered by descriptor and becomes the root: a directory outside of the root would be a way out (HAZARDS
- * G25). cwd_fd was opened below the root, by openat2(2). */
+/* The directory is entered by descriptor and becomes the root: a directory outside of the root would be a way out
+ * (GOTCHAS G25). cwd_fd was opened below the root, by openat2(2). */
 FP__BARE long fp__step_chroot(struct fp__context *c)
 {
     long r;

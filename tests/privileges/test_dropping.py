@@ -208,7 +208,7 @@ def ways_back(state: str, keep: str) -> list[Any]:
 
 @pytest.mark.parametrize("state", ["root", "few", "user", "nofixup", "setuid", "ambient", "keepcaps"])
 def test_there_is_no_way_back(state: str) -> None:
-    """GOTCHAS G4. And what the process knew as root stays hidden from the new user (G18)."""
+    """GOTCHAS G4. And what the process knew as root stays hidden from the new user (GOTCHAS G18)."""
     (ways, before, after), seen = isolated(ways_back, state, "", pid_namespace=True)
     assert ways == []
     assert (before, after) == (0 if state == "user" else 1, 0)
@@ -437,7 +437,7 @@ def all_orders() -> list[Any]:
 
 
 def test_wrong_orders_of_the_steps_are_found() -> None:
-    """GOTCHAS G2, 1.0: of 120 orders only those return that end where the right one does."""
+    """GOTCHAS G2: of 120 orders only those return that end where the right one does."""
     found = isolated(all_orders, pid_namespace=True)
     right = found[0]
     assert right[1] == ["returned"]

@@ -168,7 +168,7 @@ def sets_changed() -> list[Any]:
 @changing
 @pytest.mark.privileged
 def test_every_operation_reaches_all_of_eight_threads() -> None:
-    """GOTCHAS G9, and what the kernel takes along (G13)."""
+    """GOTCHAS G9, and what the kernel takes along (GOTCHAS G13)."""
 
     def mask(*names: str) -> str:
         return CapabilitySet(names).hex
@@ -204,7 +204,7 @@ def refused_changes() -> list[Any]:
     ask(lambda: privileges.permitted.raise_("mknod"))
     ask(lambda: privileges.effective.raise_("mknod", "lease"))
     ask(lambda: privileges.bounding.raise_("sys_time"))
-    ask(lambda: privileges.inheritable.raise_("sys_time"))  # permitted, but not bounding any more (G13)
+    ask(lambda: privileges.inheritable.raise_("sys_time"))  # permitted, but not bounding any more (GOTCHAS G13)
     ask(lambda: privileges.ambient.raise_("chown"))
     ask(lambda: privileges.ambient.set({"mknod"}))
     ask(lambda: privileges.effective.raise_(capabilities.cap_last_cap() + 1))

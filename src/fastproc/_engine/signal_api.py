@@ -148,9 +148,9 @@ class Killable:
                 _native.signal_group(self._pidfd.number, self.pid, sig)
 
     def interrupt_group(self) -> None:
-        """Send SIGINT to the group that the child leads, as a terminal does to ours; nothing where it leads none (H5).
+        """Send SIGINT to the group that the child leads, as a terminal does to ours; nothing where it leads none.
 
-        A terminal's Ctrl-C reaches the foreground group only, which is ours.
+        GOTCHAS H5: a terminal's Ctrl-C reaches the foreground group only, which is ours.
         """
         if not self._leads or self._owner != os.getpid():
             return

@@ -21,8 +21,9 @@ def close_all_but(keep: Iterable[int]) -> None:
     """Close every descriptor but the standard streams and those to keep.
 
     Files, sockets and epolls of this interpreter that lose theirs are told so, and lose what they had buffered: it is
-    the launcher's to write (GOTCHAS H14), and a number that is closed twice would be a stranger's by then (HAZARDS
-    C12). What lies in libraries, such as a database connection, cannot be told: it is to be opened afterwards, or kept.
+    the launcher's to write (GOTCHAS H14), and a number that is closed twice would be a stranger's by then
+    (GOTCHAS C12). What lies in libraries, such as a database connection, cannot be told: it is to be opened
+    afterwards, or kept.
     """
     kept = {0, 1, 2, *keep}
     selector = getattr(sys.modules.get("selectors"), "BaseSelector", Reactor)

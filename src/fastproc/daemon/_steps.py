@@ -2,7 +2,7 @@
 
 The order is the kernel's and that of safety: the lock before the log is emptied; every path before the chroot; names
 were looked up before the fork (GOTCHAS G8); what needs privileges before they go; who the daemon is, written before it
-is another user (GOTCHAS H9, 1.0).
+is another user (GOTCHAS H9).
 """
 
 from __future__ import annotations

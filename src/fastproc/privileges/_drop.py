@@ -1,9 +1,8 @@
 """Giving up privileges for good: one transaction, proven at the end.
 
-The order is forced by the kernel (HAZARDS 1.0): setgroups needs a capability that the change of uids takes away (G2);
-the change of uids empties the ambient set (G10) and, without keepcaps, the permitted one (G11). What cannot be taken
-back, the bounding and the permitted set, comes last, with CAP_SETPCAP brought over by keepcaps; so what fails before is
-undone.
+The kernel forces the order (GOTCHAS G2, G10, G11): setgroups needs a capability that the change of uids takes away; the
+change of uids empties the ambient set and, without keepcaps, the permitted set. What cannot be taken back, the bounding
+and the permitted set, comes last, with CAP_SETPCAP brought over by keepcaps; so what fails before is undone.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ class _Plan:
                 raise missing(SETPCAP, f"{what} needs {{}}, which is not permitted to this process")
             if change:
                 self.need |= SETPCAP
-        # Uid 0 in none of the three any more: then the kernel takes the permitted set, unless it is told not to (G11).
+        # GOTCHAS G11: once none of the three uids is 0 the kernel clears the permitted set, unless keepcaps is set.
         leaves_root = 0 in before.uids[:3] and 0 not in self.uids[:3] and Securebits.NO_SETUID_FIXUP not in bits
         self.loses_all = False
         self.set_keepcaps = leaves_root and Securebits.KEEP_CAPS not in bits
@@ -114,8 +113,8 @@ def drop_privileges(
     error before the first irreversible step leaves all as it was.
 
     With a change of ids the process is not dumpable any more (PR_GET_DUMPABLE is 0): other processes of the new user
-    cannot read from its memory what it knew as the old one. And the kernel forgets its parent-death signal (HAZARDS
-    G19). Its session keyring stays (keyrings(7)).
+    cannot read from its memory what it knew as the old one. And the kernel forgets its parent-death signal
+    (GOTCHAS G19). Its session keyring stays (keyrings(7)).
 
     Args:
         user: a name, an id or a User; None to stay who one is and only give capabilities up.
@@ -225,7 +224,7 @@ class _Drop:
         self.stage = "ambient"
         ambient = plan.capabilities.ambient
         working = _credentials.capset(plan.need & SETPCAP & has.permitted, has.permitted, ambient)
-        # After the uids (G10), and before the securebits, which may forbid it.
+        # After the uids (GOTCHAS G10), and before the securebits, which may forbid it.
         self._change([working, (_credentials.AMBIENT, (ambient.mask,))])
         self._read_back(_credentials.sets().ambient, ambient)
         self.stage = "bounding"

@@ -187,7 +187,7 @@ class Inbox:
         full = True
         while full:
             had = len(self._come)
-            # From the pipe into the queue in one call: what interrupts it has either not read, or loses nothing (I4).
+            # GOTCHAS I4: from pipe to queue in one call, so an interrupt comes before the read or loses nothing.
             read = map(os.read, (self._read.number,), (_BATCH * RECORD_SIZE,))
             try:
                 self._come.extend(chain.from_iterable(map(unpack, read)))
