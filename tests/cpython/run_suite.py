@@ -1,19 +1,19 @@
-"""Run CPython's own tests of subprocess and asyncio's children against fastproc, on every Python that is here.
+"""Run CPython's own tests of subprocess and asyncio's children against fastproc, on Python 3.11, 3.12 and 3.13.
 
-    python tests/cpython/run_suite.py                  all suites on 3.11, 3.12, 3.13
+    python tests/cpython/run_suite.py                  all suites on all three
     python tests/cpython/run_suite.py subprocess 3.13 --only 'RunFuncTestCase.*'
 
 The suites: `subprocess` (fastproc.subprocess), `asyncio` (fastproc.aio), `installed` (asyncio after
 fastproc.install()) and `uvloop` (the same on uvloop's loop, from the package index).
 
-The runners and the list of tests that look at the standard modules' private parts are not in this repository: they are
-looked for in ../shared/suites or in $FASTPROC_SUITES; without them there is nothing to do, which is said. For each
-Python the package is installed into build/suite, with its tools from the package index. Ends with 1 when a test of the
-class `public` failed, a child or descriptor was left, or the standard library made a child that it need not make.
+The tests are those of each Python's own test package; README.md has the rest. For each Python the package is installed
+into build/suite, with its tools from the package index. Ends with 1 when a suite could not be run, a public test
+failed, a child or descriptor was left, or the standard library made a child that it need not make.
 """
 
 from __future__ import annotations
 
+import argparse
 import glob
 import json
 import os
@@ -23,25 +23,27 @@ import sys
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-SUITES = Path(os.environ.get("FASTPROC_SUITES") or ROOT.parent / "shared" / "suites")
+import harness
+from harness import Options, Suite
+
+ROOT = harness.HERE.parents[1]
 VERSIONS = ("3.11", "3.12", "3.13")
-# The runner in SUITES, the module in the place of the standard one, arguments.
-AVAILABLE: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "subprocess": ("run_cpython_suite.py", "fastproc_guarded", ()),
-    "asyncio": ("run_asyncio_suite.py", "fastproc_aio_guarded", ("--tag", "loop")),
-    "installed": ("run_asyncio_suite.py", "fastproc_installed", ("--tag", "loop")),
-    "uvloop": ("run_asyncio_suite.py", "fastproc_installed_uvloop", ("--tag", "loop")),
+SUBPROCESS = ("subprocess", "test.test_subprocess", "excluded_subprocess.json")
+ASYNCIO = ("asyncio", "test.test_asyncio.test_subprocess", "excluded_asyncio.json")
+SUITES = {
+    "subprocess": Suite(*SUBPROCESS, "fastproc_guarded"),
+    "asyncio": Suite(*ASYNCIO, "fastproc_aio_guarded"),
+    "installed": Suite(*ASYNCIO, "fastproc_installed"),
+    "uvloop": Suite(*ASYNCIO, "fastproc_installed_uvloop"),
 }
 # Grandchildren that tests leave behind on purpose, with any module: test_run_with_shell_timeout_and_capture_output, and
-# test_kill_issue43884, which kills the shell of `sleep 1; sleep 1`. The runner, a subreaper, gets them, and reaps
+# test_kill_issue43884, which kills the shell of `sleep 1; sleep 1`. The harness, a subreaper, gets them, and reaps
 # them at its end: the second is a zombie by then, of which no more than its name is known.
 LEFT_BY_THE_SUITES = ("sleep 3", "sleep 1", "sleep")
 
 
 def find_python(version: str) -> str | None:
-    """Return an interpreter with its test suite, or None."""
+    """Return an interpreter with its test package, or None."""
     pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
     found = [*sorted(glob.glob(f"{pyenv}/versions/{version}.*/bin/python")), shutil.which(f"python{version}")]
     for python in found:
@@ -51,51 +53,46 @@ def find_python(version: str) -> str | None:
     return None
 
 
-def install(python: str, site: Path) -> None:
-    """Install the package as it is now, for that interpreter."""
-    shutil.rmtree(site, ignore_errors=True)
+def install(python: str, site: Path, *what: str) -> bool:
+    """Install packages for that interpreter, from source or the package index; return whether it could be done."""
     pip = [python, "-m", "pip", "--disable-pip-version-check", "--quiet", "--no-input"]
-    subprocess.run([*pip, "install", "--root-user-action=ignore", "--target", str(site), str(ROOT)], check=True)
+    options = ("--root-user-action=ignore", "--target", str(site))
+    return subprocess.run([*pip, "install", *options, *what], check=False).returncode == 0
 
 
-def install_uvloop(python: str, site: Path) -> bool:
-    """Install uvloop beside it; return whether it could be."""
-    pip = [python, "-m", "pip", "--disable-pip-version-check", "--quiet", "--no-input"]
-    command = [*pip, "install", "--root-user-action=ignore", "--only-binary", ":all:", "--target", str(site), "uvloop"]
-    return subprocess.run(command, check=False).returncode == 0
-
-
-def run(version: str, suites: list[str], more: list[str]) -> list[str]:
+def run(version: str, python: str, suites: list[str], options: Options) -> list[str]:
     """Run suites on one Python; return what is wrong."""
-    python = find_python(version)
-    if python is None:
-        print(f"{version}: skipped, no interpreter with its test suite is here")
-        return []
-    site = ROOT / "build" / "suite" / f"site-{version}"
+    site = harness.BUILD / f"site-{version}"
     site.parent.mkdir(parents=True, exist_ok=True)
-    install(python, site)
+    shutil.rmtree(site, ignore_errors=True)
+    if not install(python, site, str(ROOT)):
+        return [f"{version}: the package could not be installed"]
+    environment = harness.make_environment(python, version)
     wrong = []
     for suite in suites:
-        if suite == "uvloop" and not install_uvloop(python, site):
-            print(f"{version}: uvloop skipped, it cannot be installed")
+        print(f"== {suite}, {version}", flush=True)
+        if suite == "uvloop" and not install(python, site, "--only-binary", ":all:", "uvloop"):
+            wrong.append(f"{version}: uvloop: uvloop could not be installed; name the other suites to run without it")
             continue
-        print(f"== {suite}")
-        wrong += [f"{version}: {suite}: {fault}" for fault in run_suite(suite, version, python, site, more)]
+        out, children, log = (harness.BUILD / f"{name}-{suite}-{version}" for name in ("report", "children", "log"))
+        for path in (out, children, log):
+            path.unlink(missing_ok=True)
+        os.environ["FASTPROC_SUITE_LOG"] = str(children)
+        report = harness.run_suite(python, environment, version, SUITES[suite], [site, harness.HERE], log, options)
+        out.write_text(json.dumps(report, indent=1))
+        show(report, out)
+        wrong += [f"{version}: {suite}: {fault}" for fault in faults(report, children)]
     return wrong
 
 
-def run_suite(suite: str, version: str, python: str, site: Path, more: list[str]) -> list[str]:
-    """Run one suite; return what is wrong."""
-    runner, module, options = AVAILABLE[suite]
-    out, log = (site.with_name(f"{name}-{suite}-{version}") for name in ("report", "children"))
-    log.unlink(missing_ok=True)
-    out.unlink(missing_ok=True)
-    command = [sys.executable, str(SUITES / runner), module, "--python", python, *options]
-    command += ["--path", str(site), "--path", str(HERE), "--out", str(out)]
-    subprocess.run([*command, *more], check=False, env={**os.environ, "FASTPROC_SUITE_LOG": str(log)})
-    if not out.exists():
-        return ["the suite's runner gave no report"]
-    return faults(json.loads(out.read_text("utf-8")), log)
+def show(report: dict[str, Any], out: Path) -> None:
+    """Print what a suite came to."""
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(report["outcomes"].items()))
+    print(f"  {report['suite']}, {report['target']}: {len(report['tests'])} tests in {report['seconds']} s: {counts}")
+    for name in report["public_failures"]:
+        result = report["tests"][name]
+        print(f"  {result['outcome']}: {name}: {''.join(result['msg'].strip().splitlines()[-1:])}")
+    print(f"  report: {out}")
 
 
 def faults(report: dict[str, Any], log: Path) -> list[str]:
@@ -105,6 +102,7 @@ def faults(report: dict[str, Any], log: Path) -> list[str]:
     print(f"  children made by the standard library: {len(children) - len(forbidden)} because they have to be")
     found = [f"failed: {name}" for name in report["public_failures"]]
     found += [f"the run broke off: {report['fatal']}"] if report["fatal"] else []
+    found += [] if report["passed"] else ["no test passed"]
     found += [f"left children: {name}" for name in report["tests_leaving_children"]]
     found += [f"left descriptors: {name}" for name in report["tests_leaking_fds"]]
     left = [process for process in report["leaked_processes"] if process["cmd"] not in LEFT_BY_THE_SUITES]
@@ -114,14 +112,32 @@ def faults(report: dict[str, Any], log: Path) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Run what is asked for."""
-    if not (SUITES / "run_cpython_suite.py").exists():
-        print(f"skipped: no run_cpython_suite.py in {SUITES} (FASTPROC_SUITES names another folder)")
-        return 0
-    versions = [name for name in arguments if name in VERSIONS]
-    suites = [name for name in arguments if name in AVAILABLE]
-    more = [name for name in arguments if name not in VERSIONS and name not in AVAILABLE]
-    chosen = suites or list(AVAILABLE)
-    wrong = [fault for version in versions or VERSIONS for fault in run(version, chosen, more)]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    words = [*SUITES, *VERSIONS]
+    parser.add_argument("what", nargs="*", metavar="what", help=f"all by default: {', '.join(words)}")
+    parser.add_argument("--only", action="append", default=[], help="run the tests whose names match this pattern")
+    parser.add_argument("--all", action="store_true", help="run the excluded tests too")
+    parser.add_argument("--shuffle", type=int, metavar="SEED", help="in another order")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print each test")
+    asked = parser.parse_args(arguments)
+    for word in asked.what:
+        if word not in words:
+            parser.error(f"{word} is not one of {', '.join(words)}")
+    versions = [name for name in VERSIONS if name in asked.what] or list(VERSIONS)
+    suites = [name for name in SUITES if name in asked.what] or list(SUITES)
+    if sys.platform != "linux":
+        sys.exit("make suite cannot run here: it needs Linux's subreaper and /proc")
+    pythons = {version: find_python(version) for version in versions}
+    missing = [version for version, python in pythons.items() if python is None]
+    if missing:
+        there = " ".join(version for version in versions if version not in missing)
+        instead = f', or run it on what is here: make suite SUITE_ARGS="{there}"' if there else ""
+        sys.exit(
+            f"make suite cannot run: no Python {' or '.join(missing)} with its test package (test.test_subprocess) "
+            f"is in ~/.pyenv/versions or on PATH. Install it{instead}"
+        )
+    options = Options(asked.only, asked.all, asked.shuffle, asked.verbose)
+    wrong = [fault for version in versions for fault in run(version, pythons[version] or "", suites, options)]
     print("\n".join(wrong) or "passed")
     return bool(wrong)
 
