@@ -25,7 +25,8 @@ from types import CoroutineType
 from fastproc._engine.signal_api import ABANDON_LIMIT
 from fastproc._run import as_command
 from fastproc._values.plan import settle
-from fastproc.aio._hub import Hub, LoopReactor, stepping
+from fastproc.aio._current import stepping
+from fastproc.aio._hub import Hub, LoopReactor
 from fastproc.aio._run import run
 
 TYPE_CHECKING = False

@@ -8,15 +8,11 @@ Invariant: nothing that a callback raises reaches the loop: it is kept for the t
 
 from __future__ import annotations
 
-import sys
-from _thread import _local
 from collections import deque
 from contextvars import Context, copy_context
-from weakref import WeakKeyDictionary
 
 from fastproc._engine.reactor import Reactor, Timer
 from fastproc._engine.signal_api import ABANDON_LIMIT
-from fastproc._values.loading import loaded
 from fastproc.aio._bulk import Group
 
 TYPE_CHECKING = False
@@ -314,55 +310,6 @@ class Hub:
         if self._group is not None:
             self._group.close()
         LoopReactor.close(self.reactor)
-
-
-class _Stepping(_local):
-    """The hub of the task that an embedded reactor runs in this thread now, and asyncio's loop around it."""
-
-    hub: Hub | None = None
-    loop: object = None
-
-    def enter(self, hub: Hub) -> None:
-        """A task of this hub runs from now on."""
-        asyncio = sys.modules.get("asyncio")
-        self.hub = hub
-        self.loop = None if asyncio is None else asyncio._get_running_loop()
-
-
-stepping = _Stepping()
-
-
-def current_hub() -> Hub:
-    """Return the hub of the running loop, made when it is first asked for.
-
-    Raises:
-        RuntimeError: no event loop that is known here runs in this thread.
-    """
-    asyncio = sys.modules.get("asyncio")
-    loop = None if asyncio is None else asyncio._get_running_loop()
-    hub = stepping.hub
-    # A task may run a loop of asyncio's inside of itself.
-    if hub is not None and loop is stepping.loop:
-        return hub
-    if loop is not None:
-        hub = _hubs.get(loop)
-        if hub is None or hub.closed or hub.reactor.inert:
-            loaded("fastproc.aio._asyncio")
-            from fastproc.aio._asyncio import AsyncioHub
-
-            hub = _hubs[loop] = AsyncioHub(loop)
-        return hub
-    if "trio" in sys.modules:
-        loaded("fastproc.aio._trio")
-        from fastproc.aio._trio import trio_hub
-
-        hub = trio_hub()
-        if hub is not None:
-            return hub
-    raise RuntimeError("fastproc.aio: no event loop of asyncio, uvloop or trio runs in this thread")
-
-
-_hubs: WeakKeyDictionary[Any, Hub] = WeakKeyDictionary()
 
 
 def bare(call: Callable[..., Any], *args: Any) -> Any:

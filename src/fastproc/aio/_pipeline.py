@@ -9,7 +9,8 @@ from fastproc._engine.streams.output_queue import CUT
 from fastproc._values.lines import LineSplitter
 from fastproc._values.quoting import cut
 from fastproc._values.status import KILLED
-from fastproc.aio._hub import Again, Scope, current_hub, end_all
+from fastproc.aio._current import current_hub
+from fastproc.aio._hub import Again, Scope, end_all
 from fastproc.pipeline._request import Request, attach, conclude
 from fastproc.pipeline._run import Run
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fastproc._engine.reactor import deadline_from
-from fastproc.aio._hub import Again, current_hub
+from fastproc.aio._current import current_hub
+from fastproc.aio._hub import Again
 from fastproc.pool._front import Front
 from fastproc.pool._gate import Gate
 from fastproc.pool._retries import Retries, as_retries

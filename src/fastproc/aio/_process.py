@@ -13,7 +13,8 @@ from fastproc._values.command import Command
 from fastproc._values.expression import Expression
 from fastproc._values.loading import loaded
 from fastproc._values.plan import settle
-from fastproc.aio._hub import Again, current_hub
+from fastproc.aio._current import current_hub
+from fastproc.aio._hub import Again
 from fastproc.aio._run import outlast_death, spawn
 from fastproc.aio._streams import Items, Lines, Shared, StreamWatch
 

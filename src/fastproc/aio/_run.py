@@ -27,7 +27,8 @@ from fastproc._values.expression import Expression
 from fastproc._values.loading import loaded
 from fastproc._values.plan import settle
 from fastproc.aio._bulk import Bulk
-from fastproc.aio._hub import Again, Scope, current_hub, end_all
+from fastproc.aio._current import current_hub
+from fastproc.aio._hub import Again, Scope, end_all
 from fastproc.aio._launch import Launch
 
 TYPE_CHECKING = False

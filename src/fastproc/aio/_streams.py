@@ -10,7 +10,8 @@ from operator import length_hint
 
 from fastproc._engine.reactor import READ
 from fastproc._engine.streams.pump import Pause
-from fastproc.aio._hub import Again, current_hub
+from fastproc.aio._current import current_hub
+from fastproc.aio._hub import Again
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastproc._engine.exit_watch import ExitWatch, has_ended
 from fastproc._engine.reactor import READ
-from fastproc.aio._hub import current_hub
+from fastproc.aio._current import current_hub
 from fastproc.systemd import NotifyServer
 from fastproc.systemd import watchdog as blocking_watchdog
 from fastproc.systemd._notify_send import seconds_left

@@ -7,7 +7,8 @@ from contextlib import ExitStack
 from fastproc import errors
 from fastproc._engine.exit_watch import ReadOut, has_ended
 from fastproc._engine.reactor import deadline_from
-from fastproc.aio._hub import Again, Scope, current_hub
+from fastproc.aio._current import current_hub
+from fastproc.aio._hub import Again, Scope
 from fastproc.aio._process import Process
 
 TYPE_CHECKING = False

@@ -117,7 +117,8 @@ class Driven:
 
     async def __aiter__(self) -> AsyncIterator[ProcessAlert]:
         """Alerts as they come, in the event loop that runs: one registered descriptor for all that is watched."""
-        from fastproc.aio._hub import Scope, current_hub
+        from fastproc.aio._current import current_hub
+        from fastproc.aio._hub import Scope
 
         self._check()
         hub = current_hub()

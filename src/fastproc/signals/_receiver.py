@@ -168,7 +168,7 @@ class Signals:
 
 async def come(inbox: Inbox) -> bool:
     """Wait in the running loop until there is something to take; False when the receiver is closed."""
-    from fastproc.aio._hub import current_hub
+    from fastproc.aio._current import current_hub
 
     hub = current_hub()
     if inbox.look():
