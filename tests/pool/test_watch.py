@@ -47,7 +47,7 @@ def watch() -> None:
 
     from fastproc import Pool
     from fastproc.pool import _dask
-    from fastproc.pool._remote import make_link
+    from fastproc.pool._make_crew import make_link
 
     class Own(ClientExecutor):  # type: ignore[misc]
         pass

@@ -14,7 +14,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-OPTIONAL = {"fastproc.aio._trio": "trio", "fastproc.pool._dask": "distributed"}
+OPTIONAL = {
+    "fastproc.aio._trio": "trio",
+    "fastproc.pool._dask": "distributed",
+    "fastproc.pool._dask_worker": "distributed",
+}
 """Modules that need another package, which is loaded already if this program uses it."""
 
 STANDARD = (

@@ -5,10 +5,12 @@ from __future__ import annotations
 from fastproc._engine.reactor import deadline_from
 from fastproc.aio._current import current_hub
 from fastproc.aio._hub import Again
+from fastproc.pool._client import open_channel
 from fastproc.pool._front import Front
 from fastproc.pool._gate import Gate
+from fastproc.pool._make_crew import make_crew
 from fastproc.pool._retries import Retries, as_retries
-from fastproc.pool._settings import Items, as_expression, check_priority, look, make_crew, make_task
+from fastproc.pool._settings import Items, as_expression, check_priority, look, make_task
 from fastproc.pool._task import KILL, STOP
 from fastproc.pool._window import Window, cancelled_error
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from fastproc._values.status import Result
     from fastproc.aio._hub import Hub
     from fastproc.pool._client import Channel
+    from fastproc.pool._core import Channel as Joined
     from fastproc.pool._task import Task
 
 
@@ -206,7 +209,7 @@ class Pool(Front):
         expression, given = as_expression(self._crew, program, args, options)  # type: ignore[arg-type]
         tried = None if retries is None else as_retries(retries)
         if self._channel is None:
-            self._channel = self._crew.channel(hub.reactor)
+            self._channel = open_channel(self._crew, hub.reactor)
         future = Future(hub, self._interrupted)
         deliver = future._deliver
         task = make_task(self._crew, self._channel, expression, given, check_priority(priority), tried, deliver)
@@ -248,7 +251,7 @@ class Pool(Front):
 
     async def _results(self, taken: Items, draw: Any, *arguments: Any) -> AsyncIterator[Any]:
         hub = self._enter()
-        channel = self._crew.channel(hub.reactor)
+        channel = open_channel(self._crew, hub.reactor)
         window = Window(channel, taken, *arguments)
         try:
             while True:
@@ -318,7 +321,7 @@ class Pool(Front):
                 timer.cancel()
         return not channel.records
 
-    async def _finish(self, channel: Channel, how: int) -> None:
+    async def _finish(self, channel: Joined, how: int) -> None:
         """End what is left of a channel, and see it gone, whatever is cancelled meanwhile."""
         hub = self._hub
         assert hub is not None

@@ -64,8 +64,8 @@ def make(workers: int, options: Mapping[str, Any], executor: futures.Executor | 
         loaded("fastproc.pool._sendable")
         from fastproc.pool._sendable import check_values
 
-        loaded("fastproc.pool._remote")
-        from fastproc.pool._remote import make_link
+        loaded("fastproc.pool._make_crew")
+        from fastproc.pool._make_crew import make_link
 
         make_link(executor)
         check_values(checked(options))
@@ -94,9 +94,12 @@ class PoolRunner:
     @property
     def _channel(self) -> Channel:
         if self._made is None:
+            from fastproc.pool._client import open_channel
+            from fastproc.pool._make_crew import make_crew
+
             shared = self._options if self._shared else {}
-            crew = self._door.make_crew(self._workers, None, None, 0, False, None, shared, self._executor)
-            self._made = crew.channel()
+            crew = make_crew(self._workers, None, None, 0, False, None, shared, self._executor)
+            self._made = open_channel(crew)
         return self._made
 
     def start(self, expression: Expression, options: Mapping[str, Any], deliver: Deliver) -> None:

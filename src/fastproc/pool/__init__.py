@@ -14,9 +14,9 @@ from fastproc.pool._retries import Retries
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fastproc.pool._futures import Executor as Executor
-    from fastproc.pool._futures import Future as Future
-    from fastproc.pool._remote import Loss as Loss
+    from fastproc.pool._executor import Executor as Executor
+    from fastproc.pool._future import Future as Future
+    from fastproc.pool._loss import Loss as Loss
 
 __all__ = ["Executor", "Future", "Gate", "Loss", "Pool", "Retries"]
 
@@ -25,9 +25,10 @@ def __getattr__(name: str) -> object:
     # concurrent.futures costs an import of 10 ms, which a map does not need.
     if name not in ("Executor", "Future", "Loss"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from fastproc.pool import _futures, _remote
+    from fastproc.pool import _executor, _future, _loss
 
-    value = globals()[name] = getattr(_remote if name == "Loss" else _futures, name)
+    module = {"Executor": _executor, "Future": _future, "Loss": _loss}[name]
+    value = globals()[name] = getattr(module, name)
     return value
 
 

@@ -34,13 +34,27 @@ if TYPE_CHECKING:
     from fastproc.pool._retries import Retries
     from fastproc.pool._task import Kind, Task
 
-door = sys.modules["fastproc._run"]
-
 SLICE_NS = 50_000_000
 PATIENT_NS = 1_000_000_000
 """The longest that a thread stays in C: the main thread, which runs the signal handlers, and others."""
 
 _NOTHING = (b"\0", 1, b"\0", 1, b"\0", 0)
+
+
+def open_channel(crew: Crew, reactor: Reactor | None = None) -> Channel:
+    """Make the channel of one more consumer of a pool, which closes it.
+
+    Args:
+        crew: the pool.
+        reactor: as of Channel.
+
+    Raises:
+        RuntimeError: as `Crew.check_usable()`.
+    """
+    crew.check_usable()
+    channel = Channel(crew, reactor)
+    crew.join(channel)
+    return channel
 
 
 class Channel:

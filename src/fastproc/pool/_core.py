@@ -11,19 +11,38 @@ import os
 from fastproc._engine import standard
 from fastproc._native.pool import Workers
 from fastproc._values.redirect import DEVNULL
-from fastproc.pool._client import Channel
 from fastproc.pool._task import STOP, Kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
+    from collections.abc import Callable, Mapping
+    from typing import Any, Protocol
 
-    from fastproc._engine.reactor import Reactor
     from fastproc._values.command import Command
     from fastproc._values.options import Options
-    from fastproc.pool._remote import Link
+    from fastproc.pool._loss import Loss
     from fastproc.pool._retries import Retries
+    from fastproc.pool._task import Task
+
+    class Channel(Protocol):
+        """The part of a channel that its crew, and whoever ends the crew, use."""
+
+        closed: bool
+        records: dict[int, Task]
+        waiters: list[Callable[[], object]]
+
+        def give_up_lost(self) -> None: ...
+        def close(self) -> None: ...
+        def finish(self, how: int = ...) -> None: ...
+
+    class Link(Protocol):
+        """The part of the way to an executor that a crew and its channels use."""
+
+        @property
+        def losses(self) -> list[Loss]: ...
+        def begin(self, task: Task) -> object: ...
+        def close(self) -> None: ...
+
 
 _KINDS_MAX = 256
 # A group of its own makes a task's deadline and cancellation reach what it has started.
@@ -133,20 +152,17 @@ class Crew:
             given["pgid"] = 0
         return given
 
-    def channel(self, reactor: Reactor | None = None) -> Channel:
-        """Make a channel of one more consumer, which closes it.
+    def join(self, channel: Channel) -> None:
+        """Have one channel more.
 
         Raises:
-            RuntimeError: as check_usable().
+            RuntimeError: as check_usable(); the channel is closed.
         """
-        self.check_usable()
-        channel = Channel(self, reactor)
         self._channels.add(channel)
         # Whoever closes the pool sets `closed` before he looks at the channels.
         if self.closed:
             channel.close()
             self.check_usable()
-        return channel
 
     # No lock: a signal handler may close a pool between any two bytecodes of whoever would hold it. Each of the steps
     # may be done twice, and the last of them, which both do, sees what the other has done.

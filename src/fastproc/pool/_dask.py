@@ -1,11 +1,11 @@
 """Dask distributed as the executor of a pool: how a running task is ended there, and which workers were lost.
 
-Only loaded where distributed is: by a pool that was given its executor, and in its workers.
+Only loaded where distributed is, by a pool that was given its executor.
 
 Distributed does not stop what runs: a task that is cancelled goes on in its thread, and its result is dropped. So a
 pool tells all workers which tasks are to end, by `Client.run()`, which passes the queue; the one that has it ends it,
-and its Result comes back as that of any other. And each worker has a plugin that ends what distributed has cancelled:
-for a client that was closed, or died.
+and its Result comes back as that of any other. And each worker has a plugin (_dask_worker.py) that ends what
+distributed has cancelled: for a client that was closed, or died.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from time import monotonic
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from distributed import Future, Worker, WorkerPlugin
+from distributed import Future
 from distributed.client import ClosedClientError
 from distributed.utils import wait_for
 
 from fastproc.pool import _worker
-from fastproc.pool._remote import Link, Loss, Running
+from fastproc.pool._loss import Loss
+from fastproc.pool._remote import Link, Running
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from fastproc.pool._task import Task
 
-_NAME = "fastproc"
 _RECENT = 1 << 12
 _RECENT_SECONDS = 10.0
 """So many tasks that have come back, and for so long, may still be held, in the scheduler's eyes, by who ran them."""
@@ -248,38 +248,3 @@ def check_client(client: Any, in_loop: bool) -> None:
         raise TypeError("executor: its client is asynchronous; use fastproc.aio.Pool, or a client that is not")
     if str(getattr(client.scheduler, "address", "")).startswith("inproc:"):
         raise TypeError(f"executor: {_worker.IN_PROCESS}")
-
-
-def is_alone(worker: Any) -> bool:
-    """Whether a worker is the only one of this process that is open."""
-    return not any(other is not worker and other.status == worker.status for other in list(Worker._instances))
-
-
-class _Ending(WorkerPlugin):
-    """Ends, in a worker, the commands of tasks that nobody wants any more, and all when the worker goes."""
-
-    def transition(self, key: Any, start: str, finish: str, **_more: Any) -> None:
-        """Called by the worker for each change of each task."""
-        if finish == "released" and start in ("executing", "long-running") and isinstance(key, str):
-            _worker.end(key.removeprefix(_worker.PREFIX))
-
-    def teardown(self, worker: Any) -> None:
-        """Called by a worker that closes."""
-        _worker.stop_all()
-
-
-def attend(worker: Any, seconds: float) -> None:
-    """See that a worker has the plugin, within so many seconds or later; called in the thread of a task."""
-    if _NAME in worker.plugins:
-        return
-    added = threading.Event()
-
-    async def add() -> None:
-        try:
-            if _NAME not in worker.plugins:
-                await worker.plugin_add(_Ending(), name=_NAME)
-        finally:
-            added.set()
-
-    worker.loop.add_callback(add)
-    added.wait(seconds)

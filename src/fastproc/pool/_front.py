@@ -7,7 +7,7 @@ from fastproc.pool._settings import check_workers
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fastproc.pool._core import Crew
-    from fastproc.pool._remote import Loss
+    from fastproc.pool._loss import Loss
 
 
 class Front:

@@ -7,44 +7,18 @@ is given to the executor, and ended by whatever means that has; what it amounts 
 from __future__ import annotations
 
 import pickle
-import sys
 from concurrent import futures
 from itertools import count
 from os import getpid, urandom
 
 from fastproc import errors
-from fastproc._values.options import checked
 from fastproc._values.status import Result
 from fastproc.pool import _worker
-from fastproc.pool._sendable import check_sendable, check_values
-from fastproc.pool._task import Task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any, NamedTuple
-
-    from fastproc._values.expression import Expression
-
-    class Loss(NamedTuple):
-        """A worker that its executor has lost, and the tasks that it held: running, waiting, or their results.
-
-        The executor has run them again elsewhere, or given them up, which is a WorkerLost.
-
-        Attributes:
-            worker: its name.
-            expressions: what the tasks were.
-        """
-
-        worker: str
-        expressions: tuple[Expression, ...]
-else:
-    from collections import namedtuple
-
-    Loss = namedtuple("Loss", ("worker", "expressions"), module="fastproc.pool")
-    Loss.__doc__ = "A worker that its executor has lost, and the tasks that it held."
-
-_HINT = "such as client.get_executor() of distributed (fastproc[dask])"
+    from fastproc.pool._loss import Loss
+    from fastproc.pool._task import Task
 
 
 class Link:
@@ -187,65 +161,3 @@ class Running:
 
     def _lost(self, reason: str) -> errors.WorkerLost:
         return errors.WorkerLost(str(self.task.expression), self.task.lost, reason)
-
-
-def make_link(executor: Any, in_loop: bool = False) -> Link:
-    """Return the way to an executor.
-
-    Args:
-        executor: as given to the pool.
-        in_loop: whether the pool is one of an event loop.
-
-    Raises:
-        TypeError: it is none; or its workers are of this process; or its client is one of an event loop, whose thread a
-            blocking pool would hold up.
-    """
-    if not isinstance(executor, futures.Executor):
-        found = "the client itself" if hasattr(executor, "get_executor") else type(executor).__name__
-        raise TypeError(f"executor: must be a concurrent.futures.Executor, {_HINT}, not {found}")
-    from fastproc.pool._futures import Executor
-
-    if isinstance(executor, Executor):
-        raise TypeError("executor: runs commands itself, and here; give one whose workers are other processes")
-    if isinstance(executor, futures.ThreadPoolExecutor):
-        raise TypeError(f"executor: {_worker.IN_PROCESS}")
-    module = sys.modules.get("distributed.cfexecutor")
-    if module is not None and isinstance(executor, module.ClientExecutor):
-        from fastproc.pool._dask import DaskLink, check_client
-
-        check_client(executor._client, in_loop)
-        return DaskLink(executor)
-    return Link(executor)
-
-
-def packed(expression: Expression, options: Mapping[str, Any] | None) -> bytes:
-    """Return the pickle of an expression that says all itself, or with the options of its run.
-
-    Raises:
-        TypeError, ValueError: something cannot be sent; its name comes first.
-    """
-    check_sendable(expression)
-    if options is not None:
-        check_values(checked(options))
-        options = {name: _plain(value) for name, value in options.items()}
-    try:
-        return pickle.dumps((expression, options), pickle.HIGHEST_PROTOCOL)
-    except Exception as error:
-        raise TypeError(f"{_culprit(expression, options)}: cannot go to another process: {error}") from error
-
-
-def _plain(value: Any) -> Any:
-    """Return os.environ and its like as a dict, which pickles."""
-    return dict(value) if hasattr(value, "items") else value
-
-
-def _culprit(expression: Expression, options: Mapping[str, Any] | None) -> str:
-    """Name what does not pickle."""
-    own = getattr(expression, "_options", None)
-    for values in (options or {}, {} if own is None else own.values):
-        for name, value in values.items():
-            try:
-                pickle.dumps(value)
-            except Exception:
-                return str(name)
-    return "program"

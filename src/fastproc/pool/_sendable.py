@@ -1,8 +1,11 @@
-"""What of a command can go to another process: a look for all that belongs to this one. Pure."""
+"""What of a command can go to another process: a look for all that belongs to this one; its pickle. Pure."""
 
 from __future__ import annotations
 
+import pickle
+
 from fastproc._values.combination import Scoped, parts
+from fastproc._values.options import checked
 from fastproc._values.redirect import MEMFD, Append, Special
 
 TYPE_CHECKING = False
@@ -65,3 +68,36 @@ def _reason(name: str, value: Any) -> str:
     if name in _LIMITS and value.spill is not None and value.spill is not MEMFD and not isinstance(value.spill, str):
         return "the file of its spill is this process's; give a path"
     return ""
+
+
+def packed(expression: Expression, options: Mapping[str, Any] | None) -> bytes:
+    """Return the pickle of an expression that says all itself, or with the options of its run.
+
+    Raises:
+        TypeError, ValueError: something cannot be sent; its name comes first.
+    """
+    check_sendable(expression)
+    if options is not None:
+        check_values(checked(options))
+        options = {name: _plain(value) for name, value in options.items()}
+    try:
+        return pickle.dumps((expression, options), pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        raise TypeError(f"{_culprit(expression, options)}: cannot go to another process: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """Return os.environ and its like as a dict, which pickles."""
+    return dict(value) if hasattr(value, "items") else value
+
+
+def _culprit(expression: Expression, options: Mapping[str, Any] | None) -> str:
+    """Name what does not pickle."""
+    own = getattr(expression, "_options", None)
+    for values in (options or {}, {} if own is None else own.values):
+        for name, value in values.items():
+            try:
+                pickle.dumps(value)
+            except Exception:
+                return str(name)
+    return "program"

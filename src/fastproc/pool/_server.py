@@ -10,7 +10,8 @@ from _thread import allocate_lock
 from errno import EAGAIN
 from time import monotonic
 
-from fastproc.pool._futures import Future
+from fastproc.pool._client import open_channel
+from fastproc.pool._future import Future
 from fastproc.pool._gate import Gate
 from fastproc.pool._settings import look, make_task
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastproc._values.expression import Expression
-    from fastproc.pool._client import Channel
     from fastproc.pool._core import Crew
     from fastproc.pool._retries import Retries
 
@@ -41,7 +41,7 @@ class Server:
     def __init__(self, crew: Crew, gate: Gate | Callable[[], bool] | None) -> None:
         self._crew = crew
         self._gate = gate
-        self.channel = crew.channel()
+        self.channel = open_channel(crew)
         self._ending = False
         # Who wait for there being no task left, and for the end of the thread.
         self._idle: list[Any] = []
@@ -151,7 +151,7 @@ class Server:
     def _serves(self) -> bool:
         return self._claim.get(0) is threading.current_thread()
 
-    def ends_itself(self, channel: Channel) -> bool:
+    def ends_itself(self, channel: object) -> bool:
         """Whether this is the thread that serves a channel, which it closes when its callback has returned."""
         return channel is self.channel and self._serves()
 

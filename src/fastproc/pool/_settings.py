@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import os
-import sys
 
+from fastproc import _run
 from fastproc._values.command import Command
 from fastproc._values.expression import Expression
 from fastproc._values.options import checked
-from fastproc.pool._core import Crew
 from fastproc.pool._gate import Gate, is_open
-from fastproc.pool._retries import Retries, as_retries, number
 from fastproc.pool._task import Task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from concurrent import futures
     from typing import Any
 
     from fastproc.pool._client import Channel
-
-door = sys.modules["fastproc._run"]
+    from fastproc.pool._core import Crew
+    from fastproc.pool._retries import Retries
 
 WORKERS_MAX = 1 << 20
 
@@ -45,54 +42,6 @@ def check_workers(workers: int | None) -> int:
     if not 1 <= workers <= WORKERS_MAX:
         raise ValueError(f"workers: must be a positive number, not {workers}")
     return workers
-
-
-def make_crew(
-    workers: int | None,
-    rate: float | None,
-    deadline: float | None,
-    retries: int | Retries,
-    fail_fast: bool,
-    gate: Gate | Callable[[], bool] | None,
-    options: Mapping[str, Any],
-    executor: futures.Executor | None = None,
-    in_loop: bool = False,
-) -> Crew:
-    """Check everything that a pool takes, and make its threads; `in_loop` for a pool of an event loop.
-
-    Raises:
-        TypeError, ValueError: something is not possible; its name comes first.
-        Unsupported: this system has no pools, or this kernel does not tell what the gate asks for.
-        OSError: no threads or descriptors are left.
-    """
-    count = check_workers(EXECUTOR_WORKERS if workers is None and executor is not None else workers)
-    if rate is not None and number("rate", rate) == 0:
-        raise ValueError("rate: must be more than 0")
-    if deadline is not None:
-        number("deadline", deadline)
-        if "timeout" in options:
-            raise ValueError("deadline: is the same as timeout; give one of them")
-    tried = as_retries(retries)
-    if gate is not None and not isinstance(gate, Gate) and not callable(gate):
-        raise TypeError(f"gate: must be a Gate or a function, not {type(gate).__name__}")
-    checked(options)
-    if isinstance(gate, Gate):
-        look(gate)
-    link = None
-    if executor is not None:
-        from fastproc.pool._remote import make_link
-        from fastproc.pool._sendable import check_values
-
-        check_values(checked(options))
-        link = make_link(executor, in_loop)
-    crew = Crew(count, rate, deadline, tried, bool(fail_fast), options, link)
-    if link is not None:
-        try:
-            link.open()
-        except BaseException:
-            crew.workers.close()
-            raise
-    return crew
 
 
 def look(gate: Gate | Callable[[], bool]) -> bool:
@@ -120,7 +69,7 @@ def as_expression(
     if options and "capture" not in options:
         # What needs a captured output is not to be refused where all outputs are captured.
         options["capture"] = crew.defaults["capture"]
-    command: Command = door.as_command(program, args, options)
+    command = _run.as_command(program, args, options)  # type: ignore[arg-type]
     return command, frozenset(options) if options else None
 
 
@@ -145,7 +94,7 @@ def make_task(
     else:
         given = crew.run_options(options or {})
     if crew.link is not None:
-        from fastproc.pool._remote import packed
+        from fastproc.pool._sendable import packed
 
         given = packed(expression if kind is None else kind.applied(expression), given)  # type: ignore[arg-type]
     return Task(channel, expression, kind, given, priority, retries, deliver)

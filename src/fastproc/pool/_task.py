@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from fastproc import _native, errors
+from fastproc import _native, _run, errors
 from fastproc._engine.resolve import environment
 from fastproc._native.pool import FOREIGN, QUEUED, RUNNING
 from fastproc._values.command import Command
@@ -14,16 +12,36 @@ from fastproc._values.status import CORE_DUMPED, TIMED_OUT, Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Protocol
 
-    from fastproc._native.pool import Done, Ticket
+    from fastproc._native.pool import Done, Ticket, Tray, Workers
     from fastproc._values.expression import Expression
     from fastproc._values.options import Options
-    from fastproc.pool._client import Channel
     from fastproc.pool._retries import Retries
 
-door = sys.modules["fastproc._run"]
+    class Crew(Protocol):
+        """The part of a crew that its tasks use."""
+
+        @property
+        def workers(self) -> Workers: ...
+
+    class Channel(Protocol):
+        """The part of a channel that its tasks, and what runs them, use."""
+
+        _calls: deque[Callable[[], object]]
+
+        @property
+        def crew(self) -> Crew: ...
+        @property
+        def tray(self) -> Tray: ...
+        def call(self, function: Callable[[], object]) -> None: ...
+        def wake(self) -> None: ...
+        def hand_over(self, task: Task, result: Result | None, error: BaseException | None) -> None: ...
+        def released(self, task: Task, result: Result | None, error: BaseException | None) -> None: ...
+        def cut_off(self, task: Task, ticket: Ticket | None, error: BaseException) -> None: ...
+
 
 STOP = 1
 KILL = 2
@@ -53,7 +71,7 @@ class Kind:
     def __init__(self, options: Options, remote: bool = False) -> None:
         self.options = options
         settled = self.settled = settle_options(options)
-        forced: str = door._FORCED_ENGINE
+        forced: str = _run._FORCED_ENGINE
         self.in_c = not (settled.exchanged or settled.composed or settled.identity or forced == "exchange" or remote)
         self.request = None
         self.simple = settled.same_environment and settled.argv0 is None and not settled.relative_to_parent
@@ -233,7 +251,7 @@ def whole(task: Task, address: int) -> tuple[Result | None, BaseException | None
     job = tray.job(address)
     assert task.kind is not None
     try:
-        return door._finish(task.expression._argv, task.kind.settled, job, id), None  # type: ignore[attr-defined]
+        return _run._finish(task.expression._argv, task.kind.settled, job, id), None  # type: ignore[attr-defined]
     except (errors.ProcessError, OSError) as error:
         return getattr(error, "result", None), error
     finally:

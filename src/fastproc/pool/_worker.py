@@ -15,18 +15,25 @@ import threading
 from weakref import WeakValueDictionary
 
 from fastproc import errors
-from fastproc.pool._pool import Pool
+from fastproc.pool._base import PoolBase
+from fastproc.pool._core import Crew
+from fastproc.pool._retries import as_retries
 from fastproc.pool._settings import make_task
 from fastproc.pool._task import KILL, STOP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
 
     from fastproc._values.command import Command
     from fastproc._values.expression import Expression
-    from fastproc.pool._remote import Link
     from fastproc.pool._task import Task
+
+    class Link(Protocol):
+        """The way to an executor, of a pool of this process."""
+
+        owner: int
+
 
 PREFIX = "fastproc-"
 """Of the names that tasks have in an engine that gives them names."""
@@ -54,7 +61,7 @@ _lock = threading.RLock()
 _running: dict[str, _Held] = {}
 _ended: dict[str, None] = {}
 _refused: dict[str, None] = {}
-_pool: Pool | None = None
+_pool: PoolBase | None = None
 
 
 class _Held:
@@ -156,6 +163,11 @@ def end(token: str) -> None:
         held.end(STOP)
 
 
+def end_key(key: str) -> None:
+    """End what runs here as the task of that name in an engine."""
+    end(key.removeprefix(PREFIX))
+
+
 def _outlast(held: _Held) -> None:
     """Wait for the end; an interrupt ends it."""
     try:
@@ -185,11 +197,11 @@ _DIES = {"die_with_parent": True}
 _SAYS_WHO_DIES = frozenset(("pdeathsig", "die_with_parent"))
 
 
-def _local_pool() -> Pool:
+def _local_pool() -> PoolBase:
     global _pool
     with _lock:
         if _pool is None or _pool._crew.inert:
-            _pool = Pool(_PLACES)
+            _pool = PoolBase(Crew(_PLACES, None, None, as_retries(0), False, {}))
         return _pool
 
 
@@ -209,11 +221,11 @@ def _place(token: str) -> str:
         except ValueError:
             pass
         else:
-            from fastproc.pool import _dask
+            from fastproc.pool import _dask_worker
 
-            if not _dask.is_alone(worker):
+            if not _dask_worker.is_alone(worker):
                 raise errors.Unsupported(f"executor: {IN_PROCESS}")
-            _dask.attend(worker, _PATIENCE_SECONDS)
+            _dask_worker.attend(worker, _PATIENCE_SECONDS, end_key, stop_all)
             return str(worker.address)
     return f"{os.uname().nodename}:{os.getpid()}"
 

@@ -1,17 +1,14 @@
-"""The futures of a pool, which are those of `concurrent.futures`, and an Executor of that module on a pool."""
+"""The futures of a blocking pool, which are those of `concurrent.futures`."""
 
 from __future__ import annotations
 
 from concurrent import futures
 
-from fastproc._values.expression import Expression
-from fastproc.pool._pool import Pool
 from fastproc.pool._task import KILL, STOP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from fastproc._values.expression import Expression
     from fastproc._values.status import Result
     from fastproc.pool._task import Task
 
@@ -91,54 +88,3 @@ class Future(futures.Future["Result"]):
         except futures.InvalidStateError:
             # It was cancelled in this moment.
             self.partial = result
-
-
-class Executor(futures.Executor):
-    """A `concurrent.futures.Executor` whose tasks are commands.
-
-    Args:
-        max_workers: as `workers` of Pool; or a Pool, which is then only used, and not closed.
-        options: as of Pool.
-
-    >>> with Executor(2) as executor:
-    ...     executor.submit("printf", "hello").result().text()
-    'hello'
-    """
-
-    __module__ = "fastproc.pool"
-
-    def __init__(self, max_workers: int | Pool | None = None, **options: Any) -> None:
-        """Make a pool, or take one."""
-        self._owned = not isinstance(max_workers, Pool)
-        self._pool = max_workers if isinstance(max_workers, Pool) else Pool(max_workers, **options)
-        self._shut = False
-
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future:  # type: ignore[override]
-        """Queue a command.
-
-        Args:
-            fn: a command or another expression; a program, with its arguments after it; or a function that makes one of
-                the arguments, called at once.
-            args: see fn.
-            kwargs: options as of `Pool.submit()`, or of the function.
-
-        Raises:
-            RuntimeError: after shutdown().
-        """
-        if self._shut:
-            raise RuntimeError("cannot schedule new futures after shutdown")
-        if callable(fn) and not isinstance(fn, Expression):
-            return self._pool.submit(fn(*args, **kwargs))
-        return self._pool.submit(fn, *args, **kwargs)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more; with `wait` until all are done. A pool that was given stays open."""
-        self._shut = True
-        if not self._owned:
-            return
-        if cancel_futures:
-            self._pool.withdraw()
-        if wait:
-            self._pool.close()
-        else:
-            self._pool.close_later()
