@@ -24,6 +24,7 @@ from fastproc._native import (
     new_job,
     unpack,
 )
+from fastproc._values import status
 from fastproc._values.command import ENCODING, Command, build, cmd
 from fastproc._values.expression import Expression
 from fastproc._values.loading import loaded
@@ -427,3 +428,7 @@ def check_start(settled: ResolvedOptions) -> None:
         raise ValueError("timeout: start() has nobody who would keep it; use process.wait(timeout=...), or run()")
     if settled.ok_codes != _OK:
         raise ValueError("ok_codes: start() does not check the status; look at what wait() returns, or use run()")
+
+
+# What modules below this one call and cannot import.
+status.exit_error = errors.exit_error

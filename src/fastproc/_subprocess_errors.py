@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import subprocess
 
+from fastproc._process_error import ProcessError
 from fastproc._values.quoting import printable, shortened
-from fastproc.errors import ProcessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

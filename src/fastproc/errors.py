@@ -9,11 +9,13 @@
     ├── Unsupported(NotImplementedError)                            this system cannot do what the command asks for
     └── WorkerLost                     the executor of a pool lost the process that was to run it
 
-This module imports nothing of the package at import time, and never `subprocess`, which costs more than all of
-fastproc: the two classes that derive from it are made when first named, by the module's `__getattr__`.
+`subprocess` is not imported, as it costs more than all of fastproc: the two classes that derive from its exceptions are
+loaded when they are first named, by this module's `__getattr__`.
 """
 
 from __future__ import annotations
+
+from fastproc._process_error import ProcessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,10 +39,6 @@ __all__ = [
     "spawn_error",
     "timeout_expired",
 ]
-
-
-class ProcessError(Exception):
-    """Base of every exception that fastproc raises about a process."""
 
 
 class SpawnError(ProcessError, OSError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from errno import EACCES, ENOENT, ENOSYS, ENOTSUP, EPERM, ESTALE, ETXTBSY
 
-from fastproc._native import _ffi
+import fastproc._native._ffi as _ffi
 from fastproc._native._ffi import ffi, lib
 
 

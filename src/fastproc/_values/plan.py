@@ -72,7 +72,7 @@ class ResolvedOptions:
         kill_tree, idle_timeout: as the options.
         limits: stdout_limit and stderr_limit; on_line, tee: as the options.
         pty: as the option; on_terminal: which of the streams are this terminal.
-        adopting: these with the child as the subreaper of its descendants, made by tree.py.
+        adopting: these with the child as the subreaper of its descendants, made by containment.
         native: free for the caller's prepared struct of attr.
         request: free for the caller's prepared request of a plain or direct run.
         requests: free for the caller's requests of a direct run by the ids that names led to.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any, Self
 
     from fastproc._values.tree import Survivor
@@ -81,6 +81,9 @@ class Usage:
         raw = round(self.utime * 1e6), round(self.stime * 1e6), self.maxrss // 1024, *self._key()[3:]
         return Usage, raw
 
+
+exit_error: Callable[[Result], Exception] = None  # type: ignore[assignment]
+"""Makes the ExitError of a result: `errors.exit_error`, put here by _run.py, as the errors know results."""
 
 _USAGE_ORDER = ("utime", "stime", "maxrss", "minflt", "majflt", "inblock", "oublock", "nvcsw", "nivcsw")
 
@@ -327,8 +330,6 @@ class Result:
         """
         if self.ok:
             return self
-        from fastproc.errors import exit_error
-
         raise exit_error(self)
 
     def __repr__(self) -> str:

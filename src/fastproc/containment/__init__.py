@@ -25,8 +25,9 @@ from _weakref import ref
 from errno import EMFILE, ENODEV, EXDEV
 
 from fastproc import _native
-from fastproc._values.tree import Survivor, TreeEnd, contained
+from fastproc._values.tree import Survivor, TreeEnd
 from fastproc.containment._cgroup import Cgroup
+from fastproc.containment._contained import contained
 from fastproc.containment._member import SIGKILL, Member, Proc, is_about_one, why
 
 TYPE_CHECKING = False
