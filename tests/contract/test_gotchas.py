@@ -90,9 +90,21 @@ def test_what_the_page_names_exists() -> None:
     assert [name for name in files if not (ROOT / name).exists()] == []
     tests = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     assert [name for name in re.findall(r"`(test_\w+)`", PAGE) if f"def {name}(" not in tests] == []
-    titles = re.findall(r"^## (.+)$", PAGE, re.MULTILINE)
-    anchors = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
-    assert re.findall(r"\]\(#([\w-]+)\)", PAGE) == anchors
+    assert re.findall(r"\]\(#([\w-]+)\)", PAGE) == anchors("##")
+
+
+def anchors(level: str) -> list[str]:
+    """The anchors that GitHub gives to the titles of a level."""
+    titles = re.findall(rf"^{level} (.+)$", PAGE, re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
+
+
+def test_links_to_the_page_lead_somewhere() -> None:
+    """And no other page names a part by its title, which may change, without a link."""
+    linked = [(name, anchor) for name, text in sources() for anchor in re.findall(r"GOTCHAS\.md#([\w-]+)", text)]
+    assert len(linked) >= 3
+    assert [link for link in linked if link[1] not in (*anchors("##"), *anchors("###"))] == []
+    assert [name for name, text in sources() if re.search(r"GOTCHAS(?:\.md\)?)?, \*", text)] == []
 
 
 def test_each_entry_says_where_its_code_is() -> None:
