@@ -5,7 +5,8 @@ thread arrives; then there is one run for each of them in which the exception is
 
 - the exception that was raised has come out, that very object, and was swallowed nowhere;
 - no child, thread, descriptor or cgroup is left;
-- the same call, and a plain run, a pipeline and an iteration work.
+- the same call works: the next point is in it. After every eighth point, and after a fault, it is done to its end, and a
+  plain run, a pipeline and an iteration as well.
 
     python tests/soak/injection.py [--visits N] [--step N] [--file NAME] [--jobs N] [SCENARIO ...]
 
@@ -50,6 +51,8 @@ HANG = 12
 """Seconds after which a point is one that hangs."""
 SLOW = 6.0
 """Seconds after which a point has waited for something that did not come, and gone on by a limit of time."""
+WHOLE_EVERY = 8
+"""Points after which the action is done to its end."""
 PATIENCE = 3.0
 """Seconds in which what was ended must be gone."""
 
@@ -290,8 +293,13 @@ class Sweep:
         pipeline = fastproc.cmd("echo", "x") | fastproc.cmd("cat")
         assert pipeline.run(capture=True).stdout == b"x\n"
 
-    def inject(self, point: Point) -> str:
-        """Raise the exception at a point; return what was wrong, or "" when nothing was."""
+    def inject(self, point: Point, whole: bool = True) -> str:
+        """Raise the exception at a point; return what was wrong, or "" when nothing was.
+
+        Args:
+            point: where.
+            whole: whether the action is done to its end afterwards.
+        """
         injected = Injected(point)
         begun = time.monotonic()
         fired: list[str] = []
@@ -328,7 +336,7 @@ class Sweep:
                 if fired and (more := left(self.before)):
                     wrong.append(f"left: {more}")
                     self.before = state()
-                if fired:
+                if fired and (whole or wrong or ignored):
                     try:
                         self._action()
                         self.probe()
@@ -398,7 +406,7 @@ def work(name: str, visits: int, first: int, step: int = 1, file: str = "") -> N
             point = swept[number]
             print(json.dumps({"at": number, "point": point}), flush=True)
             faulthandler.dump_traceback_later(HANG, exit=True)
-            wrong = sweep.inject(point)
+            wrong = sweep.inject(point, tidy is not None or number % WHOLE_EVERY == 0 or number == len(swept) - 1)
             print(json.dumps({"done": number, "wrong": wrong}), flush=True)
 
 
