@@ -5,8 +5,8 @@ thread arrives; then there is one run for each of them in which the exception is
 
 - the exception that was raised has come out, that very object, and was swallowed nowhere;
 - no child, thread, descriptor or cgroup is left;
-- the same call works: the next point is in it. After every eighth point, and after a fault, it is done to its end, and a
-  plain run, a pipeline and an iteration as well.
+- the same call works: the next point is in it. After every eighth point, and after a fault, it is done to its end, with
+  a plain run, a pipeline and an iteration.
 
     python tests/soak/injection.py [--visits N] [--step N] [--file NAME] [--jobs N] [SCENARIO ...]
 
