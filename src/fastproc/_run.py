@@ -94,6 +94,7 @@ def run(
     native = None
     argv: tuple[str, ...]
     command: Command | None
+    settled: ResolvedOptions
     if type(program) is Command:
         if args:
             raise TypeError("program: a Command already has its arguments; use command.args(...)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastproc._values import options
+from fastproc._values import checks, options
 from fastproc._values.attributes import attr_spec
 from fastproc._values.capabilities import Capabilities, CapabilitySet
 from fastproc._values.credentials import (
@@ -171,7 +171,7 @@ OF_EACH = {
 
 def test_every_identity_has_a_session_of_its_own() -> None:
     """GOTCHAS H1; unless it is refused, or given with a terminal of its own."""
-    assert set(OF_EACH) == options.IDENTITY
+    assert set(OF_EACH) == checks.IDENTITY
     for name, value in OF_EACH.items():
         assert (attr_spec(normalise({name: value}).values) or {}).get("setsid") is True, name
         assert "setsid" not in (attr_spec(normalise({name: value, "setsid": False}).values) or {}), name

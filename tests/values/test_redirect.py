@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from fastproc._values import redirect
-from fastproc._values.redirect import DEVNULL, INHERIT, PIPE, STDERR, STDOUT, Append, check_stream, check_text
+from fastproc._values.checks import check_text
+from fastproc._values.redirect import DEVNULL, INHERIT, PIPE, STDERR, STDOUT, Append, check_stream
 
 
 @pytest.mark.parametrize("name", ["PIPE", "STDOUT", "DEVNULL", "STDERR"])

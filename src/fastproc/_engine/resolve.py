@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fastproc._engine.streams.terminal import Terminal
     from fastproc._values.aliases import HasFileno, Stream
     from fastproc._values.command import Command
-    from fastproc._values.plan import Plan
+    from fastproc._values.plan import Plan, ResolvedOptions
 
 STREAMS = ("stdin", "stdout", "stderr")
 
@@ -176,7 +176,7 @@ def resolve(command: Command, opened: Opened, deadline: float | None = None) -> 
         TimeoutExpired: nobody opened the other side of a FIFO before the deadline.
         ValueError: a given file object is closed or has no descriptor; the message starts with the option.
     """
-    settled = command._options.settled
+    settled: ResolvedOptions | None = command._options.settled
     if settled is None:
         settled = settle(command)
     if not settled.needs_io:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from fastproc._engine.resolve import environment
+from fastproc._values.checks import check_path
 from fastproc._values.environment import candidates
-from fastproc._values.redirect import check_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,9 +7,7 @@ those of its flags in lower case.
 from __future__ import annotations
 
 from fastproc._values import signals
-from fastproc._values.checks import check_bool, check_int, iterable
-from fastproc._values.options import IDENTITY, check_place
-from fastproc._values.redirect import check_fd
+from fastproc._values.checks import IDENTITY, OF_IDENTITY, check_bool, check_fd, check_int, check_place, iterable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,7 +185,7 @@ def check_attributes_together(values: Mapping[str, Any]) -> None:
                 )
     if "die_with_parent" in values and "pdeathsig" in values:
         raise ValueError("die_with_parent: is pdeathsig=SIGKILL, and pdeathsig is given too")
-    if not _OF_IDENTITY.isdisjoint(values):
+    if not OF_IDENTITY.isdisjoint(values):
         from fastproc._values.credentials import check_identity_together
 
         check_identity_together(values)
@@ -199,7 +197,6 @@ def check_attributes_together(values: Mapping[str, Any]) -> None:
 
 # Options whose normalised value is the field of struct fp_attr.
 _SAME = ("umask", "pgid", "nice", "oom_score_adj", "pdeathsig", "timer_slack_ns", "pipe_size")
-_OF_IDENTITY = IDENTITY.union(("uid_map", "gid_map", "time_offsets", "clean_env"))
 # Each says already which terminal the child has.
 _SESSION = frozenset(("setsid", "ctty", "pty"))
 _FLAGS = ("setsid", "foreground", "subreaper", "no_new_privs")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from itertools import starmap
 
-from fastproc._values.checks import check_int
-from fastproc._values.redirect import MEMFD, check_path
+from fastproc._values.checks import check_int, check_path
+from fastproc._values.redirect import MEMFD
 from fastproc.errors import ProcessError
 
 TYPE_CHECKING = False

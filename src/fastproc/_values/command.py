@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sys import getfilesystemencodeerrors, getfilesystemencoding
 
-from fastproc._values import options as _options_module
+from fastproc._values.checks import check_env_name, check_text
 from fastproc._values.expression import Expression
-from fastproc._values.options import NONE, Options, normalise
-from fastproc._values.redirect import STDERR, STDOUT, check_text
+from fastproc._values.options import NONE, Options, make, normalise
+from fastproc._values.redirect import STDERR, STDOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Command(Expression):
 
     def env(self, name: str | bytes, value: Text) -> Command:
         """Set one environment variable, unless it is set or removed already, or the whole environment is."""
-        name = _options_module.check_env_name("env_add", name)
+        name = check_env_name("env_add", name)
         added = dict(self._pairs("env_add"))
         changed = self._with({"env_add": {**added, name: value}})
         values = self._options.values
@@ -106,7 +106,7 @@ class Command(Expression):
 
     def env_remove(self, *names: str | bytes) -> Command:
         """Remove environment variables of the parent's, but not those set already."""
-        gone = [_options_module.check_env_name("env_remove", name) for name in names]
+        gone = [check_env_name("env_remove", name) for name in names]
         values = self._options.values
         if "env" in values:
             return self
@@ -269,7 +269,7 @@ def _refuse(argv: tuple[Text, ...]) -> None:
 
 
 def _restore_command(argv: tuple[str, ...], values: dict[str, Any]) -> Command:
-    return build(argv, _options_module.make(values))
+    return build(argv, make(values))
 
 
 _restore_command.__module__ = "fastproc"  # where pickles find it

@@ -6,10 +6,8 @@ Loaded only when a command uses one of them. Names of users are looked up by the
 from __future__ import annotations
 
 from fastproc._values.capabilities import Capabilities, CapabilitySet, as_set, name_of
-from fastproc._values.checks import check_int, iterable
+from fastproc._values.checks import check_env_name, check_int, check_path, check_place, iterable
 from fastproc._values.identity import Securebits, check_id, check_name
-from fastproc._values.options import check_env_name, check_place
-from fastproc._values.redirect import check_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

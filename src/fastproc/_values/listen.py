@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fastproc._values.checks import check_source, iterable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,9 +74,6 @@ def check_listen_fds(name: str, value: object) -> tuple[tuple[str, object], ...]
         TypeError: it is no mapping of names to sockets, and no iterable of sockets.
         ValueError: a name is not possible.
     """
-    from fastproc._values.checks import iterable
-    from fastproc._values.options import check_source
-
     if hasattr(value, "items"):
         items: Any = value.items()
         pairs = [(check_fdname(name, key), each) for key, each in items]

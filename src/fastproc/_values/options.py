@@ -7,9 +7,21 @@ What the kernel gets is made from it by plan.py. The options that set kernel att
 
 from __future__ import annotations
 
-from fastproc._values.checks import check_bool, check_int, check_seconds, iterable
+from fastproc._values.checks import (
+    FD_MAX,
+    OF_IDENTITY,
+    check_bool,
+    check_env_name,
+    check_fd,
+    check_int,
+    check_place,
+    check_seconds,
+    check_source,
+    check_text,
+    iterable,
+)
 from fastproc._values.quoting import printable
-from fastproc._values.redirect import FD_MAX, PIPE, STDERR, STDOUT, check_fd, check_path, check_stream, check_text
+from fastproc._values.redirect import PIPE, STDERR, STDOUT, check_stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,13 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastproc._values.aliases import HasFileno
-    from fastproc._values.plan import ResolvedOptions
 
-
-# Those that change who the child is. Each needs the table of steps, and a decision about no_new_privs.
-_NAMES = "user group groups capabilities ambient bounding securebits root namespaces landlock seccomp"
-IDENTITY = frozenset(_NAMES.split())
-_OF_IDENTITY = sorted(IDENTITY.union(("uid_map", "gid_map", "time_offsets", "clean_env")))
 
 DEFAULTS: dict[str, object] = {
     # of the child
@@ -62,7 +68,7 @@ DEFAULTS: dict[str, object] = {
     "cgroup": None,
     "pipe_size": None,
     "pty": None,
-    **dict.fromkeys(_OF_IDENTITY),
+    **dict.fromkeys(sorted(OF_IDENTITY)),
     "relative_to_parent": False,
     "before_spawn": (),
     "substitutes": (),
@@ -92,7 +98,7 @@ COMPOSED = frozenset(("before_spawn", "substitutes"))
 _ELSEWHERE = {
     **dict.fromkeys(COMPOSED, "combination"),
     **dict.fromkeys(("stdout_limit", "stderr_limit"), "capture"),
-    **dict.fromkeys(_OF_IDENTITY, "credentials"),
+    **dict.fromkeys(OF_IDENTITY, "credentials"),
     "pty": "pty",
     "listen_fds": "listen",
 }
@@ -109,12 +115,17 @@ _EMPTY = frozenset((list, tuple, dict, set, frozenset))
 
 
 class Options:
-    """What differs from the defaults, normalised. Never changed, except for the cache in `settled`."""
+    """What differs from the defaults, normalised. Never changed, except for the cache in `settled`.
+
+    Attributes:
+        values: the options.
+        settled: the ResolvedOptions that plan.py has made of them, or None.
+    """
 
     __slots__ = ("settled", "values")
 
     values: dict[str, Any]
-    settled: ResolvedOptions | None
+    settled: Any
 
     def __init__(self, values: dict[str, Any]) -> None:
         """Take values that `normalise()` returned."""
@@ -334,21 +345,6 @@ def _check_callable(name: str, value: object) -> object:
     raise TypeError(f"{name}: must be callable, not {type(value).__name__}")
 
 
-def check_place(name: str, value: object) -> str | int | None:
-    """Return a directory given as a path or a descriptor: a str, an int, or None."""
-    if value is None:
-        return None
-    return check_fd(name, value) if isinstance(value, int) else check_path(name, value)
-
-
-def check_env_name(option: str, name: object) -> str:
-    """Return the name of an environment variable (GOTCHAS F6: neither empty nor with "=")."""
-    text = check_text(f"{option}: name of a variable", name)
-    if not text or "=" in text:
-        raise ValueError(f"{option}: {text!r} cannot be the name of a variable")
-    return text
-
-
 def _check_environ(name: str, value: object) -> object:
     if value is None and name == "env":
         return None
@@ -368,15 +364,6 @@ def _pairs(name: str, value: object) -> Iterable[tuple[object, object]]:
 
 def _check_env_remove(name: str, value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(check_env_name(name, item) for item in iterable(name, value)))
-
-
-def check_source(name: str, value: object) -> object:
-    """Return a descriptor number, or an object with fileno(), which is kept."""
-    if isinstance(value, int):
-        return check_fd(name, value)
-    if callable(getattr(value, "fileno", None)):
-        return value
-    raise TypeError(f"{name}: must be a descriptor number or a file, not {type(value).__name__}")
 
 
 def _check_fds(name: str, value: object) -> tuple[tuple[int, object], ...]:

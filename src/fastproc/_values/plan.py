@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from os import fsencode
 
+from fastproc._values.checks import IDENTITY
 from fastproc._values.environment import DEFAULT_PATH, Environment, check_strings, edited_by, own_environment, prefixes
-from fastproc._values.options import COMPOSED, EXCHANGED, IDENTITY, RUN_LEVEL, fd_pairs
+from fastproc._values.options import COMPOSED, EXCHANGED, RUN_LEVEL, fd_pairs
 from fastproc._values.redirect import (
     MEMFD,
     STDERR,
@@ -335,7 +336,7 @@ def settle(command: Command) -> ResolvedOptions:
 
 def settle_options(options: Options) -> ResolvedOptions:
     """Return what options mean; made once for all commands that have them."""
-    settled = options.settled
+    settled: ResolvedOptions | None = options.settled
     if settled is None:
         settled = options.settled = ResolvedOptions(options)
     return settled
@@ -364,7 +365,7 @@ def lower(
     Raises:
         SpawnError: E2BIG, one argument or variable is longer than the kernel takes.
     """
-    settled = command._options.settled
+    settled: ResolvedOptions | None = command._options.settled
     if settled is None:
         settled = settle(command)
     if settled.needs_io:

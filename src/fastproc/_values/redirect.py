@@ -5,7 +5,9 @@ PIPE, STDOUT and DEVNULL equal subprocess's constants of the same names, so eith
 
 from __future__ import annotations
 
-from os import PathLike, fsdecode, fspath
+from os import PathLike
+
+from fastproc._values.checks import check_fd, check_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,8 +15,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastproc._values.aliases import Path, Stream
-
-FD_MAX = 2**31 - 1
 
 
 class Special(int):
@@ -83,50 +83,6 @@ class Append:
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle as the call that makes it."""
         return Append, (self.path,)
-
-
-def check_text(name: str, value: object) -> str:
-    """Return a str, bytes or os.PathLike as str, in the file system's encoding with surrogateescape (GOTCHAS F14).
-
-    Raises:
-        TypeError: it is another kind of object.
-        ValueError: it has a NUL, which C would take for its end (GOTCHAS F5), or cannot be encoded.
-    """
-    if not isinstance(value, (str, bytes, PathLike)):
-        raise TypeError(f"{name}: must be str, bytes or os.PathLike, not {type(value).__name__}")
-    text = fsdecode(fspath(value))
-    if "\0" in text:
-        raise ValueError(f"{name}: has a NUL byte at index {text.index(chr(0))}")
-    if not text.isascii():
-        from sys import getfilesystemencodeerrors, getfilesystemencoding
-
-        try:
-            text.encode(getfilesystemencoding(), getfilesystemencodeerrors())
-        except UnicodeEncodeError as error:
-            raise ValueError(f"{name}: cannot be encoded: {error}") from None
-    return text
-
-
-def check_path(name: str, value: object) -> str:
-    """Return a path as str; as check_text(), and it must not be empty."""
-    text = check_text(name, value)
-    if not text:
-        raise ValueError(f"{name}: the path is empty")
-    return text
-
-
-def check_fd(name: str, value: int) -> int:
-    """Return a descriptor number.
-
-    Raises:
-        TypeError: it is a bool, which is an int only by accident.
-        ValueError: it is negative or too large.
-    """
-    if isinstance(value, bool):
-        raise TypeError(f"{name}: {value} is not a descriptor number")
-    if not 0 <= value <= FD_MAX:
-        raise ValueError(f"{name}: {int(value)} is not a descriptor number (0 to {FD_MAX})")
-    return int(value)
 
 
 def check_stream(name: str, value: object) -> Stream:

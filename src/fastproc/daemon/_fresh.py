@@ -11,8 +11,7 @@ import pickle
 
 from fastproc._engine import interpreter
 from fastproc._engine.fds import OwnedFd
-from fastproc._values.checks import check_seconds
-from fastproc._values.redirect import check_text
+from fastproc._values.checks import check_seconds, check_text
 from fastproc.daemon._errors import DaemonError
 from fastproc.daemon._options import Looked
 from fastproc.daemon._streams import NAMES

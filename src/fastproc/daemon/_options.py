@@ -7,8 +7,8 @@ import os
 from fastproc._engine.trusted import absolute
 from fastproc._values import attributes, credentials
 from fastproc._values.capabilities import CapabilitySet
-from fastproc._values.checks import check_bool, check_int, check_seconds, iterable
-from fastproc._values.redirect import STDOUT, Append, check_fd, check_path
+from fastproc._values.checks import check_bool, check_fd, check_int, check_path, check_seconds, iterable
+from fastproc._values.redirect import STDOUT, Append
 from fastproc.daemon._errors import DaemonError
 from fastproc.errors import Unsupported
 

@@ -13,8 +13,7 @@ from errno import ENODEV, EXDEV
 from fastproc._engine.reactor import READ, Reactor, borrowed
 from fastproc._engine.trusted import absolute, trusted_owners
 from fastproc._values import signals
-from fastproc._values.checks import check_seconds
-from fastproc._values.redirect import check_path
+from fastproc._values.checks import check_path, check_seconds
 from fastproc.containment._member import Member
 from fastproc.daemon import _lock
 from fastproc.daemon._errors import PidFileError

@@ -14,8 +14,8 @@ from fastproc._engine.exit_watch import ExitWatch
 from fastproc._engine.leaving import abandon, linger
 from fastproc._engine.signal_api import HELD_EVERY, SIGKILL, SIGTERM, SWEEP_MAX, TREE_PATIENCE
 from fastproc._values import lifecycle
+from fastproc._values.checks import IDENTITY
 from fastproc._values.combination import leaves
-from fastproc._values.options import IDENTITY
 from fastproc._values.status import KILLED, PIPES_OPEN, TERMINATED, TIMED_OUT
 from fastproc.pipeline._member import Child
 from fastproc.pipeline._nodes import OUTSIDE, make_node
