@@ -12,8 +12,7 @@ b
 from __future__ import annotations
 
 from fastproc._run import run, start
-from fastproc._values.command import Command, cmd
-from fastproc._values.expression import Expression
+from fastproc._values.command import Command, Expression, cmd
 from fastproc._values.loading import install as _install_finder
 from fastproc._values.quoting import quote
 from fastproc._values.redirect import DEVNULL, INHERIT, MEMFD, PIPE, STDERR, STDOUT, Append

@@ -7,6 +7,7 @@ such as input from an iterator, goes through the engine's Exchange. Both give th
 from __future__ import annotations
 
 import os
+import sys
 from sys import audit
 from time import monotonic
 
@@ -24,9 +25,9 @@ from fastproc._native import (
     new_job,
     unpack,
 )
+from fastproc._values import command as command_module
 from fastproc._values import status
-from fastproc._values.command import ENCODING, Command, build, cmd
-from fastproc._values.expression import Expression
+from fastproc._values.command import ENCODING, Command, Expression, build, cmd
 from fastproc._values.loading import loaded
 from fastproc._values.options import CAPTURE, NONE, normalise
 from fastproc._values.plan import STRING_MAX, lower, search, settle, settle_options
@@ -35,15 +36,14 @@ from fastproc._values.status import CORE_DUMPED, PIPES_OPEN, TIMED_OUT, Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any, Unpack
 
     from fastproc._engine.process import Process
     from fastproc._native import Job, Request
-    from fastproc._values.aliases import OptionsDict, Text
+    from fastproc._values.aliases import Text
+    from fastproc._values.command import Cut, Door, OptionsDict
     from fastproc._values.plan import Plan, ResolvedOptions
-
-__all__ = ["run", "start"]
 
 _FORCED_ENGINE = os.environ.get("FASTPROC_ENGINE", "")
 
@@ -103,7 +103,7 @@ def run(
         blob = command._blob
         settled = command._options.settled or settle(command)
     elif type(program) is not str and isinstance(program, Expression) and not args:
-        return _run_expression(program, options)
+        return run_expression(program, options)
     else:
         command = None
         chosen = NONE if not options else CAPTURE if options == _ONLY_CAPTURE else normalise(options)
@@ -191,15 +191,6 @@ _NONE_REFUSED: dict[str, str] = {}
 _new = object.__new__
 
 
-def _run_expression(expression: Expression, options: Any) -> Result:
-    """Load what runs expressions, once."""
-    global _run_expression
-    loaded("fastproc.pipeline")
-    from fastproc.pipeline import run as _run_expression
-
-    return _run_expression(expression, options)
-
-
 def _request(settled: ResolvedOptions) -> Request:
     """Return the request of a direct run; it is kept, unless what it says can be something else the next time."""
     if settled.identity is None:
@@ -222,10 +213,7 @@ def _run_general(command: Command, settled: ResolvedOptions) -> Result:
     if orphans.pending:
         orphans.reap()
     if settled.composed:
-        loaded("fastproc.pipeline")
-        from fastproc import pipeline
-
-        return pipeline.run(command, {})
+        return run_expression(command, {})
     if settled.exchanged or _FORCED_ENGINE == "exchange":
         return _run_exchange(command, settled)
     job: Job = None  # type: ignore[assignment]  # first, as in run()
@@ -368,14 +356,11 @@ def start(
         TypeError, ValueError: an argument or option is not possible; its name comes first. No child was made.
     """
     if isinstance(program, Expression) and type(program) is not Command and not args:
-        return program.start(**options)  # type: ignore[no-any-return]
+        return start_expression(program, options)  # type: ignore[no-any-return]
     command = as_command(program, args, options)
     settled = settle(command)
     if settled.composed:
-        loaded("fastproc.pipeline")
-        from fastproc import pipeline
-
-        return pipeline.start(command, {})  # type: ignore[return-value]
+        return start_expression(command, {})  # type: ignore[no-any-return]
     check_start(settled)
     started = new_handle(command, settled)
     try:
@@ -431,5 +416,93 @@ def check_start(settled: ResolvedOptions) -> None:
         raise ValueError("ok_codes: start() does not check the status; look at what wait() returns, or use run()")
 
 
-# What modules below this one call and cannot import.
+# What modules below this one call and cannot import: the errors of results, and the functions of `command.Door`, which
+# load what only expressions need.
+
+
+def run_expression(expression: Expression, options: Any) -> Result:  # noqa: F811
+    """Run an expression to its end: `fastproc.pipeline.run()`, which takes the place of this at the first call."""
+    global run_expression
+    loaded("fastproc.pipeline")
+    from fastproc.pipeline import run as run_expression
+
+    return run_expression(expression, options)
+
+
+def start_expression(expression: Expression, options: Any) -> Any:
+    """Start an expression."""
+    loaded("fastproc.pipeline")
+    from fastproc.pipeline import start
+
+    return start(expression, options)
+
+
+def reader(expression: Expression, options: Any) -> Any:
+    """Start an expression and return a file of its standard output."""
+    loaded("fastproc.pipeline")
+    from fastproc.pipeline import reader
+
+    return reader(expression, options)
+
+
+def lines(expression: Expression, options: Any, cut: Cut) -> Iterator[Any]:
+    """Start an expression and give the lines of its standard output."""
+    loaded("fastproc.pipeline")
+    from fastproc.pipeline import lines
+
+    return lines(expression, options, cut)
+
+
+def pipe(parts: Iterable[Expression]) -> Expression:
+    """Make a Pipe."""
+    loaded("fastproc._values.combination")
+    from fastproc._values.combination import Pipe
+
+    return Pipe(parts)
+
+
+def sequence(left: Expression, right: Expression, on_success: bool) -> Expression:
+    """Make a Sequence."""
+    loaded("fastproc._values.combination")
+    from fastproc._values.combination import Sequence
+
+    return Sequence(left, right, on_success)
+
+
+def tee(source: Expression, consumers: Iterable[Expression]) -> Expression:
+    """Make a Tee."""
+    loaded("fastproc._values.combination")
+    from fastproc._values.combination import Tee
+
+    return Tee(source, consumers)
+
+
+def scoped(inner: Expression, name: str, value: Any) -> Expression:
+    """Make a Scoped."""
+    loaded("fastproc._values.combination")
+    from fastproc._values.combination import Scoped
+
+    return Scoped(inner, name, value)
+
+
+def call(expression: Expression) -> str:
+    """Return the calls that make an expression."""
+    from fastproc._values.shellline import call
+
+    return call(expression)
+
+
+def line(expression: Expression) -> str:
+    """Return an expression as a line for bash."""
+    from fastproc._values.shellline import line
+
+    return line(expression)
+
+
+command_module.door = sys.modules[__name__]
 status.exit_error = errors.exit_error
+
+if TYPE_CHECKING:
+    from fastproc import _run
+
+    _is_a_door: Door = _run

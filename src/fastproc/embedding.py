@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from contextvars import Context
     from typing import Any, Unpack
 
-    from fastproc._values.aliases import OptionsDict, Text
-    from fastproc._values.command import Command
+    from fastproc._values.aliases import Text
+    from fastproc._values.command import Command, OptionsDict
     from fastproc.aio._hub import Event, Helper, OnError
 
 __all__ = ["Cancelled", "Reactor", "Task"]

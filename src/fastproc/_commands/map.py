@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-    from fastproc._values.expression import Expression
+    from fastproc._values.command import Expression
     from fastproc.mapping import Mapped, Task
 
     Item = tuple[str, ...]

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from io import BufferedReader, BufferedWriter
 
     from fastproc._engine.foreground import Foreground
+    from fastproc._engine.handle import Killer
     from fastproc._engine.streams.pump import Streams
     from fastproc._engine.streams.result_of_started import Taps
-    from fastproc._values.aliases import Killer
     from fastproc._values.plan import Plan, ResolvedOptions
     from fastproc._values.status import Usage
 

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastproc._engine.streams.terminal import Terminal
-    from fastproc._values.aliases import HasFileno, Stream
+    from fastproc._values.aliases import HasFileno
     from fastproc._values.command import Command
     from fastproc._values.plan import Plan, ResolvedOptions
+    from fastproc._values.redirect import Stream
 
 STREAMS = ("stdin", "stdout", "stderr")
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from fastproc._engine.fds import OwnedFd
-    from fastproc._values.aliases import Killer
+    from fastproc._engine.handle import Killer
     from fastproc._values.tree import TreeEnd
 
 SIGINT = 2

@@ -6,7 +6,7 @@ Pure values. Not here: what the statuses amount to (stages.py), the text (shelll
 from __future__ import annotations
 
 from fastproc._values.checks import iterable
-from fastproc._values.expression import Expression
+from fastproc._values.command import Expression
 from fastproc._values.redirect import PIPE
 
 TYPE_CHECKING = False
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastproc._values.command import Command
-
-FD_FIRST = 63
-"""The child's number of the first substituted descriptor, as in bash; the next ones go down from it."""
 
 SUBSTITUTES_MAX = 50
 
@@ -313,11 +310,6 @@ def fd_to(expression: Expression) -> Any:
 
 
 fd_to.__module__ = "fastproc"
-
-
-def substituted_path(index: int) -> str:
-    """Return the path that stands among the arguments for a command's nth substitution."""
-    return f"/dev/fd/{FD_FIRST - index}"
 
 
 def check_part(name: str, part: object) -> Expression:

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from fastproc._values.aliases import Stream
     from fastproc._values.capture import CaptureLimit
     from fastproc._values.command import Command
     from fastproc._values.options import Options
     from fastproc._values.pty import Pty
+    from fastproc._values.redirect import Stream
 
     Stdio = tuple[int, int, int]
     FdPairs = tuple[tuple[int, int], ...]

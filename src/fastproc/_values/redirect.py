@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from fastproc._values.aliases import Path, Stream
+    from fastproc._values.aliases import HasFileno, Path, Text
 
 
 class Special(int):
@@ -83,6 +83,12 @@ class Append:
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle as the call that makes it."""
         return Append, (self.path,)
+
+
+if TYPE_CHECKING:
+    Stream = None | Special | int | str | Append | HasFileno
+    """A normalised stream."""
+    StreamArgument = None | int | Text | Append | HasFileno
 
 
 def check_stream(name: str, value: object) -> Stream:

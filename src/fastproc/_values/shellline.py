@@ -7,17 +7,18 @@ begins with the option in parentheses, `(user=bob) id`, a syntax error to every 
 
 from __future__ import annotations
 
+from fastproc._values.combination import Pipe, Scoped, Sequence, Tee, leaves
+from fastproc._values.command import Command, substituted_path
 from fastproc._values.quoting import pasteable
-from fastproc._values.redirect import DEVNULL, STDERR, STDOUT, Append
+from fastproc._values.redirect import DEVNULL, PIPE, STDERR, STDOUT, Append
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from fastproc._values.combination import Substitute
-    from fastproc._values.command import Command
-    from fastproc._values.expression import Expression
+    from fastproc._values.command import Expression
 
 _MAPPINGS = ("env", "env_add", "fds")
 _STREAMS = (("stdin", "<", ""), ("stdout", ">", ""), ("stderr", "2>", "2"))
@@ -52,6 +53,8 @@ LEFT_OUT = {
 }
 """Options that a line does without, each with the reason why it does no other harm then."""
 
+_SIGNS = {"stdin": ("<", ""), "stdout": (">", ""), "stderr": ("2>", "2")}
+_SWAP = "3>&1 1>&2 2>&3 3>&-"
 _RESOURCES = (
     *("cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as", "locks", "sigpending"),
     *("msgqueue", "nice", "rtprio", "rttime"),
@@ -77,12 +80,8 @@ _VALUE = 100
 
 def call(expression: Expression) -> str:
     """Return the calls that make an equal expression, as far as the options' own repr() allow."""
-    from fastproc._values.command import Command
-
     if not isinstance(expression, Command):
-        from fastproc._values.treeline import calls
-
-        return calls(expression)
+        return _calls(expression)
     values = expression._options.values
     words = [repr(item) for item in expression.argv]
     for index, item in substituted(expression):
@@ -104,12 +103,8 @@ def line(expression: Expression) -> str:
     The values of environment variables are shown. What a shell has no word for is left out where that does no harm
     (LEFT_OUT), and else makes it a line that no shell runs.
     """
-    from fastproc._values.command import Command
-
     if not isinstance(expression, Command):
-        from fastproc._values.treeline import lines
-
-        return lines(expression)
+        return _lines(expression)
     values = expression._options.values
     argv = expression.argv
     words = [pasteable(word) for word in argv]
@@ -142,8 +137,6 @@ def line(expression: Expression) -> str:
 
 def notes(expression: Expression) -> list[str]:
     """Return the options that a line cannot say, with their values, of a command and its substitutions."""
-    from fastproc._values.combination import leaves
-
     found: dict[str, None] = {}
     for command in leaves(expression):
         argv0 = command.argv[0]
@@ -172,8 +165,6 @@ def substituted(command: Command) -> Iterator[tuple[int, Substitute]]:
     """Give the substitutions of a command with their places among the arguments."""
     substitutes = command._options.get("substitutes")
     if substitutes:
-        from fastproc._values.combination import substituted_path
-
         for number, item in enumerate(substitutes):
             yield command.argv.index(substituted_path(number)), item
 
@@ -202,7 +193,7 @@ def _limit(value: int) -> str:
     return "unlimited" if value == _RLIM_INFINITY else str(value)
 
 
-def _by_env(values: Mapping[str, Any], argv: Sequence[str]) -> bool:
+def _by_env(values: Mapping[str, Any], argv: tuple[str, ...]) -> bool:
     """Whether env(1) has to start it."""
     program = argv[0]
     return (
@@ -221,7 +212,7 @@ def _is_name(name: str) -> bool:
     return name.isascii() and name.isidentifier()
 
 
-def _environment(values: Mapping[str, Any], tools: list[str], argv: Sequence[str]) -> list[str]:
+def _environment(values: Mapping[str, Any], tools: list[str], argv: tuple[str, ...]) -> list[str]:
     """Return what stands before the program: assignments and tools, or tools and env(1) with its own."""
     removed: tuple[str, ...] = values.get("env_remove", ())
     added: dict[str, str] = dict(values.get("env_add", ()))
@@ -299,3 +290,120 @@ def _number(source: object) -> object:
         return source.fileno()  # type: ignore[attr-defined]
     except (OSError, ValueError):
         return "'?'"
+
+
+# -- combinations
+
+
+def _calls(expression: Expression) -> str:
+    """Return the calls that make a combination."""
+    if isinstance(expression, Pipe):
+        return " | ".join(map(repr, expression.parts))
+    if isinstance(expression, Sequence):
+        following = zip(expression.conditions, expression.parts[1:], strict=True)
+        words = [f".{'then' if on_success else 'or_else'}({part!r})" for on_success, part in following]
+        return _operand(expression.parts[0]) + "".join(words)
+    if isinstance(expression, Tee):
+        return f"{_operand(expression.source)}.tee({', '.join(map(repr, expression.consumers))})"
+    assert isinstance(expression, Scoped)
+    return f"{_operand(expression.inner)}.{_method(expression.name, expression.value)}"
+
+
+def _operand(expression: Expression) -> str:
+    return f"({expression!r})" if isinstance(expression, Pipe) else repr(expression)
+
+
+def _method(name: str, value: object) -> str:
+    if name == "swap":
+        return "stdout_stderr_swap()"
+    if name == "unchecked":
+        return "unchecked()"
+    if name == "input":
+        return f"stdin_bytes({value!r})"
+    for special, word in ((DEVNULL, "null"), (PIPE, "capture"), (STDERR, "to_stderr"), (STDOUT, "to_stdout")):
+        if value is special:
+            return f"{name}_{word}()"
+    if isinstance(value, Append):
+        return f"{name}_append({value.path!r})"
+    return f"{name}_{'path' if isinstance(value, str) else 'file'}({value!r})"
+
+
+def _lines(expression: Expression) -> str:
+    """Return a combination as a line for bash.
+
+    Where an expression is unchecked inside of another one, `|| :` says that its failure is none.
+    """
+    if isinstance(expression, Pipe):
+        return " | ".join(map(_part, expression.parts))
+    if isinstance(expression, Sequence):
+        # Both operators have the same precedence and bind to the left.
+        following = zip(expression.conditions, expression.parts[1:], strict=True)
+        after = [f" {'&&' if on_success else '||'} {_and_part(part)}" for on_success, part in following]
+        return _and_part(expression.parts[0]) + "".join(after)
+    if isinstance(expression, Tee):
+        *others, last = expression.consumers
+        words = "".join(f" >({line(item)})" for item in others)
+        middle = f" | tee{words}" if others else ""
+        # bash reads what is in >( ) only when it runs it: what no line can say stands before all.
+        refused = [word for item in others for word in notes(item)]
+        before = f"({' '.join(refused)}) " if refused else ""
+        return f"{before}{_part(expression.source)}{middle} | {_part(last)}"
+    assert isinstance(expression, Scoped)
+    if expression.name == "unchecked":
+        return line(expression.inner)
+    shown = _redirected(expression)
+    if not shown:
+        return line(expression.inner)
+    # A command's own redirections are the inner ones.
+    text, unchecked = _checked_line(expression.inner)
+    return f"( {text} || : ) {shown}" if unchecked else f"( {text} ) {shown}"
+
+
+def _redirected(expression: Scoped) -> str:
+    """Return the redirection as a shell has it; "" for what it has no word for."""
+    if expression.name == "swap":
+        return _SWAP
+    if expression.name not in _SIGNS:
+        return ""
+    return redirection(expression.value, *_SIGNS[expression.name])
+
+
+def _part(expression: Expression) -> str:
+    """Return a part of a pipe."""
+    text, unchecked = _checked_line(expression)
+    if unchecked:
+        return f"( {text} || : )"
+    return f"( {text} )" if _needs_shell(expression) or isinstance(_bare(expression), (Sequence, Tee)) else text
+
+
+def _and_part(expression: Expression) -> str:
+    """Return a part of a sequence."""
+    text, unchecked = _checked_line(expression)
+    if unchecked:
+        return f"( {text} || : )"
+    return f"( {text} )" if _needs_shell(expression) or isinstance(_bare(expression), (Sequence, Scoped)) else text
+
+
+def _bare(expression: Expression) -> Expression:
+    """Return it without what the line does not show."""
+    while isinstance(expression, Scoped) and not _redirected(expression):
+        expression = expression.inner
+    return expression
+
+
+def _checked_line(expression: Expression) -> tuple[str, bool]:
+    """Return its line, and whether a failure of it is none, which the line does not show."""
+    bare = _bare(expression)
+    text = line(bare)
+    unchecked = isinstance(bare, Command) and "check" in bare._options.values
+    while expression is not bare:
+        assert isinstance(expression, Scoped)
+        unchecked = unchecked or expression.name == "unchecked"
+        expression = expression.inner
+    if unchecked and isinstance(bare, (Sequence, Pipe)):
+        text = f"( {text} )"
+    return text, unchecked
+
+
+def _needs_shell(expression: Expression) -> bool:
+    return isinstance(expression, Command) and "cwd" in expression._options.values

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Mapping
     from typing import Any, Unpack
 
-    from fastproc._values.aliases import OptionsDict
-    from fastproc._values.expression import Expression
+    from fastproc._values.command import Expression, OptionsDict
     from fastproc.aio._hub import Event
     from fastproc.pipeline._result import PipelineResult
 

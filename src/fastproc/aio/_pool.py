@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from typing import Any, Unpack
 
     from fastproc._engine.reactor import Timer
-    from fastproc._values.aliases import OptionsDict, Text
-    from fastproc._values.expression import Expression
+    from fastproc._values.aliases import Text
+    from fastproc._values.command import Expression, OptionsDict
     from fastproc._values.status import Result
     from fastproc.aio._hub import Hub
     from fastproc.pool._client import Channel

@@ -9,8 +9,7 @@ from fastproc._engine.resolve import Opened
 from fastproc._engine.signal_api import SWEEP_MAX, TREE_PATIENCE
 from fastproc._engine.streams.reading_api import Streaming
 from fastproc._run import as_command, check_start, new_handle
-from fastproc._values.command import Command
-from fastproc._values.expression import Expression
+from fastproc._values.command import Command, Expression
 from fastproc._values.loading import loaded
 from fastproc._values.plan import settle
 from fastproc.aio._current import current_hub
@@ -26,7 +25,8 @@ if TYPE_CHECKING:
     from fastproc._engine.process import Process as Child
     from fastproc._engine.streams.pump import Pause
     from fastproc._engine.streams.terminal import Terminal
-    from fastproc._values.aliases import OptionsDict, Text
+    from fastproc._values.aliases import Text
+    from fastproc._values.command import OptionsDict
     from fastproc._values.expect import Expected, Pattern
     from fastproc._values.status import Result, Usage
     from fastproc._values.tree import TreeEnd

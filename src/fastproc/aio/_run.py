@@ -22,8 +22,7 @@ from fastproc._engine.streams.feeder import FEED_SIZE, write_quietly
 from fastproc._native import SUM_COUNT, jobs, new_job, unpack
 from fastproc._native.loop import AGAIN, job_begin
 from fastproc._run import as_command
-from fastproc._values.command import Command
-from fastproc._values.expression import Expression
+from fastproc._values.command import Command, Expression
 from fastproc._values.loading import loaded
 from fastproc._values.plan import settle
 from fastproc.aio._bulk import Bulk
@@ -38,7 +37,8 @@ if TYPE_CHECKING:
 
     from fastproc._engine.exchange import Exchange
     from fastproc._engine.process import Process
-    from fastproc._values.aliases import OptionsDict, Text
+    from fastproc._values.aliases import Text
+    from fastproc._values.command import OptionsDict
     from fastproc._values.plan import Plan, ResolvedOptions
     from fastproc._values.status import Result
     from fastproc.aio._hub import Event, Hub

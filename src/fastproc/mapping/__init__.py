@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Any, Unpack
 
-    from fastproc._values.aliases import OptionsDict
-    from fastproc._values.command import Command
-    from fastproc._values.expression import Expression
+    from fastproc._values.command import Command, Expression, OptionsDict
     from fastproc.mapping._output import Printer
 
 __all__ = ["Mapped", "Summary", "Task", "Template", "map"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    from fastproc._values.expression import Expression
+    from fastproc._values.command import Expression
     from fastproc._values.status import Result
     from fastproc.mapping._halt import Halt
     from fastproc.mapping._log import LogFile

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from concurrent import futures
     from typing import Any, Protocol
 
-    from fastproc._values.expression import Expression
+    from fastproc._values.command import Expression
     from fastproc._values.status import Result
     from fastproc.pool._client import Channel
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from fastproc import errors
-from fastproc._values.command import Command, build, cmd
-from fastproc._values.expression import Expression
+from fastproc._values.command import Command, Expression, build, cmd
 from fastproc._values.quoting import joined, pasteable, printable
 from fastproc._values.status import Result
 from fastproc.mapping._template import Template, item_texts

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping as AnyMapping
     from typing import Any
 
-    from fastproc._values.expression import Expression
+    from fastproc._values.command import Expression
     from fastproc.pipeline._result import PipelineResult
 
 _FORCED_ENGINE = environ.get("FASTPROC_ENGINE", "")

@@ -8,8 +8,8 @@ Not here: reading, feeding, deadlines (plumbing.py, pipeline.py).
 from __future__ import annotations
 
 from fastproc._engine.resolve import Opened, open_stream, resolve
-from fastproc._values.combination import FD_FIRST, Pipe, Scoped, Sequence, Tee, hooked
-from fastproc._values.command import Command
+from fastproc._values.combination import Pipe, Scoped, Sequence, Tee, hooked
+from fastproc._values.command import FD_FIRST, Command
 from fastproc._values.redirect import MEMFD, PIPE, STDERR, STDIO_NULL, STDIO_PARENT_STDERR, STDIO_PARENT_STDOUT, STDOUT
 from fastproc.pipeline._plumbing import Shared
 from fastproc.pipeline._result import Outcome, precedence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from fastproc._values.expression import Expression
+    from fastproc._values.command import Expression
     from fastproc._values.plan import Plan
     from fastproc.pipeline._member import Child
     from fastproc.pipeline._run import Run

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastproc._engine.streams.sink import Capture
-    from fastproc._values.expression import Expression
+    from fastproc._values.command import Expression
     from fastproc.pipeline._member import Child
     from fastproc.pipeline._result import PipelineResult
     from fastproc.pipeline._run import Run

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from fastproc._engine.process import Process
     from fastproc._engine.reactor import Reactor, Timer
     from fastproc._engine.streams.sink import Capture
-    from fastproc._values.command import Command
-    from fastproc._values.expression import Expression
+    from fastproc._values.command import Command, Expression
     from fastproc.pipeline._member import Settings
     from fastproc.pipeline._nodes import Node
     from fastproc.pipeline._result import Outcome

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent import futures
 
-from fastproc._values.expression import Expression
+from fastproc._values.command import Expression
 from fastproc.pool._pool import Pool
 
 TYPE_CHECKING = False

@@ -8,7 +8,7 @@ from fastproc.pool._task import KILL, STOP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fastproc._values.expression import Expression
+    from fastproc._values.command import Expression
     from fastproc._values.status import Result
     from fastproc.pool._task import Task
 

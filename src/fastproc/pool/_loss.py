@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NamedTuple
 
-    from fastproc._values.expression import Expression
+    from fastproc._values.command import Expression
 
     class Loss(NamedTuple):
         """A worker that its executor has lost, and the tasks that it held: running, waiting, or their results.

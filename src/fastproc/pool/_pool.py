@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from concurrent import futures
     from typing import Any, Unpack
 
-    from fastproc._values.aliases import OptionsDict, Text
-    from fastproc._values.expression import Expression
+    from fastproc._values.aliases import Text
+    from fastproc._values.command import Expression, OptionsDict
     from fastproc._values.status import Result
     from fastproc.pool._future import Future
 

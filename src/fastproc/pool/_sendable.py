@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from fastproc._values.expression import Expression
+    from fastproc._values.command import Expression
 
 _STREAMS = frozenset(("stdin", "stdout", "stderr"))
 _DIRECTORIES = frozenset(("cwd", "root", "cgroup"))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from fastproc._values.expression import Expression
+    from fastproc._values.command import Expression
     from fastproc.pool._core import Crew
     from fastproc.pool._retries import Retries
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 
 from fastproc import _run
-from fastproc._values.command import Command
-from fastproc._values.expression import Expression
+from fastproc._values.command import Command, Expression
 from fastproc._values.options import checked
 from fastproc.pool._gate import Gate, is_open
 from fastproc.pool._task import Task

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from fastproc._native.pool import Done, Ticket, Tray, Workers
-    from fastproc._values.expression import Expression
+    from fastproc._values.command import Expression
     from fastproc._values.options import Options
     from fastproc.pool._retries import Retries
 

@@ -25,8 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Protocol
 
-    from fastproc._values.command import Command
-    from fastproc._values.expression import Expression
+    from fastproc._values.command import Command, Expression
     from fastproc.pool._task import Task
 
     class Link(Protocol):

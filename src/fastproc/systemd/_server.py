@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from fastproc._engine.fds import OwnedFd
     from fastproc._engine.process import Process
-    from fastproc._values.aliases import OptionsDict, Text
-    from fastproc._values.expression import Expression
+    from fastproc._values.aliases import Text
+    from fastproc._values.command import Expression, OptionsDict
 
 ACCESS = ("main", "all")
 
