@@ -13,7 +13,8 @@ from time import monotonic
 
 from fastproc import _native, errors
 from fastproc._engine import orphans
-from fastproc._engine.resolve import Opened, environment, resolve
+from fastproc._engine.fds import Opened
+from fastproc._engine.resolve import environment, resolve
 from fastproc._native import (
     BEST_MECHANISMS,
     JOBS_KEPT,

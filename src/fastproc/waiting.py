@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from fastproc import errors
 from fastproc._engine import orphans
-from fastproc._engine.exit_watch import ExitWatch, ReadOut, has_ended
+from fastproc._engine.exit_watch import ExitWatch, has_ended
 from fastproc._engine.process import Process
 from fastproc._engine.reactor import Reactor, deadline_from
+from fastproc._engine.streams.read_out import ReadOut
 from fastproc._values.quoting import shortened
 
 TYPE_CHECKING = False

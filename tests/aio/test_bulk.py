@@ -16,10 +16,11 @@ import pytest
 from conftest import wait_until
 from fastproc import SpawnError, _native, cmd
 from fastproc._engine import orphans
+from fastproc._engine.fds import Opened
 from fastproc._engine.guard import guarded
 from fastproc._engine.process import Process
 from fastproc._engine.reactor import Reactor
-from fastproc._engine.resolve import Opened, resolve
+from fastproc._engine.resolve import resolve
 from fastproc._native.loop import AGAIN, job_begin, job_watch
 from fastproc._run import _finish, _request
 from fastproc._values.plan import settle

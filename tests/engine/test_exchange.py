@@ -18,11 +18,11 @@ from fastproc import PIPE, Result, _native
 from fastproc._engine import exchange as module
 from fastproc._engine import running
 from fastproc._engine.exchange import Exchange
+from fastproc._engine.fds import STDERR, STDOUT, Opened
 from fastproc._engine.process import Process
 from fastproc._engine.reactor import Reactor
-from fastproc._engine.resolve import Opened, resolve
+from fastproc._engine.resolve import resolve
 from fastproc._engine.running import make_result, run_exchange
-from fastproc._engine.streams.collect import STDERR, STDOUT
 from fastproc._engine.streams.feeder import Feeder
 from fastproc._values import lifecycle
 from fastproc._values.command import cmd

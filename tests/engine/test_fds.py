@@ -9,10 +9,10 @@ import threading
 import pytest
 
 from conftest import isolated
-from fastproc._engine.fds import OwnedFd, PipeEnds
+from fastproc._engine.fds import Opened, OwnedFd
 from fastproc._engine.process import Process
 from fastproc._engine.reactor import Reactor
-from fastproc._engine.resolve import Opened
+from fastproc._engine.streams.pipe_ends import PipeEnds
 from fastproc._engine.streams.pump import Streams
 
 

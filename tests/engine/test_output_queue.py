@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from fastproc import CaptureLimit
-from fastproc._engine.fds import OwnedFd, make_pipe, read_some
+from fastproc._engine.fds import Opened, OwnedFd, make_pipe, read_some
 from fastproc._engine.reactor import Reactor
-from fastproc._engine.resolve import Opened
 from fastproc._engine.streams.output_queue import Output
 from fastproc._engine.streams.sink import Capture, Tap
 from fastproc._engine.streams.tee import Outlet, Outlets, Plain

@@ -25,9 +25,9 @@ from conftest import isolated, wait_until
 from fastproc import PIPE, _native
 from fastproc._engine import guard, orphans
 from fastproc._engine import signal_api as killable
-from fastproc._engine.fds import OwnedFd
+from fastproc._engine.fds import Opened, OwnedFd
 from fastproc._engine.process import Process
-from fastproc._engine.resolve import Opened, resolve
+from fastproc._engine.resolve import resolve
 from fastproc._engine.running import run_exchange
 from fastproc._values.command import cmd
 from fastproc._values.plan import settle

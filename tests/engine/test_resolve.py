@@ -17,7 +17,8 @@ import pytest
 import fastproc
 from conftest import isolated
 from fastproc._engine import resolve as module
-from fastproc._engine.resolve import Opened, environment, resolve
+from fastproc._engine.fds import Opened
+from fastproc._engine.resolve import environment, resolve
 from fastproc._values.command import cmd
 from fastproc._values.plan import Plan
 from fastproc._values.redirect import STDIO_INHERIT, STDIO_STDOUT

@@ -10,11 +10,11 @@ from __future__ import annotations
 from time import monotonic, monotonic_ns
 
 from fastproc import errors
+from fastproc._engine.fds import NOT_HELD, STDERR, STDIN, STDOUT
 from fastproc._engine.job_control import PAUSE_FIRST, PAUSE_MAX
-from fastproc._engine.process import Process
 from fastproc._engine.reactor import READ, WRITE
 from fastproc._engine.signal_api import HELD_EVERY, SIGKILL, SIGTERM, SWEEP_MAX, TREE_PATIENCE
-from fastproc._engine.streams.collect import STDERR, STDIN, STDOUT, Collecting
+from fastproc._engine.streams.collect import Collecting
 from fastproc._engine.streams.feeder import Feeder
 from fastproc._values import lifecycle
 from fastproc._values.status import KILLED, TERMINATED, TIMED_OUT
@@ -23,12 +23,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from fastproc._engine.process import Process
     from fastproc._engine.reactor import Reactor, Timer
     from fastproc._engine.streams.sink import Capture
     from fastproc._engine.streams.tee import Copies
-
-NOT_HELD = -2
-"""In the place of a pidfd, which may be -1."""
 
 HELD_BY_OTHERS = 0.1
 """Seconds after a deadline in which the pipes of a dead child must be closed by others too."""
@@ -100,7 +98,7 @@ class Exchange(Collecting):
         captures: dict[int, Capture] | None = None,
         idle_timeout: float | None = None,
     ) -> None:
-        self.process = process
+        self.process: Process = process
         self.state = lifecycle.RUNNING
         self.flags = 0
         self._reactor = reactor
@@ -108,7 +106,8 @@ class Exchange(Collecting):
         self._feeder = Feeder(source)
         self.deadline = deadline
         self.started_ns = self.ended_ns = 0
-        self._grace, self._drain_timeout = grace, drain_timeout
+        self._grace = grace
+        self._drain_timeout: float | None = drain_timeout
         self.on_done = on_done
         self.captures = captures or {}
         self._idle_timeout = idle_timeout

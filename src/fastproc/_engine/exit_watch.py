@@ -1,4 +1,4 @@
-"""Seeing the end of one child on a reactor, whether its pidfd is readable, early, or missing; reading it until then.
+"""Seeing the end of one child on a reactor, whether its pidfd is readable, early, or missing.
 
 Invariant: the handle is held while it is watched, so that another thread that reaps the child cannot make its pidfd a
 stranger's number (GOTCHAS C12, C15).
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from fastproc import errors
 from fastproc._engine.job_control import PAUSE_FIRST, PAUSE_MAX
-from fastproc._engine.process import Process
 from fastproc._engine.reactor import READ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
+    from fastproc._engine.handle import Handle
     from fastproc._engine.reactor import Reactor, Timer
 
 
@@ -29,7 +30,7 @@ class ExitWatch:
 
     __slots__ = ("_number", "_on_end", "_pause", "_process", "_reactor", "_timer", "held")
 
-    def __init__(self, process: Process, reactor: Reactor, on_end: Callable[[Process], object]) -> None:
+    def __init__(self, process: Handle, reactor: Reactor, on_end: Callable[[Any], object]) -> None:
         self._process = process
         self._reactor = reactor
         self._on_end = on_end
@@ -74,66 +75,7 @@ class ExitWatch:
         self._pause = min(self._pause * 2.0, PAUSE_MAX)
 
 
-class ReadOut:
-    """One child that has a limit, callback or copy: read, as its wait() does it, until all of it has ended.
-
-    Args:
-        process: the handle of a child that was started.
-        reactor: where it is waited for; what a callback raises comes out there.
-        on_end: called once, with the handle, when its status has been taken and its outputs have been read.
-    """
-
-    __slots__ = ("_number", "_on_end", "_process", "_reactor", "_steps", "_streams", "_timer")
-
-    def __init__(self, process: Process, reactor: Reactor, on_end: Callable[[Process], object]) -> None:
-        self._process = process
-        self._reactor = reactor
-        self._on_end = on_end
-        self._streams, _ = process._begin(None, None)
-        self._steps = self._streams.ending(process, None, process.times[1], process.times[2])
-        self._number = -1
-        self._timer: Timer | None = None
-
-    def begin(self) -> None:
-        """Read from now on.
-
-        Raises:
-            BaseException: what a callback raises, as wait() does.
-        """
-        for pause in self._steps:
-            timeout = self._streams.prepare(self._process, pause)
-            try:
-                self._number = self._streams.reactor.fileno()
-            except (OSError, NotImplementedError):
-                # No descriptor is left for it, or this system has none.
-                timeout = min(timeout, PAUSE_MAX)
-            else:
-                self._reactor.watch(self._number, READ, self._on_ready)
-            self._timer = self._reactor.call_after(timeout, self._on_ready)
-            return
-        self._on_end(self._process)
-
-    def _on_ready(self, _ready: int = 0) -> None:
-        self._rest()
-        self._streams.turn(self._process, 0.0)
-        self.begin()
-
-    def _rest(self) -> None:
-        # Before each step, as the last one closes it (GOTCHAS C15).
-        if self._number >= 0:
-            self._reactor.unwatch(self._number)
-            self._number = -1
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def close(self) -> None:
-        """Leave nothing with the reactor. Harmless when repeated; what was read is kept."""
-        self._rest()
-        self._steps.close()
-
-
-def has_ended(process: Process) -> bool:
+def has_ended(process: Handle) -> bool:
     """Look, without blocking; a lost status is an end too."""
     try:
         return process.poll() is not None

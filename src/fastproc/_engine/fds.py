@@ -11,20 +11,29 @@ from _functools import partial  # type: ignore[import-not-found]
 from errno import EIO
 from itertools import starmap
 
+from fastproc import errors
 from fastproc._native.fds import close, new_cell, take
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable
-    from io import BufferedReader, BufferedWriter
-
-    from fastproc._engine.streams.terminal import Terminal
 
 FIRST_FREE_FD = 3
 """Numbers below belong to stdin, stdout and stderr, even where the host has closed them (GOTCHAS C8)."""
 
 EMPTY = -1
+
+NOT_HELD = -2
+"""In the place of a pidfd, which may be -1."""
+
+STREAMS = ("stdin", "stdout", "stderr")
+STDIN, STDOUT, STDERR = 0, 1, 2
+
+READ_SIZE = 65_536
+"""Bytes of one read: what a pipe holds by default (pipe(7))."""
+
+NEW_FILE_MODE = 0o666
 
 PIPE_LARGE = 1 << 20
 """A stream that has filled a pipe once gets one of this size, if it may: its writer is woken less often."""
@@ -179,63 +188,91 @@ def set_pipe_size(fd: int, size: int) -> None:
             pass
 
 
-class PipeEnds:
-    """The parent's ends of a child's stdin, stdout and stderr; each may be missing.
+class Opened:
+    """Descriptors that a command's plan uses and that are closed after its spawn."""
 
-    Attributes:
-        terminal: the one of which they are, where the child has one of ours; closed with them.
-    """
-
-    __slots__ = ("_ends", "terminal")
+    __slots__ = ("_fds", "memory")
 
     def __init__(self) -> None:
-        self._ends = (OwnedFd(), OwnedFd(), OwnedFd())
-        self.terminal: Terminal | None = None
+        self._fds: list[OwnedFd] = []
+        # Files in memory, by the number of the stream: not closed here but by those who read them.
+        self.memory: dict[int, OwnedFd] = {}
 
-    def __getitem__(self, stream: int) -> OwnedFd:
-        return self._ends[stream]
+    def open(self, path: str, flags: int, mode: int = NEW_FILE_MODE) -> int:
+        """Open a file and own it; its number is above 2 (GOTCHAS C8).
 
-    def adopt(self, stdin: int, stdout: int, stderr: int) -> None:
-        """Become the owner of the ends; -1 where the stream has no pipe. Harmless when repeated at once."""
-        for end, fd in zip(self._ends, (stdin, stdout, stderr), strict=True):
-            if fd >= 0:
-                end.adopt(fd)
-
-    def swap(self) -> None:
-        """Exchange stdout and stderr."""
-        first, out, err = self._ends
-        self._ends = first, err, out
-
-    def file(self, stream: int, buffering: int = -1) -> BufferedReader | BufferedWriter | None:
-        """Turn one end into a blocking file that owns it, buffered as open() has it; None where there is no pipe.
-
-        The end is our own open file description, so clearing O_NONBLOCK is seen by nobody else (GOTCHAS C10).
+        Raises:
+            OSError: open(2).
         """
-        end = self._ends[stream]
-        if end.closed:
-            return None
-        number = end.number
-        os.set_blocking(number, True)
-        mode = "wb" if stream == 0 else "rb"
+        owned = OwnedFd()
+        self._fds.append(owned)
         try:
-            # From its owner into the file with no bytecode between at which an interrupt could lose it.
-            for file in map(open, map(take, (end._cell,)), (mode,), (buffering,)):
-                return file  # type: ignore[return-value]
-        except Exception:
-            os.close(number)
+            owned.fill(os.open, path, flags, mode)
+        except OSError:
+            self._fds.remove(owned)
             raise
-        return None
+        return owned.lift()
+
+    def own(self, fd: OwnedFd) -> None:
+        """Close this one too."""
+        self._fds.append(fd)
+
+    def make_memory(self, stream: int) -> int:
+        """Make a file in memory for an output (memfd_create(2)); it can be sealed.
+
+        Raises:
+            OSError: ENFILE, EMFILE, ENOMEM.
+        """
+        self.memory[stream] = owned = self.new_memory(stream)
+        return owned.number
+
+    def new_memory(self, stream: int) -> OwnedFd:
+        """Make one that the caller owns.
+
+        Raises:
+            OSError: as make_memory().
+            Unsupported: this system has none.
+        """
+        if not hasattr(os, "memfd_create"):
+            raise errors.Unsupported(f"{STREAMS[stream]}: this system has no files in memory (memfd_create(2))")
+        # 1 GiB of `head` takes 0.65 s here, most of it for single pages. What is no better: a tmpfs of our own with
+        # huge=always, as root (0.7 to 2.4 s where large pages come slowly), and fallocate(2) ahead of the child (0.6 to
+        # 1.0 s: it takes the lock of the inode that each write takes).
+        owned = OwnedFd()
+        owned.fill(os.memfd_create, f"fastproc-{STREAMS[stream]}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        owned.lift()
+        return owned
+
+    def give(self, fd: int) -> OwnedFd:
+        """Give away what was opened here as a descriptor; of one that is the caller's own, a copy.
+
+        Raises:
+            OSError: EBADF, EMFILE.
+        """
+        for owned in self._fds:
+            if owned.number == fd:
+                self._fds.remove(owned)
+                return owned
+        import fcntl
+
+        copy = OwnedFd()
+        copy.fill(fcntl.fcntl, fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
+        return copy
 
     def close(self) -> None:
-        """Close the ends that are still here."""
-        for end in self._ends:
+        """Close everything. A file that could not be written says so to the child, not here."""
+        for owned in self._fds:
             try:
-                end.close()
+                owned.close()
             except OSError:
-                # Pipes have nothing to write back; the number is gone whatever close(2) said.
                 pass
-        if self.terminal is not None:
-            self.terminal.close()
+        self._fds.clear()
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
 
 
 def read_some(fd: int, size: int, queue: deque[bytes] | list[bytes]) -> bytes | None:

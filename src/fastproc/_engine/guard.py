@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastproc._engine.process import Process
+    from fastproc._engine.handle import Handle
 
 SIGKILL = 9
 
@@ -25,7 +25,7 @@ LET_LIVE, WARN, KILL = range(3)
 """What becomes of a child whose handle is dropped: nothing; a warning; it is killed, as its block was never left."""
 
 
-class Guard(ref["Process"]):
+class Guard(ref["Handle"]):
     """Sees a handle dropped while its child may run: a weak reference, which goes when the end is known.
 
     Not a finalizer of the handle, which would be called for each: what a signal handler raises in one is lost.
@@ -33,11 +33,11 @@ class Guard(ref["Process"]):
 
     __slots__ = ("how", "name", "owner", "pid", "pidfd")
 
-    def __new__(cls, process: Process) -> Guard:
+    def __new__(cls, process: Handle) -> Guard:
         """Make the reference."""
         return ref.__new__(cls, process, _on_drop)
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Handle) -> None:
         """Take what is needed when the handle is gone."""
         self.how = LET_LIVE if process._detached else WARN
         self.name = repr(process.argv[0]) if process.argv else "?"

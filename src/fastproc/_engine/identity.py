@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from fastproc._engine.resolve import Opened
+    from fastproc._engine.fds import Opened
     from fastproc._values.plan import ResolvedOptions
 
 REQUESTS_MAX = 16

@@ -14,11 +14,12 @@ from time import monotonic, monotonic_ns, sleep
 
 from fastproc import _native, errors
 from fastproc._engine import guard, orphans
-from fastproc._engine.fds import OwnedFd, PipeEnds
+from fastproc._engine.fds import OwnedFd
 from fastproc._engine.guard import Guard, guarded
 from fastproc._engine.job_control import PAUSE_FIRST, PAUSE_MAX, Changing
 from fastproc._engine.reactor import LONGEST_WAIT, READ, deadline_from
 from fastproc._engine.signal_api import ABANDON_LIMIT, REFUSED_AT, SIGKILL, TREE_PATIENCE, Killable, new_killer
+from fastproc._engine.streams.pipe_ends import PipeEnds
 from fastproc._engine.streams.stream_api import Readable
 
 TYPE_CHECKING = False
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from fastproc._engine.foreground import Foreground
     from fastproc._engine.handle import Killer
     from fastproc._engine.streams.pump import Streams
-    from fastproc._engine.streams.result_of_started import Taps
+    from fastproc._engine.streams.sink import Taps
     from fastproc._values.plan import Plan, ResolvedOptions
     from fastproc._values.status import Usage
 
@@ -167,7 +168,7 @@ class Process(Readable, Killable, Changing):
         """As spawn(), for a caller who ends by `abandon` what an interrupt leaves. Call `adopt` before."""
         orphans.reap()
         if plan.terminal is not None:
-            plan.terminal.attach(self._ends)
+            self._ends.attach(plan.terminal)
         self._spawn(plan, stays, -1 if deadline is None else max(0, int((deadline - monotonic()) * 1e9)))
         self.adopt()
 

@@ -13,7 +13,7 @@ from os import environ
 from time import monotonic, sleep
 
 from fastproc import errors
-from fastproc._engine.fds import FIRST_FREE_FD, OwnedFd
+from fastproc._engine.fds import STREAMS, Opened, OwnedFd
 from fastproc._values.environment import Environment
 from fastproc._values.plan import lower, settle
 from fastproc._values.redirect import MEMFD, Append, stdio_number
@@ -24,11 +24,8 @@ if TYPE_CHECKING:
 
     from fastproc._engine.streams.terminal import Terminal
     from fastproc._values.aliases import HasFileno
-    from fastproc._values.command import Command
-    from fastproc._values.plan import Plan, ResolvedOptions
+    from fastproc._values.plan import Lowerable, Plan, ResolvedOptions
     from fastproc._values.redirect import Stream
-
-STREAMS = ("stdin", "stdout", "stderr")
 
 # A terminal must not become ours by being opened (GOTCHAS H6). O_NONBLOCK: a FIFO or a line without carrier must not
 # hold us; it is cleared again on our own open file description, which nobody else has yet (GOTCHAS C10).
@@ -39,101 +36,12 @@ APPEND_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | _COMMON
 # O_PATH (Linux) needs no permission to list the directory, only to enter it, as chdir(2).
 DIRECTORY_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
-NEW_FILE_MODE = 0o666
-
 FIFO_PAUSE_FIRST = 0.001
 FIFO_PAUSE_MAX = 0.05
 """Seconds between two tries to open a FIFO that has no reader: nothing tells when one comes (fifo(7))."""
 
 S_IFMT = 0o170000
 S_IFIFO = 0o010000
-
-
-class Opened:
-    """Descriptors that a command's plan uses and that are closed after its spawn."""
-
-    __slots__ = ("_fds", "memory")
-
-    def __init__(self) -> None:
-        self._fds: list[OwnedFd] = []
-        # Files in memory, by the number of the stream: not closed here but by those who read them.
-        self.memory: dict[int, OwnedFd] = {}
-
-    def open(self, path: str, flags: int, mode: int = NEW_FILE_MODE) -> int:
-        """Open a file and own it; its number is above 2 (GOTCHAS C8).
-
-        Raises:
-            OSError: open(2).
-        """
-        owned = OwnedFd()
-        self._fds.append(owned)
-        try:
-            owned.fill(os.open, path, flags, mode)
-        except OSError:
-            self._fds.remove(owned)
-            raise
-        return owned.lift()
-
-    def own(self, fd: OwnedFd) -> None:
-        """Close this one too."""
-        self._fds.append(fd)
-
-    def make_memory(self, stream: int) -> int:
-        """Make a file in memory for an output (memfd_create(2)); it can be sealed.
-
-        Raises:
-            OSError: ENFILE, EMFILE, ENOMEM.
-        """
-        self.memory[stream] = owned = self.new_memory(stream)
-        return owned.number
-
-    def new_memory(self, stream: int) -> OwnedFd:
-        """Make one that the caller owns.
-
-        Raises:
-            OSError: as make_memory().
-            Unsupported: this system has none.
-        """
-        if not hasattr(os, "memfd_create"):
-            raise errors.Unsupported(f"{STREAMS[stream]}: this system has no files in memory (memfd_create(2))")
-        # 1 GiB of `head` takes 0.65 s here, most of it for single pages. What is no better: a tmpfs of our own with
-        # huge=always, as root (0.7 to 2.4 s where large pages come slowly), and fallocate(2) ahead of the child (0.6 to
-        # 1.0 s: it takes the lock of the inode that each write takes).
-        owned = OwnedFd()
-        owned.fill(os.memfd_create, f"fastproc-{STREAMS[stream]}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        owned.lift()
-        return owned
-
-    def give(self, fd: int) -> OwnedFd:
-        """Give away what was opened here as a descriptor; of one that is the caller's own, a copy.
-
-        Raises:
-            OSError: EBADF, EMFILE.
-        """
-        for owned in self._fds:
-            if owned.number == fd:
-                self._fds.remove(owned)
-                return owned
-        import fcntl
-
-        copy = OwnedFd()
-        copy.fill(fcntl.fcntl, fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
-        return copy
-
-    def close(self) -> None:
-        """Close everything. A file that could not be written says so to the child, not here."""
-        for owned in self._fds:
-            try:
-                owned.close()
-            except OSError:
-                pass
-        self._fds.clear()
-
-    def __enter__(self) -> Opened:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
 
 
 # -- the environment
@@ -163,7 +71,7 @@ def environment() -> Environment:
 # -- a command
 
 
-def resolve(command: Command, opened: Opened, deadline: float | None = None) -> Plan:
+def resolve(command: Lowerable, opened: Opened, deadline: float | None = None) -> Plan:
     """Open what a command names and lower it.
 
     Args:
@@ -211,7 +119,7 @@ def resolve(command: Command, opened: Opened, deadline: float | None = None) -> 
     return plan
 
 
-def _identity(command: Command, opened: Opened) -> tuple[int, Any]:
+def _identity(command: Lowerable, opened: Opened) -> tuple[int, Any]:
     """Return the descriptor of a new root, or -1, and the struct fp_identity, or None."""
     values = settle(command).identity
     if values is None:
@@ -244,7 +152,7 @@ def _fileno(option: str, source: object) -> int:
     return fd
 
 
-def _open_directory(command: Command, opened: Opened, stage: str, path: str, root: int = -1) -> int:
+def _open_directory(command: Lowerable, opened: Opened, stage: str, path: str, root: int = -1) -> int:
     try:
         if root < 0:
             return opened.open(path, DIRECTORY_FLAGS, 0)
@@ -258,7 +166,7 @@ def _open_directory(command: Command, opened: Opened, stage: str, path: str, roo
         raise _failed(command, error, stage, path) from error
 
 
-def _open_terminal(command: Command, opened: Opened) -> Terminal:
+def _open_terminal(command: Lowerable, opened: Opened) -> Terminal:
     from fastproc._engine.streams.terminal import PTMX, Terminal
 
     settled = settle(command)
@@ -271,7 +179,7 @@ def _open_terminal(command: Command, opened: Opened) -> Terminal:
     return terminal
 
 
-def open_stream(command: Command, opened: Opened, index: int, stream: Stream, deadline: float | None) -> int:
+def open_stream(command: Lowerable, opened: Opened, index: int, stream: Stream, deadline: float | None) -> int:
     """Return what a standard stream is as FP_STDIO_* or a descriptor, which is opened here where it is a file.
 
     Args:
@@ -360,6 +268,6 @@ def is_fifo(status: os.stat_result) -> bool:
     return status.st_mode & S_IFMT == S_IFIFO
 
 
-def _failed(command: Command, error: OSError, stage: str, path: str) -> errors.SpawnError:
+def _failed(command: Lowerable, error: OSError, stage: str, path: str) -> errors.SpawnError:
     extra = error.strerror or "" if error.errno == ETIMEDOUT else ""
     return errors.spawn_error(error.errno or 0, stage, argv=command.argv, filename=path, extra=extra)

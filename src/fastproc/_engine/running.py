@@ -7,11 +7,11 @@ from time import monotonic_ns
 from fastproc import _native, errors
 from fastproc._engine import orphans
 from fastproc._engine.exchange import Exchange
+from fastproc._engine.fds import STDERR, STDOUT, Opened
 from fastproc._engine.process import Process
 from fastproc._engine.reactor import borrowed
-from fastproc._engine.resolve import Opened, resolve
+from fastproc._engine.resolve import resolve
 from fastproc._engine.signal_api import CTRL_C_PATIENCE
-from fastproc._engine.streams.collect import STDERR, STDOUT
 from fastproc._values.status import CORE_DUMPED, TIMED_OUT, Result
 
 TYPE_CHECKING = False

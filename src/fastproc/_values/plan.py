@@ -26,16 +26,26 @@ from fastproc._values.redirect import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
+    from typing import Any, Protocol
 
     from fastproc._values.capture import CaptureLimit
-    from fastproc._values.command import Command
     from fastproc._values.options import Options
     from fastproc._values.pty import Pty
     from fastproc._values.redirect import Stream
 
     Stdio = tuple[int, int, int]
     FdPairs = tuple[tuple[int, int], ...]
+
+    class Lowerable(Protocol):
+        """A Command, for those below it."""
+
+        _argv: tuple[str, ...]
+        _blob: bytes
+        _options: Options
+        _plan: Plan | None
+
+        @property
+        def argv(self) -> tuple[str, ...]: ...
 
 
 # execve(2): MAX_ARG_STRLEN is 32 pages for one string with its NUL (GOTCHAS F7); with larger pages it is more.
@@ -329,7 +339,7 @@ class Plan:
 _new = object.__new__
 
 
-def settle(command: Command) -> ResolvedOptions:
+def settle(command: Lowerable) -> ResolvedOptions:
     """Return what a command's options mean; made once."""
     return settle_options(command._options)
 
@@ -343,7 +353,7 @@ def settle_options(options: Options) -> ResolvedOptions:
 
 
 def lower(
-    command: Command,
+    command: Lowerable,
     parent: Environment,
     stdio: Stdio | None = None,
     fds: FdPairs | None = None,
@@ -393,7 +403,7 @@ def search(name: bytes, env: Environment, parent: Environment) -> tuple[bytes, i
 
 
 def _make(
-    command: Command,
+    command: Lowerable,
     settled: ResolvedOptions,
     parent: Environment,
     stdio: Stdio | None,

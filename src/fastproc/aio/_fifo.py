@@ -6,22 +6,15 @@ import os
 from errno import ENXIO
 from time import monotonic
 
+from fastproc._engine.fds import STREAMS
 from fastproc._engine.reactor import READ
-from fastproc._engine.resolve import (
-    APPEND_FLAGS,
-    FIFO_PAUSE_FIRST,
-    FIFO_PAUSE_MAX,
-    READ_FLAGS,
-    STREAMS,
-    WRITE_FLAGS,
-    is_fifo,
-)
+from fastproc._engine.resolve import APPEND_FLAGS, FIFO_PAUSE_FIRST, FIFO_PAUSE_MAX, READ_FLAGS, WRITE_FLAGS, is_fifo
 from fastproc._values.redirect import Append
 from fastproc.aio._hub import Again
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fastproc._engine.resolve import Opened
+    from fastproc._engine.fds import Opened
     from fastproc._values.command import Command
     from fastproc._values.plan import ResolvedOptions
     from fastproc.aio._hub import Hub

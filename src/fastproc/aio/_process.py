@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastproc import errors
 from fastproc._engine.exit_watch import ExitWatch, has_ended
+from fastproc._engine.fds import Opened
 from fastproc._engine.reactor import deadline_from
-from fastproc._engine.resolve import Opened
 from fastproc._engine.signal_api import SWEEP_MAX, TREE_PATIENCE
 from fastproc._engine.streams.reading_api import Streaming
 from fastproc._run import as_command, check_start, new_handle
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
     from typing import Any, Unpack
 
+    from fastproc._engine.handle import Handle
     from fastproc._engine.process import Process as Child
     from fastproc._engine.streams.pump import Pause
     from fastproc._engine.streams.terminal import Terminal
@@ -359,7 +360,7 @@ class Process(Streaming):
                 terminal takes.
         """
         streams, child = self._begin(None, None)
-        await self._finish(streams.writing(child, child.typed(bytes(data)), timeout))
+        await self._finish(streams.writing(child, self.child.typed(bytes(data)), timeout))
 
     async def expect(
         self,
@@ -449,5 +450,5 @@ class Process(Streaming):
     def _process(self) -> Child:
         return self.child
 
-    def _iterate(self, process: Child, steps: Iterator[Any], batches: bool = False) -> Any:
+    def _iterate(self, process: Handle, steps: Iterator[Any], batches: bool = False) -> Any:
         return Lines(self, steps) if batches else Items(self, steps)

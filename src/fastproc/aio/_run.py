@@ -11,13 +11,12 @@ from time import monotonic
 from fastproc import _native, errors
 from fastproc._engine import orphans
 from fastproc._engine.exit_watch import ExitWatch, has_ended
-from fastproc._engine.fds import OwnedFd
+from fastproc._engine.fds import STDIN, Opened, OwnedFd
 from fastproc._engine.job_control import PAUSE_FIRST, PAUSE_MAX
 from fastproc._engine.reactor import WRITE
-from fastproc._engine.resolve import Opened, resolve
+from fastproc._engine.resolve import resolve
 from fastproc._engine.running import add_result, begin, conclude
 from fastproc._engine.signal_api import ABANDON_LIMIT, HELD_EVERY, REFUSED_AT
-from fastproc._engine.streams.collect import STDIN
 from fastproc._engine.streams.feeder import FEED_SIZE, write_quietly
 from fastproc._native import SUM_COUNT, jobs, new_job, unpack
 from fastproc._native.loop import AGAIN, job_begin
@@ -267,7 +266,7 @@ async def spawn_planned(hub: Hub, process: Process, plan: Plan | Order, deadline
     refused: errors.SpawnError | None = None
     try:
         if plan.terminal is not None:
-            plan.terminal.attach(process.ends)
+            process.ends.attach(plan.terminal)
         for way in process.ways(plan):  # type: ignore[arg-type]
             try:
                 return await _launch_free(hub, process, way, deadline)

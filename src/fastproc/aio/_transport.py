@@ -19,10 +19,9 @@ from typing import Any
 
 from fastproc import errors
 from fastproc._engine.exit_watch import ExitWatch
-from fastproc._engine.fds import LentFd, OwnedFd
+from fastproc._engine.fds import LentFd, Opened, OwnedFd
 from fastproc._engine.finalizing import Finalizer
 from fastproc._engine.process import Process as Child
-from fastproc._engine.resolve import Opened
 from fastproc.aio._current import current_hub
 from fastproc.aio._run import outlast_death, spawn_planned
 from fastproc.subprocess import Popen, _order

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from fastproc import errors
-from fastproc._engine.exit_watch import ReadOut, has_ended
+from fastproc._engine.exit_watch import has_ended
 from fastproc._engine.reactor import deadline_from
+from fastproc._engine.streams.read_out import ReadOut
 from fastproc.aio._current import current_hub
 from fastproc.aio._hub import Again, Scope
 from fastproc.aio._process import Process

@@ -34,7 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fastproc._engine.process import Process
+    from fastproc._engine.handle import Handle
     from fastproc._values.plan import Plan
     from fastproc.containment._member import Facts
 
@@ -69,15 +69,15 @@ def subreaper(on: bool | None = None) -> bool:
     return _native.subreaper(-1 if on is None else int(on))
 
 
-class _Guard(ref["Process"]):
+class _Guard(ref["Handle"]):
     """Sees a handle dropped whose block was entered and never left. Takes no lock, as any thread may drop it."""
 
     __slots__ = ("cgroup", "owner")
 
-    def __new__(cls, process: Process, _cgroup: Cgroup) -> _Guard:
+    def __new__(cls, process: Handle, _cgroup: Cgroup) -> _Guard:
         return ref.__new__(cls, process, _on_drop)
 
-    def __init__(self, _process: Process, cgroup: Cgroup) -> None:
+    def __init__(self, _process: Handle, cgroup: Cgroup) -> None:
         self.cgroup = cgroup
         self.owner = os.getpid()
 
@@ -115,7 +115,7 @@ class Tree:
         "_unseen",
     )
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Handle) -> None:
         self._process = ref(process)
         self._owner = os.getpid()
         self._cgroup: Cgroup | None = None
@@ -449,7 +449,7 @@ class _Look:
             proc.close()
 
 
-def _is_running(process: Process) -> bool:
+def _is_running(process: Handle) -> bool:
     """Whether a child has not ended, as waitid(2) tells it without taking its status."""
     number = process.hold()
     try:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 
 from fastproc import _native
-from fastproc._engine.fds import OwnedFd, make_pipe
+from fastproc._engine.fds import READ_SIZE, OwnedFd, make_pipe
 from fastproc._engine.reactor import READ, WRITE
-from fastproc._engine.streams.collect import READ_SIZE
 from fastproc._engine.streams.feeder import quietly, write_quietly
 
 TYPE_CHECKING = False

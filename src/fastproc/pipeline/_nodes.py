@@ -7,7 +7,8 @@ Not here: reading, feeding, deadlines (plumbing.py, pipeline.py).
 
 from __future__ import annotations
 
-from fastproc._engine.resolve import Opened, open_stream, resolve
+from fastproc._engine.fds import Opened
+from fastproc._engine.resolve import open_stream, resolve
 from fastproc._values.combination import Pipe, Scoped, Sequence, Tee, hooked
 from fastproc._values.command import FD_FIRST, Command
 from fastproc._values.redirect import MEMFD, PIPE, STDERR, STDIO_NULL, STDIO_PARENT_STDERR, STDIO_PARENT_STDOUT, STDOUT
@@ -17,16 +18,34 @@ from fastproc.pipeline._result import Outcome, precedence
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Protocol
 
     from fastproc._values.command import Expression
     from fastproc._values.plan import Plan
-    from fastproc.pipeline._member import Child
-    from fastproc.pipeline._run import Run
+    from fastproc.pipeline._member import Child, Settings
+    from fastproc.pipeline._plumbing import Plumbing
 
     Place = int | Shared
     """An FP_STDIO_ number, a descriptor of the caller's, STAGE_STDERR, or a descriptor of ours."""
     Streams = tuple[Place, Place, Place]
+
+    class Run(Protocol):
+        """The part of a Run that its nodes use."""
+
+        first: Command
+        plumbing: Plumbing
+        settings: Settings
+        stopping: bool
+
+        def fail(self, error: BaseException) -> None: ...
+        def grouped(self, command: Command) -> Command: ...
+        def lost_reader(self, place: int) -> bool: ...
+        def new_child(self, command: Command, place: int) -> Child: ...
+        def new_place(self) -> int: ...
+        def ok(self, child: Child) -> bool: ...
+        def skipped(self, expression: Expression) -> None: ...
+        def started(self, child: Child, on_end: Callable[[Child], object]) -> None: ...
+
 
 STAGE_STDERR = -100
 """Captured stderr: each stage gets a pipe of its own."""

@@ -11,10 +11,8 @@ import os
 from collections import deque
 from time import monotonic
 
-from fastproc._engine.fds import PIPE_LARGE, make_pipe, read_some, widen
+from fastproc._engine.fds import PIPE_LARGE, READ_SIZE, Opened, make_pipe, read_some, widen
 from fastproc._engine.reactor import READ, WRITE
-from fastproc._engine.resolve import Opened
-from fastproc._engine.streams.collect import READ_SIZE
 from fastproc._engine.streams.feeder import Feeder
 from fastproc._engine.streams.sink import Capture, holders, make_tap
 

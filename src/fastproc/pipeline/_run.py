@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from time import monotonic, monotonic_ns
 
+from fastproc import errors
 from fastproc._engine.exchange import HELD_BY_OTHERS
 from fastproc._engine.exit_watch import ExitWatch
-from fastproc._engine.leaving import abandon, linger
-from fastproc._engine.signal_api import HELD_EVERY, SIGKILL, SIGTERM, SWEEP_MAX, TREE_PATIENCE
+from fastproc._engine.signal_api import ABANDON_LIMIT, HELD_EVERY, SIGKILL, SIGTERM, SWEEP_MAX, TREE_PATIENCE
 from fastproc._values import lifecycle
 from fastproc._values.checks import IDENTITY
 from fastproc._values.combination import leaves
@@ -178,11 +178,11 @@ class Run:
         try:
             try:
                 if patience > 0.0:
-                    linger(self, monotonic() + patience)
+                    self._linger(monotonic() + patience)
             finally:
-                abandon(self)
+                self._abandon()
         finally:
-            abandon(self)
+            self._abandon()
 
     def enter(self) -> None:
         """Have the children killed that are dropped: an interrupt can come before the end of a block has begun."""
@@ -190,18 +190,51 @@ class Run:
         for child in list(self.children):
             child.process.__enter__()
 
-    def be_left(self) -> None:
+    # Each of these may be interrupted anywhere, and is then called again.
+
+    def _linger(self, until: float) -> None:
+        """Let the children end by themselves until a monotonic instant, and read what they write."""
+        self._be_left()
+        self.plumbing.pause_feeding()
+        try:
+            while not self.done and any(child.alive for child in self.children) and (left := until - monotonic()) > 0.0:
+                self.reactor.run_once(min(left, HELD_EVERY))
+        except Exception:
+            # Interrupted in the middle it cannot go on; the exception on its way to the caller is the one to tell.
+            pass
+
+    def _abandon(self) -> None:
+        """Kill and reap the children, forget everything."""
+        self._be_left()
+        self.release()
+        live = [child.process for child in self.children if child.process.final is None]
+        # All of them first, so that they die side by side; then each is reaped.
+        try:
+            if live:
+                self.flags |= KILLED
+            self.send_signal(SIGKILL)
+        except (OSError, errors.ProcessError):
+            # The error on its way to the caller is the one to tell.
+            pass
+        until = monotonic() + ABANDON_LIMIT
+        for process in live:
+            if monotonic() < until:
+                process.abandon()
+            else:
+                process.detach()
+        for child in self.children:
+            child.process.end_tree(max(0.0, until - monotonic()))
+        # No child is left, or not in our hands.
+        self._ending = False
+        self.ended_ns = self.ended_ns or monotonic_ns()
+        self.state = lifecycle.DONE
+
+    def _be_left(self) -> None:
         """Start nothing more, and call nobody."""
         self.stopping = True
         self.on_done = None
         self._unstarted = 0
         self.plumbing.be_quiet()
-
-    def leave(self) -> None:
-        """Be done: no child is left, or not in our hands."""
-        self._ending = False
-        self.ended_ns = self.ended_ns or monotonic_ns()
-        self.state = lifecycle.DONE
 
     # -- for the nodes
 

@@ -14,8 +14,9 @@ from itertools import count, starmap
 
 from fastproc import _native, errors
 from fastproc._engine import orphans
+from fastproc._engine.fds import Opened
 from fastproc._engine.reactor import READ, Reactor
-from fastproc._engine.resolve import Opened, environment, resolve
+from fastproc._engine.resolve import environment, resolve
 from fastproc._native.pool import FAILED, FOREIGN, GONE, GRANTED, JOB, PLAIN, QUEUED, Tray, new_ticket
 from fastproc._values.loading import loaded
 from fastproc._values.plan import STRING_MAX, lower, search

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fastproc._engine.resolve import Opened, resolve
+from fastproc._engine.fds import Opened
+from fastproc._engine.resolve import resolve
 from fastproc._engine.running import add_result, conclude
 from fastproc._engine.running import begin as begin_exchange
 from fastproc.aio._hub import Scope

@@ -13,7 +13,8 @@ import subprocess as standard
 import sys
 from errno import EBADF
 
-from fastproc._engine.resolve import DIRECTORY_FLAGS, Opened, environment
+from fastproc._engine.fds import Opened
+from fastproc._engine.resolve import DIRECTORY_FLAGS, environment
 from fastproc._values.command import ENCODING, ENCODING_ERRORS
 from fastproc._values.environment import Environment
 from fastproc._values.plan import search

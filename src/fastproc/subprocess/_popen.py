@@ -15,10 +15,10 @@ from errno import EINVAL
 from operator import attrgetter
 
 from fastproc import _native
+from fastproc._engine.fds import Opened
 from fastproc._engine.finalizing import Finalizer
 from fastproc._engine.process import Process
 from fastproc._engine.reactor import deadline_from
-from fastproc._engine.resolve import Opened
 from fastproc._engine.signal_api import SIGKILL, SIGNAL_MAX, SIGTERM
 from fastproc.errors import ExitStatusUnknown, SpawnError
 from fastproc.subprocess import _order

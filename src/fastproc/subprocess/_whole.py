@@ -11,8 +11,9 @@ from sys import audit
 
 from fastproc import _native
 from fastproc._engine import orphans
+from fastproc._engine.fds import Opened
 from fastproc._engine.reactor import deadline_from
-from fastproc._engine.resolve import Opened, environment
+from fastproc._engine.resolve import environment
 from fastproc._native import JOBS_KEPT, SLICE_NS, SUM_COUNT, fp_run, jobs, new_job, unpack
 from fastproc._values.command import ENCODING, ENCODING_ERRORS
 from fastproc._values.plan import search

@@ -8,22 +8,17 @@ from __future__ import annotations
 import os
 from time import monotonic
 
-from fastproc._engine.fds import PIPE_LARGE, pipe_size, read_some, widen
+from fastproc._engine.fds import PIPE_LARGE, READ_SIZE, STDERR, STDIN, STDOUT, pipe_size, read_some, widen
 from fastproc._engine.reactor import READ
 from fastproc._values import lifecycle
 from fastproc._values.status import PIPES_OPEN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fastproc._engine.process import Process
+    from fastproc._engine.handle import Handle
     from fastproc._engine.reactor import Reactor
     from fastproc._engine.streams.sink import Capture
     from fastproc._engine.streams.tee import Copies
-
-STDIN, STDOUT, STDERR = 0, 1, 2
-
-READ_SIZE = 65_536
-"""Bytes of one read: what a pipe holds by default (pipe(7))."""
 
 
 class Collecting:
@@ -36,7 +31,7 @@ class Collecting:
         flags: int
         holders: tuple[int, ...]
         overflowed: Capture | None
-        process: Process
+        process: Handle
         _chunks: dict[int, list[bytes]]
         _copies: Copies | None
         _ending: bool

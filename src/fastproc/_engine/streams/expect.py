@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Any
 
-    from fastproc._engine.process import Process
+    from fastproc._engine.handle import Handle
     from fastproc._engine.streams.output_queue import Output
     from fastproc._engine.streams.pump import Pause, Streams
 
@@ -27,7 +27,7 @@ AT_ONCE = 1 << 16
 """Bytes that a regular expression gets to see at once, where they are there: what a pipe holds by default (pipe(7))."""
 
 
-def expect(process: Process, streams: Streams, output: Output, search: Search, timeout: float | None) -> Steps:
+def expect(process: Handle, streams: Streams, output: Output, search: Search, timeout: float | None) -> Steps:
     """Wait for the first match, and take everything up to its end; return an Expected.
 
     Raises:
@@ -50,7 +50,7 @@ def expect(process: Process, streams: Streams, output: Output, search: Search, t
     raise EndOfOutput(search.patterns, data)
 
 
-def readline(process: Process, streams: Streams, output: Output, timeout: float | None) -> Steps:
+def readline(process: Handle, streams: Streams, output: Output, timeout: float | None) -> Steps:
     """Wait for a line and return it with its end; what is left before the end of the output; then b"".
 
     Raises:
@@ -66,7 +66,7 @@ def readline(process: Process, streams: Streams, output: Output, timeout: float 
     return data if line is None else line
 
 
-def read(process: Process, streams: Streams, output: Output, size: int, timeout: float | None) -> Steps:
+def read(process: Handle, streams: Streams, output: Output, size: int, timeout: float | None) -> Steps:
     """Wait for `size` bytes and return them, or all up to the end; a negative size is all.
 
     Raises:
@@ -81,7 +81,7 @@ def read(process: Process, streams: Streams, output: Output, size: int, timeout:
 
 
 def _gather(
-    process: Process,
+    process: Handle,
     streams: Streams,
     output: Output,
     look: Callable[[bytearray], tuple[int, Any] | None],

@@ -10,8 +10,7 @@ from itertools import starmap
 from operator import length_hint
 from time import monotonic
 
-from fastproc._engine.fds import read_some, widen
-from fastproc._engine.streams.collect import READ_SIZE
+from fastproc._engine.fds import READ_SIZE, read_some, widen
 from fastproc._native import lines as native
 from fastproc._values.capture import PIECE, HeadTail
 from fastproc._values.lines import UNIVERSAL, Cut

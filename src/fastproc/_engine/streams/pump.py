@@ -13,9 +13,8 @@ from collections import deque
 from time import monotonic
 
 from fastproc import errors
-from fastproc._engine.exchange import NOT_HELD
 from fastproc._engine.exit_watch import has_ended
-from fastproc._engine.fds import pipe_size
+from fastproc._engine.fds import NOT_HELD, pipe_size
 from fastproc._engine.reactor import LONGEST_WAIT, READ, WRITE, Reactor, deadline_from
 from fastproc._engine.signal_api import SIGKILL, SIGTERM
 from fastproc._engine.streams.feeder import Input
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
     from fastproc._engine.fds import OwnedFd
-    from fastproc._engine.process import Process
+    from fastproc._engine.handle import Handle
     from fastproc._engine.streams.sink import Tap
     from fastproc._engine.streams.tee import Outlets
     from fastproc._values.capture import Event
@@ -92,7 +91,7 @@ class Streams:
         *("outputs", "overflowed", "reactor"),
     )
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Handle) -> None:
         self.reactor = Reactor()
         self.flags = 0
         self.holders: tuple[int, ...] = ()
@@ -117,7 +116,7 @@ class Streams:
         self.events: deque[Event | UnicodeDecodeError] = deque()
         self.given_up = False
 
-    def close(self, process: Process) -> None:
+    def close(self, process: Handle) -> None:
         """Give everything back but the descriptors, which are the process's to close."""
         for output in self.outputs.values():
             output.ended = True
@@ -143,7 +142,7 @@ class Streams:
             raise ValueError(f"stream: {name} is no pipe, or is in use as a file: start with {name}=PIPE")
         return found
 
-    def feed(self, process: Process, source: bytes | Iterable[bytes], closes: bool = True) -> None:
+    def feed(self, process: Handle, source: bytes | Iterable[bytes], closes: bool = True) -> None:
         """Feed stdin from now on whenever somebody waits, and close it at the end.
 
         Raises:
@@ -176,7 +175,7 @@ class Streams:
         if name in self.outputs or (number == 0 and self._input is not None):
             raise ValueError(f"{name}: is in use by lines(), chunks() or events()")
 
-    def writing(self, process: Process, data: bytes, timeout: float | None = None) -> Iterator[Pause]:
+    def writing(self, process: Handle, data: bytes, timeout: float | None = None) -> Iterator[Pause]:
         """Write all of the data in steps, keeping what comes on the outputs meanwhile.
 
         Raises:
@@ -198,7 +197,7 @@ class Streams:
             yield self._pause(deadline)
 
     def waiting(
-        self, process: Process, wanted: list[Output], idle_timeout: float | None, drain_timeout: float | None
+        self, process: Handle, wanted: list[Output], idle_timeout: float | None, drain_timeout: float | None
     ) -> Generator[Pause, None, bool]:
         """Wait in steps until a stream has something to hand out; False when all of them, and the input, have ended.
 
@@ -242,7 +241,7 @@ class Streams:
         return True
 
     def ending(
-        self, process: Process, timeout: float | None, idle_timeout: float | None, drain_timeout: float | None
+        self, process: Handle, timeout: float | None, idle_timeout: float | None, drain_timeout: float | None
     ) -> Generator[Pause, None, None]:
         """Wait in steps until the child, its input, its outputs and their copies have ended. Hands nothing out.
 
@@ -260,7 +259,7 @@ class Streams:
             if over and self._exit.at is not None:
                 self.close(process)
                 if self.overflowed is None or not self.overflowed.raises:
-                    self._fail()
+                    self.fail()
                 return
             now = monotonic()
             limit = self._drained_at(open_ones, drain_timeout)
@@ -280,20 +279,7 @@ class Streams:
                 limit = until if limit is None or (until is not None and until < limit) else limit
             yield self._pause(limit)
 
-    def checked(self, process: Process) -> Generator[Pause, None, None]:
-        """At the end of a reading: tell, once the child has ended, that it was stopped because of a limit.
-
-        Raises:
-            OutputTooLarge: as its CaptureLimit says; with what was not taken.
-        """
-        if self.overflowed is not None and self.overflowed.raises:
-            from fastproc._engine.streams.result_of_started import conclude
-
-            yield from self.ending(process, None, None, process.times[2])
-            conclude(process, self)
-        self._fail()
-
-    def _fail(self) -> None:
+    def fail(self) -> None:
         """Raise, once, what the end of an output was that is no line as on_line asks for them."""
         for output in self.outputs.values():
             if output.tap is not None and output.tap.failure is not None:
@@ -333,7 +319,7 @@ class Streams:
     def _copying(self, wanted: list[Output]) -> bool:
         return any(output.tap is not None and output.tap.copying for output in wanted)
 
-    def prepare(self, process: Process, pause: Pause) -> float:
+    def prepare(self, process: Handle, pause: Pause) -> float:
         """Watch what has to be watched, and give the seconds that a wait may take."""
         wrote = False
         fed = self._input
@@ -360,7 +346,7 @@ class Streams:
                 timeout = min(timeout, LOOK_EVERY)
         return timeout
 
-    def wait(self, process: Process, pause: Pause) -> None:
+    def wait(self, process: Handle, pause: Pause) -> None:
         """Wait once, in this thread. Ctrl-C is passed on to the group that the child leads (GOTCHAS H5)."""
         try:
             self.turn(process, self.prepare(process, pause))
@@ -368,14 +354,14 @@ class Streams:
             process.interrupt_group()
             raise
 
-    def turn(self, process: Process, timeout: float) -> int:
+    def turn(self, process: Handle, timeout: float) -> int:
         """Wait some seconds for whatever comes, and do it; how many descriptors were ready."""
         try:
             return self.reactor.run_once(timeout)
         finally:
             self._sweep(process)
 
-    def _sweep(self, process: Process) -> None:
+    def _sweep(self, process: Handle) -> None:
         """Take leave of what has ended."""
         known = self._exit
         if known.at is None and (known.readable or known.number == -1):
@@ -399,7 +385,7 @@ class Streams:
                 self._forget(output.end)
                 output.end.close()
 
-    def _keep_limits(self, process: Process) -> None:
+    def _keep_limits(self, process: Handle) -> None:
         """Stop a child that has passed a limit which says so."""
         if self.overflowed is None:
             for output in self.outputs.values():
@@ -427,7 +413,7 @@ class Streams:
         self._watched.discard(end.number)
         self.reactor.unwatch(end.number)
 
-    def _let_go(self, process: Process) -> None:
+    def _let_go(self, process: Handle) -> None:
         number, self._exit.number = self._exit.number, NOT_HELD
         if number != NOT_HELD:
             self.reactor.unwatch(number)

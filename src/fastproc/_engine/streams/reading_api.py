@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from types import EllipsisType
     from typing import Any
 
-    from fastproc._engine.process import Process
+    from fastproc._engine.handle import Handle
     from fastproc._engine.streams.pump import Streams
 
 
@@ -225,7 +225,7 @@ class Streaming:
         """Return the Process that this is, or is for."""
         raise NotImplementedError
 
-    def _iterate(self, process: Process, steps: Iterator[Any], batches: bool = False) -> Any:
+    def _iterate(self, process: Handle, steps: Iterator[Any], batches: bool = False) -> Any:
         """Return an iterator over the steps' items, which are iterators themselves where `batches` says so."""
         raise NotImplementedError
 
@@ -240,7 +240,7 @@ class Streaming:
             times[2] if drain is ... else check_seconds("drain_timeout", drain),
         )
 
-    def _begin(self, source: bytes | Iterable[bytes] | None, stream: str | None) -> tuple[Streams, Process]:
+    def _begin(self, source: bytes | Iterable[bytes] | None, stream: str | None) -> tuple[Streams, Handle]:
         from fastproc._values.options import check_input
 
         process = self._process()

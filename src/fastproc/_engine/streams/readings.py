@@ -14,27 +14,25 @@ from fastproc._values.capture import Event
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from typing import Any
 
-    from fastproc._engine.process import Process
+    from fastproc._engine.handle import Handle
     from fastproc._engine.streams.output_queue import Lines, Output
     from fastproc._engine.streams.pump import Streams
 
 
-def drive(process: Process, steps: Iterable[Any]) -> Iterator[Any]:
+def drive(process: Handle, streams: Streams, steps: Iterable[Any]) -> Iterator[Any]:
     """Do the steps in this thread, and give the items among them."""
     for item in steps:
         if item.__class__ is Pause:
-            streams = process._streams
-            assert streams is not None
             streams.wait(process, item)
         else:
             yield item
 
 
 def batches(
-    process: Process, streams: Streams, output: Output, lines: Lines, idle: float | None, drain: float | None
+    process: Handle, streams: Streams, output: Output, lines: Lines, idle: float | None, drain: float | None
 ) -> Iterator[Any]:
     """Give iterators of lines, in steps."""
     items = output.items
@@ -57,24 +55,22 @@ def batches(
                 # A limit has dropped what was between: what was begun before is no part of the line after.
                 lines.batch = iter([*splitter.finish(), *splitter.batch(data, CUT)])
         else:
-            yield from streams.checked(process)
+            yield from _checked(process, streams)
             lines.finished = True
             lines.batch = iter(splitter.finish())
 
 
-def chunks(
-    process: Process, streams: Streams, output: Output, idle: float | None, drain: float | None
-) -> Iterator[Any]:
+def chunks(process: Handle, streams: Streams, output: Output, idle: float | None, drain: float | None) -> Iterator[Any]:
     """Give what comes as it comes, in steps."""
     items = output.items
     wanted = [output]
     while items or (yield from streams.waiting(process, wanted, idle, drain)):
         yield items.popleft()[2]
-    yield from streams.checked(process)
+    yield from _checked(process, streams)
 
 
 def events(
-    process: Process,
+    process: Handle,
     streams: Streams,
     wanted: list[Output],
     cuts: dict[str, Lines],
@@ -110,7 +106,21 @@ def events(
                 _add_lines(found, label or output.name, monotonic(), cut, cut.splitter.finish(), decode)
     while found:
         yield _raised(found.popleft())
-    yield from streams.checked(process)
+    yield from _checked(process, streams)
+
+
+def _checked(process: Handle, streams: Streams) -> Generator[Pause, None, None]:
+    """At the end of a reading: tell, once the child has ended, that it was stopped because of a limit.
+
+    Raises:
+        OutputTooLarge: as its CaptureLimit says; with what was not taken.
+    """
+    if streams.overflowed is not None and streams.overflowed.raises:
+        from fastproc._engine.streams.result_of_started import conclude
+
+        yield from streams.ending(process, None, None, process.times[2])
+        conclude(process, streams)
+    streams.fail()
 
 
 def _raised(event: Event | UnicodeDecodeError) -> Event:

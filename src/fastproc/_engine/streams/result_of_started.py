@@ -8,35 +8,19 @@ from __future__ import annotations
 from time import monotonic_ns
 
 from fastproc import _native, errors
-from fastproc._engine.resolve import Opened
-from fastproc._engine.streams.sink import Tap, taps, view
+from fastproc._engine.fds import Opened
+from fastproc._engine.streams.sink import Tap, Taps, taps, view
 from fastproc._values.capture import OutputTooLarge
 from fastproc._values.status import CORE_DUMPED, Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fastproc._engine.process import Process
+    from fastproc._engine.handle import Handle
     from fastproc._engine.streams.pump import Streams
-    from fastproc._values.command import Command
-    from fastproc._values.plan import ResolvedOptions
+    from fastproc._values.plan import Lowerable, ResolvedOptions
 
 
-class Taps:
-    """The taps of one child.
-
-    Attributes:
-        by_number: 1 for stdout, 2 for stderr.
-        files: what was opened for copies.
-    """
-
-    __slots__ = ("by_number", "files")
-
-    def __init__(self, by_number: dict[int, Tap], files: Opened) -> None:
-        self.by_number = by_number
-        self.files = files
-
-
-def equip(process: Process, command: Command, settled: ResolvedOptions) -> None:
+def equip(process: Handle, command: Lowerable, settled: ResolvedOptions) -> None:
     """Prepare, before the spawn, what is done with everything that will be read.
 
     Raises:
@@ -48,7 +32,7 @@ def equip(process: Process, command: Command, settled: ResolvedOptions) -> None:
     process.taps = Taps(found, files)
 
 
-def conclude(process: Process, streams: Streams) -> Result:
+def conclude(process: Handle, streams: Streams) -> Result:
     """Give the Result of a child that has ended and whose outputs are read to their ends.
 
     Raises:

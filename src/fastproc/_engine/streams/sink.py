@@ -14,7 +14,8 @@ from itertools import chain, repeat, starmap
 from time import monotonic, thread_time
 
 from fastproc import errors
-from fastproc._engine.resolve import STREAMS, WRITE_FLAGS, Opened
+from fastproc._engine.fds import STREAMS, Opened
+from fastproc._engine.resolve import WRITE_FLAGS
 from fastproc._engine.streams.tee import Outlet, Plain
 from fastproc._values.capture import HeadTail
 from fastproc._values.lines import LineSplitter, LineTooLong
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
 
     from fastproc._engine.fds import OwnedFd
     from fastproc._values.capture import CaptureLimit
-    from fastproc._values.command import Command
-    from fastproc._values.plan import ResolvedOptions
+    from fastproc._values.plan import Lowerable, ResolvedOptions
 
     class Asked(Protocol):
         """What is asked for both outputs."""
@@ -261,7 +261,24 @@ class Capture(Tap):
         return b"".join(self._chunks) if self._kept is None else self._kept.value()
 
 
-def taps(command: Command, settled: ResolvedOptions, opened: Opened, kind: type[Tap], child: object) -> dict[int, Any]:
+class Taps:
+    """The taps of one child.
+
+    Attributes:
+        by_number: 1 for stdout, 2 for stderr.
+        files: what was opened for copies.
+    """
+
+    __slots__ = ("by_number", "files")
+
+    def __init__(self, by_number: dict[int, Tap], files: Opened) -> None:
+        self.by_number = by_number
+        self.files = files
+
+
+def taps(
+    command: Lowerable, settled: ResolvedOptions, opened: Opened, kind: type[Tap], child: object
+) -> dict[int, Any]:
     """Return what is done with the outputs of a command, by the number of the pipe.
 
     Args:

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from io import BufferedReader, BufferedWriter
     from typing import Any
 
-    from fastproc._engine.fds import OwnedFd, PipeEnds
-    from fastproc._engine.process import Process
+    from fastproc._engine.fds import OwnedFd
+    from fastproc._engine.handle import Handle
+    from fastproc._engine.streams.pipe_ends import PipeEnds
     from fastproc._engine.streams.pump import Pause, Streams
-    from fastproc._engine.streams.result_of_started import Taps
+    from fastproc._engine.streams.sink import Taps
     from fastproc._engine.streams.terminal import Terminal
     from fastproc._values.expect import Expected, Pattern
     from fastproc._values.status import Result
@@ -285,9 +286,11 @@ class Readable(Streaming):
             # Whatever ended the wait: what the steps hold is given back now, not when they are freed.
             steps.close()  # type: ignore[attr-defined]
 
-    def _iterate(self, process: Process, steps: Iterator[Any], batches: bool = False) -> Iterator[Any]:
+    def _iterate(self, process: Handle, steps: Iterator[Any], batches: bool = False) -> Iterator[Any]:
         from fastproc._engine.streams.readings import drive
 
-        items = drive(process, steps)
+        streams = self._streams
+        assert streams is not None
+        items = drive(process, streams, steps)
         # A generator for each line would cost more than the line.
         return chain.from_iterable(items) if batches else items

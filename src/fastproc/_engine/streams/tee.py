@@ -15,18 +15,25 @@ from itertools import starmap
 from operator import sub
 from time import monotonic
 
-from fastproc._engine.fds import FIRST_FREE_FD, OwnedFd
+from fastproc._engine.fds import FIRST_FREE_FD, Opened, OwnedFd
 from fastproc._engine.reactor import WRITE
 from fastproc._engine.streams.feeder import quietly
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any
+    from typing import Any, Protocol
 
     from fastproc._engine.reactor import Reactor, Timer
-    from fastproc._engine.resolve import Opened
-    from fastproc._engine.streams.sink import Tap
+
+    class Copied(Protocol):
+        """An output that has copies: the part of a Tap that these use."""
+
+        @property
+        def outlets(self) -> list[Outlet | Plain]: ...
+        @property
+        def full(self) -> bool: ...
+
 
 BACKLOG = 1 << 20
 """Bytes that may wait to be written before no more is read for them."""
@@ -347,7 +354,7 @@ class Copies:
     def __init__(
         self,
         reactor: Reactor,
-        taps: Mapping[int, Tap],
+        taps: Mapping[int, Copied],
         hold: Callable[[int, bool], None],
     ) -> None:
         self._reactor = reactor

@@ -12,7 +12,7 @@ import os
 from errno import EINVAL, ENOTTY
 
 from fastproc import errors
-from fastproc._engine.fds import FIRST_FREE_FD, OwnedFd
+from fastproc._engine.fds import OwnedFd
 from fastproc._values.checks import check_int
 from fastproc._values.pty import SIZE_MAX, LineCount
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-    from fastproc._engine.fds import PipeEnds
     from fastproc._values.pty import Pty
 
 # asm-generic/ioctls.h: x86_64, aarch64 and most others.
@@ -96,18 +95,6 @@ class Terminal:
         if pty.raw:
             _make_raw(mode)
         termios.tcsetattr(self._master.number, termios.TCSANOW, mode)
-
-    def attach(self, ends: PipeEnds) -> None:
-        """Give a child's handle its ends: one to read and, where stdin is the terminal, one to write.
-
-        Raises:
-            OSError: EMFILE, fcntl(2).
-        """
-        import fcntl
-
-        ends.terminal = self
-        for stream in (0, 1) if self.on_stdin else (1,):
-            ends[stream].fill(fcntl.fcntl, self._master.number, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
 
     def close(self) -> None:
         """Give it back. What still runs on it gets SIGHUP once all our ends are closed (termios(3), GOTCHAS H4)."""
