@@ -1,0 +1,155 @@
+/* pool_memory.c: the memory of a pool: its tasks and jobs, and the handles that keep it. */
+#include "pool.h"
+
+#if FP_LINUX
+
+#include <stdlib.h>
+
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 10
+/* The analyzer loses what realloc(3) gave when it is kept in the pool. */
+#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
+#endif
+
+#define SLAB 256
+
+void fp__task_free(struct fp_pool *pool, struct task *task)
+{
+    if (task->tray != NULL)
+        task->tray->tasks--;
+    task->tray = NULL;
+    task->state = FREE;
+    task->serial = 0;
+    task->next = pool->free_tasks;
+    pool->free_tasks = task;
+}
+
+struct task *fp__task_new(struct fp_pool *pool)
+{
+    if (pool->free_tasks == NULL) {
+        struct task **slabs = realloc(pool->slabs, (pool->nslabs + 1) * sizeof *slabs);
+        if (slabs == NULL)
+            return NULL;
+        pool->slabs = slabs;
+        struct task *slab = calloc(SLAB, sizeof *slab);
+        if (slab == NULL)
+            return NULL;
+        slabs[pool->nslabs++] = slab;
+        for (int i = SLAB - 1; i >= 0; i--)
+            fp__task_free(pool, &slab[i]);
+    }
+    struct task *task = pool->free_tasks;
+    pool->free_tasks = task->next;
+    *task = (struct task){.serial = ++pool->serial};
+    return task;
+}
+
+struct fp_job *fp__pool_job_take(struct fp_pool *pool)
+{
+    if (pool->njobs > 0)
+        return pool->jobs[--pool->njobs];
+    struct pool_job *made = malloc(sizeof *made);
+    if (made == NULL)
+        return NULL;
+    fp_job_init(&made->job);
+    made->next = NULL;
+    made->at = NULL;
+    return &made->job;
+}
+
+void fp__pool_job_give(struct fp_pool *pool, struct fp_job *job)
+{
+    if (pool->njobs == pool->jobs_room) {
+        size_t room = pool->jobs_room ? pool->jobs_room * 2 : 64;
+        struct fp_job **jobs = realloc(pool->jobs, room * sizeof *jobs);
+        if (jobs == NULL) {
+            fp_job_close(job);
+            free(job);
+            return;
+        }
+        pool->jobs = jobs;
+        pool->jobs_room = room;
+    }
+    pool->jobs[pool->njobs++] = job;
+}
+
+void fp__pool_job_lend(struct fp_pool *pool, struct fp_job *job)
+{
+    struct pool_job *lent = (struct pool_job *)job;
+    lent->next = pool->lent;
+    lent->at = &pool->lent;
+    if (lent->next != NULL)
+        lent->next->at = &lent->next;
+    pool->lent = lent;
+}
+
+void fp__pool_job_back(struct fp_job *job)
+{
+    struct pool_job *lent = (struct pool_job *)job;
+    *lent->at = lent->next;
+    if (lent->next != NULL)
+        lent->next->at = lent->at;
+    lent->next = NULL;
+    lent->at = NULL;
+}
+
+/* Those that the pool has; lent ones are their holders'. */
+void fp__pool_close_jobs(struct fp_pool *pool)
+{
+    for (size_t i = 0; i < pool->nslabs; i++) {
+        for (int k = 0; k < SLAB; k++) {
+            struct fp_job *job = pool->slabs[i][k].job;
+            if (pool->slabs[i][k].state != FREE && job != NULL) {
+                fp_job_close(job);
+                free(job);
+            }
+            pool->slabs[i][k].job = NULL;
+        }
+    }
+    for (size_t i = 0; i < pool->njobs; i++) {
+        fp_job_close(pool->jobs[i]);
+        free(pool->jobs[i]);
+    }
+    pool->njobs = 0;
+}
+
+static void free_all(struct fp_pool *pool)
+{
+    for (struct pool_job *next, *lent = pool->lent; lent != NULL; lent = next) {
+        next = lent->next;
+        fp_job_close(&lent->job);
+        free(lent);
+    }
+    for (unsigned i = 0; i < pool->nworkers; i++)
+        free(pool->workers[i].old);
+    for (size_t i = 0; i < pool->nslabs; i++)
+        free(pool->slabs[i]);
+    for (struct fp_tray *next, *tray = pool->trays; tray != NULL; tray = next) {
+        next = tray->next;
+        free(tray->held.tasks);
+        free(tray);
+    }
+    free(pool->slabs);
+    free(pool->jobs);
+    free(pool->ready.tasks);
+    free(pool->delayed.tasks);
+    pthread_cond_destroy(&pool->closed);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool);
+}
+
+/* One handle less, the pool's own or a tray's. */
+void fp__pool_drop(struct fp_pool *pool)
+{
+    unsigned left;
+    if (is_foreign(pool)) {
+        left = --pool->handles;
+    } else {
+        pthread_mutex_lock(&pool->lock);
+        left = --pool->handles;
+        pthread_mutex_unlock(&pool->lock);
+    }
+    if (left == 0)
+        free_all(pool);
+}
+
+#endif

@@ -1,0 +1,201 @@
+/* pool_queue.c: which task of a pool starts next, and when: the queues, the limits, and who is woken. */
+#include "pool.h"
+
+#if FP_LINUX
+
+#include <stdlib.h>
+
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 10
+/* The analyzer loses what realloc(3) gave when it is kept in the pool. */
+#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
+#endif
+
+#define UNTAKEN 512 /* tasks of a tray that have ended and were not taken, from which on none of it is started */
+
+/* -- heaps: by time, or by priority (the higher first) and then by age */
+
+static bool comes_before(const struct heap *heap, const struct task *a, const struct task *b)
+{
+    if (heap->by_time && a->not_before_ns != b->not_before_ns)
+        return a->not_before_ns < b->not_before_ns;
+    if (!heap->by_time && a->priority != b->priority)
+        return a->priority > b->priority;
+    return a->order < b->order;
+}
+
+static void heap_put(struct heap *heap, size_t at, struct task *task)
+{
+    heap->tasks[at] = task;
+    task->place = at;
+}
+
+static void heap_up(struct heap *heap, size_t at, struct task *task)
+{
+    while (at > 0 && comes_before(heap, task, heap->tasks[(at - 1) / 2])) {
+        heap_put(heap, at, heap->tasks[(at - 1) / 2]);
+        at = (at - 1) / 2;
+    }
+    heap_put(heap, at, task);
+}
+
+static bool heap_room(struct heap *heap)
+{
+    if (heap->n == heap->room) {
+        size_t room = heap->room ? heap->room * 2 : 64;
+        struct task **tasks = realloc(heap->tasks, room * sizeof *tasks);
+        if (tasks == NULL)
+            return false;
+        heap->tasks = tasks;
+        heap->room = room;
+    }
+    return true;
+}
+
+bool fp__heap_push(struct heap *heap, struct task *task)
+{
+    if (!heap_room(heap))
+        return false;
+    heap_up(heap, heap->n++, task);
+    return true;
+}
+
+void fp__heap_remove(struct heap *heap, size_t at)
+{
+    struct task *task = heap->tasks[--heap->n];
+    if (at == heap->n)
+        return;
+    for (size_t child; (child = 2 * at + 1) < heap->n; at = child) {
+        if (child + 1 < heap->n && comes_before(heap, heap->tasks[child + 1], heap->tasks[child]))
+            child++;
+        if (!comes_before(heap, heap->tasks[child], task))
+            break;
+        heap_put(heap, at, heap->tasks[child]);
+    }
+    heap_up(heap, at, task);
+}
+
+/* -- with the lock held */
+
+void fp__pool_post(struct task *task)
+{
+    struct fp_tray *tray = task->tray;
+    task->worker = NULL;
+    if (task->state == RUNNING || task->state == ENDED)
+        tray->untaken++;
+    list_add(&tray->ended, task);
+    if (++tray->count >= tray->want && !tray->told) {
+        tray->told = true;
+        ring(tray->fd);
+    }
+}
+
+/* Wakes one thread that sleeps and has room, if there may be something to start. */
+void fp__pool_nudge(struct fp_pool *pool)
+{
+    if (pool->ready.n == 0 && pool->delayed.n == 0 && pool->granted.first == NULL)
+        return;
+    if (pool->granted.first == NULL && pool->running >= pool->limit)
+        return;
+    struct worker *found = NULL;
+    for (unsigned i = 0; i < pool->nworkers; i++) {
+        struct worker *worker = &pool->workers[i];
+        if (worker->idle && (found == NULL || worker->load < found->load))
+            found = worker;
+    }
+    if (found != NULL) {
+        found->idle = false;
+        ring(found->wake);
+    }
+}
+
+void fp__pool_wake_all(struct fp_pool *pool)
+{
+    for (unsigned i = 0; i < pool->nworkers; i++)
+        ring(pool->workers[i].wake);
+}
+
+/* Puts aside, from the front of the queue, what may not start before more of its tray is taken. Whether any other is left. */
+static bool hold(struct fp_pool *pool)
+{
+    while (pool->ready.n > 0) {
+        struct task *task = pool->ready.tasks[0];
+        if (task->tray->untaken < UNTAKEN)
+            return true;
+        if (!heap_room(&task->tray->held))
+            return false; /* all wait for it then */
+        fp__heap_remove(&pool->ready, 0);
+        fp__heap_push(&task->tray->held, task);
+        task->state = HELD;
+        pool->nheld++;
+    }
+    return false;
+}
+
+/* After so many tasks of a tray have gone: as many that were put aside are in the queue again. While there are any, some
+ * task of the tray is under way or not taken, and comes here when it goes. */
+void fp__pool_unhold(struct fp_pool *pool, struct fp_tray *tray, int n)
+{
+    for (; n > 0 && tray->held.n > 0 && tray->untaken < UNTAKEN; n--) {
+        struct task *task = tray->held.tasks[0];
+        fp__heap_remove(&tray->held, 0);
+        pool->nheld--;
+        task->state = QUEUED;
+        if (!fp__heap_push(&pool->ready, task)) {
+            task->state = ENDED;
+            task->result = -ENOMEM;
+            fp__pool_post(task);
+        }
+    }
+}
+
+/* The next that may start now, with its place taken; or NULL, and *until is when to ask again, or -1. */
+struct task *fp__pool_next_task(struct fp_pool *pool, int64_t now, int64_t *until)
+{
+    struct task *task = list_take(&pool->granted);
+    if (task != NULL)
+        return task;
+    while (pool->delayed.n > 0 && pool->delayed.tasks[0]->not_before_ns <= now) {
+        task = pool->delayed.tasks[0];
+        fp__heap_remove(&pool->delayed, 0);
+        task->state = QUEUED;
+        if (!fp__heap_push(&pool->ready, task)) {
+            task->state = DELAYED;
+            task->not_before_ns = now + STARVED_NS;
+            fp__heap_push(&pool->delayed, task); /* it has just had room there */
+        }
+    }
+    if (pool->delayed.n > 0)
+        *until = fp__earlier(*until, pool->delayed.tasks[0]->not_before_ns);
+    if (pool->running >= pool->limit || pool->gated || !hold(pool))
+        return NULL;
+    if (now < pool->starved_ns) {
+        *until = fp__earlier(*until, pool->starved_ns);
+        return NULL;
+    }
+    if (pool->interval_ns > 0) {
+        if (now < pool->next_start_ns) {
+            *until = fp__earlier(*until, pool->next_start_ns);
+            return NULL;
+        }
+        pool->next_start_ns += pool->interval_ns;
+        if (pool->next_start_ns < now)
+            pool->next_start_ns = now + pool->interval_ns;
+    }
+    task = pool->ready.tasks[0];
+    fp__heap_remove(&pool->ready, 0);
+    pool->running++;
+    return task;
+}
+
+void fp__pool_requeue(struct fp_pool *pool, struct task *task, int64_t not_before_ns)
+{
+    task->not_before_ns = not_before_ns;
+    task->state = DELAYED;
+    if (!fp__heap_push(&pool->delayed, task)) {
+        task->state = ENDED;
+        task->result = -ENOMEM;
+        fp__pool_post(task);
+    }
+}
+
+#endif
