@@ -154,15 +154,15 @@ int fp_pool_submit(void *of, void *to, int64_t key, const struct fp_request *req
         task->env = env;
         task->envc = envc;
         task->tray = tray;
-        tray->tasks++;
-        task->state = delay_ns > 0 ? DELAYED : QUEUED;
         task->not_before_ns = delay_ns > 0 ? fp__now() + delay_ns : 0;
         *ret_ticket = (struct fp_ticket){.task = task, .serial = (int64_t)task->serial};
         if (fp__heap_push(delay_ns > 0 ? &pool->delayed : &pool->ready, task)) {
             r = 0;
+            tray->tasks++;
+            task_move(&task->state, delay_ns > 0 ? TASK_SUBMIT_DELAYED : TASK_SUBMIT);
             fp__pool_nudge(pool);
         } else {
-            fp__task_free(pool, task);
+            fp__task_unused(pool, task);
         }
     }
     pthread_mutex_unlock(&pool->lock);
@@ -181,12 +181,14 @@ int fp_pool_go(void *of, const struct fp_ticket *ticket, const struct fp_request
                uint32_t npaths, const char *argv, uint32_t argc, const char *env, uint32_t envc)
 {
     struct fp_pool *pool = of;
+    if (request == NULL)
+        return -EINVAL;
     if (is_foreign(pool))
         return -ECHILD;
     pthread_mutex_lock(&pool->lock);
     struct task *task = of_ticket(pool, ticket);
     int r = -ESRCH;
-    if (task != NULL && task->state == FOREIGN) {
+    if (task != NULL && task->state == TASK_DELEGATED) {
         task->request = request;
         task->paths = paths;
         task->npaths = npaths;
@@ -194,7 +196,7 @@ int fp_pool_go(void *of, const struct fp_ticket *ticket, const struct fp_request
         task->argc = argc;
         task->env = env;
         task->envc = envc;
-        task->state = GRANTED;
+        task_move(&task->state, TASK_DISPATCH);
         list_add(&pool->granted, task);
         fp__pool_nudge(pool);
         r = 0;
@@ -211,11 +213,11 @@ int fp_pool_release(void *of, const struct fp_ticket *ticket)
     pthread_mutex_lock(&pool->lock);
     struct task *task = of_ticket(pool, ticket);
     int r = -ESRCH;
-    if (task != NULL && task->state == FOREIGN) {
+    if (task != NULL && task->state == TASK_DELEGATED) {
         pool->running--;
         pool->starved_ns = 0;
         fp__pool_unhold(pool, task->tray, 1);
-        fp__task_free(pool, task);
+        fp__task_free(pool, task, TASK_RELEASE);
         fp__pool_nudge(pool);
         r = 0;
     }
@@ -233,26 +235,26 @@ int fp_pool_cancel(void *of, const struct fp_ticket *ticket, int how)
     struct task *task = of_ticket(pool, ticket);
     if (task != NULL) {
         switch (task->state) {
-        case HELD:
+        case TASK_THROTTLED:
             r = FP_TASK_QUEUED;
             if (how != 0) {
                 fp__heap_remove(&task->tray->held, task->place);
                 pool->nheld--;
-                fp__task_free(pool, task);
+                fp__task_free(pool, task, TASK_WITHDRAW);
             }
             break;
-        case QUEUED:
-        case DELAYED:
+        case TASK_QUEUED:
+        case TASK_DELAYED:
             r = FP_TASK_QUEUED;
             if (how != 0) {
-                fp__heap_remove(task->state == QUEUED ? &pool->ready : &pool->delayed, task->place);
+                fp__heap_remove(task->state == TASK_QUEUED ? &pool->ready : &pool->delayed, task->place);
                 fp__pool_unhold(pool, task->tray, 1);
-                fp__task_free(pool, task);
+                fp__task_free(pool, task, TASK_WITHDRAW);
                 fp__pool_nudge(pool);
             }
             break;
-        case GRANTED:
-        case RUNNING:
+        case TASK_DISPATCHED:
+        case TASK_RUNNING:
             r = FP_TASK_RUNNING;
             if (how > task->stop) {
                 task->stop = how;
@@ -262,7 +264,7 @@ int fp_pool_cancel(void *of, const struct fp_ticket *ticket, int how)
                 }
             }
             break;
-        case FOREIGN:
+        case TASK_DELEGATED:
             r = FP_TASK_FOREIGN;
             break;
         default:

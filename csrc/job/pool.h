@@ -3,6 +3,7 @@
 #define FASTPROC_POOL_H
 
 #include "internal.h"
+#include "pool_states.h"
 
 #if FP_LINUX
 
@@ -11,8 +12,6 @@
 #define YOUNG_MIN 8
 #define YOUNG_MAX 64
 #define STARVED_NS (10 * 1000000LL)
-
-enum state { FREE, QUEUED, HELD, DELAYED, GRANTED, RUNNING, FOREIGN, ENDED };
 
 struct task {
     int64_t key;
@@ -29,8 +28,8 @@ struct task {
     struct task *next; /* free, granted or ended */
     size_t place;      /* in its heap */
     int result;
-    int stop; /* 1: asked to end, 2: to be killed */
-    uint8_t state;
+    int stop;       /* 1: asked to end, 2: to be killed */
+    uint8_t state;  /* task_move() */
     bool busy_file; /* tried again, as its file was open for writing */
     uint8_t tries;
 };
@@ -145,7 +144,8 @@ static inline bool is_foreign(const struct fp_pool *pool)
 
 /* pool_memory.c. With the lock held, but for the last. */
 struct task *fp__task_new(struct fp_pool *pool);
-void fp__task_free(struct fp_pool *pool, struct task *task);
+void fp__task_unused(struct fp_pool *pool, struct task *task);
+void fp__task_free(struct fp_pool *pool, struct task *task, enum task_event event);
 struct fp_job *fp__pool_job_take(struct fp_pool *pool);
 void fp__pool_job_give(struct fp_pool *pool, struct fp_job *job);
 void fp__pool_job_lend(struct fp_pool *pool, struct fp_job *job);

@@ -114,7 +114,7 @@ static void record(const struct task *task, struct fp_done *done, char *arena, u
 {
     struct fp_job *job = task->job;
     *done = (struct fp_done){.key = task->key, .job = job, .code = task->result, .stopped = task->stop};
-    if (task->state == FOREIGN) {
+    if (task->state == TASK_DELEGATED) {
         done->what = FP_DONE_GRANTED;
     } else if (task->result < 0) {
         done->what = FP_DONE_FAILED;
@@ -219,7 +219,7 @@ int fp_tray_take(void *of, struct fp_done *ret_done, int n, char *arena, uint64_
             fp__pool_job_give(pool, job);
         else if (job != NULL)
             fp__pool_job_lend(pool, job);
-        fp__task_free(pool, task);
+        fp__task_free(pool, task, TASK_TAKE);
     }
     if (i > 0) {
         fp__pool_unhold(pool, tray, i);

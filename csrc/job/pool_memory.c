@@ -12,15 +12,20 @@
 
 #define SLAB 256
 
-void fp__task_free(struct fp_pool *pool, struct task *task)
+/* Memory for a task, which is free. */
+void fp__task_unused(struct fp_pool *pool, struct task *task)
 {
-    if (task->tray != NULL)
-        task->tray->tasks--;
-    task->tray = NULL;
-    task->state = FREE;
     task->serial = 0;
     task->next = pool->free_tasks;
     pool->free_tasks = task;
+}
+
+void fp__task_free(struct fp_pool *pool, struct task *task, enum task_event event)
+{
+    task_move(&task->state, event);
+    task->tray->tasks--;
+    task->tray = NULL;
+    fp__task_unused(pool, task);
 }
 
 struct task *fp__task_new(struct fp_pool *pool)
@@ -35,7 +40,7 @@ struct task *fp__task_new(struct fp_pool *pool)
             return NULL;
         slabs[pool->nslabs++] = slab;
         for (int i = SLAB - 1; i >= 0; i--)
-            fp__task_free(pool, &slab[i]);
+            fp__task_unused(pool, &slab[i]);
     }
     struct task *task = pool->free_tasks;
     pool->free_tasks = task->next;
@@ -98,7 +103,7 @@ void fp__pool_close_jobs(struct fp_pool *pool)
     for (size_t i = 0; i < pool->nslabs; i++) {
         for (int k = 0; k < SLAB; k++) {
             struct fp_job *job = pool->slabs[i][k].job;
-            if (pool->slabs[i][k].state != FREE && job != NULL) {
+            if (pool->slabs[i][k].state != TASK_FREE && job != NULL) {
                 fp_job_close(job);
                 free(job);
             }

@@ -80,13 +80,21 @@ void fp__pool_post(struct task *task)
 {
     struct fp_tray *tray = task->tray;
     task->worker = NULL;
-    if (task->state == RUNNING || task->state == ENDED)
+    if (task->state == TASK_ENDED)
         tray->untaken++;
     list_add(&tray->ended, task);
     if (++tray->count >= tray->want && !tray->told) {
         tray->told = true;
         ring(tray->fd);
     }
+}
+
+/* There is no memory to keep it in a queue. */
+static void fail(struct task *task)
+{
+    task_move(&task->state, TASK_FAIL);
+    task->result = -ENOMEM;
+    fp__pool_post(task);
 }
 
 /* Wakes one thread that sleeps and has room, if there may be something to start. */
@@ -125,7 +133,7 @@ static bool hold(struct fp_pool *pool)
             return false; /* all wait for it then */
         fp__heap_remove(&pool->ready, 0);
         fp__heap_push(&task->tray->held, task);
-        task->state = HELD;
+        task_move(&task->state, TASK_THROTTLE);
         pool->nheld++;
     }
     return false;
@@ -139,12 +147,10 @@ void fp__pool_unhold(struct fp_pool *pool, struct fp_tray *tray, int n)
         struct task *task = tray->held.tasks[0];
         fp__heap_remove(&tray->held, 0);
         pool->nheld--;
-        task->state = QUEUED;
-        if (!fp__heap_push(&pool->ready, task)) {
-            task->state = ENDED;
-            task->result = -ENOMEM;
-            fp__pool_post(task);
-        }
+        if (fp__heap_push(&pool->ready, task))
+            task_move(&task->state, TASK_RESUME);
+        else
+            fail(task);
     }
 }
 
@@ -157,9 +163,9 @@ struct task *fp__pool_next_task(struct fp_pool *pool, int64_t now, int64_t *unti
     while (pool->delayed.n > 0 && pool->delayed.tasks[0]->not_before_ns <= now) {
         task = pool->delayed.tasks[0];
         fp__heap_remove(&pool->delayed, 0);
-        task->state = QUEUED;
-        if (!fp__heap_push(&pool->ready, task)) {
-            task->state = DELAYED;
+        if (fp__heap_push(&pool->ready, task)) {
+            task_move(&task->state, TASK_FALL_DUE);
+        } else {
             task->not_before_ns = now + STARVED_NS;
             fp__heap_push(&pool->delayed, task); /* it has just had room there */
         }
@@ -190,12 +196,10 @@ struct task *fp__pool_next_task(struct fp_pool *pool, int64_t now, int64_t *unti
 void fp__pool_requeue(struct fp_pool *pool, struct task *task, int64_t not_before_ns)
 {
     task->not_before_ns = not_before_ns;
-    task->state = DELAYED;
-    if (!fp__heap_push(&pool->delayed, task)) {
-        task->state = ENDED;
-        task->result = -ENOMEM;
-        fp__pool_post(task);
-    }
+    if (fp__heap_push(&pool->delayed, task))
+        task_move(&task->state, TASK_POSTPONE);
+    else
+        fail(task);
 }
 
 #endif

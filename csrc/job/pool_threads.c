@@ -52,7 +52,7 @@ static void over(struct fp_pool *pool, struct task *task)
         fp__pool_requeue(pool, task, fp__now() + (1000000LL << (2 * task->tries++))); /* HAZARDS C2: 1, 4, 16, 64 ms */
         return;
     }
-    task->state = ENDED;
+    task_move(&task->state, TASK_END);
     fp__pool_post(task);
 }
 
@@ -212,11 +212,11 @@ static void start_some(struct worker *worker, int64_t *until)
             return;
         }
         if (task->request == NULL) {
-            task->state = FOREIGN;
+            task_move(&task->state, TASK_DELEGATE);
             fp__pool_post(task);
             continue;
         }
-        task->state = RUNNING;
+        task_move(&task->state, TASK_START);
         task->worker = worker;
         task->job = fp__pool_job_take(pool);
         if (task->job == NULL) {
