@@ -49,7 +49,7 @@ static void over(struct fp_pool *pool, struct task *task)
     if (task->result == -ETXTBSY && job->child.stage == FP_STAGE_EXEC && task->tries < 4 && task->stop == 0) {
         task->job = NULL;
         fp__pool_job_give(pool, job);
-        fp__pool_requeue(pool, task, fp__now() + (1000000LL << (2 * task->tries++))); /* HAZARDS C2: 1, 4, 16, 64 ms */
+        fp__pool_requeue(pool, task, fp__now() + (1000000LL << (2 * task->tries++))); /* GOTCHAS C2: 1, 4, 16, 64 ms */
         return;
     }
     task_move(&task->state, TASK_END);
