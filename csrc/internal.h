@@ -34,6 +34,12 @@ static inline int64_t fp__now(void)
     return ts.tv_sec * FP_NSEC + ts.tv_nsec;
 }
 
+/* Before the next try of a file that is open for writing (GOTCHAS C2): 1, 4, 16, 64 ms. */
+static inline int64_t fp__busy_pause(int tries)
+{
+    return (int64_t)FP_BUSY_PAUSE_NS << (2 * tries);
+}
+
 #if FP_LINUX
 #include <sys/syscall.h>
 
@@ -73,6 +79,26 @@ static inline long fp__sys6(long nr, long a, long b, long c, long d, long e, lon
 #define fp__sys3(nr, a, b, c) fp__sys6((nr), (long)(a), (long)(b), (long)(c), 0, 0, 0)
 #define fp__sys4(nr, a, b, c, d) fp__sys6((nr), (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
 #define fp__sys5(nr, a, b, c, d, e) fp__sys6((nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
+
+/* A spin lock for sections of a few system calls. Its word is the pid of the process whose thread has it, or 0: a forked copy,
+ * which has no thread but the one that forked, takes over a lock that a thread of its parent had. Returns whether it did. */
+static inline bool fp__lock(_Atomic int32_t *word, int32_t self)
+{
+    for (;;) {
+        int32_t holder = 0;
+        if (atomic_compare_exchange_weak_explicit(word, &holder, self, memory_order_acquire, memory_order_relaxed))
+            return false;
+        if (holder != 0 && holder != self &&
+            atomic_compare_exchange_strong_explicit(word, &holder, self, memory_order_acquire, memory_order_relaxed))
+            return true;
+        fp__sys0(SYS_sched_yield);
+    }
+}
+
+static inline void fp__unlock(_Atomic int32_t *word)
+{
+    atomic_store_explicit(word, 0, memory_order_release);
+}
 
 static inline void fp__close(int fd)
 {
@@ -476,6 +502,12 @@ static inline int64_t fp__earlier(int64_t a, int64_t b) /* -1 is never */
         return b;
     return b < 0 || a < b ? a : b;
 }
+/* How long others may hold the outputs after the end: `drain_ns`, which a deadline that has passed limits. */
+static inline int64_t fp__job_drain(const struct fp_job *job, int64_t drain_ns)
+{
+    bool late = job->flags & FP_JOB_TIMED_OUT && (drain_ns < 0 || drain_ns > FP_HELD_BY_OTHERS_NS);
+    return late ? FP_HELD_BY_OTHERS_NS : drain_ns;
+}
 /* Whether the child gets no pidfd at first: if nobody else can reap it, or because the caller has made sure of that. */
 #define FP__ALONE_NO 0
 #define FP__ALONE_IF 1
@@ -494,6 +526,7 @@ bool fp__job_serve(struct fp_job *job, const struct pollfd *fds, unsigned n); /*
 void fp__job_feed(struct fp_job *job);
 void fp__job_look(struct fp_job *job);
 void fp__job_break_off(struct fp_job *job, long error);
+void fp__job_ask_to_end(struct fp_job *job); /* as its deadline would */
 int64_t fp__job_keep_deadlines(struct fp_job *job);
 bool fp__job_is_over(const struct fp_job *job);
 int fp__job_settle(struct fp_job *job, int result);

@@ -7,15 +7,6 @@
 #include <poll.h>
 #include <stdlib.h>
 
-#define OTHERS_HOLD_NS (100 * 1000000LL) /* as for one job: longest wait for the end of file after a deadline */
-
-/* While outputs are open, ends of stages are not waited for in the first milliseconds: each would be a wake-up, and those of a
- * short pipeline come together. */
-#define EARLY_NS (5 * 1000000LL)
-
-/* Longest wait for the execs of all. */
-#define EXECS_NS (50 * 1000000LL)
-
 #if FP_LINUX
 #define FP__SPLICE_NONBLOCK 2
 
@@ -133,21 +124,20 @@ static int fail(struct fp_pipeline *p, uint32_t failed, int r)
 static void begin_draining(struct fp_pipeline *p)
 {
     int64_t drain = p->members[0].request->drain_ns;
-    for (uint32_t i = 0; i < p->n; i++) {
-        if ((p->members[i].job->flags & FP_JOB_TIMED_OUT) && (drain < 0 || drain > OTHERS_HOLD_NS))
-            drain = OTHERS_HOLD_NS;
-    }
+    for (uint32_t i = 0; i < p->n; i++)
+        drain = fp__job_drain(p->members[i].job, drain);
     int64_t end = fp__now() + drain;
     for (uint32_t i = 0; drain >= 0 && i < p->n; i++)
         p->members[i].job->drain_end_ns = fp__earlier(p->members[i].job->drain_end_ns, end);
 }
 
-/* One wait for all, and what it brought. */
+/* One wait for all, and what it brought. While outputs are open, ends of stages are not waited for in the first milliseconds: each
+ * would be a wake-up, and those of a short pipeline come together. */
 static int turn(struct fp_pipeline *p, int64_t until, bool any_pipes)
 {
     struct pollfd fds[FP_MEMBERS_MAX * FP__JOB_FDS];
     unsigned first[FP_MEMBERS_MAX + 1] = {0};
-    int64_t early = p->members[0].job->started_ns + EARLY_NS;
+    int64_t early = p->members[0].job->started_ns + FP_PIDFD_AFTER_NS;
     bool is_early = fp__now() < early;
     if (!is_early)
         end_alone(p, true);
@@ -287,7 +277,7 @@ static void close_ends(int *ends, uint32_t n)
  * every command executes, unless that takes long, before the ends of the pipes are closed that a second try needs. */
 static int await_execs(struct fp_pipeline *p, uint32_t *ret_failed)
 {
-    int64_t until = fp__now() + EXECS_NS;
+    int64_t until = fp__now() + FP_EXECS_NS;
     for (uint32_t i = 0; i < p->n; i++) {
         int r = fp__job_await_exec(p->members[i].job, until);
         if (r < 0) {

@@ -11,7 +11,6 @@
 
 #define YOUNG_MIN 8
 #define YOUNG_MAX 64
-#define STARVED_NS (10 * 1000000LL)
 
 struct task {
     int64_t key;
@@ -98,7 +97,7 @@ struct fp_pool {
     struct list granted;
     struct task *free_tasks;
     struct task **slabs;
-    size_t nslabs;
+    size_t nslabs, slabs_room;
     struct fp_job **jobs; /* not in use */
     size_t njobs, jobs_room;
     struct fp_tray *trays;

@@ -134,9 +134,6 @@ static void record(const struct task *task, struct fp_done *done, char *arena, u
     }
 }
 
-/* How long a taker waits for more than one, so that it is not woken for each. */
-#define LINGER_NS 300000
-
 static int await_ended(struct fp_tray *tray, int64_t want, int64_t wait_ns)
 {
     struct fp_pool *pool = tray->pool;
@@ -160,13 +157,13 @@ static int await_ended(struct fp_tray *tray, int64_t want, int64_t wait_ns)
         if (r == 0)
             return 0;
     }
-    if (tray->count < want && (wait_ns < 0 || wait_ns > LINGER_NS)) {
+    if (tray->count < want && (wait_ns < 0 || wait_ns > FP_POOL_LINGER_NS)) {
         struct pollfd fd = {.fd = tray->fd, .events = POLLIN};
         hush(tray->fd);
         tray->told = false;
         tray->want = want;
         pthread_mutex_unlock(&pool->lock);
-        fp__wait_for(&fd, 1, fp__now() + LINGER_NS);
+        fp__wait_for(&fd, 1, fp__now() + FP_POOL_LINGER_NS);
         pthread_mutex_lock(&pool->lock);
         tray->want = 1;
     }

@@ -1,9 +1,8 @@
 /* pool_memory.c: the memory of a pool: its tasks and jobs, and the handles that keep it. */
+#include "grow.h"
 #include "pool.h"
 
 #if FP_LINUX
-
-#include <stdlib.h>
 
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 10
 /* The analyzer loses what realloc(3) gave when it is kept in the pool. */
@@ -31,7 +30,7 @@ void fp__task_free(struct fp_pool *pool, struct task *task, enum task_event even
 struct task *fp__task_new(struct fp_pool *pool)
 {
     if (pool->free_tasks == NULL) {
-        struct task **slabs = realloc(pool->slabs, (pool->nslabs + 1) * sizeof *slabs);
+        struct task **slabs = fp__grow(pool->slabs, &pool->slabs_room, pool->nslabs + 1, sizeof *slabs);
         if (slabs == NULL)
             return NULL;
         pool->slabs = slabs;
@@ -63,17 +62,13 @@ struct fp_job *fp__pool_job_take(struct fp_pool *pool)
 
 void fp__pool_job_give(struct fp_pool *pool, struct fp_job *job)
 {
-    if (pool->njobs == pool->jobs_room) {
-        size_t room = pool->jobs_room ? pool->jobs_room * 2 : 64;
-        struct fp_job **jobs = realloc(pool->jobs, room * sizeof *jobs);
-        if (jobs == NULL) {
-            fp_job_close(job);
-            free(job);
-            return;
-        }
-        pool->jobs = jobs;
-        pool->jobs_room = room;
+    struct fp_job **jobs = fp__grow(pool->jobs, &pool->jobs_room, pool->njobs + 1, sizeof *jobs);
+    if (jobs == NULL) {
+        fp_job_close(job);
+        free(job);
+        return;
     }
+    pool->jobs = jobs;
     pool->jobs[pool->njobs++] = job;
 }
 

@@ -1,9 +1,8 @@
 /* pool_queue.c: which task of a pool starts next, and when: the queues, the limits, and who is woken. */
+#include "grow.h"
 #include "pool.h"
 
 #if FP_LINUX
-
-#include <stdlib.h>
 
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 10
 /* The analyzer loses what realloc(3) gave when it is kept in the pool. */
@@ -40,15 +39,10 @@ static void heap_up(struct heap *heap, size_t at, struct task *task)
 
 static bool heap_room(struct heap *heap)
 {
-    if (heap->n == heap->room) {
-        size_t room = heap->room ? heap->room * 2 : 64;
-        struct task **tasks = realloc(heap->tasks, room * sizeof *tasks);
-        if (tasks == NULL)
-            return false;
+    struct task **tasks = fp__grow(heap->tasks, &heap->room, heap->n + 1, sizeof *tasks);
+    if (tasks != NULL)
         heap->tasks = tasks;
-        heap->room = room;
-    }
-    return true;
+    return tasks != NULL;
 }
 
 bool fp__heap_push(struct heap *heap, struct task *task)
@@ -166,7 +160,7 @@ struct task *fp__pool_next_task(struct fp_pool *pool, int64_t now, int64_t *unti
         if (fp__heap_push(&pool->ready, task)) {
             task_move(&task->state, TASK_FALL_DUE);
         } else {
-            task->not_before_ns = now + STARVED_NS;
+            task->not_before_ns = now + FP_POOL_STARVED_NS;
             fp__heap_push(&pool->delayed, task); /* it has just had room there */
         }
     }

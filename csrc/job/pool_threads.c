@@ -4,12 +4,12 @@
  * just saw ("young"), which it polls directly, and an epoll for those that have lived for a while. As long as commands end
  * young, a thread starts no more than keep the processors busy: what many children that wait for a processor have open is copied
  * to each further one, and closed in it again. */
+#include "grow.h"
 #include "pool.h"
 
 #if FP_LINUX
 
 #include <poll.h>
-#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
@@ -18,7 +18,6 @@
 #pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
 #endif
 
-#define YOUNG_NS (5 * 1000000LL)
 #define STARTS 8 /* in one turn, before the ends are looked at */
 #define FP__PR_SET_NAME 15
 
@@ -40,16 +39,16 @@ static void over(struct fp_pool *pool, struct task *task)
     if (!shortage)
         pool->starved_ns = 0;
     if (shortage && pool->running > 0 && task->stop == 0) {
-        pool->starved_ns = fp__now() + STARVED_NS;
+        pool->starved_ns = fp__now() + FP_POOL_STARVED_NS;
         task->job = NULL;
         fp__pool_job_give(pool, job);
         fp__pool_requeue(pool, task, pool->starved_ns);
         return;
     }
-    if (task->result == -ETXTBSY && job->child.stage == FP_STAGE_EXEC && task->tries < 4 && task->stop == 0) {
+    if (task->result == -ETXTBSY && job->child.stage == FP_STAGE_EXEC && task->tries < FP_BUSY_TRIES && task->stop == 0) {
         task->job = NULL;
         fp__pool_job_give(pool, job);
-        fp__pool_requeue(pool, task, fp__now() + (1000000LL << (2 * task->tries++))); /* GOTCHAS C2: 1, 4, 16, 64 ms */
+        fp__pool_requeue(pool, task, fp__now() + fp__busy_pause(task->tries++)); /* GOTCHAS C2 */
         return;
     }
     task_move(&task->state, TASK_END);
@@ -76,12 +75,7 @@ static void stop(struct task *task)
         if (job->flags & FP_JOB_TIMED_OUT && !(job->flags & FP_JOB_KILLED))
             job->kill_ns = fp__now();
     }
-    if (fp__job_has_exited(job)) {
-        job->drain_end_ns = fp__now();
-    } else if (!(job->flags & FP_JOB_TIMED_OUT)) {
-        job->deadline_ns = fp__now();
-        job->stopped = 1;
-    }
+    fp__job_ask_to_end(job);
 }
 
 static bool settle(struct task *task)
@@ -112,14 +106,10 @@ static bool step_old(struct worker *worker, struct task *task)
 /* Hands a young one on to the epoll. It stays young where there is no memory or watch for it. */
 static bool grow_old(struct worker *worker, struct task *task)
 {
-    if (worker->nold == worker->old_room) {
-        size_t room = worker->old_room ? worker->old_room * 2 : 64;
-        struct task **old = realloc(worker->old, room * sizeof *old);
-        if (old == NULL)
-            return false;
-        worker->old = old;
-        worker->old_room = room;
-    }
+    struct task **old = fp__grow(worker->old, &worker->old_room, worker->nold + 1, sizeof *old);
+    if (old == NULL)
+        return false;
+    worker->old = old;
     task->job->recheck = 0;
     if (fp_job_watch(task->job, worker->epoll, (int64_t)(intptr_t)task) < 0)
         return false;
@@ -150,7 +140,7 @@ static void look_after_young(struct worker *worker, const struct pollfd *fds, co
         if (settle(task)) {
             list_add(ended, task);
             worker->cap -= (worker->cap - YOUNG_MIN + 3) / 4;
-        } else if (now - job->started_ns >= YOUNG_NS && grow_old(worker, task)) {
+        } else if (now - job->started_ns >= FP_POOL_POLLED_NS && grow_old(worker, task)) {
             worker->cap = worker->cap * 2 > YOUNG_MAX ? YOUNG_MAX : worker->cap * 2;
         } else {
             worker->young[kept++] = task;
@@ -221,7 +211,7 @@ static void start_some(struct worker *worker, int64_t *until)
         task->job = fp__pool_job_take(pool);
         if (task->job == NULL) {
             pool->running--;
-            fp__pool_requeue(pool, task, fp__now() + STARVED_NS);
+            fp__pool_requeue(pool, task, fp__now() + FP_POOL_STARVED_NS);
             continue;
         }
         worker->stops |= task->stop != 0;
@@ -276,8 +266,8 @@ static void *serve(void *of)
                 continue;
             }
             until = fp__earlier(until, fp__job_keep_deadlines(task->job));
-            int64_t old = task->job->started_ns + YOUNG_NS;
-            until = fp__earlier(until, old > now ? old : now + YOUNG_NS); /* it could not be handed on */
+            int64_t old = task->job->started_ns + FP_POOL_POLLED_NS;
+            until = fp__earlier(until, old > now ? old : now + FP_POOL_POLLED_NS); /* it could not be handed on */
             counts[i] = fp__job_gather(task->job, fds + n, true, &until);
             n += counts[i];
         }

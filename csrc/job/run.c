@@ -14,15 +14,6 @@
 #include <sys/wait.h>
 #endif
 
-#define CLOSED_BY_OTHERS_NS (100 * 1000000LL) /* after a deadline, longest wait for the end of file */
-
-/* A child that lives longer than this gets a pidfd, where it had none; a run is interrupted by signals also before. */
-#define LATE_NS (5 * 1000000LL)
-
-/* Longest wait for the end of a killed child, which a tracer or a file system can hold, and the pace of looking. */
-#define DEATH_NS (5 * FP_NSEC)
-#define HELD_NS (100 * 1000000LL)
-
 #define OUTPUT(job, i) ((job)->child.fd[1 + (i)])
 
 static struct fp__birth *birth_of(const struct fp_job *job)
@@ -182,7 +173,7 @@ static void release_birth(struct fp_job *job)
         return;
     /* Its arguments are the caller's, and a child that was not killed will still read them. */
     if (!(job->flags & FP_JOB_KILLED) || job->error != 0)
-        fp__birth_await(birth, DEATH_NS);
+        fp__birth_await(birth, FP_DEATH_NS);
     if (fp__birth_over(birth))
         return;
     fp__birth_leave(birth);
@@ -245,9 +236,7 @@ void fp__job_look(struct fp_job *job)
     if (never_executed(job))
         return;
     close_end(job, 0);
-    int64_t drain = job->drain_ns;
-    if (job->flags & FP_JOB_TIMED_OUT)
-        drain = drain < 0 || drain > CLOSED_BY_OTHERS_NS ? CLOSED_BY_OTHERS_NS : drain;
+    int64_t drain = fp__job_drain(job, job->drain_ns);
     job->drain_end_ns = drain < 0 ? -1 : job->ended_ns + drain;
     if (job->deadline_ns >= 0 && !(job->flags & FP_JOB_TIMED_OUT) &&
         (job->drain_end_ns < 0 || job->drain_end_ns > job->deadline_ns))
@@ -303,9 +292,9 @@ static void take_rest(struct fp_job *job)
 static int64_t await_death(struct fp_job *job)
 {
     int64_t waited = fp__now() - job->kill_ns;
-    if (waited >= DEATH_NS || (waited >= HELD_NS && fp_traced(job->child.pid) > 0))
+    if (waited >= FP_DEATH_NS || (waited >= FP_TRACED_NS && fp_traced(job->child.pid) > 0))
         job->left = 1;
-    return job->kill_ns + (waited / HELD_NS + 1) * HELD_NS;
+    return job->kill_ns + (waited / FP_TRACED_NS + 1) * FP_TRACED_NS;
 }
 
 /* Does what is due and returns when the next thing is, or -1. */
@@ -456,6 +445,12 @@ bool fp__job_is_alone(const struct fp_job *job)
     return birth_of(job) != NULL && birth_of(job)->alone;
 }
 
+/* When a child that no descriptor tells of is looked at again: after 1 ms by number, after 1 to 16 ms when it is traced. */
+static int64_t next_look(const struct fp_job *job)
+{
+    return fp__now() + (500000LL << (job->recheck ? job->recheck : 1));
+}
+
 unsigned fp__job_gather(struct fp_job *job, struct pollfd *fds, bool watch_end, int64_t *until)
 {
     unsigned n = 0;
@@ -467,8 +462,8 @@ unsigned fp__job_gather(struct fp_job *job, struct pollfd *fds, bool watch_end, 
         return n;
     if (job->child.pidfd >= 0 && job->recheck == 0)
         fds[n++] = (struct pollfd){.fd = job->child.pidfd, .events = POLLIN};
-    else /* by number, or traced: looked at every 1 to 16 ms */
-        *until = earlier(*until, fp__now() + (500000LL << (job->recheck ? job->recheck : 1)));
+    else
+        *until = earlier(*until, next_look(job));
     return n;
 }
 
@@ -495,14 +490,14 @@ static int turn(struct fp_job *job, int64_t until)
 {
     struct pollfd fds[FP__JOB_FDS];
     bool alone = birth_of(job)->alone && !has_exited(job);
-    if (alone && fp__now() - job->started_ns >= LATE_NS) {
+    if (alone && fp__now() - job->started_ns >= FP_PIDFD_AFTER_NS) {
         end_alone(job, true);
         alone = false;
     }
     unsigned n = fp__job_gather(job, fds, !alone, &until);
     bool watched = n > 0 && !has_exited(job) && fds[n - 1].fd == job->child.pidfd;
     if (alone) {
-        until = earlier(until, job->started_ns + LATE_NS);
+        until = earlier(until, job->started_ns + FP_PIDFD_AFTER_NS);
 #if FP_LINUX
         if (n == 0) {
             int result = fp__wait_for_sigchld(until);
@@ -678,7 +673,7 @@ static int step(struct fp_job *job, int64_t slice_ns, bool turned)
         if (fp__job_is_over(job))
             result = FP_JOB_DONE;
         else if (!has_exited(job) && (job->child.pidfd < 0 || job->recheck > 0))
-            job->due_ns = earlier(job->due_ns, fp__now() + (500000LL << (job->recheck ? job->recheck : 1)));
+            job->due_ns = earlier(job->due_ns, next_look(job));
         if (job->recheck > 0) /* it would be reported for ever */
             fp__job_unwatch(job, FP__JOB_PIDFD);
     }
@@ -705,17 +700,21 @@ int fp_job_step(struct fp_job *job, int64_t slice_ns)
     return result;
 }
 
+void fp__job_ask_to_end(struct fp_job *job)
+{
+    if (has_exited(job)) {
+        job->drain_end_ns = fp__now();
+    } else if (!(job->flags & FP_JOB_TIMED_OUT)) {
+        job->deadline_ns = fp__now();
+        job->stopped = 1;
+    }
+}
+
 int fp_job_stop(struct fp_job *job)
 {
     if (leave_foreign(job))
         return FP_JOB_DONE;
-    int64_t now = fp__now();
-    if (has_exited(job)) {
-        job->drain_end_ns = now;
-    } else if (!(job->flags & FP_JOB_TIMED_OUT)) {
-        job->deadline_ns = now;
-        job->stopped = 1;
-    }
+    fp__job_ask_to_end(job);
     return fp_job_step(job, 0);
 }
 

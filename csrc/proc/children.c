@@ -2,11 +2,11 @@
  *
  * proc(5): a child that ends while the list is read may make it skip another one. So each list is read until two readings
  * are alike. */
+#include "grow.h"
 #include "internal.h"
 
 #if FP_LINUX
 #include <stdio.h>
-#include <stdlib.h>
 
 #define READINGS_MAX 8
 
@@ -37,13 +37,12 @@ static int read_all(int directory, const char *path, struct text *text)
     long n;
     do {
         if (text->capacity - text->size < 2048) {
-            char *grown = realloc(text->bytes, text->capacity * 2 + 8192);
-            if (!grown) {
+            char *bytes = fp__grow(text->bytes, &text->capacity, text->size + 8192, 1);
+            if (!bytes) {
                 n = -ENOMEM;
                 break;
             }
-            text->bytes = grown;
-            text->capacity = text->capacity * 2 + 8192;
+            text->bytes = bytes;
         }
         n = fp__sys3(SYS_read, fd, text->bytes + text->size, text->capacity - text->size - 1);
         if (n > 0)

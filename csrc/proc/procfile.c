@@ -1,11 +1,11 @@
 /* procfile.c: one process's files: how they are read, what stands in them, and which cells it becomes.
  *
  * Whatever is in a file leads to a value or to a reason: a kernel's later lines, a folder that somebody made, nonsense. */
+#include "grow.h"
 #include "snapshot.h"
 
 #if FP_LINUX
 #include <stdio.h>
-#include <stdlib.h>
 
 #if defined(__GNUC__) && !defined(__clang__)
 /* The analyzer does not follow a column's bytes into the caller's table, where fp_snapshot_close() finds them. */
@@ -56,13 +56,13 @@ void fp__put_number(struct work *work, struct fp_column *column, uint64_t value,
 
 int fp__put_bytes(struct work *work, struct fp_column *column, const char *bytes, size_t size)
 {
-    if (column->capacity - column->size < size) {
-        uint64_t capacity = column->capacity * 2 + size + 4096;
-        char *blob = realloc(column->blob, capacity);
+    size_t room = column->capacity;
+    if (room - column->size < size) {
+        char *blob = fp__grow(column->blob, &room, column->size + size + 4096, 1);
         if (!blob)
             return -ENOMEM;
         column->blob = blob;
-        column->capacity = capacity;
+        column->capacity = room;
     }
     if (size)
         memcpy(column->blob + column->size, bytes, size);
@@ -81,14 +81,10 @@ bool fp__is_own_lack(long error)
 
 int fp__take_space(struct work *work, size_t more)
 {
-    if (work->capacity - work->size > more)
-        return 0;
-    size_t capacity = work->capacity * 2 + more;
-    char *text = realloc(work->text, capacity);
+    char *text = fp__grow(work->text, &work->capacity, work->size + more + 1, 1);
     if (!text)
         return -ENOMEM;
     work->text = text;
-    work->capacity = capacity;
     return 0;
 }
 

@@ -6,11 +6,11 @@
  *
  * What stat says costs no lock of the process; cmdline, environ, smaps_rollup and exe take the lock of its memory, which a
  * process in an uninterruptible page fault may hold: they are read only when asked for, cmdline also for a name of 15 bytes. */
+#include "grow.h"
 #include "snapshot.h"
 
 #if FP_LINUX
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
@@ -270,7 +270,8 @@ static int list_pids(int directory, int32_t **ret_pids, uint32_t *ret_count)
     enum { BUFFER = 32768 };
     char *buffer = malloc(BUFFER);
     int32_t *pids = NULL;
-    uint32_t count = 0, capacity = 0;
+    uint32_t count = 0;
+    size_t room = 0;
     long n = buffer ? 0 : -ENOMEM;
     while (buffer && (n = fp__sys3(SYS_getdents64, directory, buffer, BUFFER)) > 0) {
         for (long at = 0; at < n;) {
@@ -280,15 +281,12 @@ static int list_pids(int directory, int32_t **ret_pids, uint32_t *ret_count)
             at += entry->length;
             if (!fp__number(&name, PLAIN, &pid) || *name || pid == 0 || pid > INT32_MAX)
                 continue;
-            if (count == capacity) {
-                capacity = capacity * 2 + 1024;
-                int32_t *grown = realloc(pids, capacity * sizeof *pids);
-                if (!grown) {
-                    n = -ENOMEM;
-                    break;
-                }
-                pids = grown;
+            int32_t *grown = fp__grow(pids, &room, count + 1, sizeof *pids);
+            if (!grown) {
+                n = -ENOMEM;
+                break;
             }
+            pids = grown;
             pids[count++] = (int32_t)pid;
         }
         if (n < 0)

@@ -39,7 +39,7 @@ struct slot {
 
 static struct slot slots[SLOTS];
 static _Atomic uint64_t generation;
-static _Atomic int32_t busy;  /* the pid of the process that is at it: a forked copy takes it over */
+static _Atomic int32_t busy;  /* fp__lock() */
 static _Atomic uint32_t step; /* futex: counts up; the op to do, or NULL to leave, is `current` then */
 static const struct fp_cred_op *_Atomic current;
 static _Atomic uint32_t news;    /* futex: counts up when a thread came, did an op, or left */
@@ -406,21 +406,6 @@ static void dismiss(struct scan *s)
         fp__sys4(SYS_rt_sigaction, SIG_SPREAD, &chained, NULL, sizeof chained.mask);
 }
 
-static void lock(pid_t pid)
-{
-    for (;;) {
-        int32_t owner = 0;
-        if (atomic_compare_exchange_strong(&busy, &owner, pid))
-            return;
-        /* The copy of a process that forked while another thread was at it: that thread is not here. */
-        if (owner != pid && atomic_compare_exchange_strong(&busy, &owner, pid)) {
-            atomic_store(&here, 0);
-            return;
-        }
-        fp__sys0(SYS_sched_yield);
-    }
-}
-
 /* Of /proc, while a chroot hides it or has another. */
 static _Atomic int proc_fd = -1;
 
@@ -441,7 +426,9 @@ int fp_credentials_set(const struct fp_cred_op *ops, uint32_t nops, int64_t time
     /* In another PID namespace's /proc the threads have other numbers: some would be passed over. */
     int r = s.tasks < 0 || fp_proc_check(proc) < 0 ? -EXDEV : 0;
     if (r == 0) {
-        lock(s.pid); /* who waits here can still be summoned */
+        /* Who waits here can still be summoned. The threads that are counted as here were the parent's. */
+        if (fp__lock(&busy, s.pid))
+            atomic_store(&here, 0);
         fp__sys4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof mask);
         s.gen = atomic_fetch_add(&generation, 1) + 1;
         r = gather(&s, timeout_ns);
@@ -452,7 +439,7 @@ int fp_credentials_set(const struct fp_cred_op *ops, uint32_t nops, int64_t time
             report.state = r == -ETIMEDOUT ? s.state : 0;
         }
         dismiss(&s);
-        atomic_store(&busy, 0);
+        fp__unlock(&busy);
         fp__sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof mask);
     }
     if (s.tasks >= 0)

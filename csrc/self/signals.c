@@ -37,7 +37,7 @@ static struct tap taps[FP_TAPS_MAX];
 static int64_t given;
 static _Atomic int32_t taps_end; /* one after the last that was ever taken */
 static _Atomic int32_t owner;  /* the process that all this belongs to: a forked copy is another one (GOTCHAS I2, I3) */
-static _Atomic int32_t holder; /* the process whose thread changes the table; a stale one is a copy's */
+static _Atomic int32_t guard;  /* fp__lock(), of the table */
 static _Atomic uint64_t serial;
 
 static _Atomic uintptr_t chained[SIGNALS + 1]; /* the handler before ours, also when ours has gone; 0: none */
@@ -217,21 +217,13 @@ static int lock(uint64_t *ret_mask)
     int r = fp__mask_block(ret_mask);
     if (r < 0)
         return r;
-    int32_t me = self();
-    for (;;) {
-        int32_t found = 0;
-        if (atomic_compare_exchange_strong(&holder, &found, me))
-            break;
-        if (found != me && atomic_compare_exchange_strong(&holder, &found, me))
-            break;
-        sched_yield();
-    }
+    fp__lock(&guard, self());
     return 0;
 }
 
 static void unlock(uint64_t mask)
 {
-    atomic_store(&holder, 0);
+    fp__unlock(&guard);
     fp__mask_restore(mask);
 }
 

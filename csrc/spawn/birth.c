@@ -20,8 +20,6 @@ void fp__vectors_free(struct fp__birth *s)
 #include <poll.h>
 #include <sys/wait.h>
 
-/* A wait for the exec comes back so often, for the caller's signal handlers. */
-#define SLICE_NS (50 * 1000000LL)
 #define PAUSE_NS 100000LL
 
 static int say_failure(const struct fp__report *report, int sig, struct fp_child *child)
@@ -147,7 +145,7 @@ int fp__exec_await(struct fp__birth *s, struct fp_child *child)
             return FP_SPAWN_LATE;
         }
         if (end == 0)
-            end = now + SLICE_NS;
+            end = now + FP_SLICE_NS;
         else if (now >= end)
             return FP_SPAWN_AGAIN;
         int64_t left = s->order.until_ns >= 0 && s->order.until_ns < end ? s->order.until_ns - now : end - now;

@@ -19,31 +19,11 @@
 enum { UNKNOWN, POSSIBLE, REFUSED };
 
 static _Atomic int possible;
-static _Atomic int32_t locked_by; /* the pid of the process whose thread holds the lock: a forked copy takes it over */
+static _Atomic int32_t guard;     /* fp__lock(), of what follows */
 static int32_t owner;             /* the process whose children are counted */
 static int32_t epoch = 1; /* another in each copy, which may have the same number in a PID namespace of its own */
 static int32_t children;
 static int32_t before; /* the flag when there was none */
-
-static void lock(int32_t self)
-{
-    for (;;) {
-        int32_t holder = 0;
-        if (atomic_compare_exchange_weak_explicit(&locked_by, &holder, self, memory_order_acquire,
-                                                  memory_order_relaxed))
-            return;
-        /* Nobody's, or another process's, of which this one is a copy. */
-        if (holder != self && atomic_compare_exchange_strong_explicit(&locked_by, &holder, self, memory_order_acquire,
-                                                                      memory_order_relaxed))
-            return;
-        fp__sys0(SYS_sched_yield);
-    }
-}
-
-static void unlock(void)
-{
-    atomic_store_explicit(&locked_by, 0, memory_order_release);
-}
 
 static long flag(void)
 {
@@ -80,7 +60,7 @@ static void begin_anew(int32_t self)
 static void after_fork(void)
 {
     begin_anew((int32_t)fp__sys0(SYS_getpid));
-    unlock();
+    fp__unlock(&guard);
 }
 
 /* What the kernel makes of the flag at a change of ids (proc_sys_fs(5)): 1 would open the memory, and with 2 a core dump of the
@@ -130,7 +110,7 @@ bool fp__memory_close(struct fp__birth *s)
     if (!plain || identity->uid == 0 || identity->gid == 0 || (s->order.attr->flags & FP_ATTR_OOM_SCORE_ADJ) ||
         !is_root() || !may_compare() || !is_possible(self))
         return false;
-    lock(self);
+    fp__lock(&guard, self);
     if (owner != self)
         begin_anew(self);
     bool closed = children > 0;
@@ -141,7 +121,7 @@ bool fp__memory_close(struct fp__birth *s)
         closed = (before == 0 || before == 1) && fp__call(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 && flag() == 0;
     children -= !closed;
     s->closed_in = closed ? epoch : 0;
-    unlock();
+    fp__unlock(&guard);
     return closed;
 }
 
@@ -158,7 +138,7 @@ bool fp__memory_left(const struct fp__birth *s, bool dead)
 void fp__memory_open(struct fp__birth *s)
 {
     int32_t self = (int32_t)fp__sys0(SYS_getpid);
-    lock(self);
+    fp__lock(&guard, self);
     if (owner == self && s->closed_in == epoch) { /* a copy of this process has begun anew */
         if (children == 1 && flag() != 0)
             atomic_store(&possible, REFUSED); /* another decides about it too: this way is not gone again */
@@ -166,16 +146,16 @@ void fp__memory_open(struct fp__birth *s)
             give_back();
         children--;
     }
-    unlock();
+    fp__unlock(&guard);
     s->closed_in = 0;
 }
 
 int fp__dumpable_get(void)
 {
     int32_t self = (int32_t)fp__sys0(SYS_getpid);
-    lock(self);
+    fp__lock(&guard, self);
     int r = owner == self && children > 0 ? before : (int)flag();
-    unlock();
+    fp__unlock(&guard);
     return r;
 }
 
@@ -183,12 +163,12 @@ int fp__dumpable_set(int on)
 {
     int r = 0;
     int32_t self = (int32_t)fp__sys0(SYS_getpid);
-    lock(self);
+    fp__lock(&guard, self);
     if (owner == self && children > 0)
         before = on;
     else
         r = (int)fp__sys5(SYS_prctl, PR_SET_DUMPABLE, on, 0, 0, 0);
-    unlock();
+    fp__unlock(&guard);
     return r;
 }
 

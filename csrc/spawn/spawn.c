@@ -393,8 +393,8 @@ static int spawn_retrying(struct fp__birth *s, struct fp_child *child)
         if (!features.close_range && s->context.highest_fd < 0)
             s->context.highest_fd = fp__fd_highest();
         r = spawn_once(s, mechanism, &features, child);
-        if (r == -ETXTBSY && child->stage == FP_STAGE_EXEC && busy < 4) {
-            struct timespec pause = {0, 1000000L << (2 * busy++)}; /* 1, 4, 16, 64 ms */
+        if (r == -ETXTBSY && child->stage == FP_STAGE_EXEC && busy < FP_BUSY_TRIES) {
+            struct timespec pause = {0, (long)fp__busy_pause(busy++)};
             nanosleep(&pause, NULL);
         } else if ((r == -ENOSYS || r == -EPERM || r == -EINVAL) && child->stage == FP_STAGE_CLONE && lost < 4 &&
                    fp__mechanism_lost(mechanism)) {
