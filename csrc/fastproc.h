@@ -196,18 +196,19 @@ struct fp_child {
 };
 
 /* Time limits in nanoseconds, for the callers too. */
-#define FP_SLICE_NS 50000000          /* a call comes back this often, so that its caller's signal handlers run */
-#define FP_PIDFD_AFTER_NS 5000000     /* a child that nobody else can reap gets a pidfd when it has lived this long */
-#define FP_EXECS_NS 50000000          /* longest wait for the execs of a pipeline's commands */
-#define FP_BUSY_TRIES 4               /* a file that is open for writing (ETXTBSY) is tried again so often, */
-#define FP_BUSY_PAUSE_NS 1000000      /* after this pause, and each time after one four times as long */
+#define FP_SLICE_NS 50000000           /* a call comes back this often, so that its caller's signal handlers run */
+#define FP_PIDFD_AFTER_NS 5000000      /* a child that nobody else can reap gets a pidfd when it has lived this long */
+#define FP_EXECS_NS 50000000           /* longest wait for the execs of a pipeline's commands */
+#define FP_BUSY_TRIES 4                /* a file that is open for writing (ETXTBSY) is tried again so often, */
+#define FP_BUSY_PAUSE_NS 1000000       /* after this pause, and each time after one four times as long */
 #define FP_HELD_BY_OTHERS_NS 100000000 /* after a deadline: longest wait for pipes that other processes hold */
-#define FP_CTRL_C_NS 40000000         /* an interrupted child gets this long to end by itself */
-#define FP_DEATH_NS 5000000000        /* longest wait for the end of a killed child, which a tracer or a file system can hold */
-#define FP_TRACED_NS 100000000        /* a killed child that is still there is looked at, for a tracer too, this often */
-#define FP_POOL_POLLED_NS 5000000     /* a pool's thread polls a child directly until it has lived this long */
-#define FP_POOL_STARVED_NS 10000000   /* a pool that lacked resources for a start tries again after this long */
-#define FP_POOL_LINGER_NS 300000      /* a consumer that wants more than one result waits this long for them */
+#define FP_CTRL_C_NS 40000000          /* an interrupted child gets this long to end by itself */
+#define FP_DEATH_NS                                                                                                    \
+    5000000000 /* longest wait for the end of a killed child, which a tracer or a file system can hold */
+#define FP_TRACED_NS 100000000      /* a killed child that is still there is looked at, for a tracer too, this often */
+#define FP_POOL_POLLED_NS 5000000   /* a pool's thread polls a child directly until it has lived this long */
+#define FP_POOL_STARVED_NS 10000000 /* a pool that lacked resources for a start tries again after this long */
+#define FP_POOL_LINGER_NS 300000    /* a consumer that wants more than one result waits this long for them */
 
 #define FP_SPAWN_AGAIN 1 /* a signal arrived, or some time has passed: call fp_spawn_resume() */
 #define FP_SPAWN_LATE 2  /* the child had not executed when the time was over: it was killed, and is not reaped */

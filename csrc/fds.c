@@ -20,15 +20,13 @@ int fp__fd_highest(void)
             break;
         }
         for (long at = 0; at < n;) {
-            uint16_t length;
-            memcpy(&length, buffer + at + 16, sizeof length);
-            const char *p = buffer + at + 19;
+            const struct fp__dirent *entry = (const void *)(buffer + at);
             int fd = 0;
-            for (; *p >= '0' && *p <= '9'; p++)
+            for (const char *p = entry->name; *p >= '0' && *p <= '9'; p++)
                 fd = fd * 10 + (*p - '0');
+            at += entry->reclen;
             if (fd > highest)
                 highest = fd;
-            at += length;
         }
     }
     fp__close((int)dir);
@@ -58,27 +56,13 @@ int fp__fd_lift(int fd, int floor)
     return (int)r;
 }
 
-/* Whether fd is in the sorted list. The child has the same search of its own: it may call nothing outside its file. */
-bool fp__fdmap_is_kept(const int32_t *keep, uint32_t nkeep, int32_t fd)
-{
-    uint32_t lo = 0, hi = nkeep;
-    while (lo < hi) {
-        uint32_t mid = lo + (hi - lo) / 2;
-        if (keep[mid] < fd)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo < nkeep && keep[lo] == fd;
-}
-
 /* A close-on-exec copy of fd, above 2, on a number that no move writes to; or a negative errno. */
 int fp__fd_copy_aside(int fd, const int32_t *keep, uint32_t nkeep)
 {
     int floor = 3;
     for (;;) {
         long copy = dup_above(fd, floor);
-        if (copy < 0 || !fp__fdmap_is_kept(keep, nkeep, (int32_t)copy))
+        if (copy < 0 || !fp__is_kept(keep, nkeep, (int32_t)copy))
             return (int)copy;
         fp__close((int)copy);
         floor = (int)copy + 1;
@@ -127,7 +111,7 @@ void fp__fdmap_prepare(struct fp__context *context, int32_t *keep)
     for (uint32_t i = 0; i < context->nmoves; i++) {
         struct fp__move *move = &context->moves[i];
         /* A source that is some move's target may be overwritten before its turn; copying one too many is harmless. */
-        move->lift = move->from != move->to && fp__fdmap_is_kept(keep, kept, move->from);
+        move->lift = move->from != move->to && fp__is_kept(keep, kept, move->from);
     }
 }
 

@@ -115,6 +115,16 @@ static inline void fp__close(int fd)
 }
 #endif
 
+/* Those that are open; -1 is in their place then. */
+static inline void fp__close_all(int *fds, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if (fds[i] >= 0)
+            fp__close(fds[i]);
+        fds[i] = -1;
+    }
+}
+
 /* Constants by the kernel that brought them; each can go when that kernel is the oldest supported one. */
 #ifndef CLONE_PIDFD
 #define CLONE_PIDFD 0x00001000 /* 5.2 */
@@ -147,6 +157,7 @@ static inline void fp__close(int fd)
 #define FP__CLONE_NEWPID 0x20000000
 #define FP__CLONE_NEWNS 0x00020000
 #define FP__WALL 0x40000000
+#define FP__PR_SET_CHILD_SUBREAPER 36 /* 3.4 */
 
 /* struct clone_args of clone3(2), as of 5.7. */
 struct fp__clone_args {
@@ -164,6 +175,21 @@ struct fp__clone_args {
 };
 #define FP__CLONE_ARGS_V0 64
 #define FP__CLONE_ARGS_V2 88
+
+/* The kernel's structs, the same on x86_64 and aarch64: of getdents64(2), and of rt_sigaction(2), where the C library's differs. */
+struct fp__dirent {
+    uint64_t ino;
+    int64_t off;
+    uint16_t reclen;
+    uint8_t type;
+    char name[];
+};
+struct fp__sigaction {
+    void *handler;
+    unsigned long flags;
+    void *restorer;
+    uint64_t mask;
+};
 
 /* The child's word to the parent. In shared memory, or (fork_pipe) sent through a pipe. */
 struct fp__report {
@@ -255,6 +281,33 @@ struct fp__context {
 #define FP__BARE __attribute__((no_sanitize("address", "undefined", "thread")))
 #endif
 
+/* The place of the first of these sorted numbers that is not below fd. */
+static inline FP__BARE uint32_t fp__keep_from(const int32_t *keep, uint32_t nkeep, long fd)
+{
+    uint32_t lo = 0, hi = nkeep;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (keep[mid] < fd)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+static inline FP__BARE bool fp__is_kept(const int32_t *keep, uint32_t nkeep, int32_t fd)
+{
+    uint32_t at = fp__keep_from(keep, nkeep, fd);
+    return at < nkeep && keep[at] == fd;
+}
+
+/* execvp(3)'s order of errors: go on after "not here" and "not allowed" (EACCES, which is remembered), stop at anything else. */
+static inline FP__BARE bool fp__exec_goes_on(long error)
+{
+    return error == EACCES || error == ENOENT || error == ENOTDIR || error == ENODEV || error == ESTALE ||
+           error == ETIMEDOUT || error == ENAMETOOLONG;
+}
+
 /* child.c: runs the step table and executes; returns only through exit_group. fp__child_finish() is the launcher's share. */
 int fp__child_main(void *context);
 void fp__child_finish(struct fp__context *c);
@@ -262,6 +315,10 @@ void fp__send_report(struct fp__context *c);
 
 #define FP__IN_LAUNCHER -2 /* launcher_fd there */
 /* identity.c: the steps that change who the child is. */
+struct fp__capabilities {
+    uint64_t effective, permitted, inheritable;
+};
+long fp__capabilities_get(struct fp__capabilities *ret_capabilities); /* of the calling thread */
 #define FP__NOT_SO EPROTO /* a call said that it succeeded, and what is read back says otherwise */
 long fp__step_gate(struct fp__context *c);
 long fp__step_namespaces(struct fp__context *c);
@@ -304,6 +361,8 @@ void fp__launcher_refuse(int error);
 int fp__launcher_refused(void);
 long fp__launcher_text(const struct fp__context *c, void **ret_block);
 long fp__maps_write(const struct fp_identity *identity, int pid);
+#define FP__PROC_PATH 48
+void fp__proc_path(char path[FP__PROC_PATH], int pid, const char *name); /* /proc/PID/NAME, without the C library */
 #define FP__CHUNK 65536
 /* What the launcher is told, in its first arguments: this, the groups, the filter, two letters for each byte. */
 struct fp__launch {
@@ -340,7 +399,6 @@ bool fp__may_signal_by_pidfd(void);
 
 /* fds.c, parent half. moves and keep have room for nfds + 3 and nfds + 4 entries. */
 void fp__fdmap_prepare(struct fp__context *context, int32_t *keep);
-bool fp__fdmap_is_kept(const int32_t *keep, uint32_t nkeep, int32_t fd);
 int fp__fd_lift(int fd, int floor);
 int fp__fd_copy_aside(int fd, const int32_t *keep, uint32_t nkeep);
 int fp__fd_highest(void);
@@ -368,6 +426,10 @@ void fp__report_unmap(struct fp__report *report);
 
 /* shared_vm.c: what the children of this thread inherit in the place of its own mask, or NULL. */
 extern _Thread_local const uint64_t *fp__child_mask;
+static inline uint64_t fp__inherited_mask(uint64_t own)
+{
+    return fp__child_mask ? *fp__child_mask : own;
+}
 
 /* posix.c */
 int fp__posix_spawn(struct fp__context *context, int *ret_pid, int *ret_stage, int *ret_detail);
@@ -448,6 +510,10 @@ int fp__spawn_identity(struct fp__birth *birth, int mechanism, const struct fp_f
                        struct fp_child *child);
 bool fp__launcher_lost(int r, struct fp_child *child);
 #endif
+static inline struct fp_child fp__no_child(int stage)
+{
+    return (struct fp_child){.pid = -1, .pidfd = -1, .fd = {-1, -1, -1}, .stage = stage};
+}
 static inline int fp__fail(struct fp_child *child, int stage, long r)
 {
     child->stage = stage;
@@ -544,6 +610,9 @@ void fp__job_unwatch(struct fp_job *job, int slot);
 /* pidfd.c: the pidfd of a child that has none, or -1. */
 #if FP_LINUX
 long fp__pidfd_open(const struct fp_features *features, int pid);
+/* Looks at a child and takes nothing: 0 or a negative errno, and info->si_pid is 0 where there is nothing to see. `more` are
+ * further flags of waitid(2). By the pidfd where there is one: a later child can have the same number. */
+long fp__look(int pidfd, int pid, int more, siginfo_t *info);
 #endif
 
 /* wait.c */

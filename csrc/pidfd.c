@@ -23,17 +23,22 @@ long fp__pidfd_open(const struct fp_features *features, int pid)
     return r == -ENOSYS || r == -EPERM || r == -ESRCH || r == -EINVAL ? -1 : r;
 }
 
-/* Whether the number is that of our child, which is not reaped yet, so that nobody else can have it: 0 or a negative errno. By the
- * pidfd where there is one: else a later child of ours with the same number would be taken for it. */
+long fp__look(int pidfd, int pid, int more, siginfo_t *info)
+{
+    const int flags = WEXITED | WNOHANG | WNOWAIT | FP__WALL | more;
+    long r = -EINVAL;
+    if (pidfd >= 0)
+        r = fp__sys5(SYS_waitid, FP__P_PIDFD, pidfd, info, flags, NULL);
+    if (r == -EINVAL) /* waitid knows pidfds from 5.4 on */
+        r = fp__sys5(SYS_waitid, P_PID, pid, info, flags, NULL);
+    return r;
+}
+
+/* Whether the number is that of our child, which is not reaped yet, so that nobody else can have it: 0 or a negative errno. */
 static long is_still_ours(int pidfd, int pid)
 {
     siginfo_t info;
-    const int flags = WEXITED | WNOHANG | WNOWAIT | FP__WALL;
-    long r = -EINVAL;
-    if (pidfd >= 0)
-        r = fp__sys5(SYS_waitid, FP__P_PIDFD, pidfd, &info, flags, NULL);
-    if (r == -EINVAL) /* waitid knows pidfds from 5.4 on */
-        r = fp__sys5(SYS_waitid, P_PID, pid, &info, flags, NULL);
+    long r = fp__look(pidfd, pid, 0, &info);
     return r == -ECHILD ? -ESRCH : r;
 }
 

@@ -48,8 +48,7 @@ struct pidfd_info {
 };
 #define PIDFD_GET_INFO_IOCTL _IOWR(0xFF, 11, struct pidfd_info)
 #define PIDFD_INFO_PID_BIT 1
-#define PIDFD_INFO_EXIT_BIT 8         /* 6.15 */
-#define FP__PR_SET_CHILD_SUBREAPER 36 /* 3.4 */
+#define PIDFD_INFO_EXIT_BIT 8 /* 6.15 */
 #define FP__PR_GET_CHILD_SUBREAPER 37
 
 /* The kernel keeps the status of a reaped process for the holders of its pidfd (since 6.15): so it can be told although

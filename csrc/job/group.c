@@ -73,7 +73,7 @@ int fp_launch(const struct fp_attr *attr, const struct fp_identity *identity, co
     struct launch *launch = malloc(sizeof *launch + first + second + third);
     *ret_launch = NULL;
     if (launch == NULL) {
-        *ret_child = (struct fp_child){.pid = -1, .pidfd = -1, .fd = {-1, -1, -1}, .stage = FP_STAGE_VECTORS};
+        *ret_child = fp__no_child(FP_STAGE_VECTORS);
         errno = saved;
         return -ENOMEM;
     }

@@ -250,7 +250,7 @@ static int begin_member(struct fp_pipeline *p, uint32_t i, bool deferred, int be
     *reader = ends[0];
     *writer = ends[1];
     if (r < 0) {
-        member->job->child = (struct fp_child){.pid = -1, .pidfd = -1, .fd = {-1, -1, -1}, .stage = FP_STAGE_PIPE};
+        member->job->child = fp__no_child(FP_STAGE_PIPE);
         return (int)r;
     }
     if (i > 0)
@@ -262,15 +262,6 @@ static int begin_member(struct fp_pipeline *p, uint32_t i, bool deferred, int be
     request.drain_ns = -1; /* begin_draining() */
     return fp__job_begin(&request, member->paths, member->npaths, member->argv, member->argc, member->env, member->envc,
                          deferred, false, p->held ? FP__ALONE_HELD : FP__ALONE_NO, member->job);
-}
-
-static void close_ends(int *ends, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        if (ends[i] >= 0)
-            fp__close(ends[i]);
-        ends[i] = -1;
-    }
 }
 
 /* Another thread's half-made child may hold a file open for writing (ETXTBSY). Beside other threads it is therefore seen that
@@ -305,13 +296,13 @@ static int begin(struct fp_pipeline *p)
             break;
         /* At once: what we held would keep readers from their end and writers from SIGPIPE (GOTCHAS E14). */
         if (!deferred || !wait) {
-            close_ends(before, 1);
-            close_ends(after + 1, 1);
+            fp__close_all(before, 1);
+            fp__close_all(after + 1, 1);
         }
     }
     if (r >= 0 && deferred && wait)
         r = await_execs(p, &i);
-    close_ends(ends, 2 * (FP_MEMBERS_MAX + 1));
+    fp__close_all(ends, 2 * (FP_MEMBERS_MAX + 1));
     if (r < 0)
         return fail(p, i, r);
     for (i = 0; i < p->n; i++) {

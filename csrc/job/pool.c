@@ -127,6 +127,18 @@ int fp_pool_set(void *of, int64_t limit, int64_t interval_ns, int gated)
     return 0;
 }
 
+static void give(struct task *task, const struct fp_request *request, const char *paths, uint32_t npaths,
+                 const char *argv, uint32_t argc, const char *env, uint32_t envc)
+{
+    task->request = request;
+    task->paths = paths;
+    task->npaths = npaths;
+    task->argv = argv;
+    task->argc = argc;
+    task->env = env;
+    task->envc = envc;
+}
+
 int fp_pool_submit(void *of, void *to, int64_t key, const struct fp_request *request, const char *paths,
                    uint32_t npaths, const char *argv, uint32_t argc, const char *env, uint32_t envc, int64_t priority,
                    int64_t delay_ns, struct fp_ticket *ret_ticket)
@@ -146,13 +158,7 @@ int fp_pool_submit(void *of, void *to, int64_t key, const struct fp_request *req
         task->key = key;
         task->order = ++pool->order;
         task->priority = priority;
-        task->request = request;
-        task->paths = paths;
-        task->npaths = npaths;
-        task->argv = argv;
-        task->argc = argc;
-        task->env = env;
-        task->envc = envc;
+        give(task, request, paths, npaths, argv, argc, env, envc);
         task->tray = tray;
         task->not_before_ns = delay_ns > 0 ? fp__now() + delay_ns : 0;
         *ret_ticket = (struct fp_ticket){.task = task, .serial = (int64_t)task->serial};
@@ -189,13 +195,7 @@ int fp_pool_go(void *of, const struct fp_ticket *ticket, const struct fp_request
     struct task *task = of_ticket(pool, ticket);
     int r = -ESRCH;
     if (task != NULL && task->state == TASK_DELEGATED) {
-        task->request = request;
-        task->paths = paths;
-        task->npaths = npaths;
-        task->argv = argv;
-        task->argc = argc;
-        task->env = env;
-        task->envc = envc;
+        give(task, request, paths, npaths, argv, argc, env, envc);
         task_move(&task->state, TASK_DISPATCH);
         list_add(&pool->granted, task);
         fp__pool_nudge(pool);

@@ -45,7 +45,8 @@ static void over(struct fp_pool *pool, struct task *task)
         fp__pool_requeue(pool, task, pool->starved_ns);
         return;
     }
-    if (task->result == -ETXTBSY && job->child.stage == FP_STAGE_EXEC && task->tries < FP_BUSY_TRIES && task->stop == 0) {
+    if (task->result == -ETXTBSY && job->child.stage == FP_STAGE_EXEC && task->tries < FP_BUSY_TRIES &&
+        task->stop == 0) {
         task->job = NULL;
         fp__pool_job_give(pool, job);
         fp__pool_requeue(pool, task, fp__now() + fp__busy_pause(task->tries++)); /* GOTCHAS C2 */

@@ -203,7 +203,7 @@ static void sweep_group(struct fp_job *job)
 #if FP_LINUX
     siginfo_t info;
     memset(&info, 0, sizeof info);
-    long r = fp__sys5(SYS_waitid, P_PID, job->child.pid, &info, WEXITED | WNOHANG | WNOWAIT | FP__WALL, NULL);
+    long r = fp__look(-1, job->child.pid, 0, &info);
     if (r == 0 && info.si_pid == job->child.pid)
         fp_signal_group(-1, job->child.pid, SIGKILL);
 #else
@@ -353,12 +353,7 @@ bool fp__is_single_threaded(void)
 
 static bool nobody_else_reaps(void)
 {
-    struct kernel_sigaction {
-        void *handler;
-        unsigned long flags;
-        void *restorer;
-        uint64_t mask;
-    } action;
+    struct fp__sigaction action;
     return fp__is_single_threaded() && fp__sys4(SYS_rt_sigaction, SIGCHLD, 0, &action, 8) == 0 &&
            action.handler == (void *)SIG_DFL && !(action.flags & SA_NOCLDWAIT);
 }
@@ -745,7 +740,7 @@ int fp__job_begin(const struct fp_request *request, const char *paths, uint32_t 
     if (job->birth == NULL) {
         job->birth = malloc(sizeof(struct fp__birth));
         if (job->birth == NULL) {
-            job->child = (struct fp_child){.pid = -1, .pidfd = -1, .fd = {-1, -1, -1}, .stage = FP_STAGE_VECTORS};
+            job->child = fp__no_child(FP_STAGE_VECTORS);
             return -ENOMEM;
         }
     }

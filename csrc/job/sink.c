@@ -7,9 +7,17 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#define FIRST (1u << 20) /* bytes of the first heap buffer */
+
+static void reset(struct fp_sink *sink)
+{
+    sink->heap = NULL;
+    sink->len = sink->cap = sink->ready = 0;
+    sink->wide = sink->slow = 0;
+}
+
 #if FP_LINUX
 
-#define FIRST (1u << 20)
 #define REST_NS 100000
 #define LARGE_PAGE (2u << 20)
 #define STEP (256u << 10) /* bytes of small pages that are made at once, and of a read */
@@ -109,11 +117,7 @@ void fp__sink_free(struct fp_sink *sink)
 {
     if (sink->heap != NULL)
         munmap(sink->heap - OFFSET, sink->cap + OFFSET);
-    sink->heap = NULL;
-    sink->len = sink->cap = 0;
-    sink->wide = 0;
-    sink->slow = 0;
-    sink->ready = 0;
+    reset(sink);
 }
 
 /* Whole pages change their place, what is before and behind them is copied. False when they cannot. */
@@ -143,17 +147,11 @@ static bool move(struct fp_sink *sink, char *to)
     /* Not as one: the hole may be another thread's by now. */
     munmap(base, (size_t)(from - base));
     munmap(from + whole, (size_t)(end - from) - whole);
-    sink->heap = NULL;
-    sink->len = sink->cap = 0;
-    sink->wide = 0;
-    sink->slow = 0;
-    sink->ready = 0;
+    reset(sink);
     return true;
 }
 
 #else
-
-#define FIRST (1u << 20)
 
 static bool grow(struct fp_sink *sink)
 {
@@ -171,11 +169,7 @@ static bool grow(struct fp_sink *sink)
 void fp__sink_free(struct fp_sink *sink)
 {
     free(sink->heap);
-    sink->heap = NULL;
-    sink->len = sink->cap = 0;
-    sink->wide = 0;
-    sink->slow = 0;
-    sink->ready = 0;
+    reset(sink);
 }
 
 static bool move(struct fp_sink *sink, char *to)

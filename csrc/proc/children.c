@@ -100,14 +100,6 @@ static int of_thread(struct family *family, int tasks, const char *tid)
     return -EOPNOTSUPP;
 }
 
-struct entry {
-    uint64_t inode;
-    int64_t offset;
-    uint16_t length;
-    uint8_t type;
-    char name[];
-};
-
 static int of_process(struct family *family, int root, int32_t pid)
 {
     char path[32];
@@ -115,13 +107,13 @@ static int of_process(struct family *family, int root, int32_t pid)
     long tasks = fp__sys4(SYS_openat, root, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (tasks < 0)
         return tasks == -ENOENT ? -ESRCH : (int)tasks;
-    _Alignas(struct entry) char buffer[8192];
+    _Alignas(struct fp__dirent) char buffer[8192];
     int r = 0;
     long n = 0;
     while (r >= 0 && (n = fp__sys3(SYS_getdents64, tasks, buffer, sizeof buffer)) > 0) {
         for (long at = 0; r >= 0 && at < n;) {
-            const struct entry *entry = (const void *)(buffer + at);
-            at += entry->length;
+            const struct fp__dirent *entry = (const void *)(buffer + at);
+            at += entry->reclen;
             if (entry->name[0] >= '0' && entry->name[0] <= '9')
                 r = of_thread(family, (int)tasks, entry->name);
         }

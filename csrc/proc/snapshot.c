@@ -62,28 +62,20 @@ static int put_whole(struct work *work, enum file file)
     return 0;
 }
 
-struct entry {
-    uint64_t inode;
-    int64_t offset;
-    uint16_t length;
-    uint8_t type;
-    char name[];
-};
-
 /* The number of names in a directory that are numbers. */
 static int count_numbers(struct work *work, const char *name)
 {
     long fd = fp__sys4(SYS_openat, work->directory, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (fd < 0)
         return (int)fd;
-    _Alignas(struct entry) char buffer[4096];
+    _Alignas(struct fp__dirent) char buffer[4096];
     int count = 0;
     long n;
     while ((n = fp__sys3(SYS_getdents64, fd, buffer, sizeof buffer)) > 0)
         for (long at = 0; at < n;) {
-            const struct entry *entry = (const void *)(buffer + at);
+            const struct fp__dirent *entry = (const void *)(buffer + at);
             count += entry->name[0] >= '0' && entry->name[0] <= '9';
-            at += entry->length;
+            at += entry->reclen;
         }
     fp__close((int)fd);
     return n < 0 ? (int)n : count;
@@ -275,10 +267,10 @@ static int list_pids(int directory, int32_t **ret_pids, uint32_t *ret_count)
     long n = buffer ? 0 : -ENOMEM;
     while (buffer && (n = fp__sys3(SYS_getdents64, directory, buffer, BUFFER)) > 0) {
         for (long at = 0; at < n;) {
-            const struct entry *entry = (const void *)(buffer + at);
+            const struct fp__dirent *entry = (const void *)(buffer + at);
             const char *name = entry->name;
             uint64_t pid = 0;
-            at += entry->length;
+            at += entry->reclen;
             if (!fp__number(&name, PLAIN, &pid) || *name || pid == 0 || pid > INT32_MAX)
                 continue;
             int32_t *grown = fp__grow(pids, &room, count + 1, sizeof *pids);

@@ -20,14 +20,6 @@
 #define SLICE_NS 1000000
 #define LOOK_NS 20000000 /* after that long it is asked what a missing thread does */
 
-/* rt_sigaction(2): the kernel's struct, the same on x86_64 and aarch64. */
-struct action {
-    void (*handler)(int, siginfo_t *, void *);
-    unsigned long flags;
-    void (*restorer)(void);
-    uint64_t mask;
-};
-
 /* A thread's place. The low two bits of `word` are its state, the others the generation: a signal that comes late, when its
  * generation is over, finds another word and changes nothing. */
 enum { SENT = 1, HERE = 2, OVER = 3 };
@@ -46,7 +38,7 @@ static _Atomic uint32_t news;    /* futex: counts up when a thread came, did an 
 static _Atomic int32_t here;     /* threads in the handler */
 static _Atomic int32_t done;     /* those of them that did the op */
 static _Atomic int32_t underway; /* a signal was sent that nobody took: the handler stays */
-static struct action chained;
+static struct fp__sigaction chained;
 
 static long futex(_Atomic uint32_t *word, int op, uint32_t value, int64_t timeout_ns)
 {
@@ -134,7 +126,7 @@ static void handler(int sig, siginfo_t *info, void *context)
     if (info->si_code != SI_QUEUE) {
         /* The C library's own: setuid(2) in another thread. */
         if ((uintptr_t)chained.handler > (uintptr_t)SIG_IGN)
-            chained.handler(sig, info, context);
+            ((void (*)(int, siginfo_t *, void *))chained.handler)(sig, info, context);
         return;
     }
     uint64_t value = (uint64_t)(uintptr_t)info->si_value.sival_ptr;
@@ -169,7 +161,7 @@ static void handler(int sig, siginfo_t *info, void *context)
 __asm__(".text\n.align 16\n.type fp__restore_rt,@function\nfp__restore_rt:\n\tmov $15, %rax\n\tsyscall\n"
         ".size fp__restore_rt, .-fp__restore_rt\n");
 extern void fp__restore_rt(void) __attribute__((visibility("hidden")));
-#define RESTORER fp__restore_rt
+#define RESTORER ((void *)fp__restore_rt)
 #define SA_RESTORER_ 0x04000000UL
 #else
 #define RESTORER NULL /* aarch64: the vdso's */
@@ -178,10 +170,10 @@ extern void fp__restore_rt(void) __attribute__((visibility("hidden")));
 
 static int install(void)
 {
-    struct action old, mine = {.handler = handler, .restorer = RESTORER, .mask = ~0ULL};
+    struct fp__sigaction old, mine = {.handler = (void *)handler, .restorer = RESTORER, .mask = ~0ULL};
     mine.flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK | SA_RESTORER_;
     int r = (int)fp__sys4(SYS_rt_sigaction, SIG_SPREAD, NULL, &old, sizeof old.mask);
-    if (r < 0 || old.handler == handler)
+    if (r < 0 || old.handler == (void *)handler)
         return r;
     chained = old;
     return (int)fp__sys4(SYS_rt_sigaction, SIG_SPREAD, &mine, NULL, sizeof mine.mask);
@@ -238,14 +230,6 @@ static char state_of(int tasks, int32_t tid)
         n--;
     return n > 2 ? text[n + 1] : 0;
 }
-
-struct dirent_ {
-    uint64_t ino;
-    int64_t off;
-    uint16_t reclen;
-    uint8_t type;
-    char name[];
-};
 
 struct scan {
     uint64_t gen;
@@ -310,7 +294,7 @@ static int scan(struct scan *s)
         if (n == 0)
             return self_seen ? 0 : -EXDEV;
         for (long at = 0; at < n;) {
-            struct dirent_ *entry = (struct dirent_ *)(buffer + at);
+            const struct fp__dirent *entry = (const void *)(buffer + at);
             at += entry->reclen;
             int32_t tid = number(entry->name);
             if (tid == s->self)
@@ -472,15 +456,12 @@ static int32_t or_absent(int r)
 
 int fp_credentials_get(struct fp_credentials *ret_credentials)
 {
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-    struct __user_cap_data_struct data[2];
-    struct fp_credentials got = {0};
-    int r = (int)fp__sys2(SYS_capget, &header, data);
+    struct fp__capabilities have;
+    long r = fp__capabilities_get(&have);
     if (r < 0)
-        return r;
-    got.effective = data[0].effective | (uint64_t)data[1].effective << 32;
-    got.permitted = data[0].permitted | (uint64_t)data[1].permitted << 32;
-    got.inheritable = data[0].inheritable | (uint64_t)data[1].inheritable << 32;
+        return (int)r;
+    struct fp_credentials got = {
+        .effective = have.effective, .permitted = have.permitted, .inheritable = have.inheritable};
     for (int number = 0; number < 64; number++) {
         got.bounding |= (uint64_t)(fp_bounding_read(number) == 1) << number;
         got.ambient |= (uint64_t)(prctl_(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, (uint64_t)number) == 1) << number;

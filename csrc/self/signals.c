@@ -36,8 +36,8 @@ struct tap {
 static struct tap taps[FP_TAPS_MAX];
 static int64_t given;
 static _Atomic int32_t taps_end; /* one after the last that was ever taken */
-static _Atomic int32_t owner;  /* the process that all this belongs to: a forked copy is another one (GOTCHAS I2, I3) */
-static _Atomic int32_t guard;  /* fp__lock(), of the table */
+static _Atomic int32_t owner; /* the process that all this belongs to: a forked copy is another one (GOTCHAS I2, I3) */
+static _Atomic int32_t guard; /* fp__lock(), of the table */
 static _Atomic uint64_t serial;
 
 static _Atomic uintptr_t chained[SIGNALS + 1]; /* the handler before ours, also when ours has gone; 0: none */

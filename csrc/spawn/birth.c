@@ -66,9 +66,7 @@ static bool has_left(struct fp__birth *s)
 
 void fp__birth_deaf(struct fp__birth *s)
 {
-    if (s->heard_fd >= 0)
-        fp__close(s->heard_fd);
-    s->heard_fd = -1;
+    fp__close_all(&s->heard_fd, 1);
 }
 
 /* What the launcher said, once the child is dead: the last record counts. Others may hold the pipe open (GOTCHAS B1), so only
@@ -128,9 +126,7 @@ static bool is_dead(const struct fp_child *child)
 {
     siginfo_t info;
     memset(&info, 0, sizeof info);
-    int type = child->pidfd >= 0 ? FP__P_PIDFD : P_PID;
-    int id = child->pidfd >= 0 ? child->pidfd : child->pid;
-    long r = fp__sys5(SYS_waitid, type, id, &info, WEXITED | WNOHANG | WNOWAIT | FP__WALL, NULL);
+    long r = fp__look(child->pidfd, child->pid, 0, &info);
     return r == -ECHILD || (r == 0 && info.si_pid != 0);
 }
 

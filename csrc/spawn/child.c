@@ -12,25 +12,8 @@
 #define FP__PR_SET_PDEATHSIG 1
 #define FP__PR_GET_PDEATHSIG 2
 #define FP__PR_SET_TIMERSLACK 29
-#define FP__PR_SET_CHILD_SUBREAPER 36
 #define FP__TIOCSCTTY 0x540E
 #define FP__TIOCSPGRP 0x5410
-
-/* The kernel's struct sigaction on x86_64 and aarch64, not the C library's. */
-struct kernel_sigaction {
-    void *handler;
-    unsigned long flags;
-    void *restorer;
-    uint64_t mask;
-};
-
-struct kernel_dirent {
-    uint64_t ino;
-    int64_t off;
-    uint16_t reclen;
-    uint8_t type;
-    char name[];
-};
 
 /* Where clone3 could not place the child: by writing 0, itself, to the cgroup.procs that the parent opened (cgroups(7)). */
 static FP__BARE long step_cgroup(struct fp__context *c)
@@ -46,7 +29,7 @@ static FP__BARE long set_disposition(uint64_t set, long handler)
     for (int sig = 1; set != 0; sig++, set >>= 1) {
         if (!(set & 1))
             continue;
-        struct kernel_sigaction action = {.handler = (void *)handler, .flags = 0, .restorer = 0, .mask = 0};
+        struct fp__sigaction action = {.handler = (void *)handler, .flags = 0, .restorer = 0, .mask = 0};
         long r = fp__sys4(SYS_rt_sigaction, sig, &action, 0, 8);
         if (r < 0)
             return r;
@@ -62,7 +45,7 @@ static FP__BARE long step_signals(struct fp__context *c)
     if (!c->sighand_cleared) {
         uint64_t caught = 0;
         for (int sig = 1; sig <= 64; sig++) {
-            struct kernel_sigaction action;
+            struct fp__sigaction action;
             if (sig == SIGKILL || sig == SIGSTOP || fp__sys4(SYS_rt_sigaction, sig, 0, &action, 8) < 0)
                 continue;
             if (action.handler != (void *)0 && action.handler != (void *)1)
@@ -102,26 +85,13 @@ static FP__BARE long step_foreground(struct fp__context *c)
     return fp__sys3(SYS_ioctl, c->tty_fd, FP__TIOCSPGRP, &pgrp);
 }
 
-static FP__BARE bool is_kept(struct fp__context *c, int32_t fd)
-{
-    uint32_t lo = 0, hi = c->nkeep;
-    while (lo < hi) {
-        uint32_t mid = lo + (hi - lo) / 2;
-        if (c->keep[mid] < fd)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo < c->nkeep && c->keep[lo] == fd;
-}
-
 /* A copy of fd on a number that no move writes to. */
 static FP__BARE long copy_aside(struct fp__context *c, int32_t fd)
 {
     long copy = 2;
     do
         copy = fp__sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, copy + 1);
-    while (copy >= 0 && is_kept(c, (int32_t)copy));
+    while (copy >= 0 && fp__is_kept(c->keep, c->nkeep, (int32_t)copy));
     return copy;
 }
 
@@ -132,7 +102,7 @@ static FP__BARE long step_fds(struct fp__context *c)
 {
     int32_t *const needed[] = {&c->cwd_fd, &c->root_fd, &c->launcher_fd};
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) {
-        if (*needed[i] < 0 || !is_kept(c, *needed[i]))
+        if (*needed[i] < 0 || !fp__is_kept(c->keep, c->nkeep, *needed[i]))
             continue;
         long r = copy_aside(c, *needed[i]);
         if (r < 0)
@@ -245,15 +215,8 @@ static FP__BARE long step_umask(struct fp__context *c)
 static FP__BARE long next_open(struct fp__context *c, long first)
 {
     const int32_t needed[] = {c->report_fd, c->launcher_fd, c->ruleset_fd};
-    uint32_t lo = 0, hi = c->nkeep;
-    while (lo < hi) {
-        uint32_t mid = lo + (hi - lo) / 2;
-        if (c->keep[mid] < first)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    long next = lo < c->nkeep ? c->keep[lo] : (long)UINT_MAX + 1;
+    uint32_t at = fp__keep_from(c->keep, c->nkeep, first);
+    long next = at < c->nkeep ? c->keep[at] : (long)UINT_MAX + 1;
     for (int i = 0; i < 3; i++) {
         if (needed[i] >= first && needed[i] < next)
             next = needed[i];
@@ -286,7 +249,7 @@ static FP__BARE long close_listed(struct fp__context *c)
             if (n == 0)
                 break;
             for (long at = 0; at < n;) {
-                struct kernel_dirent *entry = (struct kernel_dirent *)(buffer + at);
+                struct fp__dirent *entry = (struct fp__dirent *)(buffer + at);
                 at += entry->reclen;
                 long fd = 0;
                 const char *p = entry->name;
@@ -401,8 +364,7 @@ static FP__BARE long step_sigmask(struct fp__context *c)
     return r < 0 ? r : fp__sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
 }
 
-/* execvp(3)'s order of errors: go on after "not here", remember "not allowed", stop at anything else. No /bin/sh for a file
- * without a shebang (GOTCHAS F2, F9). */
+/* No /bin/sh for a file without a shebang (GOTCHAS F2, F9). */
 static FP__BARE long step_exec(struct fp__context *c)
 {
     long result = -ENOENT;
@@ -411,21 +373,10 @@ static FP__BARE long step_exec(struct fp__context *c)
     for (uint32_t i = 0; i < c->npaths; i++) {
         c->report->detail = (int32_t)i;
         result = fp__sys3(SYS_execve, c->paths[i], c->argv, c->envp);
-        switch (-result) {
-        case EACCES:
-            if (denied < 0)
-                denied = (int32_t)i;
-            break;
-        case ENOENT:
-        case ENOTDIR:
-        case ENODEV:
-        case ESTALE:
-        case ETIMEDOUT:
-        case ENAMETOOLONG:
-            break;
-        default:
+        if (!fp__exec_goes_on(-result))
             return result;
-        }
+        if (result == -EACCES && denied < 0)
+            denied = (int32_t)i;
     }
     if (denied >= 0) {
         c->report->detail = denied;

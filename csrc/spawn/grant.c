@@ -4,7 +4,6 @@
 
 #if FP_LINUX
 
-#include <linux/capability.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -44,18 +43,14 @@ static uint64_t all_capabilities(void)
  * executed by root could get it back from the bounding set. In a new user namespace the child has all of them. */
 long fp__grant_make(const struct fp_identity *identity, struct fp__grant *grant, int *ret_stage, int32_t *ret_detail)
 {
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-    struct __user_cap_data_struct data[2] = {0};
+    struct fp__capabilities have;
     bool newuser = identity->namespaces & FP__CLONE_NEWUSER;
-    long r = fp__sys2(SYS_capget, &header, data);
+    long r = fp__capabilities_get(&have);
     if (r < 0)
         return fail(ret_stage, ret_detail, FP_STAGE_CAPABILITIES, 0, (int)r);
-    uint64_t effective = data[0].effective | (uint64_t)data[1].effective << 32;
-    uint64_t permitted = data[0].permitted | (uint64_t)data[1].permitted << 32;
-    uint64_t inheritable = data[0].inheritable | (uint64_t)data[1].inheritable << 32;
     if (newuser) {
-        effective = permitted = all_capabilities();
-        inheritable = 0;
+        have.effective = have.permitted = all_capabilities();
+        have.inheritable = 0;
     }
     struct fp__grant g = {
         .flags = identity->flags,
@@ -67,7 +62,7 @@ long fp__grant_make(const struct fp_identity *identity, struct fp__grant *grant,
         .securebits = identity->securebits,
         .old_uid = (uint32_t)fp__sys0(SYS_getuid),
         .old_gid = (uint32_t)fp__sys0(SYS_getgid),
-        .start = permitted,
+        .start = have.permitted,
         .bounding = identity->bounding,
         .time_offset_ns = {identity->time_offset_ns[0], identity->time_offset_ns[1]},
     };
@@ -79,10 +74,10 @@ long fp__grant_make(const struct fp_identity *identity, struct fp__grant *grant,
         g.ambient = identity->ambient;
     } else {
         if (!drops) {
-            g.effective = effective;
-            g.permitted = permitted;
-            g.inheritable = inheritable;
-            g.ambient = newuser ? 0 : ambient_now(permitted & inheritable);
+            g.effective = have.effective;
+            g.permitted = have.permitted;
+            g.inheritable = have.inheritable;
+            g.ambient = newuser ? 0 : ambient_now(have.permitted & have.inheritable);
         }
         if (identity->flags & FP_ID_AMBIENT) {
             g.ambient = identity->ambient;
@@ -91,7 +86,7 @@ long fp__grant_make(const struct fp_identity *identity, struct fp__grant *grant,
             g.effective |= identity->ambient;
         }
     }
-    uint64_t missing = g.permitted & ~permitted;
+    uint64_t missing = g.permitted & ~have.permitted;
     for (int number = 0; number < 64; number++) {
         if (missing >> number & 1)
             return fail(ret_stage, ret_detail, FP_STAGE_CAPABILITIES, number, -EPERM);
@@ -235,11 +230,11 @@ long fp__launcher_text(const struct fp__context *c, void **ret_block)
 
 /* -- maps of a user namespace: by the parent, as only it has the rights in both */
 
-static long write_proc(int pid, const char *name, const char *text)
+void fp__proc_path(char path[FP__PROC_PATH], int pid, const char *name)
 {
-    char path[48] = "/proc/";
     char digits[12];
     size_t n = 6, m = 0;
+    memcpy(path, "/proc/", n);
     do
         digits[m++] = (char)('0' + pid % 10);
     while ((pid /= 10) != 0);
@@ -247,6 +242,12 @@ static long write_proc(int pid, const char *name, const char *text)
         path[n++] = digits[--m];
     path[n++] = '/';
     memcpy(path + n, name, strlen(name) + 1);
+}
+
+static long write_proc(int pid, const char *name, const char *text)
+{
+    char path[FP__PROC_PATH];
+    fp__proc_path(path, pid, name);
     /* In another PID namespace's /proc the number is a stranger's. */
     int ours = fp_proc_check(-1);
     if (ours < 0)

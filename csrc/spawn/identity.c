@@ -46,10 +46,6 @@ struct statx_words {
     uint64_t rest[14];
 };
 
-struct capabilities {
-    uint64_t effective, permitted, inheritable;
-};
-
 #ifdef FP_FAULTS
 static FP__BARE void call_also(void)
 {
@@ -169,9 +165,9 @@ FP__BARE long fp__step_chroot(struct fp__context *c)
 
 /* -- capabilities */
 
-static FP__BARE long get_capabilities(struct capabilities *ret)
+FP__BARE long fp__capabilities_get(struct fp__capabilities *ret)
 {
-    uint32_t header[2] = {FP__CAP_VERSION_3, 0}, data[6];
+    uint32_t header[2] = {FP__CAP_VERSION_3, 0}, data[6] = {0}; /* valgrind takes the second half for unwritten */
     long r = fp__sys2(SYS_capget, header, data);
     ret->effective = data[0] | (uint64_t)data[3] << 32;
     ret->permitted = data[1] | (uint64_t)data[4] << 32;
@@ -182,7 +178,7 @@ static FP__BARE long get_capabilities(struct capabilities *ret)
 static FP__BARE long set_capabilities(uint64_t effective, uint64_t permitted, uint64_t inheritable)
 {
     uint32_t header[2] = {FP__CAP_VERSION_3, 0}, data[6];
-    struct capabilities now;
+    struct fp__capabilities now;
     data[0] = (uint32_t)effective;
     data[1] = (uint32_t)permitted;
     data[2] = (uint32_t)inheritable;
@@ -192,7 +188,7 @@ static FP__BARE long set_capabilities(uint64_t effective, uint64_t permitted, ui
     long r = fp__call(SYS_capset, (long)header, (long)data, 0, 0, 0);
     if (r < 0)
         return r;
-    r = get_capabilities(&now);
+    r = fp__capabilities_get(&now);
     if (r < 0)
         return r;
     return now.effective == effective && now.permitted == permitted && now.inheritable == inheritable ? 0 : -FP__NOT_SO;
@@ -202,8 +198,8 @@ static FP__BARE long set_capabilities(uint64_t effective, uint64_t permitted, ui
  * identity changes, has what this child has, all of it is made inheritable and, where it is needed, ambient. */
 static FP__BARE long carry(void)
 {
-    struct capabilities now;
-    long r = get_capabilities(&now);
+    struct fp__capabilities now;
+    long r = fp__capabilities_get(&now);
     if (r < 0 || now.permitted == 0)
         return r;
     r = now.inheritable == now.permitted ? 0 : set_capabilities(now.effective, now.permitted, now.permitted);
@@ -243,10 +239,10 @@ FP__BARE long fp__step_launcher(struct fp__context *c)
 /* In the launcher: no more than the parent has, which execve may have given back from the bounding set. */
 FP__BARE long fp__step_launched(struct fp__context *c)
 {
-    struct capabilities now;
+    struct fp__capabilities now;
     if (c->launcher_fd != FP__IN_LAUNCHER)
         return 0;
-    long r = get_capabilities(&now);
+    long r = fp__capabilities_get(&now);
     uint64_t permitted = now.permitted & c->grant->start;
     if (r < 0 || (permitted == now.permitted && now.effective == permitted))
         return r;
@@ -603,10 +599,10 @@ FP__BARE long fp__step_regain(struct fp__context *c)
         if (g->old_gid != g->gid && fp__call(SYS_setresgid, none, g->old_gid, none, 0, 0) >= 0)
             return -FP__NOT_SO;
     }
-    struct capabilities now;
+    struct fp__capabilities now;
     uint32_t u[3], gids[3];
     c->report->detail = 2;
-    if (get_capabilities(&now) < 0 || now.effective != g->effective || now.permitted != g->permitted ||
+    if (fp__capabilities_get(&now) < 0 || now.effective != g->effective || now.permitted != g->permitted ||
         now.inheritable != g->inheritable)
         return -FP__NOT_SO;
     c->report->detail = 3;

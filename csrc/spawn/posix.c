@@ -80,7 +80,7 @@ static int add_closes(struct fp__context *c, posix_spawn_file_actions_t *actions
         limit = highest > last ? highest : last;
     }
     for (int fd = 3; fd <= limit && error == 0; fd++) {
-        if (!fp__fdmap_is_kept(c->keep, c->nkeep, fd))
+        if (!fp__is_kept(c->keep, c->nkeep, fd))
             error = posix_spawn_file_actions_addclose(actions, fd);
     }
 #if defined(__linux__)
@@ -94,7 +94,7 @@ static int add_closes(struct fp__context *c, posix_spawn_file_actions_t *actions
 /* The dup2s come before the fchdir and may write to its number. */
 static int lift_cwd(struct fp__context *c)
 {
-    if (c->cwd_fd < 0 || !fp__fdmap_is_kept(c->keep, c->nkeep, c->cwd_fd))
+    if (c->cwd_fd < 0 || !fp__is_kept(c->keep, c->nkeep, c->cwd_fd))
         return 0;
     int fd = fp__fd_copy_aside(c->cwd_fd, c->keep, c->nkeep);
     if (fd < 0)
@@ -143,7 +143,6 @@ static int fill(struct fp__context *c, posix_spawn_file_actions_t *actions, posi
     return posix_spawnattr_setflags(attr, flags);
 }
 
-/* As the child's own exec step: on after "not here", "not allowed" is remembered. */
 static int spawn_first(struct fp__context *c, posix_spawn_file_actions_t *actions, posix_spawnattr_t *attr,
                        pid_t *ret_pid, int *ret_detail)
 {
@@ -153,11 +152,10 @@ static int spawn_first(struct fp__context *c, posix_spawn_file_actions_t *action
         error = posix_spawn(ret_pid, c->paths[i], actions, attr, c->argv, c->envp);
         if (error == 0)
             return 0;
+        if (!fp__exec_goes_on(error))
+            return error;
         if (error == EACCES && denied < 0)
             denied = (int)i;
-        if (error != EACCES && error != ENOENT && error != ENOTDIR && error != ENODEV && error != ESTALE &&
-            error != ETIMEDOUT && error != ENAMETOOLONG)
-            return error;
     }
     if (denied >= 0) {
         *ret_detail = denied;

@@ -14,7 +14,7 @@ static long make_report_pipe(struct fp__birth *s, int ends[2])
         return r;
     ends[0] = fp__fd_lift(ends[0], 3);
     /* Off every number that a move writes to: the child must not overwrite its own way to the parent (GOTCHAS B2). */
-    if (fp__fdmap_is_kept(s->context.keep, s->context.nkeep, ends[1])) {
+    if (fp__is_kept(s->context.keep, s->context.nkeep, ends[1])) {
         int fd = fp__fd_copy_aside(ends[1], s->context.keep, s->context.nkeep);
         fp__close(ends[1]);
         ends[1] = fd;
@@ -22,10 +22,7 @@ static long make_report_pipe(struct fp__birth *s, int ends[2])
     if (ends[0] >= 0 && ends[1] >= 0)
         return 0;
     r = ends[0] < 0 ? ends[0] : ends[1];
-    for (int i = 0; i < 2; i++) {
-        if (ends[i] >= 0)
-            fp__close(ends[i]);
-    }
+    fp__close_all(ends, 2);
     return r;
 }
 
@@ -38,16 +35,11 @@ static long make_report_pipe(struct fp__birth *s, int ends[2])
  * by another thread in the moment when the pipe was open, holds it too (GOTCHAS B1). */
 static bool has_executed(const struct fp__context *c, int pid)
 {
-    char path[32] = "/proc/", digits[12];
-    size_t n = 6, m = 0;
+    char path[FP__PROC_PATH];
     struct fp__file_id id;
     if (c->launcher_argv == NULL)
         return false;
-    for (int rest = pid; rest > 0; rest /= 10)
-        digits[m++] = (char)('0' + rest % 10);
-    while (m > 0)
-        path[n++] = digits[--m];
-    memcpy(path + n, "/exe", 5);
+    fp__proc_path(path, pid, "exe");
     return fp_proc_check(-1) == 0 && fp__file_id(AT_FDCWD, path, &id) == 0 && !fp__same_file(&id, &c->launcher_id);
 }
 
@@ -81,8 +73,7 @@ static long await_report(const struct fp__birth *s, int fd, int pidfd, int pid, 
         if (gone || (said->stage == FP_STAGE_EXEC && said->error == 0 && has_executed(c, pid)))
             return 0;
         info.si_pid = 0;
-        r = fp__sys5(SYS_waitid, pidfd >= 0 ? FP__P_PIDFD : P_PID, pidfd >= 0 ? pidfd : pid, &info,
-                     WEXITED | WSTOPPED | WNOHANG | WNOWAIT | FP__WALL, NULL);
+        r = fp__look(pidfd, pid, WSTOPPED, &info);
         if (r < 0 && r != -EINTR)
             gone = true; /* reaped by somebody */
         else if (r == 0 && info.si_pid != 0 && info.si_code != CLD_STOPPED && info.si_code != CLD_TRAPPED)
@@ -117,8 +108,7 @@ static long prepare_identity(struct fp__birth *s, bool launched, int *stage)
     }
     if (c->attr->flags & FP_ATTR_KEEP_SIGMASK)
         fp__sys4(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &c->parent_mask, 8);
-    if (fp__child_mask)
-        c->parent_mask = *fp__child_mask;
+    c->parent_mask = fp__inherited_mask(c->parent_mask);
     long r = fp__launcher_text(c, &s->launcher_block);
     if (r < 0)
         return r;
@@ -127,14 +117,6 @@ static long prepare_identity(struct fp__birth *s, bool launched, int *stage)
     *stage = FP_STAGE_LAUNCHER;
     c->launcher_fd = r < 0 ? -1 : (int)r;
     return r < 0 ? r : 0;
-}
-
-static void close_pair(const int ends[2])
-{
-    for (int i = 0; i < 2; i++) {
-        if (ends[i] >= 0)
-            fp__close(ends[i]);
-    }
 }
 
 /* The child waits at a gate for what only the parent can do: the maps of its user namespace; or, without CLONE_PIDFD, its
@@ -192,23 +174,21 @@ int fp__spawn_reported(struct fp__birth *s, int mechanism, const struct fp_featu
         s->pending = r == 0;
     }
     if (r < 0) {
-        close_pair(ends);
-        close_pair(gate);
+        fp__close_all(ends, 2);
+        fp__close_all(gate, 2);
         return fp__fail(child, stage, r);
     }
     uint64_t mask = 0;
     int masked = fp__mask_block(&mask);
-    s->context.parent_mask = fp__child_mask ? *fp__child_mask : mask;
+    s->context.parent_mask = fp__inherited_mask(mask);
     if (masked == 0) {
         pid = FP__TRY(FP_POINT_CLONE, fp__clone(mechanism, fp__child_main, &s->context, &options, &pidfd));
         fp__mask_restore(mask);
     }
     fp__close(ends[1]);
-    if (gate[0] >= 0)
-        fp__close(gate[0]);
+    fp__close_all(&gate[0], 1);
     r = pass_gate(s, features, gate, pid, &pidfd, &stage);
-    if (gate[1] >= 0)
-        fp__close(gate[1]);
+    fp__close_all(&gate[1], 1);
     if (pid > 0 && r == 0) {
         stage = FP_STAGE_REPORT;
         r = await_report(s, ends[0], pidfd, (int)pid, &said);
@@ -301,7 +281,7 @@ int fp__spawn_identity(struct fp__birth *s, int mechanism, const struct fp_featu
     c->launcher_fd = -1;
     c->root_fd = identity->root_fd;
     c->ruleset_fd = identity->ruleset_fd;
-    if (c->ruleset_fd >= 0 && fp__fdmap_is_kept(c->keep, c->nkeep, c->ruleset_fd)) {
+    if (c->ruleset_fd >= 0 && fp__is_kept(c->keep, c->nkeep, c->ruleset_fd)) {
         int fd = fp__fd_copy_aside(c->ruleset_fd, c->keep, c->nkeep);
         if (fd < 0)
             return fp__fail(child, FP_STAGE_LANDLOCK, fd);
@@ -322,9 +302,7 @@ int fp__spawn_identity(struct fp__birth *s, int mechanism, const struct fp_featu
         free(s->launcher_block);
         s->launcher_block = NULL;
     }
-    if (s->ruleset_fd >= 0)
-        fp__close(s->ruleset_fd);
-    s->ruleset_fd = -1;
+    fp__close_all(&s->ruleset_fd, 1);
     return r;
 }
 

@@ -19,9 +19,9 @@
 enum { UNKNOWN, POSSIBLE, REFUSED };
 
 static _Atomic int possible;
-static _Atomic int32_t guard;     /* fp__lock(), of what follows */
-static int32_t owner;             /* the process whose children are counted */
-static int32_t epoch = 1; /* another in each copy, which may have the same number in a PID namespace of its own */
+static _Atomic int32_t guard; /* fp__lock(), of what follows */
+static int32_t owner;         /* the process whose children are counted */
+static int32_t epoch = 1;     /* another in each copy, which may have the same number in a PID namespace of its own */
 static int32_t children;
 static int32_t before; /* the flag when there was none */
 
@@ -91,9 +91,8 @@ static bool is_possible(int32_t self)
 /* Without it nobody may ask whether a child of another user still has our memory. */
 static bool may_compare(void)
 {
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-    struct __user_cap_data_struct data[2] = {0};
-    return fp__sys2(SYS_capget, &header, data) == 0 && (data[0].effective >> CAP_SYS_PTRACE & 1);
+    struct fp__capabilities have;
+    return fp__capabilities_get(&have) == 0 && (have.effective >> CAP_SYS_PTRACE & 1);
 }
 
 #define PLAIN_FLAGS (FP_ID_UID | FP_ID_GID | FP_ID_GROUPS | FP_ID_CAPS | FP_ID_AMBIENT | FP_ID_BOUNDING)

@@ -30,7 +30,7 @@ int fp__spawn_deferred(struct fp__birth *s, const struct fp_features *features, 
         fp__stack_give(&s->stack);
         return fp__fail(child, FP_STAGE_MASK, r);
     }
-    s->context.parent_mask = fp__child_mask ? *fp__child_mask : mask;
+    s->context.parent_mask = fp__inherited_mask(mask);
     const uint64_t sigchld = 1ULL << (SIGCHLD - 1);
     s->alone = s->order.held || (s->order.alone && features->pidfd_open && !(mask & sigchld));
     const struct fp__birth_options options = {
@@ -87,7 +87,7 @@ int fp__spawn_shared(struct fp__birth *s, int mechanism, const struct fp_feature
     };
     uint64_t mask = 0;
     int masked = fp__mask_block(&mask);
-    s->context.parent_mask = fp__child_mask ? *fp__child_mask : mask;
+    s->context.parent_mask = fp__inherited_mask(mask);
     if (masked == 0) {
         r = FP__TRY(FP_POINT_CLONE, fp__clone(mechanism, fp__child_main, &s->context, &options, &pidfd));
         fp__mask_restore(mask);

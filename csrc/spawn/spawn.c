@@ -234,14 +234,9 @@ static void prepare_moves(struct fp__birth *s)
 /* The child has copies of them from the clone on. */
 static void close_child_fds(struct fp__birth *s)
 {
-    for (int i = 0; i < 3; i++) {
-        if (s->child_end[i] >= 0)
-            fp__close(s->child_end[i]);
-    }
-    if (s->null_fd >= 0)
-        fp__close(s->null_fd);
-    if (s->procs_fd >= 0)
-        fp__close(s->procs_fd);
+    fp__close_all(s->child_end, 3);
+    fp__close_all(&s->null_fd, 1);
+    fp__close_all(&s->procs_fd, 1);
 }
 
 #if FP_LINUX
@@ -422,11 +417,7 @@ static int spawn_retrying(struct fp__birth *s, struct fp_child *child)
 
 void fp__child_close_ends(struct fp_child *child)
 {
-    for (int i = 0; i < 3; i++) {
-        if (child->fd[i] >= 0)
-            fp__close(child->fd[i]);
-        child->fd[i] = -1;
-    }
+    fp__close_all(child->fd, 3);
 }
 
 int fp__spawn(struct fp__birth *s, struct fp_child *child)
@@ -450,7 +441,7 @@ int fp__spawn(struct fp__birth *s, struct fp_child *child)
     fp__births_sweep();
     s->pending = s->undecided = s->alone = false;
     s->closed_in = 0;
-    *child = (struct fp_child){.pid = -1, .pidfd = -1, .fd = {-1, -1, -1}};
+    *child = fp__no_child(FP_STAGE_NONE);
     if (attr->size != sizeof *attr || order->argc == 0 || order->npaths == 0 || attr->nrlimits > FP_RLIMITS_MAX ||
         attr->ncpu_words > FP_CPU_WORDS)
         return fp__fail(child, FP_STAGE_VECTORS, -EINVAL);
@@ -514,7 +505,7 @@ int fp_spawn(const struct fp_attr *attr, const struct fp_identity *identity, con
     struct fp__birth *birth = malloc(sizeof *birth); /* it may outlive this call */
     if (birth == NULL) {
         errno = saved;
-        *ret_child = (struct fp_child){.pid = -1, .pidfd = -1, .fd = {-1, -1, -1}, .stage = FP_STAGE_VECTORS};
+        *ret_child = fp__no_child(FP_STAGE_VECTORS);
         return -ENOMEM;
     }
     int64_t now = timeout_ns < 0 ? 0 : fp__now();
