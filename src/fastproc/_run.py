@@ -16,9 +16,9 @@ from fastproc._engine import orphans
 from fastproc._engine.fds import Opened
 from fastproc._engine.resolve import environment, resolve
 from fastproc._native import (
-    BEST_MECHANISMS,
     JOBS_KEPT,
     MECHANISMS,
+    NONE_REFUSED,
     SLICE_NS,
     SUM_COUNT,
     fp_run,
@@ -146,7 +146,7 @@ def run(
         streams = settled.streams
         result.stdout = b"" if streams[1] is PIPE else None
         result.stderr = b"" if streams[2] is PIPE else None
-        result.mechanism_refused = _NONE_REFUSED
+        result.mechanism_refused = NONE_REFUSED
         result._flags = 0
         result._ok_codes = settled.ok_codes
         if r > 0:
@@ -188,7 +188,6 @@ _OK = settle_options(NONE).ok_codes
 _LAUNCHER = next(number for number, name in MECHANISMS.items() if name == "launcher")
 _UTF8 = ENCODING == "utf-8"
 _ONLY_CAPTURE = {"capture": True}
-_NONE_REFUSED: dict[str, str] = {}
 _new = object.__new__
 
 
@@ -296,7 +295,7 @@ def _result(argv: tuple[str, ...], settled: ResolvedOptions, job: Job, summary: 
         MECHANISMS[mechanism],
         flags | CORE_DUMPED if core_dumped else flags,
         settled.ok_codes,
-        None if MECHANISMS[mechanism] in BEST_MECHANISMS else _native.refused(),
+        _native.refused_before(MECHANISMS[mechanism]),
     )
     if flags & PIPES_OPEN:
         from fastproc._engine.streams.sink import holders

@@ -171,7 +171,7 @@ def make_result(exchange: Exchange, settled: ResolvedOptions, duration_ns: int, 
         process.mechanism,
         exchange.flags | (CORE_DUMPED if final.core_dumped else 0),
         settled.ok_codes,
-        None if process.mechanism in _native.BEST_MECHANISMS else _native.refused(),
+        _native.refused_before(process.mechanism),
     )
     result._pipe_holders = exchange.holders
     if process.tree is not None:

@@ -39,13 +39,13 @@ TREE_PATIENCE = 2.0
 """Seconds that a killed tree may take to be gone; what is there then is a survivor."""
 
 
-ABANDON_LIMIT = 5.0
+ABANDON_LIMIT = _native.DEATH_SECONDS
 """Seconds that a killed child may take to die before it becomes an orphan: a tracer or a file system can hold it."""
 
-HELD_EVERY = 0.1
+HELD_EVERY = _native.TRACED_SECONDS
 """Seconds after which a killed child that is still there is asked for a tracer, as in the bulk path."""
 
-CTRL_C_PATIENCE = 0.04
+CTRL_C_PATIENCE = _native.CTRL_C_GRACE_NS / 1e9
 """Seconds that a child gets to end by itself after a KeyboardInterrupt, as in the bulk path."""
 
 

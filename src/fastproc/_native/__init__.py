@@ -14,7 +14,17 @@ from sys import audit, implementation, platform
 from fastproc._native import attr as _attr
 from fastproc._native._ffi import ffi, lib
 from fastproc._native.failure import spawn_error
-from fastproc._native.stage import BEST_MECHANISMS, MECHANISMS, features, force, mechanism_name, refused, stage_name
+from fastproc._native.stage import (
+    BEST_MECHANISMS,
+    MECHANISMS,
+    NONE_REFUSED,
+    features,
+    force,
+    mechanism_name,
+    refused,
+    refused_before,
+    stage_name,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +43,7 @@ __all__ = [
     "JOBS_KEPT",
     "MECHANISMS",
     "NOHANG",
+    "NONE_REFUSED",
     "SLICE_NS",
     "SUM_COUNT",
     "WAIT_CONTINUED",
@@ -64,6 +75,7 @@ __all__ = [
     "pidfd_of_child",
     "prepare",
     "refused",
+    "refused_before",
     "resume",
     "signal",
     "signal_group",
@@ -207,12 +219,24 @@ def leave(child: Child) -> None:
 
 # -- the bulk path
 
-SLICE_NS = 50_000_000
+SLICE_NS: int = lib.FP_SLICE_NS
 """The longest that the main thread stays in C. A signal ends the wait at once, except one that arrives in the moment
 between leaving Python and starting to wait: that one is seen at the end of the slice."""
 
-CTRL_C_GRACE_NS = 40_000_000
+CTRL_C_GRACE_NS: int = lib.FP_CTRL_C_NS
 """What an interrupted child gets to end by itself: Ctrl-C in a terminal reaches it too."""
+
+DEATH_SECONDS: float = lib.FP_DEATH_NS / 1e9
+"""The longest wait for the end of a killed child, which a tracer or a file system can hold."""
+
+TRACED_SECONDS: float = lib.FP_TRACED_NS / 1e9
+"""How often a killed child that is still there is looked at, for a tracer too."""
+
+HELD_BY_OTHERS_SECONDS: float = lib.FP_HELD_BY_OTHERS_NS / 1e9
+"""After a deadline, the longest wait for pipes that other processes hold."""
+
+BUSY_SECONDS = tuple(lib.FP_BUSY_PAUSE_NS * 4**number / 1e9 for number in range(lib.FP_BUSY_TRIES))
+"""The pauses before a file that is open for writing (ETXTBSY) is tried again: 1, 4, 16, 64 ms."""
 
 JOBS_KEPT = 8
 

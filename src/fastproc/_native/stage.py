@@ -17,6 +17,7 @@ STAGES: dict[int, str] = _names("fp_stage", "FP_STAGE_")
 MECHANISMS: dict[int, str] = _names("fp_mechanism", "FP_MECHANISM_")
 # Nothing better was refused where a child was made by one of these: of all, and of those with an identity.
 BEST_MECHANISMS = ("clone3_vm", "launcher")
+NONE_REFUSED: dict[str, str] = {}
 
 
 def stage_name(stage: int) -> str:
@@ -70,6 +71,11 @@ def refused(again: bool = False) -> dict[str, str]:
         if error:
             found[name] = _REASONS.get(error) or os.strerror(error)
     return found
+
+
+def refused_before(mechanism: str) -> dict[str, str]:
+    """Return the better mechanisms that this system refuses: `mechanism_refused` of a child made by this one."""
+    return NONE_REFUSED if mechanism in BEST_MECHANISMS else refused()
 
 
 def force(name: str) -> None:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 door = sys.modules["fastproc._run"]
 
-BUSY_PAUSES = 0.001, 0.004, 0.016, 0.064
+BUSY_PAUSES = _native.BUSY_SECONDS
 """Seconds between two tries of a program that is still open for writing (ETXTBSY)."""
 
 INLINE = os.environ.get("FASTPROC_AIO_SPAWN", "") == "inline"

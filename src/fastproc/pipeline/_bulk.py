@@ -11,7 +11,7 @@ from sys import audit
 from fastproc import _native, errors
 from fastproc._engine import orphans
 from fastproc._engine.resolve import environment
-from fastproc._native import CTRL_C_GRACE_NS, MECHANISMS
+from fastproc._native import CTRL_C_GRACE_NS, MECHANISMS, NONE_REFUSED
 from fastproc._native.members import MEMBERS_MAX, Members, told
 from fastproc._values.command import Command
 from fastproc._values.options import DEFAULTS, checked
@@ -186,7 +186,7 @@ class Plain:
                 result.stderr = None if self._streams[2] != STDIO_PIPE else b""
                 result.pid = last[1][5]
                 result.mechanism = "clone3_vm"
-                result.mechanism_refused = _NONE_REFUSED
+                result.mechanism_refused = NONE_REFUSED
                 result._duration_ns = native.duration_ns
                 result._usage = None
                 result._ok_codes = self._codes[-1]
@@ -280,7 +280,7 @@ class Plain:
             MECHANISMS[mechanism],
             CORE_DUMPED if core_dumped else 0,
             self._codes[place],
-            None if mechanism == 1 else _native.refused(),
+            _native.refused_before(MECHANISMS[mechanism]),
         )
         stage.checked = self._checks[place]
         stage.broken_pipe = code == -SIGPIPE and self._sigpipe[place]
@@ -346,5 +346,4 @@ class _Later:
         return tuple(plain.stage(place, self._ended, self._err) for place in range(plain.count))
 
 
-_NONE_REFUSED: dict[str, str] = {}
 _new = object.__new__

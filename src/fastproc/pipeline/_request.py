@@ -293,7 +293,7 @@ def _stage(run: Run, child: Child, out: bytes | None, err: bytes | None) -> Stag
         process.mechanism,
         CORE_DUMPED if final.core_dumped else 0,
         options.get("ok_codes"),
-        None if process.mechanism in _native.BEST_MECHANISMS else _native.refused(),
+        _native.refused_before(process.mechanism),
     )
     if process.tree is not None:
         stage._survivors = process.tree.end().survivors
