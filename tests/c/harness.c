@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #endif
 #include "fastproc.h"
+#include "parts.h"
 #include "pool.h"
 #include "signals.h"
 #include "snapshots.h"
@@ -546,6 +547,7 @@ int main(int argc, char **argv)
     struct fp_features features;
     MUST(fp_probe(1, &features) == 0);
     int before = count_fds(), faults = 0;
+    check_parts();
     if (only <= FP_MECHANISM_CLONE3_VM)
         work(NULL); /* before there is a second thread: runs without a pidfd */
     for (int m = 0; m <= FP_MECHANISM_FORK_PIPE; m++) {
