@@ -353,7 +353,7 @@ static inline long fp__call(long nr, long a, long b, long c, long d, long e)
 }
 #endif
 
-/* grant.c: the parent's half of an identity. */
+/* credentials.c: the parent's half of an identity. */
 struct fp__launch;
 long fp__grant_make(const struct fp_identity *identity, struct fp__grant *grant, int *ret_stage, int32_t *ret_detail);
 long fp__launcher_fd(struct fp__file_id *ret_id);
@@ -528,7 +528,7 @@ bool fp__memory_left(const struct fp__birth *birth, bool dead);
 int fp__dumpable_get(void);
 int fp__dumpable_set(int on);
 
-/* birth.c */
+/* spawn_state.c */
 
 /* What the child said, once it has executed, failed or died. 0 only when it executed; else it is reaped and the pidfd closed. */
 int fp__report_read(struct fp__report report, int pidfd, int pid, struct fp_child *child);

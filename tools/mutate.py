@@ -1,7 +1,7 @@
 """Make small mutations of the sources, one at a time, run the tests that should notice, and print those that survive.
 
     python tools/mutate.py csrc/spawn/identity.c csrc/spawn/shared.c        # every mutation of these files
-    python tools/mutate.py --list csrc/spawn/grant.c                  # only say which there are
+    python tools/mutate.py --list csrc/spawn/credentials.c                  # only say which there are
     python tools/mutate.py --only 137,401 csrc/spawn/identity.c       # those on these lines
     python tools/mutate.py --sample 50 --seed 1 csrc/*/*.c        # a fixed sample
 
@@ -65,7 +65,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "csrc/spawn/identity.c": (*TRUTH, "tests/native/test_shared.py", "tests/native/test_confinement.py", *LAUNCHER),
     "csrc/spawn/shared.c": ("tests/native/test_shared.py", *TRUTH[:2]),
     "csrc/spawn/launcher.c": (*LAUNCHER, *TRUTH[:2]),
-    "csrc/spawn/grant.c": (*TRUTH[:2], *LAUNCHER, "tests/native/test_confinement.py", *TRUTH[2:5]),
+    "csrc/spawn/credentials.c": (*TRUTH[:2], *LAUNCHER, "tests/native/test_confinement.py", *TRUTH[2:5]),
 }
 """The tests that should notice a mutation of a file, quick ones first."""
 

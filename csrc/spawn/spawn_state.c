@@ -1,4 +1,4 @@
-/* birth.c: the time from the clone to the exec, for a parent that does not stand still: waiting for it with a deadline, what
+/* spawn_state.c: the time from the clone to the exec, for a parent that does not stand still: waiting for it with a deadline, what
  * the child says of it, and giving back what it borrows.
  *
  * A birth is given back when the kernel has cleared its word `borrows`, and not before: the kernel writes there when the child

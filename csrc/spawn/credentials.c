@@ -1,4 +1,4 @@
-/* grant.c: the parent's half of an identity: what is granted, the launcher and what it is told, the maps of a user namespace,
+/* credentials.c: the parent's half of an identity: what is granted, the launcher and what it is told, the maps of a user namespace,
  * directories below a root, Landlock rulesets. */
 #include "internal.h"
 
