@@ -64,8 +64,8 @@ enum fp_stage {
     FP_STAGE_UID = 59,
     FP_STAGE_CAPABILITIES = 60,
     FP_STAGE_AMBIENT = 61,
-    FP_STAGE_LOCKS = 62,  /* the securebits that would be in the way of the ambient set, and the last capset(2) */
-    FP_STAGE_REGAIN = 63, /* the proof that what was given up cannot be had again */
+    FP_STAGE_LOCKS = 62, /* the securebits that would be in the way of the ambient set, and the last capset(2) */
+    FP_STAGE_VERIFY_IRREVOCABLE = 63, /* the proof that what was given up cannot be had again */
     FP_STAGE_PDEATHSIG = 64,
     FP_STAGE_SUBREAPER = 65,
     FP_STAGE_NO_NEW_PRIVS = 66,
@@ -192,7 +192,7 @@ struct fp_child {
     int32_t stage;
     int32_t detail;
     int32_t mechanism;
-    void *birth; /* after FP_SPAWN_AGAIN: what is waited for */
+    void *spawn_state; /* after FP_SPAWN_AGAIN: what is waited for */
 };
 
 /* Time limits in nanoseconds, for the callers too. */
@@ -298,14 +298,14 @@ struct fp_job {
     const char *input;
     uint64_t input_len;
     uint64_t input_done;
-    int32_t live;    /* a child or a descriptor is owned by this job */
-    int32_t owner;   /* the process that made the child: a forked copy of the job only closes */
-    int32_t recheck; /* looks at a pidfd that was readable with nothing to reap (a traced child) */
-    int32_t failure; /* errno of a spawn whose child never executed, else 0 */
-    void *birth;     /* what the child borrows until it has executed; made once, freed by fp_job_close() */
+    int32_t live;      /* a child or a descriptor is owned by this job */
+    int32_t owner;     /* the process that made the child: a forked copy of the job only closes */
+    int32_t recheck;   /* looks at a pidfd that was readable with nothing to reap (a traced child) */
+    int32_t failure;   /* errno of a spawn whose child never executed, else 0 */
+    void *spawn_state; /* what the child memory_in_use until it has executed; made once, freed by fp_job_close() */
     int32_t
-        left; /* the child was killed and does not die: status.state stays RUNNING, it and its pidfd are the caller's */
-    uint64_t held[2]; /* the inodes of pipes that others still held when they were given up, else 0 */
+        abandoned; /* the child was killed and does not die: status.state stays RUNNING, it and its pidfd are the caller's */
+    uint64_t held_pipes[2]; /* the inodes of pipes that others still held when they were given up, else 0 */
     /* Of a job that an event loop drives. */
     int32_t epoll;   /* where it is watched, once fp_job_watch() was called */
     int32_t watched; /* bits: the streams, the pidfd */
@@ -328,7 +328,7 @@ int fp_spawn(const struct fp_attr *attr, const struct fp_identity *identity, con
 int fp_spawn_resume(struct fp_child *child);
 
 /* The exec is waited for no more: the child was killed, reaped or not. Does nothing where nothing is waited for. */
-void fp_spawn_leave(struct fp_child *child);
+void fp_spawn_abandon(struct fp_child *child);
 
 /* Where the launcher is, a program of this library that is executed by descriptor. The file that lies there now is remembered,
  * by stat alone; it is opened when it is needed, and executed only if it is the same, and only root or the caller's user can
@@ -409,16 +409,16 @@ int fp_job_step(struct fp_job *job, int64_t slice_ns);
 int fp_job_stop(struct fp_job *job);
 
 /* Leaves a child that does not die, or may not be killed: its pid and pidfd are the caller's. What was read stays. */
-void fp_job_forsake(struct fp_job *job);
+void fp_job_abandon(struct fp_job *job);
 
 /* Watches what a job waits for in an epoll descriptor of the caller's, until it is over. The job must stay where it is. */
 int fp_job_watch(struct fp_job *job, int epoll, int64_t key);
 
-/* Goes on with the jobs that are ready, without waiting, and for about FP_GROUP_HOLD_NS: the others come first in the next call.
+/* Goes on with the jobs that are ready, without waiting, and for about FP_GROUP_SLICE_NS: the others come first in the next call.
  * Gives how many keys it wrote: of the jobs that are over (live is 0; its result is in `error` or `failure` and the summary) and
  * of those whose due_ns has changed. */
 #define FP_GROUP_BATCH 64
-#define FP_GROUP_HOLD_NS 2000000
+#define FP_GROUP_SLICE_NS 2000000
 int fp_group_step(int epoll, int64_t *ret_keys, int n);
 
 /* As fp_spawn() for such a caller: FP_JOB_AGAIN says that the child has perhaps not executed yet. Then fp_launch_over() tells,
@@ -473,11 +473,11 @@ struct fp_pipeline {
     struct fp_ended *ended; /* filled when it is over, or was broken off */
     /* What the calls give. */
     int64_t duration_ns;
-    uint64_t out;   /* bytes of the last one's stdout */
-    uint64_t err;   /* bytes of stderr of all */
-    int32_t failed; /* the command that could not be started, or -1 */
-    int32_t clean;  /* all ended with 0, made by the best mechanism, and there is nothing else to tell */
-    int32_t held;   /* for the calls: SIGCHLD is blocked, and no pidfds were made */
+    uint64_t out;      /* bytes of the last one's stdout */
+    uint64_t err;      /* bytes of stderr of all */
+    int32_t failed;    /* the command that could not be started, or -1 */
+    int32_t clean;     /* all ended with 0, made by the best mechanism, and there is nothing else to tell */
+    int32_t no_pidfds; /* for the calls: SIGCHLD is blocked, and no pidfds were made */
     int32_t reserved;
 };
 
@@ -512,10 +512,10 @@ int fp_pool_set(void *pool, int64_t limit, int64_t interval_ns, int gated);
 
 /* Where the tasks come that have ended; several may take from one pool. Gives a descriptor that is readable when there are some. It
  * is closed when no task of it is left. */
-int fp_tray_new(void *pool, void **ret_tray);
-void fp_tray_close(void *tray);
-void fp_tray_free(void **cell); /* as fp_pool_free() */
-void fp_tray_ring(void *tray);  /* whoever waits for it, or will, looks */
+int fp_completion_queue_new(void *pool, void **ret_tray);
+void fp_completion_queue_close(void *completions);
+void fp_completion_queue_free(void **cell);         /* as fp_pool_free() */
+void fp_completion_queue_notify(void *completions); /* whoever waits for it, or will, looks */
 
 /* What a task in the pool is known by: filled before anything can become of the task, so that it can be in other hands. */
 struct fp_ticket {
@@ -525,13 +525,13 @@ struct fp_ticket {
 
 /* Puts a command in the queue: those of a higher priority first, then in this order. What the arguments point to must stay until
  * the task was taken. 0 or a negative errno.
- * Without a request the task only gets its turn (FP_DONE_GRANTED): the caller runs it himself, until fp_pool_release(); or it tells
- * then what to run, by fp_pool_go(). */
-int fp_pool_submit(void *pool, void *tray, int64_t key, const struct fp_request *request, const char *paths,
+ * Without a request the task only gets its turn (FP_DONE_DELEGATED): the caller runs it himself, until fp_pool_release(); or it tells
+ * then what to run, by fp_pool_dispatch(). */
+int fp_pool_submit(void *pool, void *completions, int64_t key, const struct fp_request *request, const char *paths,
                    uint32_t npaths, const char *argv, uint32_t argc, const char *env, uint32_t envc, int64_t priority,
                    int64_t delay_ns, struct fp_ticket *ret_ticket);
-int fp_pool_go(void *pool, const struct fp_ticket *ticket, const struct fp_request *request, const char *paths,
-               uint32_t npaths, const char *argv, uint32_t argc, const char *env, uint32_t envc);
+int fp_pool_dispatch(void *pool, const struct fp_ticket *ticket, const struct fp_request *request, const char *paths,
+                     uint32_t npaths, const char *argv, uint32_t argc, const char *env, uint32_t envc);
 int fp_pool_release(void *pool, const struct fp_ticket *ticket);
 
 /* What a task is: gone, in the queue, running here, or by the caller. With how 1 or 2 one in the queue is taken out, for good, and
@@ -539,7 +539,7 @@ int fp_pool_release(void *pool, const struct fp_ticket *ticket);
 #define FP_TASK_GONE 0
 #define FP_TASK_QUEUED 1
 #define FP_TASK_RUNNING 2
-#define FP_TASK_FOREIGN 3
+#define FP_TASK_DELEGATED 3
 int fp_pool_cancel(void *pool, const struct fp_ticket *ticket, int how);
 int fp_pool_count(void *pool, int64_t *ret_queued, int64_t *ret_running);
 
@@ -548,7 +548,7 @@ int fp_pool_count(void *pool, int64_t *ret_queued, int64_t *ret_running);
 #define FP_DONE_JOB 1   /* there is more to it: it is in the job, which goes back by fp_pool_recycle() */
 #define FP_DONE_FAILED                                                                                                 \
     2 /* it was not started: code is a negative errno, the job's child says where, if there is a job */
-#define FP_DONE_GRANTED 3 /* its turn has come */
+#define FP_DONE_DELEGATED 3 /* its turn has come */
 struct fp_done {
     int64_t key;
     int64_t at;
@@ -562,8 +562,8 @@ struct fp_done {
 
 /* Takes up to n of them, waiting wait_ns at most (-1: without limit) for the first, and for a moment more when there are fewer than
  * want. Gives their number, or -EINTR after a signal when there were none. */
-int fp_tray_take(void *tray, struct fp_done *ret_done, int n, char *arena, uint64_t size, int64_t want,
-                 int64_t wait_ns);
+int fp_completion_queue_take(void *completions, struct fp_done *ret_done, int n, char *arena, uint64_t size,
+                             int64_t want, int64_t wait_ns);
 void fp_pool_recycle(void *pool, struct fp_job *job);
 
 /* tee(2): duplicates up to size bytes of one pipe into another without taking them. Never blocks. */

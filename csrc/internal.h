@@ -201,7 +201,7 @@ struct fp__report {
 };
 
 /* What the child is to be, with what the parent itself has taken into account. Plain data: the launcher gets a copy. */
-struct fp__grant {
+struct fp__child_credentials {
     uint32_t flags; /* FP_ID_* */
     uint32_t uid;
     uint32_t gid;
@@ -209,10 +209,10 @@ struct fp__grant {
     uint32_t nfilter;
     uint32_t namespaces;
     uint32_t securebits;
-    uint32_t old_uid; /* the parent's, which must not come back */
-    uint32_t old_gid;
+    uint32_t parent_uid; /* the parent's, which must not come back */
+    uint32_t parent_gid;
     uint32_t reserved;
-    uint64_t start; /* the permitted set that the parent has: the launcher begins with no more */
+    uint64_t parent_permitted; /* the launcher begins with no more */
     uint64_t effective;
     uint64_t permitted;
     uint64_t inheritable;
@@ -255,8 +255,8 @@ struct fp__context {
     int32_t report_fd;  /* fork_pipe, launcher; else -1 */
     int32_t gate_fd[2]; /* what the child waits at for its pidfd or its maps; else -1 */
     /* With an identity. */
-    const struct fp__grant *grant; /* or NULL */
-    uint32_t *groups;              /* with room for as many behind them */
+    const struct fp__child_credentials *credentials; /* or NULL */
+    uint32_t *groups;                                /* with room for as many behind them */
     const uint64_t *filter;
     char *const *launcher_argv; /* or NULL: the steps are done here */
     struct fp__file_id launcher_id;
@@ -319,12 +319,12 @@ struct fp__capabilities {
     uint64_t effective, permitted, inheritable;
 };
 long fp__capabilities_get(struct fp__capabilities *ret_capabilities); /* of the calling thread */
-#define FP__NOT_SO EPROTO /* a call said that it succeeded, and what is read back says otherwise */
+#define FP__NOT_VERIFIED EPROTO /* a call said that it succeeded, and what is read back says otherwise */
 long fp__step_gate(struct fp__context *c);
 long fp__step_namespaces(struct fp__context *c);
 long fp__step_chroot(struct fp__context *c);
 long fp__step_launcher(struct fp__context *c);
-long fp__step_launched(struct fp__context *c);
+long fp__step_in_launcher(struct fp__context *c);
 long fp__step_securebits(struct fp__context *c);
 long fp__step_bounding(struct fp__context *c);
 long fp__step_keyring(struct fp__context *c);
@@ -334,7 +334,7 @@ long fp__step_uid(struct fp__context *c);
 long fp__step_capabilities(struct fp__context *c);
 long fp__step_ambient(struct fp__context *c);
 long fp__step_locks(struct fp__context *c);
-long fp__step_regain(struct fp__context *c);
+long fp__step_verify_irrevocable(struct fp__context *c);
 long fp__step_no_new_privs(struct fp__context *c);
 long fp__step_landlock(struct fp__context *c);
 long fp__step_seccomp(struct fp__context *c);
@@ -354,18 +354,19 @@ static inline long fp__call(long nr, long a, long b, long c, long d, long e)
 #endif
 
 /* credentials.c: the parent's half of an identity. */
-struct fp__launch;
-long fp__grant_make(const struct fp_identity *identity, struct fp__grant *grant, int *ret_stage, int32_t *ret_detail);
+struct fp__launcher_message;
+long fp__credentials_make(const struct fp_identity *identity, struct fp__child_credentials *credentials, int *ret_stage,
+                          int32_t *ret_detail);
 long fp__launcher_fd(struct fp__file_id *ret_id);
 void fp__launcher_refuse(int error);
 int fp__launcher_refused(void);
-long fp__launcher_text(const struct fp__context *c, void **ret_block);
+long fp__launcher_arguments(const struct fp__context *c, void **ret_block);
 long fp__maps_write(const struct fp_identity *identity, int pid);
 #define FP__PROC_PATH 48
 void fp__proc_path(char path[FP__PROC_PATH], int pid, const char *name); /* /proc/PID/NAME, without the C library */
 #define FP__CHUNK 65536
 /* What the launcher is told, in its first arguments: this, the groups, the filter, two letters for each byte. */
-struct fp__launch {
+struct fp__launcher_message {
     uint32_t size;
     uint32_t chunks; /* arguments that hold it */
     uint32_t npaths; /* arguments after them */
@@ -375,7 +376,7 @@ struct fp__launch {
     uint32_t parent_waits;
     int32_t fault[13]; /* only builds with fault points look at it */
     uint64_t parent_mask;
-    struct fp__grant grant;
+    struct fp__child_credentials credentials;
     struct fp_attr attr;
 };
 int fp__child_probe(void *report);
@@ -412,15 +413,15 @@ struct fp__stack {
 };
 int fp__stack_take(struct fp__stack *ret_stack);
 void fp__stack_give(struct fp__stack *stack);
-struct fp__birth_options {
+struct fp__clone_options {
     struct fp__stack *stack;
     int cgroup_fd;
     bool want_pidfd;
-    uint32_t namespaces;      /* CLONE_NEW* at birth */
-    int exit_signal;          /* clone3_vm */
-    _Atomic int32_t *borrows; /* clone3_vm: not vfork; a word that is 0 once the child has left our memory */
+    uint32_t namespaces;            /* CLONE_NEW* at state */
+    int exit_signal;                /* clone3_vm */
+    _Atomic int32_t *memory_in_use; /* clone3_vm: not vfork; a word that is 0 once the child has left our memory */
 };
-long fp__clone(int mechanism, int (*fn)(void *), void *arg, const struct fp__birth_options *options, int *ret_pidfd);
+long fp__clone(int mechanism, int (*fn)(void *), void *arg, const struct fp__clone_options *options, int *ret_pidfd);
 struct fp__report *fp__report_map(void);
 void fp__report_unmap(struct fp__report *report);
 
@@ -441,7 +442,7 @@ bool fp__mechanism_lost(int mechanism);
 /* spawn.c */
 
 /* One spawn as it was asked for. What it points to must stay until the child has executed. */
-struct fp__order {
+struct fp__spawn_args {
     const struct fp_attr *attr;
     const struct fp_identity *identity; /* or NULL */
     const char *paths, *argv, *env;
@@ -449,37 +450,38 @@ struct fp__order {
     uint32_t npaths, argc, envc, nfds;
     int cwd_fd, cgroup_fd;
     int stdio[3];
-    int nonblock;     /* a bit for each standard stream's pipe */
-    int64_t until_ns; /* when the exec is no longer waited for, or -1 */
-    bool unheard;     /* with deferred: fp__birth_failure() will be asked, or fp__birth_deaf() called */
-    bool deferred;    /* not to wait for the exec where that is possible */
-    bool alone;       /* with deferred: no pidfd where nobody but the caller can reap; SIGCHLD then stays blocked */
-    bool held;        /* the caller has blocked SIGCHLD for that, and `alone` is so */
+    int nonblock;         /* a bit for each standard stream's pipe */
+    int64_t until_ns;     /* when the exec is no longer waited for, or -1 */
+    bool report_later;    /* with deferred: fp__spawn_verdict() will be asked, or fp__spawn_close_report() called */
+    bool deferred;        /* not to wait for the exec where that is possible */
+    bool no_pidfd;        /* with deferred: no pidfd where nobody but the caller can reap; SIGCHLD then stays blocked */
+    bool sigchld_blocked; /* the caller has blocked SIGCHLD for that, and `no_pidfd` is so */
 };
 
-/* What a spawn makes and the child borrows, from the first system call until it has executed. */
+/* What a spawn makes and the child memory_in_use, from the first system call until it has executed. */
 #define FP__LOCAL_BYTES 6144
-struct fp__birth {
+struct fp__spawn_state {
     struct fp__context context;
-    struct fp__order order;
+    struct fp__spawn_args args;
     struct fp__report report;
     struct fp__stack stack;
-    struct fp__birth *next;  /* among those that were left behind */
-    _Atomic int32_t borrows; /* clone3_vm: the kernel clears it when the child has left our memory, by exec or death */
-    bool pending;            /* clone3_vm: the stack and the vectors are not given back yet */
-    bool undecided;          /* clone3_vm: whether it ever executed was not looked at yet */
-    bool alone;              /* the child has no pidfd, and SIGCHLD, which was not blocked before, is */
+    struct fp__spawn_state *next; /* among those that were left behind */
+    _Atomic int32_t
+        memory_in_use; /* clone3_vm: the kernel clears it when the child has left our memory, by exec or death */
+    bool unreclaimed;  /* clone3_vm: the stack and the vectors are not given back yet */
+    bool exec_unknown; /* clone3_vm: whether it ever executed was not looked at yet */
+    bool no_pidfd;     /* the child has no pidfd, and SIGCHLD, which was not blocked before, is */
     int child_end[3];
     int null_fd;
     int procs_fd;
     int32_t *keep;
     void *heap;
-    struct fp__grant grant;
-    int32_t child_pid; /* of a child for which the memory is closed */
-    int32_t closed_in; /* the memory is closed for this child, since when: shared.c; or 0 */
+    struct fp__child_credentials credentials;
+    int32_t child_pid;    /* of a child for which the memory is closed */
+    int32_t closed_epoch; /* the memory is closed for this child, since when: shared.c; or 0 */
     void *launcher_block;
     int ruleset_fd;            /* a copy off the numbers of the moves, or -1 */
-    int heard_fd;              /* deferred, with the launcher: what it says is read when the child has ended; else -1 */
+    int report_fd;             /* deferred, with the launcher: what it says is read when the child has ended; else -1 */
     struct fp__move wanted[3]; /* the standard streams' moves */
     uint32_t nwanted;
     char local[FP__LOCAL_BYTES] __attribute__((aligned(16)));
@@ -487,26 +489,26 @@ struct fp__birth {
 
 #define FP__DEFERRED FP_SPAWN_AGAIN
 
-/* birth->order is filled. As fp_spawn(); with `deferred`, FP__DEFERRED says that the child lives and has perhaps not executed
- * yet: then fp__birth_over() tells when it has left our memory, and fp__birth_failure(), once it is dead, whether it ever
+/* state->args is filled. As fp_spawn(); with `deferred`, FP__DEFERRED says that the child lives and has perhaps not executed
+ * yet: then fp__spawn_reclaim() tells when it has left our memory, and fp__spawn_verdict(), once it is dead, whether it ever
  * executed. */
-int fp__spawn(struct fp__birth *birth, struct fp_child *child);
+int fp__spawn(struct fp__spawn_state *state, struct fp_child *child);
 void fp__child_close_ends(struct fp_child *child);
 long fp__pipe(uint32_t size, int ends[2]);
 #if FP_LINUX
-long fp__pidfd_late(int pid);
+long fp__pidfd_of_child(int pid);
 
 /* shared_vm.c */
 int fp__child_undo(struct fp_child *child, int pid, int stage, long error);
-int fp__spawn_deferred(struct fp__birth *birth, const struct fp_features *features, int cgroup_fd,
+int fp__spawn_deferred(struct fp__spawn_state *state, const struct fp_features *features, int cgroup_fd,
                        struct fp_child *child);
-int fp__spawn_shared(struct fp__birth *birth, int mechanism, const struct fp_features *features, int cgroup_fd,
+int fp__spawn_shared(struct fp__spawn_state *state, int mechanism, const struct fp_features *features, int cgroup_fd,
                      struct fp_child *child);
 
 /* reported.c: as fp__spawn(), by one mechanism. */
-int fp__spawn_reported(struct fp__birth *birth, int mechanism, const struct fp_features *features,
+int fp__spawn_reported(struct fp__spawn_state *state, int mechanism, const struct fp_features *features,
                        struct fp_child *child);
-int fp__spawn_identity(struct fp__birth *birth, int mechanism, const struct fp_features *features,
+int fp__spawn_identity(struct fp__spawn_state *state, int mechanism, const struct fp_features *features,
                        struct fp_child *child);
 bool fp__launcher_lost(int r, struct fp_child *child);
 #endif
@@ -521,9 +523,9 @@ static inline int fp__fail(struct fp_child *child, int stage, long r)
 }
 
 /* shared.c: before a child changes its ids in our memory; false where it must not. And when it has left it. */
-bool fp__memory_close(struct fp__birth *birth);
-void fp__memory_open(struct fp__birth *birth);
-bool fp__memory_left(const struct fp__birth *birth, bool dead);
+bool fp__memory_close(struct fp__spawn_state *state);
+void fp__memory_open(struct fp__spawn_state *state);
+bool fp__memory_left(const struct fp__spawn_state *state, bool dead);
 /* The flag of this process as it is without such children; a new one holds when they have left. */
 int fp__dumpable_get(void);
 int fp__dumpable_set(int on);
@@ -532,18 +534,18 @@ int fp__dumpable_set(int on);
 
 /* What the child said, once it has executed, failed or died. 0 only when it executed; else it is reaped and the pidfd closed. */
 int fp__report_read(struct fp__report report, int pidfd, int pid, struct fp_child *child);
-void fp__vectors_free(struct fp__birth *birth);
-void fp__birth_deaf(struct fp__birth *birth); /* stop listening: close the launcher's report pipe */
-void fp__birth_left(struct fp__birth *birth); /* it is known to have left our memory */
-bool fp__birth_over(struct fp__birth *birth);
-int fp__birth_failure(struct fp__birth *birth, int sig, struct fp_child *child);
+void fp__vectors_free(struct fp__spawn_state *state);
+void fp__spawn_close_report(struct fp__spawn_state *state); /* stop listening: close the launcher's report pipe */
+void fp__spawn_child_left(struct fp__spawn_state *state);   /* it is known to have left our memory */
+bool fp__spawn_reclaim(struct fp__spawn_state *state);
+int fp__spawn_verdict(struct fp__spawn_state *state, int sig, struct fp_child *child);
 /* Sleeps until the child has left our memory, timeout_ns at most; 0 or a negative errno of futex(2). */
-long fp__birth_await(struct fp__birth *birth, int64_t timeout_ns);
+long fp__spawn_await_left(struct fp__spawn_state *state, int64_t timeout_ns);
 /* Waits for the exec: 0, a negative errno, FP_SPAWN_AGAIN, or FP_SPAWN_LATE when it was killed because the time is over. */
-int fp__exec_await(struct fp__birth *birth, struct fp_child *child);
+int fp__spawn_await_exec(struct fp__spawn_state *state, struct fp_child *child);
 /* Frees the block that begins with a birth: now, or at a later spawn when its child, which was killed, is held before its exec. */
-void fp__birth_leave(struct fp__birth *birth);
-void fp__births_sweep(void);
+void fp__spawn_abandon(struct fp__spawn_state *state);
+void fp__spawn_sweep_abandoned(void);
 
 /* sink.c */
 #define FP__PIPE_LARGE (1 << 20) /* what a pipe that filled once is asked to hold */
@@ -575,32 +577,32 @@ static inline int64_t fp__job_drain(const struct fp_job *job, int64_t drain_ns)
     return late ? FP_HELD_BY_OTHERS_NS : drain_ns;
 }
 /* Whether the child gets no pidfd at first: if nobody else can reap it, or because the caller has made sure of that. */
-#define FP__ALONE_NO 0
-#define FP__ALONE_IF 1
-#define FP__ALONE_HELD 2
+#define FP__PIDFD_NOW 0
+#define FP__PIDFD_LATER_IF_SAFE 1
+#define FP__PIDFD_LATER 2
 int fp__job_begin(const struct fp_request *request, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
-                  const char *env, uint32_t envc, bool deferred, bool unheard, int alone, struct fp_job *job);
-bool fp__job_is_alone(const struct fp_job *job);
-void fp__job_end_alone(struct fp_job *job, bool more);
-bool fp__sigchld_hold(void);
-void fp__sigchld_release(void);
+                  const char *env, uint32_t envc, bool deferred, bool report_later, int pidfd, struct fp_job *job);
+bool fp__job_has_no_pidfd(const struct fp_job *job);
+void fp__job_open_pidfd(struct fp_job *job, bool more);
+bool fp__sigchld_block(void);
+void fp__sigchld_unblock(void);
 int fp__wait_for_sigchld(int64_t until);
 /* Waits for the exec of a job that did not, and makes its child again where its file was busy. */
 int fp__job_await_exec(struct fp_job *job, int64_t until);
-unsigned fp__job_gather(struct fp_job *job, struct pollfd *fds, bool watch_end, int64_t *until);
-bool fp__job_serve(struct fp_job *job, const struct pollfd *fds, unsigned n); /* whether the pidfd was ready */
+unsigned fp__job_pollfds(struct fp_job *job, struct pollfd *fds, bool watch_end, int64_t *until);
+bool fp__job_handle_ready(struct fp_job *job, const struct pollfd *fds, unsigned n); /* whether the pidfd was ready */
 void fp__job_feed(struct fp_job *job);
-void fp__job_look(struct fp_job *job);
+void fp__job_try_reap(struct fp_job *job);
 void fp__job_break_off(struct fp_job *job, long error);
 void fp__job_ask_to_end(struct fp_job *job); /* as its deadline would */
-int64_t fp__job_keep_deadlines(struct fp_job *job);
+int64_t fp__job_apply_deadlines(struct fp_job *job);
 bool fp__job_is_over(const struct fp_job *job);
-int fp__job_settle(struct fp_job *job, int result);
+int fp__job_finish(struct fp_job *job, int result);
 int fp__wait_for(struct pollfd *fds, unsigned n, int64_t until);
 bool fp__is_single_threaded(void);
 #if FP_LINUX
-bool fp__sigpipe_hold(uint64_t *ret_old);
-void fp__sigpipe_release(uint64_t old, bool was_pending);
+bool fp__sigpipe_block(uint64_t *ret_old);
+void fp__sigpipe_unblock(uint64_t old, bool was_pending);
 #endif
 
 /* group.c: slot is 0 to 2 for the streams; harmless where nothing is watched. */

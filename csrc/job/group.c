@@ -34,8 +34,8 @@ int fp_group_step(int epoll, int64_t *ret_keys, int n)
 {
     struct epoll_event events[FP_GROUP_BATCH];
     long r = fp__sys6(SYS_epoll_pwait, epoll, (long)events, n < FP_GROUP_BATCH ? n : FP_GROUP_BATCH, 0, 0, 8);
-    int told = 0;
-    int64_t until = r > 1 ? fp__now() + FP_GROUP_HOLD_NS : 0;
+    int reported = 0;
+    int64_t until = r > 1 ? fp__now() + FP_GROUP_SLICE_NS : 0;
     for (long i = 0; i < r; i++) {
         /* What is left is still ready, and comes first the next time. */
         if (i > 0 && fp__now() >= until)
@@ -45,13 +45,13 @@ int fp_group_step(int epoll, int64_t *ret_keys, int n)
             continue;
         int64_t due = job->due_ns;
         if (fp_job_step(job, 0) != FP_JOB_AGAIN || job->due_ns != due)
-            ret_keys[told++] = job->key;
+            ret_keys[reported++] = job->key;
     }
-    return r < 0 && r != -EINTR ? (int)r : told;
+    return r < 0 && r != -EINTR ? (int)r : reported;
 }
 
 struct launch {
-    struct fp__birth birth; /* first: fp__birth_leave() */
+    struct fp__spawn_state state; /* first: fp__spawn_abandon() */
     struct fp_attr attr;
     char text[];
 };
@@ -81,7 +81,7 @@ int fp_launch(const struct fp_attr *attr, const struct fp_identity *identity, co
     memcpy(launch->text, paths, first);
     memcpy(launch->text + first, argv, second);
     memcpy(launch->text + first + second, env, third);
-    launch->birth.order = (struct fp__order){
+    launch->state.args = (struct fp__spawn_args){
         .attr = &launch->attr,
         .identity = identity,
         .paths = launch->text,
@@ -98,7 +98,7 @@ int fp_launch(const struct fp_attr *attr, const struct fp_identity *identity, co
         .nonblock = 7,
         .deferred = true,
     };
-    int r = fp__spawn(&launch->birth, ret_child);
+    int r = fp__spawn(&launch->state, ret_child);
     if (r == FP__DEFERRED)
         *ret_launch = launch;
     else
@@ -110,18 +110,18 @@ int fp_launch(const struct fp_attr *attr, const struct fp_identity *identity, co
 int fp_launch_over(void *of, int64_t wait_ns, struct fp_child *child)
 {
     struct launch *launch = of;
-    struct fp__birth *birth = &launch->birth;
-    if (!birth->undecided)
+    struct fp__spawn_state *state = &launch->state;
+    if (!state->exec_unknown)
         return 0;
     if (wait_ns > 0)
-        fp__birth_await(birth, wait_ns);
-    if (!fp__birth_over(birth))
+        fp__spawn_await_left(state, wait_ns);
+    if (!fp__spawn_reclaim(state))
         return FP_JOB_AGAIN;
-    birth->undecided = false;
-    if (birth->report.error == 0 && birth->report.stage == FP_STAGE_EXEC)
-        return fp__report_read(birth->report, child->pidfd, child->pid, child);
+    state->exec_unknown = false;
+    if (state->report.error == 0 && state->report.stage == FP_STAGE_EXEC)
+        return fp__report_read(state->report, child->pidfd, child->pid, child);
     int sig = fp__reap_before_exec(child->pidfd, child->pid);
-    int r = fp__birth_failure(birth, sig, child);
+    int r = fp__spawn_verdict(state, sig, child);
     child->pid = child->pidfd = child->fd[0] = child->fd[1] = child->fd[2] = -1;
     return r;
 }
@@ -129,7 +129,7 @@ int fp_launch_over(void *of, int64_t wait_ns, struct fp_child *child)
 void fp_launch_free(void *of)
 {
     if (of != NULL)
-        fp__birth_leave(&((struct launch *)of)->birth);
+        fp__spawn_abandon(&((struct launch *)of)->state);
 }
 
 #else

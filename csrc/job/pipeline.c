@@ -61,17 +61,17 @@ static bool all_have_exited(const struct fp_pipeline *p)
 }
 
 /* Ends the time without pidfds, for all at once; as for one job. `more`: some are still waited for. */
-static void end_alone(struct fp_pipeline *p, bool more)
+static void open_pidfd(struct fp_pipeline *p, bool more)
 {
-    if (!p->held)
+    if (!p->no_pidfds)
         return;
     for (uint32_t i = 0; i < p->n; i++) {
         struct fp_job *job = p->members[i].job;
-        if (job->live && fp__job_is_alone(job))
-            fp__job_end_alone(job, more && !fp__job_has_exited(job));
+        if (job->live && fp__job_has_no_pidfd(job))
+            fp__job_open_pidfd(job, more && !fp__job_has_exited(job));
     }
-    p->held = 0;
-    fp__sigchld_release();
+    p->no_pidfds = 0;
+    fp__sigchld_unblock();
 }
 
 static void summarise(struct fp_pipeline *p)
@@ -98,7 +98,7 @@ static void summarise(struct fp_pipeline *p)
 /* All are killed first, so that they die side by side. */
 static void kill_all(struct fp_pipeline *p)
 {
-    end_alone(p, true);
+    open_pidfd(p, true);
     for (uint32_t i = 0; i < p->n; i++) {
         struct fp_job *job = p->members[i].job;
         if (job->live && job->owner == (int32_t)getpid() && !fp__job_has_exited(job)) {
@@ -140,20 +140,20 @@ static int turn(struct fp_pipeline *p, int64_t until, bool any_pipes)
     int64_t early = p->members[0].job->started_ns + FP_PIDFD_AFTER_NS;
     bool is_early = fp__now() < early;
     if (!is_early)
-        end_alone(p, true);
+        open_pidfd(p, true);
     bool watch_ends = !any_pipes || !is_early;
-    if (!watch_ends || p->held)
+    if (!watch_ends || p->no_pidfds)
         until = fp__earlier(until, early);
-    if (watch_ends && p->held) { /* then there are no pipes */
+    if (watch_ends && p->no_pidfds) { /* then there are no pipes */
         int result = fp__wait_for_sigchld(until);
         for (uint32_t i = 0; i < p->n; i++) {
             if (!fp__job_has_exited(p->members[i].job))
-                fp__job_look(p->members[i].job);
+                fp__job_try_reap(p->members[i].job);
         }
         return all_have_exited(p) ? FP_JOB_DONE : result;
     }
     for (uint32_t i = 0; i < p->n; i++)
-        first[i + 1] = first[i] + fp__job_gather(p->members[i].job, fds + first[i], watch_ends, &until);
+        first[i + 1] = first[i] + fp__job_pollfds(p->members[i].job, fds + first[i], watch_ends, &until);
     int r = fp__wait_for(fds, first[p->n], until);
     if (r == -EINTR)
         return FP_JOB_AGAIN;
@@ -163,11 +163,11 @@ static int turn(struct fp_pipeline *p, int64_t until, bool any_pipes)
         if (r < 0)
             fp__job_break_off(job, r);
         bool watched = count > 0 && fds[first[i + 1] - 1].fd == job->child.pidfd;
-        bool ended = r > 0 && fp__job_serve(job, fds + first[i], count);
+        bool ended = r > 0 && fp__job_handle_ready(job, fds + first[i], count);
         if (watch_ends && !fp__job_has_exited(job) && (ended || !watched))
-            fp__job_look(job);
-        if (job->birth != NULL)
-            fp__birth_over(job->birth);
+            fp__job_try_reap(job);
+        if (job->spawn_state != NULL)
+            fp__spawn_reclaim(job->spawn_state);
     }
     return FP_JOB_DONE;
 }
@@ -182,7 +182,7 @@ static int drive(struct fp_pipeline *p, int64_t slice_end)
             struct fp_job *job = p->members[i].job;
             if (job->failure != 0)
                 return fail(p, i, -job->failure);
-            due = fp__earlier(due, fp__job_keep_deadlines(job));
+            due = fp__earlier(due, fp__job_apply_deadlines(job));
             over = over && fp__job_is_over(job);
             any_pipes = any_pipes || fp__job_has_pipes(job);
         }
@@ -207,12 +207,12 @@ static int drive_feeding(struct fp_pipeline *p, int64_t slice_end)
         return drive(p, slice_end);
 #if FP_LINUX
     uint64_t old = 0;
-    bool was_pending = fp__sigpipe_hold(&old);
+    bool was_pending = fp__sigpipe_block(&old);
 #endif
     fp__job_feed(head);
     int result = drive(p, slice_end);
 #if FP_LINUX
-    fp__sigpipe_release(old, was_pending);
+    fp__sigpipe_unblock(old, was_pending);
 #endif
     return result;
 }
@@ -221,10 +221,10 @@ static int resume(struct fp_pipeline *p, int64_t slice_ns)
 {
     int64_t slice_end = slice_ns < 0 ? -1 : fp__now() + slice_ns;
     int result = drive_feeding(p, slice_end);
-    end_alone(p, true);
+    open_pidfd(p, true);
     if (result == FP_JOB_DONE) {
         for (uint32_t i = 0; i < p->n; i++)
-            fp__job_settle(p->members[i].job, result);
+            fp__job_finish(p->members[i].job, result);
         summarise(p);
     }
     return result;
@@ -261,7 +261,7 @@ static int begin_member(struct fp_pipeline *p, uint32_t i, bool deferred, int be
     request.grace_ns = p->members[0].request->grace_ns;
     request.drain_ns = -1; /* begin_draining() */
     return fp__job_begin(&request, member->paths, member->npaths, member->argv, member->argc, member->env, member->envc,
-                         deferred, false, p->held ? FP__ALONE_HELD : FP__ALONE_NO, member->job);
+                         deferred, false, p->no_pidfds ? FP__PIDFD_LATER : FP__PIDFD_NOW, member->job);
 }
 
 /* Another thread's half-made child may hold a file open for writing (ETXTBSY). Beside other threads it is therefore seen that
@@ -287,7 +287,7 @@ static int begin(struct fp_pipeline *p)
     int r = 0;
     for (i = 0; deferred && i < p->n; i++)
         deferred = looks_startable(&p->members[i]);
-    p->held = deferred && fp__sigchld_hold();
+    p->no_pidfds = deferred && fp__sigchld_block();
     memset(ends, -1, sizeof ends);
     for (i = 0; i < p->n; i++) {
         int *before = ends + (size_t)2 * i, *after = before + 2;
@@ -308,8 +308,8 @@ static int begin(struct fp_pipeline *p)
     for (i = 0; i < p->n; i++) {
         struct fp_job *job = p->members[i].job;
         job->deadline_ns = p->members[0].job->deadline_ns; /* the same moment for all */
-        if (!fp__job_is_alone(job))                        /* another mechanism */
-            end_alone(p, true);
+        if (!fp__job_has_no_pidfd(job))                    /* another mechanism */
+            open_pidfd(p, true);
     }
     return 0;
 }
@@ -318,7 +318,7 @@ int fp_pipeline(struct fp_pipeline *p, int64_t slice_ns)
 {
     int saved = errno;
     p->failed = -1;
-    p->held = 0;
+    p->no_pidfds = 0;
     if (p->n < 2 || p->n > FP_MEMBERS_MAX)
         return -EINVAL;
     for (uint32_t i = 0; i < p->n; i++) {

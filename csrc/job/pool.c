@@ -8,7 +8,7 @@
 #define THREADS_MAX 16
 
 /* Gives back all but memory: descriptors, and children. No thread of the pool is left. */
-static void close_all(struct fp_pool *pool)
+static void close_all(struct pool *pool)
 {
     for (unsigned i = 0; i < pool->nworkers; i++) {
         struct worker *worker = &pool->workers[i];
@@ -18,8 +18,8 @@ static void close_all(struct fp_pool *pool)
             fp__close(worker->epoll);
         worker->wake = worker->epoll = -1;
     }
-    for (struct fp_tray *tray = pool->trays; tray != NULL; tray = tray->next)
-        fp__tray_end(tray);
+    for (struct completion_queue *completions = pool->queues; completions != NULL; completions = completions->next)
+        fp__completion_queue_end(completions);
     fp__pool_close_jobs(pool);
 }
 
@@ -27,13 +27,13 @@ int fp_pool_new(int64_t limit, int threads, void **ret_pool)
 {
     int saved = errno, r = 0;
     unsigned n = threads < 1 ? 1 : threads > THREADS_MAX ? THREADS_MAX : (unsigned)threads;
-    struct fp_pool *pool = calloc(1, sizeof *pool + n * sizeof pool->workers[0]);
+    struct pool *pool = calloc(1, sizeof *pool + n * sizeof pool->workers[0]);
     *ret_pool = NULL;
     if (pool == NULL)
         return -ENOMEM;
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->closed, NULL);
-    pool->handles = 1;
+    pool->references = 1;
     pool->owner = (int32_t)getpid();
     pool->limit = limit;
     pool->delayed.by_time = true;
@@ -44,15 +44,15 @@ int fp_pool_new(int64_t limit, int threads, void **ret_pool)
     for (unsigned i = 0; i < n; i++) {
         pool->workers[i].pool = pool;
         pool->workers[i].wake = pool->workers[i].epoll = -1;
-        pool->workers[i].cap = YOUNG_MIN;
-        pool->workers[i].old_due_ns = -1;
+        pool->workers[i].polled_max = POLLED_MIN;
+        pool->workers[i].epolled_due_ns = -1;
     }
     for (unsigned i = 0; i < n && r == 0; i++)
         r = fp__pool_make_thread(&pool->workers[i]);
     fp__sys4(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, 8);
     if (!pool->workers[0].started) {
         close_all(pool);
-        fp__pool_drop(pool);
+        fp__pool_unref(pool);
         errno = saved;
         return -r;
     }
@@ -63,29 +63,29 @@ int fp_pool_new(int64_t limit, int threads, void **ret_pool)
 
 void fp_pool_close(void *of)
 {
-    struct fp_pool *pool = of;
+    struct pool *pool = of;
     int saved = errno;
     if (pool == NULL)
         return;
-    if (is_foreign(pool)) {
+    if (in_forked_copy(pool)) {
         /* Another thread of the parent may have held the lock. fp_job_close() only lets go of what it has (GOTCHAS I2). */
-        for (struct fp_tray *tray = pool->trays; tray != NULL; tray = tray->next)
-            tray->users = 0; /* threads of the parent: who rings for them would wake the parent's */
-        if (pool->end != CLOSED)
+        for (struct completion_queue *completions = pool->queues; completions != NULL; completions = completions->next)
+            completions->waiters = 0; /* threads of the parent: who rings for them would wake the parent's */
+        if (pool->phase != CLOSED)
             close_all(pool);
-        pool->end = CLOSED;
+        pool->phase = CLOSED;
         errno = saved;
         return;
     }
     pthread_mutex_lock(&pool->lock);
-    if (pool->end != OPEN) {
-        while (pool->end != CLOSED)
+    if (pool->phase != OPEN) {
+        while (pool->phase != CLOSED)
             pthread_cond_wait(&pool->closed, &pool->lock);
         pthread_mutex_unlock(&pool->lock);
         errno = saved;
         return;
     }
-    pool->end = CLOSING;
+    pool->phase = CLOSING;
     fp__pool_wake_all(pool);
     pthread_mutex_unlock(&pool->lock);
     for (unsigned i = 0; i < pool->nworkers; i++) {
@@ -96,7 +96,7 @@ void fp_pool_close(void *of)
     while (pool->copying > 0)
         pthread_cond_wait(&pool->closed, &pool->lock);
     close_all(pool);
-    pool->end = CLOSED;
+    pool->phase = CLOSED;
     pthread_cond_broadcast(&pool->closed);
     pthread_mutex_unlock(&pool->lock);
     errno = saved;
@@ -104,24 +104,24 @@ void fp_pool_close(void *of)
 
 void fp_pool_free(void **cell)
 {
-    struct fp_pool *pool = *cell;
+    struct pool *pool = *cell;
     if (pool == NULL)
         return;
     *cell = NULL;
     fp_pool_close(pool);
-    fp__pool_drop(pool);
+    fp__pool_unref(pool);
 }
 
 int fp_pool_set(void *of, int64_t limit, int64_t interval_ns, int gated)
 {
-    struct fp_pool *pool = of;
-    if (is_foreign(pool))
+    struct pool *pool = of;
+    if (in_forked_copy(pool))
         return -ECHILD;
     pthread_mutex_lock(&pool->lock);
     pool->limit = limit;
     pool->interval_ns = interval_ns;
     pool->gated = gated;
-    if (pool->end == OPEN)
+    if (pool->phase == OPEN)
         fp__pool_wake_all(pool);
     pthread_mutex_unlock(&pool->lock);
     return 0;
@@ -143,12 +143,12 @@ int fp_pool_submit(void *of, void *to, int64_t key, const struct fp_request *req
                    uint32_t npaths, const char *argv, uint32_t argc, const char *env, uint32_t envc, int64_t priority,
                    int64_t delay_ns, struct fp_ticket *ret_ticket)
 {
-    struct fp_pool *pool = of;
-    struct fp_tray *tray = to;
-    if (is_foreign(pool))
+    struct pool *pool = of;
+    struct completion_queue *completions = to;
+    if (in_forked_copy(pool))
         return -ECHILD;
     pthread_mutex_lock(&pool->lock);
-    if (pool->end != OPEN || tray->closed) {
+    if (pool->phase != OPEN || completions->closed) {
         pthread_mutex_unlock(&pool->lock);
         return -ESHUTDOWN;
     }
@@ -159,14 +159,14 @@ int fp_pool_submit(void *of, void *to, int64_t key, const struct fp_request *req
         task->order = ++pool->order;
         task->priority = priority;
         give(task, request, paths, npaths, argv, argc, env, envc);
-        task->tray = tray;
+        task->completions = completions;
         task->not_before_ns = delay_ns > 0 ? fp__now() + delay_ns : 0;
         *ret_ticket = (struct fp_ticket){.task = task, .serial = (int64_t)task->serial};
         if (fp__heap_push(delay_ns > 0 ? &pool->delayed : &pool->ready, task)) {
             r = 0;
-            tray->tasks++;
+            completions->tasks++;
             task_move(&task->state, delay_ns > 0 ? TASK_SUBMIT_DELAYED : TASK_SUBMIT);
-            fp__pool_nudge(pool);
+            fp__pool_wake_one(pool);
         } else {
             fp__task_unused(pool, task);
         }
@@ -177,28 +177,28 @@ int fp_pool_submit(void *of, void *to, int64_t key, const struct fp_request *req
 
 /* With the lock held: the task that a ticket still stands for. The memory of tasks is used again, but not given back
  * before the pool is. */
-static struct task *of_ticket(const struct fp_pool *pool, const struct fp_ticket *ticket)
+static struct task *task_of_ticket(const struct pool *pool, const struct fp_ticket *ticket)
 {
-    struct task *task = pool->end == OPEN ? ticket->task : NULL;
+    struct task *task = pool->phase == OPEN ? ticket->task : NULL;
     return task != NULL && task->serial == (uint64_t)ticket->serial ? task : NULL;
 }
 
-int fp_pool_go(void *of, const struct fp_ticket *ticket, const struct fp_request *request, const char *paths,
-               uint32_t npaths, const char *argv, uint32_t argc, const char *env, uint32_t envc)
+int fp_pool_dispatch(void *of, const struct fp_ticket *ticket, const struct fp_request *request, const char *paths,
+                     uint32_t npaths, const char *argv, uint32_t argc, const char *env, uint32_t envc)
 {
-    struct fp_pool *pool = of;
+    struct pool *pool = of;
     if (request == NULL)
         return -EINVAL;
-    if (is_foreign(pool))
+    if (in_forked_copy(pool))
         return -ECHILD;
     pthread_mutex_lock(&pool->lock);
-    struct task *task = of_ticket(pool, ticket);
+    struct task *task = task_of_ticket(pool, ticket);
     int r = -ESRCH;
     if (task != NULL && task->state == TASK_DELEGATED) {
         give(task, request, paths, npaths, argv, argc, env, envc);
         task_move(&task->state, TASK_DISPATCH);
-        list_add(&pool->granted, task);
-        fp__pool_nudge(pool);
+        list_add(&pool->dispatched, task);
+        fp__pool_wake_one(pool);
         r = 0;
     }
     pthread_mutex_unlock(&pool->lock);
@@ -207,18 +207,18 @@ int fp_pool_go(void *of, const struct fp_ticket *ticket, const struct fp_request
 
 int fp_pool_release(void *of, const struct fp_ticket *ticket)
 {
-    struct fp_pool *pool = of;
-    if (is_foreign(pool))
+    struct pool *pool = of;
+    if (in_forked_copy(pool))
         return -ECHILD;
     pthread_mutex_lock(&pool->lock);
-    struct task *task = of_ticket(pool, ticket);
+    struct task *task = task_of_ticket(pool, ticket);
     int r = -ESRCH;
     if (task != NULL && task->state == TASK_DELEGATED) {
         pool->running--;
         pool->starved_ns = 0;
-        fp__pool_unhold(pool, task->tray, 1);
+        fp__pool_resume_throttled(pool, task->completions, 1);
         fp__task_free(pool, task, TASK_RELEASE);
-        fp__pool_nudge(pool);
+        fp__pool_wake_one(pool);
         r = 0;
     }
     pthread_mutex_unlock(&pool->lock);
@@ -227,19 +227,19 @@ int fp_pool_release(void *of, const struct fp_ticket *ticket)
 
 int fp_pool_cancel(void *of, const struct fp_ticket *ticket, int how)
 {
-    struct fp_pool *pool = of;
+    struct pool *pool = of;
     int r = FP_TASK_GONE;
-    if (is_foreign(pool))
+    if (in_forked_copy(pool))
         return -ECHILD;
     pthread_mutex_lock(&pool->lock);
-    struct task *task = of_ticket(pool, ticket);
+    struct task *task = task_of_ticket(pool, ticket);
     if (task != NULL) {
         switch (task->state) {
         case TASK_THROTTLED:
             r = FP_TASK_QUEUED;
             if (how != 0) {
-                fp__heap_remove(&task->tray->held, task->place);
-                pool->nheld--;
+                fp__heap_remove(&task->completions->throttled, task->index);
+                pool->nthrottled--;
                 fp__task_free(pool, task, TASK_WITHDRAW);
             }
             break;
@@ -247,10 +247,10 @@ int fp_pool_cancel(void *of, const struct fp_ticket *ticket, int how)
         case TASK_DELAYED:
             r = FP_TASK_QUEUED;
             if (how != 0) {
-                fp__heap_remove(task->state == TASK_QUEUED ? &pool->ready : &pool->delayed, task->place);
-                fp__pool_unhold(pool, task->tray, 1);
+                fp__heap_remove(task->state == TASK_QUEUED ? &pool->ready : &pool->delayed, task->index);
+                fp__pool_resume_throttled(pool, task->completions, 1);
                 fp__task_free(pool, task, TASK_WITHDRAW);
-                fp__pool_nudge(pool);
+                fp__pool_wake_one(pool);
             }
             break;
         case TASK_DISPATCHED:
@@ -259,13 +259,13 @@ int fp_pool_cancel(void *of, const struct fp_ticket *ticket, int how)
             if (how > task->stop) {
                 task->stop = how;
                 if (task->worker != NULL) {
-                    task->worker->stops = true;
-                    ring(task->worker->wake);
+                    task->worker->has_stops = true;
+                    notify(task->worker->wake);
                 }
             }
             break;
         case TASK_DELEGATED:
-            r = FP_TASK_FOREIGN;
+            r = FP_TASK_DELEGATED;
             break;
         default:
             break;
@@ -277,13 +277,13 @@ int fp_pool_cancel(void *of, const struct fp_ticket *ticket, int how)
 
 void fp_pool_recycle(void *of, struct fp_job *job)
 {
-    struct fp_pool *pool = of;
+    struct pool *pool = of;
     fp_job_close(job); /* it may have much on the heap, or a child that is the caller's now */
-    if (is_foreign(pool))
+    if (in_forked_copy(pool))
         return; /* its memory goes with the pool's */
     pthread_mutex_lock(&pool->lock);
     fp__pool_job_back(job);
-    if (pool->end == OPEN)
+    if (pool->phase == OPEN)
         fp__pool_job_give(pool, job);
     else
         free(job);
@@ -292,12 +292,12 @@ void fp_pool_recycle(void *of, struct fp_job *job)
 
 int fp_pool_count(void *of, int64_t *ret_queued, int64_t *ret_running)
 {
-    struct fp_pool *pool = of;
-    if (is_foreign(pool))
+    struct pool *pool = of;
+    if (in_forked_copy(pool))
         return -ECHILD;
     pthread_mutex_lock(&pool->lock);
-    bool open = pool->end == OPEN;
-    *ret_queued = open ? (int64_t)(pool->ready.n + pool->delayed.n) + pool->nheld : 0;
+    bool open = pool->phase == OPEN;
+    *ret_queued = open ? (int64_t)(pool->ready.n + pool->delayed.n) + pool->nthrottled : 0;
     *ret_running = open ? pool->running : 0;
     pthread_mutex_unlock(&pool->lock);
     return 0;
@@ -332,18 +332,19 @@ int fp_pool_set(void *pool, int64_t limit, int64_t interval_ns, int gated)
     return -ENOSYS;
 }
 
-int fp_pool_submit(void *pool, void *tray, int64_t key, const struct fp_request *request, const char *paths,
+int fp_pool_submit(void *pool, void *completions, int64_t key, const struct fp_request *request, const char *paths,
                    uint32_t npaths, const char *argv, uint32_t argc, const char *env, uint32_t envc, int64_t priority,
                    int64_t delay_ns, struct fp_ticket *ret_ticket)
 {
-    (void)pool, (void)tray, (void)key, (void)request, (void)paths, (void)npaths, (void)argv, (void)argc, (void)env;
+    (void)pool, (void)completions, (void)key, (void)request, (void)paths, (void)npaths, (void)argv, (void)argc,
+        (void)env;
     (void)envc, (void)priority, (void)delay_ns;
     ret_ticket->task = NULL;
     return -ENOSYS;
 }
 
-int fp_pool_go(void *pool, const struct fp_ticket *ticket, const struct fp_request *request, const char *paths,
-               uint32_t npaths, const char *argv, uint32_t argc, const char *env, uint32_t envc)
+int fp_pool_dispatch(void *pool, const struct fp_ticket *ticket, const struct fp_request *request, const char *paths,
+                     uint32_t npaths, const char *argv, uint32_t argc, const char *env, uint32_t envc)
 {
     (void)pool, (void)ticket, (void)request, (void)paths, (void)npaths, (void)argv, (void)argc, (void)env;
     (void)envc;

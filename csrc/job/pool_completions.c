@@ -8,26 +8,26 @@
 #include <sys/eventfd.h>
 
 /* A tray's descriptor: closed by the last call that waits for it. With the lock held. */
-void fp__tray_end(struct fp_tray *tray)
+void fp__completion_queue_end(struct completion_queue *completions)
 {
-    tray->closed = true;
-    if (tray->fd >= 0 && tray->users == 0) {
-        fp__close(tray->fd);
-        tray->fd = -1;
-    } else if (tray->fd >= 0) {
-        ring(tray->fd);
+    completions->closed = true;
+    if (completions->fd >= 0 && completions->waiters == 0) {
+        fp__close(completions->fd);
+        completions->fd = -1;
+    } else if (completions->fd >= 0) {
+        notify(completions->fd);
     }
 }
 
-int fp_tray_new(void *of, void **ret_tray)
+int fp_completion_queue_new(void *of, void **ret_tray)
 {
-    struct fp_pool *pool = of;
+    struct pool *pool = of;
     *ret_tray = NULL;
-    if (is_foreign(pool))
+    if (in_forked_copy(pool))
         return -ECHILD;
     int saved = errno;
-    struct fp_tray *tray = calloc(1, sizeof *tray);
-    int fd = tray == NULL ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    struct completion_queue *completions = calloc(1, sizeof *completions);
+    int fd = completions == NULL ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int error = errno;
     errno = saved;
     if (fd >= 0 && fd < 3) {
@@ -35,79 +35,81 @@ int fp_tray_new(void *of, void **ret_tray)
         error = -fd;
     }
     if (fd < 0) {
-        free(tray);
+        free(completions);
         return -error;
     }
-    *tray = (struct fp_tray){.pool = pool, .fd = fd, .want = 1};
+    *completions = (struct completion_queue){.pool = pool, .fd = fd, .want = 1};
     pthread_mutex_lock(&pool->lock);
-    if (pool->end != OPEN) {
+    if (pool->phase != OPEN) {
         pthread_mutex_unlock(&pool->lock);
         fp__close(fd);
-        free(tray);
+        free(completions);
         return -ESHUTDOWN;
     }
-    tray->next = pool->trays;
-    pool->trays = tray;
-    pool->handles++;
+    completions->next = pool->queues;
+    pool->queues = completions;
+    pool->references++;
     pthread_mutex_unlock(&pool->lock);
-    *ret_tray = tray;
+    *ret_tray = completions;
     return fd;
 }
 
 /* No task of it is left. */
-void fp_tray_close(void *of)
+void fp_completion_queue_close(void *of)
 {
-    struct fp_tray *tray = of;
-    struct fp_pool *pool = tray->pool;
-    if (is_foreign(pool))
+    struct completion_queue *completions = of;
+    struct pool *pool = completions->pool;
+    if (in_forked_copy(pool))
         return;
     pthread_mutex_lock(&pool->lock);
-    fp__tray_end(tray);
+    fp__completion_queue_end(completions);
     pthread_mutex_unlock(&pool->lock);
 }
 
-void fp_tray_free(void **cell)
+void fp_completion_queue_free(void **cell)
 {
-    struct fp_tray *tray = *cell;
-    if (tray == NULL)
+    struct completion_queue *completions = *cell;
+    if (completions == NULL)
         return;
     *cell = NULL;
-    struct fp_pool *pool = tray->pool;
-    if (!is_foreign(pool)) {
+    struct pool *pool = completions->pool;
+    if (!in_forked_copy(pool)) {
         pthread_mutex_lock(&pool->lock);
-        fp__tray_end(tray);
-        bool used = tray->tasks > 0; /* a task of it may still be posted to it: then its memory goes with the pool's */
-        for (struct fp_tray **at = &pool->trays; !used && *at != NULL; at = &(*at)->next) {
-            if (*at == tray) {
-                *at = tray->next;
+        fp__completion_queue_end(completions);
+        bool used =
+            completions->tasks > 0; /* a task of it may still be posted to it: then its memory goes with the pool's */
+        for (struct completion_queue **at = &pool->queues; !used && *at != NULL; at = &(*at)->next) {
+            if (*at == completions) {
+                *at = completions->next;
                 break;
             }
         }
         pthread_mutex_unlock(&pool->lock);
         if (!used) {
-            free(tray->held.tasks);
-            free(tray);
+            free(completions->throttled.tasks);
+            free(completions);
         }
     }
-    fp__pool_drop(pool);
+    fp__pool_unref(pool);
 }
 
-void fp_tray_ring(void *of)
+void fp_completion_queue_notify(void *of)
 {
-    struct fp_tray *tray = of;
-    if (is_foreign(tray->pool))
+    struct completion_queue *completions = of;
+    if (in_forked_copy(completions->pool))
         return;
-    pthread_mutex_lock(&tray->pool->lock);
-    if (tray->fd >= 0)
-        ring(tray->fd);
-    pthread_mutex_unlock(&tray->pool->lock);
+    pthread_mutex_lock(&completions->pool->lock);
+    if (completions->fd >= 0)
+        notify(completions->fd);
+    pthread_mutex_unlock(&completions->pool->lock);
 }
 
 /* Whether all of it fits a record and the arena. */
 static bool is_plain(const struct fp_job *job, uint64_t room)
 {
-    return job->error == 0 && !job->left && !(job->flags & FP_JOB_PIPES_OPEN) && job->status.state == FP_WAIT_EXITED &&
-           !job->summary[FP_SUM_ON_HEAP] && job->sink[0].len + job->sink[1].len <= room;
+    return job->error == 0 && !job->abandoned && !(job->flags & FP_JOB_PIPES_OPEN) &&
+           job->status.state == FP_WAIT_EXITED && !job->summary[FP_SUM_ON_HEAP] &&
+           job->sink[0].len + job->sink[1].len <= room;
 }
 
 static void record(const struct task *task, struct fp_done *done, char *arena, uint64_t size, uint64_t *used)
@@ -115,7 +117,7 @@ static void record(const struct task *task, struct fp_done *done, char *arena, u
     struct fp_job *job = task->job;
     *done = (struct fp_done){.key = task->key, .job = job, .code = task->result, .stopped = task->stop};
     if (task->state == TASK_DELEGATED) {
-        done->what = FP_DONE_GRANTED;
+        done->what = FP_DONE_DELEGATED;
     } else if (task->result < 0) {
         done->what = FP_DONE_FAILED;
     } else {
@@ -134,70 +136,73 @@ static void record(const struct task *task, struct fp_done *done, char *arena, u
     }
 }
 
-static int await_ended(struct fp_tray *tray, int64_t want, int64_t wait_ns)
+static int await_ended(struct completion_queue *completions, int64_t want, int64_t wait_ns)
 {
-    struct fp_pool *pool = tray->pool;
+    struct pool *pool = completions->pool;
     int64_t until = wait_ns < 0 ? -1 : fp__now() + wait_ns;
-    while (tray->count == 0) {
-        struct pollfd fd = {.fd = tray->fd, .events = POLLIN};
-        if (tray->closed)
+    while (completions->count == 0) {
+        struct pollfd fd = {.fd = completions->fd, .events = POLLIN};
+        if (completions->closed)
             return -ESHUTDOWN;
-        tray->want = 1;
+        completions->want = 1;
         pthread_mutex_unlock(&pool->lock);
         int r = fp__wait_for(&fd, 1, until);
         pthread_mutex_lock(&pool->lock);
         if (r == -EINTR)
             return r;
-        if (tray->closed)
+        if (completions->closed)
             return -ESHUTDOWN;
-        if (r > 0 && tray->count == 0) { /* somebody rang */
-            hush(tray->fd);
+        if (r > 0 && completions->count == 0) { /* somebody rang */
+            clear(completions->fd);
             return 0;
         }
         if (r == 0)
             return 0;
     }
-    if (tray->count < want && (wait_ns < 0 || wait_ns > FP_POOL_LINGER_NS)) {
-        struct pollfd fd = {.fd = tray->fd, .events = POLLIN};
-        hush(tray->fd);
-        tray->told = false;
-        tray->want = want;
+    if (completions->count < want && (wait_ns < 0 || wait_ns > FP_POOL_LINGER_NS)) {
+        struct pollfd fd = {.fd = completions->fd, .events = POLLIN};
+        clear(completions->fd);
+        completions->notified = false;
+        completions->want = want;
         pthread_mutex_unlock(&pool->lock);
         fp__wait_for(&fd, 1, fp__now() + FP_POOL_LINGER_NS);
         pthread_mutex_lock(&pool->lock);
-        tray->want = 1;
+        completions->want = 1;
     }
-    return tray->closed ? -ESHUTDOWN : 0;
+    return completions->closed ? -ESHUTDOWN : 0;
 }
 
-int fp_tray_take(void *of, struct fp_done *ret_done, int n, char *arena, uint64_t size, int64_t want, int64_t wait_ns)
+int fp_completion_queue_take(void *of, struct fp_done *ret_done, int n, char *arena, uint64_t size, int64_t want,
+                             int64_t wait_ns)
 {
-    struct fp_tray *tray = of;
-    struct fp_pool *pool = tray->pool;
+    struct completion_queue *completions = of;
+    struct pool *pool = completions->pool;
     struct list taken = {0};
     int count = 0, i = 0;
     uint64_t used = 0;
-    if (is_foreign(pool))
+    if (in_forked_copy(pool))
         return -ECHILD;
     pthread_mutex_lock(&pool->lock);
-    tray->users++;
-    int r = tray->closed ? -ESHUTDOWN : wait_ns == 0 ? 0 : await_ended(tray, want < n ? want : n, wait_ns);
-    tray->users--;
-    if (tray->closed || pool->end != OPEN) {
-        fp__tray_end(tray);
+    completions->waiters++;
+    int r = completions->closed ? -ESHUTDOWN
+            : wait_ns == 0      ? 0
+                                : await_ended(completions, want < n ? want : n, wait_ns);
+    completions->waiters--;
+    if (completions->closed || pool->phase != OPEN) {
+        fp__completion_queue_end(completions);
         pthread_mutex_unlock(&pool->lock);
         return -ESHUTDOWN;
     }
-    for (struct task *task; count < n && (task = list_take(&tray->ended)) != NULL; count++) {
+    for (struct task *task; count < n && (task = list_take(&completions->ended)) != NULL; count++) {
         list_add(&taken, task);
-        tray->count--;
+        completions->count--;
     }
-    if (tray->count == 0) {
-        hush(tray->fd);
-        tray->told = false;
-    } else if (!tray->told) {
-        tray->told = true;
-        ring(tray->fd);
+    if (completions->count == 0) {
+        clear(completions->fd);
+        completions->notified = false;
+    } else if (!completions->notified) {
+        completions->notified = true;
+        notify(completions->fd);
     }
     pool->copying++; /* nothing that was taken is closed meanwhile */
     pthread_mutex_unlock(&pool->lock);
@@ -207,10 +212,10 @@ int fp_tray_take(void *of, struct fp_done *ret_done, int n, char *arena, uint64_
     pthread_mutex_lock(&pool->lock);
     for (struct task *task; (task = list_take(&taken)) != NULL;) {
         const struct fp_done *done = &ret_done[i++];
-        if (done->what == FP_DONE_GRANTED)
+        if (done->what == FP_DONE_DELEGATED)
             continue;
         struct fp_job *job = task->job;
-        tray->untaken--;
+        completions->undelivered--;
         task->job = NULL; /* another's from now on */
         if (done->what == FP_DONE_PLAIN)
             fp__pool_job_give(pool, job);
@@ -219,10 +224,10 @@ int fp_tray_take(void *of, struct fp_done *ret_done, int n, char *arena, uint64_
         fp__task_free(pool, task, TASK_TAKE);
     }
     if (i > 0) {
-        fp__pool_unhold(pool, tray, i);
-        fp__pool_nudge(pool);
+        fp__pool_resume_throttled(pool, completions, i);
+        fp__pool_wake_one(pool);
     }
-    if (--pool->copying == 0 && pool->end == CLOSING)
+    if (--pool->copying == 0 && pool->phase == CLOSING)
         pthread_cond_broadcast(&pool->closed);
     pthread_mutex_unlock(&pool->lock);
     return count > 0 ? count : r; /* what was taken is told, also when a signal came */
@@ -230,31 +235,32 @@ int fp_tray_take(void *of, struct fp_done *ret_done, int n, char *arena, uint64_
 
 #else /* other POSIX systems */
 
-int fp_tray_new(void *pool, void **ret_tray)
+int fp_completion_queue_new(void *pool, void **ret_tray)
 {
     (void)pool;
     *ret_tray = NULL;
     return -ENOSYS;
 }
 
-void fp_tray_close(void *tray)
+void fp_completion_queue_close(void *completions)
 {
-    (void)tray;
+    (void)completions;
 }
 
-void fp_tray_free(void **cell)
+void fp_completion_queue_free(void **cell)
 {
     (void)cell;
 }
 
-void fp_tray_ring(void *tray)
+void fp_completion_queue_notify(void *completions)
 {
-    (void)tray;
+    (void)completions;
 }
 
-int fp_tray_take(void *tray, struct fp_done *ret_done, int n, char *arena, uint64_t size, int64_t want, int64_t wait_ns)
+int fp_completion_queue_take(void *completions, struct fp_done *ret_done, int n, char *arena, uint64_t size,
+                             int64_t want, int64_t wait_ns)
 {
-    (void)tray, (void)ret_done, (void)n, (void)arena, (void)size, (void)want, (void)wait_ns;
+    (void)completions, (void)ret_done, (void)n, (void)arena, (void)size, (void)want, (void)wait_ns;
     return -ENOSYS;
 }
 

@@ -12,22 +12,22 @@
 #define SLAB 256
 
 /* Memory for a task, which is free. */
-void fp__task_unused(struct fp_pool *pool, struct task *task)
+void fp__task_unused(struct pool *pool, struct task *task)
 {
     task->serial = 0;
     task->next = pool->free_tasks;
     pool->free_tasks = task;
 }
 
-void fp__task_free(struct fp_pool *pool, struct task *task, enum task_event event)
+void fp__task_free(struct pool *pool, struct task *task, enum task_event event)
 {
     task_move(&task->state, event);
-    task->tray->tasks--;
-    task->tray = NULL;
+    task->completions->tasks--;
+    task->completions = NULL;
     fp__task_unused(pool, task);
 }
 
-struct task *fp__task_new(struct fp_pool *pool)
+struct task *fp__task_new(struct pool *pool)
 {
     if (pool->free_tasks == NULL) {
         struct task **slabs = fp__grow(pool->slabs, &pool->slabs_room, pool->nslabs + 1, sizeof *slabs);
@@ -47,7 +47,7 @@ struct task *fp__task_new(struct fp_pool *pool)
     return task;
 }
 
-struct fp_job *fp__pool_job_take(struct fp_pool *pool)
+struct fp_job *fp__pool_job_take(struct pool *pool)
 {
     if (pool->njobs > 0)
         return pool->jobs[--pool->njobs];
@@ -60,7 +60,7 @@ struct fp_job *fp__pool_job_take(struct fp_pool *pool)
     return &made->job;
 }
 
-void fp__pool_job_give(struct fp_pool *pool, struct fp_job *job)
+void fp__pool_job_give(struct pool *pool, struct fp_job *job)
 {
     struct fp_job **jobs = fp__grow(pool->jobs, &pool->jobs_room, pool->njobs + 1, sizeof *jobs);
     if (jobs == NULL) {
@@ -72,7 +72,7 @@ void fp__pool_job_give(struct fp_pool *pool, struct fp_job *job)
     pool->jobs[pool->njobs++] = job;
 }
 
-void fp__pool_job_lend(struct fp_pool *pool, struct fp_job *job)
+void fp__pool_job_lend(struct pool *pool, struct fp_job *job)
 {
     struct pool_job *lent = (struct pool_job *)job;
     lent->next = pool->lent;
@@ -93,7 +93,7 @@ void fp__pool_job_back(struct fp_job *job)
 }
 
 /* Those that the pool has; lent ones are their holders'. */
-void fp__pool_close_jobs(struct fp_pool *pool)
+void fp__pool_close_jobs(struct pool *pool)
 {
     for (size_t i = 0; i < pool->nslabs; i++) {
         for (int k = 0; k < SLAB; k++) {
@@ -112,7 +112,7 @@ void fp__pool_close_jobs(struct fp_pool *pool)
     pool->njobs = 0;
 }
 
-static void free_all(struct fp_pool *pool)
+static void free_all(struct pool *pool)
 {
     for (struct pool_job *next, *lent = pool->lent; lent != NULL; lent = next) {
         next = lent->next;
@@ -120,13 +120,13 @@ static void free_all(struct fp_pool *pool)
         free(lent);
     }
     for (unsigned i = 0; i < pool->nworkers; i++)
-        free(pool->workers[i].old);
+        free(pool->workers[i].epolled);
     for (size_t i = 0; i < pool->nslabs; i++)
         free(pool->slabs[i]);
-    for (struct fp_tray *next, *tray = pool->trays; tray != NULL; tray = next) {
-        next = tray->next;
-        free(tray->held.tasks);
-        free(tray);
+    for (struct completion_queue *next, *completions = pool->queues; completions != NULL; completions = next) {
+        next = completions->next;
+        free(completions->throttled.tasks);
+        free(completions);
     }
     free(pool->slabs);
     free(pool->jobs);
@@ -138,14 +138,14 @@ static void free_all(struct fp_pool *pool)
 }
 
 /* One handle less, the pool's own or a tray's. */
-void fp__pool_drop(struct fp_pool *pool)
+void fp__pool_unref(struct pool *pool)
 {
     unsigned left;
-    if (is_foreign(pool)) {
-        left = --pool->handles;
+    if (in_forked_copy(pool)) {
+        left = --pool->references;
     } else {
         pthread_mutex_lock(&pool->lock);
-        left = --pool->handles;
+        left = --pool->references;
         pthread_mutex_unlock(&pool->lock);
     }
     if (left == 0)

@@ -9,7 +9,8 @@
 #pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
 #endif
 
-#define UNTAKEN 512 /* tasks of a tray that have ended and were not taken, from which on none of it is started */
+#define UNDELIVERED_MAX                                                                                                \
+    512 /* tasks of a tray that have ended and were not taken, from which on none of it is started */
 
 /* -- heaps: by time, or by priority (the higher first) and then by age */
 
@@ -25,7 +26,7 @@ static bool comes_before(const struct heap *heap, const struct task *a, const st
 static void heap_put(struct heap *heap, size_t at, struct task *task)
 {
     heap->tasks[at] = task;
-    task->place = at;
+    task->index = at;
 }
 
 static void heap_up(struct heap *heap, size_t at, struct task *task)
@@ -72,14 +73,14 @@ void fp__heap_remove(struct heap *heap, size_t at)
 
 void fp__pool_post(struct task *task)
 {
-    struct fp_tray *tray = task->tray;
+    struct completion_queue *completions = task->completions;
     task->worker = NULL;
     if (task->state == TASK_ENDED)
-        tray->untaken++;
-    list_add(&tray->ended, task);
-    if (++tray->count >= tray->want && !tray->told) {
-        tray->told = true;
-        ring(tray->fd);
+        completions->undelivered++;
+    list_add(&completions->ended, task);
+    if (++completions->count >= completions->want && !completions->notified) {
+        completions->notified = true;
+        notify(completions->fd);
     }
 }
 
@@ -92,11 +93,11 @@ static void fail(struct task *task)
 }
 
 /* Wakes one thread that sleeps and has room, if there may be something to start. */
-void fp__pool_nudge(struct fp_pool *pool)
+void fp__pool_wake_one(struct pool *pool)
 {
-    if (pool->ready.n == 0 && pool->delayed.n == 0 && pool->granted.first == NULL)
+    if (pool->ready.n == 0 && pool->delayed.n == 0 && pool->dispatched.first == NULL)
         return;
-    if (pool->granted.first == NULL && pool->running >= pool->limit)
+    if (pool->dispatched.first == NULL && pool->running >= pool->limit)
         return;
     struct worker *found = NULL;
     for (unsigned i = 0; i < pool->nworkers; i++) {
@@ -106,41 +107,41 @@ void fp__pool_nudge(struct fp_pool *pool)
     }
     if (found != NULL) {
         found->idle = false;
-        ring(found->wake);
+        notify(found->wake);
     }
 }
 
-void fp__pool_wake_all(struct fp_pool *pool)
+void fp__pool_wake_all(struct pool *pool)
 {
     for (unsigned i = 0; i < pool->nworkers; i++)
-        ring(pool->workers[i].wake);
+        notify(pool->workers[i].wake);
 }
 
 /* Puts aside, from the front of the queue, what may not start before more of its tray is taken. Whether any other is left. */
-static bool hold(struct fp_pool *pool)
+static bool throttle(struct pool *pool)
 {
     while (pool->ready.n > 0) {
         struct task *task = pool->ready.tasks[0];
-        if (task->tray->untaken < UNTAKEN)
+        if (task->completions->undelivered < UNDELIVERED_MAX)
             return true;
-        if (!heap_room(&task->tray->held))
+        if (!heap_room(&task->completions->throttled))
             return false; /* all wait for it then */
         fp__heap_remove(&pool->ready, 0);
-        fp__heap_push(&task->tray->held, task);
+        fp__heap_push(&task->completions->throttled, task);
         task_move(&task->state, TASK_THROTTLE);
-        pool->nheld++;
+        pool->nthrottled++;
     }
     return false;
 }
 
 /* After so many tasks of a tray have gone: as many that were put aside are in the queue again. While there are any, some
  * task of the tray is under way or not taken, and comes here when it goes. */
-void fp__pool_unhold(struct fp_pool *pool, struct fp_tray *tray, int n)
+void fp__pool_resume_throttled(struct pool *pool, struct completion_queue *completions, int n)
 {
-    for (; n > 0 && tray->held.n > 0 && tray->untaken < UNTAKEN; n--) {
-        struct task *task = tray->held.tasks[0];
-        fp__heap_remove(&tray->held, 0);
-        pool->nheld--;
+    for (; n > 0 && completions->throttled.n > 0 && completions->undelivered < UNDELIVERED_MAX; n--) {
+        struct task *task = completions->throttled.tasks[0];
+        fp__heap_remove(&completions->throttled, 0);
+        pool->nthrottled--;
         if (fp__heap_push(&pool->ready, task))
             task_move(&task->state, TASK_RESUME);
         else
@@ -149,9 +150,9 @@ void fp__pool_unhold(struct fp_pool *pool, struct fp_tray *tray, int n)
 }
 
 /* The next that may start now, with its place taken; or NULL, and *until is when to ask again, or -1. */
-struct task *fp__pool_next_task(struct fp_pool *pool, int64_t now, int64_t *until)
+struct task *fp__pool_next_task(struct pool *pool, int64_t now, int64_t *until)
 {
-    struct task *task = list_take(&pool->granted);
+    struct task *task = list_take(&pool->dispatched);
     if (task != NULL)
         return task;
     while (pool->delayed.n > 0 && pool->delayed.tasks[0]->not_before_ns <= now) {
@@ -166,7 +167,7 @@ struct task *fp__pool_next_task(struct fp_pool *pool, int64_t now, int64_t *unti
     }
     if (pool->delayed.n > 0)
         *until = fp__earlier(*until, pool->delayed.tasks[0]->not_before_ns);
-    if (pool->running >= pool->limit || pool->gated || !hold(pool))
+    if (pool->running >= pool->limit || pool->gated || !throttle(pool))
         return NULL;
     if (now < pool->starved_ns) {
         *until = fp__earlier(*until, pool->starved_ns);
@@ -187,7 +188,7 @@ struct task *fp__pool_next_task(struct fp_pool *pool, int64_t now, int64_t *unti
     return task;
 }
 
-void fp__pool_requeue(struct fp_pool *pool, struct task *task, int64_t not_before_ns)
+void fp__pool_requeue(struct pool *pool, struct task *task, int64_t not_before_ns)
 {
     task->not_before_ns = not_before_ns;
     if (fp__heap_push(&pool->delayed, task))

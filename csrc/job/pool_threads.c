@@ -31,7 +31,7 @@ static bool is_shortage(const struct task *task)
 }
 
 /* It has ended, or could not be started. With the lock held. */
-static void over(struct fp_pool *pool, struct task *task)
+static void finish(struct pool *pool, struct task *task)
 {
     pool->running--;
     struct fp_job *job = task->job;
@@ -61,11 +61,11 @@ static void start(struct worker *worker, struct task *task)
 {
     struct fp_job *job = task->job;
     int r = fp__job_begin(task->request, task->paths, task->npaths, task->argv, task->argc, task->env, task->envc, true,
-                          true, FP__ALONE_NO, job);
+                          true, FP__PIDFD_NOW, job);
     const struct fp_attr *attr = task->request->attr;
     job->group = (attr->flags & FP_ATTR_SETSID) || ((attr->flags & FP_ATTR_PGID) && attr->pgid == 0);
     task->result = r < 0 ? r : FP_JOB_AGAIN;
-    worker->young[worker->nyoung++] = task;
+    worker->polled[worker->npolled++] = task;
 }
 
 static void stop(struct task *task)
@@ -79,127 +79,127 @@ static void stop(struct task *task)
     fp__job_ask_to_end(job);
 }
 
-static bool settle(struct task *task)
+static bool has_ended(struct task *task)
 {
     struct fp_job *job = task->job;
     if (task->result < 0)
         return true;
     if (job->failure == 0 && !fp__job_is_over(job))
         return false;
-    task->result = fp__job_settle(job, FP_JOB_DONE);
+    task->result = fp__job_finish(job, FP_JOB_DONE);
     return true;
 }
 
 /* One more look at an old one; whether it has ended. */
-static bool step_old(struct worker *worker, struct task *task)
+static bool step_epolled(struct worker *worker, struct task *task)
 {
     if (fp_job_step(task->job, 0) == FP_JOB_AGAIN) {
-        worker->old_due_ns = fp__earlier(worker->old_due_ns, task->job->due_ns);
+        worker->epolled_due_ns = fp__earlier(worker->epolled_due_ns, task->job->due_ns);
         return false;
     }
     task->result = task->job->failure ? -task->job->failure : FP_JOB_DONE;
-    struct task *last = worker->old[--worker->nold];
-    worker->old[task->place] = last;
-    last->place = task->place;
+    struct task *last = worker->epolled[--worker->nepolled];
+    worker->epolled[task->index] = last;
+    last->index = task->index;
     return true;
 }
 
 /* Hands a young one on to the epoll. It stays young where there is no memory or watch for it. */
-static bool grow_old(struct worker *worker, struct task *task)
+static bool move_to_epoll(struct worker *worker, struct task *task)
 {
-    struct task **old = fp__grow(worker->old, &worker->old_room, worker->nold + 1, sizeof *old);
-    if (old == NULL)
+    struct task **epolled = fp__grow(worker->epolled, &worker->epolled_room, worker->nepolled + 1, sizeof *epolled);
+    if (epolled == NULL)
         return false;
-    worker->old = old;
+    worker->epolled = epolled;
     task->job->recheck = 0;
     if (fp_job_watch(task->job, worker->epoll, (int64_t)(intptr_t)task) < 0)
         return false;
-    task->place = worker->nold;
-    worker->old[worker->nold++] = task;
-    task->job->due_ns = worker->old_due_ns = 0; /* when it is to be looked at next is found out then */
+    task->index = worker->nepolled;
+    worker->epolled[worker->nepolled++] = task;
+    task->job->due_ns = worker->epolled_due_ns = 0; /* when it is to be looked at next is found out then */
     return true;
 }
 
-static void look_after_young(struct worker *worker, const struct pollfd *fds, const unsigned *counts, bool polled,
-                             struct list *ended)
+static void serve_polled(struct worker *worker, const struct pollfd *fds, const unsigned *counts, bool any_ready,
+                         struct list *ended)
 {
-    unsigned kept = 0, n = worker->nyoung;
+    unsigned kept = 0, n = worker->npolled;
     int64_t now = fp__now();
     for (unsigned i = 0; i < n; i++) {
-        struct task *task = worker->young[i];
+        struct task *task = worker->polled[i];
         struct fp_job *job = task->job;
         if (task->result >= 0) {
-            bool look = polled && fp__job_serve(job, fds, counts[i]);
+            bool look = any_ready && fp__job_handle_ready(job, fds, counts[i]);
             look |= job->child.pidfd < 0 || job->recheck > 0;
             if (look && !fp__job_has_exited(job))
-                fp__job_look(job);
-            fp__birth_over(job->birth);
+                fp__job_try_reap(job);
+            fp__spawn_reclaim(job->spawn_state);
             if (job->failure == 0)
-                fp__job_keep_deadlines(job);
+                fp__job_apply_deadlines(job);
         }
         fds += counts[i];
-        if (settle(task)) {
+        if (has_ended(task)) {
             list_add(ended, task);
-            worker->cap -= (worker->cap - YOUNG_MIN + 3) / 4;
-        } else if (now - job->started_ns >= FP_POOL_POLLED_NS && grow_old(worker, task)) {
-            worker->cap = worker->cap * 2 > YOUNG_MAX ? YOUNG_MAX : worker->cap * 2;
+            worker->polled_max -= (worker->polled_max - POLLED_MIN + 3) / 4;
+        } else if (now - job->started_ns >= FP_POOL_POLLED_NS && move_to_epoll(worker, task)) {
+            worker->polled_max = worker->polled_max * 2 > POLLED_MAX ? POLLED_MAX : worker->polled_max * 2;
         } else {
-            worker->young[kept++] = task;
+            worker->polled[kept++] = task;
         }
     }
-    worker->nyoung = kept;
+    worker->npolled = kept;
 }
 
-static void look_after_old(struct worker *worker, bool ready, struct list *ended)
+static void serve_epolled(struct worker *worker, bool ready, struct list *ended)
 {
     struct epoll_event events[FP_GROUP_BATCH];
     long r = ready ? fp__sys6(SYS_epoll_pwait, worker->epoll, (long)events, FP_GROUP_BATCH, 0, 0, 8) : 0;
     for (long i = 0; i < r; i++) {
         struct fp_job *job = events[i].data.ptr;
         struct task *task = (struct task *)(intptr_t)job->key;
-        if (job->live && task->job == job && step_old(worker, task)) /* not by an earlier event of this batch */
+        if (job->live && task->job == job && step_epolled(worker, task)) /* not by an earlier event of this batch */
             list_add(ended, task);
     }
-    if (worker->old_due_ns < 0 || fp__now() < worker->old_due_ns)
+    if (worker->epolled_due_ns < 0 || fp__now() < worker->epolled_due_ns)
         return;
-    worker->old_due_ns = -1;
+    worker->epolled_due_ns = -1;
     int64_t now = fp__now();
-    for (size_t i = worker->nold; i-- > 0;) {
-        struct task *task = worker->old[i];
+    for (size_t i = worker->nepolled; i-- > 0;) {
+        struct task *task = worker->epolled[i];
         if (task->job->due_ns < 0)
             continue;
         if (task->job->due_ns > now)
-            worker->old_due_ns = fp__earlier(worker->old_due_ns, task->job->due_ns);
-        else if (step_old(worker, task))
+            worker->epolled_due_ns = fp__earlier(worker->epolled_due_ns, task->job->due_ns);
+        else if (step_epolled(worker, task))
             list_add(ended, task);
     }
 }
 
 /* With the lock held. */
-static void find_stops(struct worker *worker)
+static void apply_stops(struct worker *worker)
 {
-    worker->stops = false;
-    for (unsigned i = 0; i < worker->nyoung; i++) {
-        if (worker->young[i]->stop && worker->young[i]->result >= 0)
-            stop(worker->young[i]);
+    worker->has_stops = false;
+    for (unsigned i = 0; i < worker->npolled; i++) {
+        if (worker->polled[i]->stop && worker->polled[i]->result >= 0)
+            stop(worker->polled[i]);
     }
-    for (size_t i = 0; i < worker->nold; i++) {
-        struct task *task = worker->old[i];
+    for (size_t i = 0; i < worker->nepolled; i++) {
+        struct task *task = worker->epolled[i];
         if (task->stop) {
             stop(task);
-            task->job->due_ns = worker->old_due_ns = 0;
+            task->job->due_ns = worker->epolled_due_ns = 0;
         }
     }
 }
 
-static void start_some(struct worker *worker, int64_t *until)
+static void start_tasks(struct worker *worker, int64_t *until)
 {
-    struct fp_pool *pool = worker->pool;
-    for (int n = 0; n < STARTS && worker->nyoung < worker->cap; n++) {
+    struct pool *pool = worker->pool;
+    for (int n = 0; n < STARTS && worker->npolled < worker->polled_max; n++) {
         struct task *task = fp__pool_next_task(pool, fp__now(), until);
         if (task == NULL) {
             worker->idle = true;
-            worker->load = worker->nyoung;
+            worker->load = worker->npolled;
             return;
         }
         if (task->request == NULL) {
@@ -215,31 +215,31 @@ static void start_some(struct worker *worker, int64_t *until)
             fp__pool_requeue(pool, task, fp__now() + FP_POOL_STARVED_NS);
             continue;
         }
-        worker->stops |= task->stop != 0;
+        worker->has_stops |= task->stop != 0;
         pthread_mutex_unlock(&pool->lock);
         start(worker, task);
         pthread_mutex_lock(&pool->lock);
     }
-    if (worker->nyoung < worker->cap)
+    if (worker->npolled < worker->polled_max)
         *until = 0;
     else
-        fp__pool_nudge(pool); /* there may be more, for another thread */
+        fp__pool_wake_one(pool); /* there may be more, for another thread */
 }
 
 static void abort_all(struct worker *worker)
 {
-    for (unsigned i = 0; i < worker->nyoung; i++)
-        fp_job_abort(worker->young[i]->job, 0);
-    for (size_t i = 0; i < worker->nold; i++)
-        fp_job_abort(worker->old[i]->job, 0);
+    for (unsigned i = 0; i < worker->npolled; i++)
+        fp_job_abort(worker->polled[i]->job, 0);
+    for (size_t i = 0; i < worker->nepolled; i++)
+        fp_job_abort(worker->epolled[i]->job, 0);
 }
 
-static void *serve(void *of)
+static void *run_thread(void *of)
 {
     struct worker *worker = of;
-    struct fp_pool *pool = worker->pool;
-    struct pollfd fds[2 + YOUNG_MAX * FP__JOB_FDS];
-    unsigned counts[YOUNG_MAX];
+    struct pool *pool = worker->pool;
+    struct pollfd fds[2 + POLLED_MAX * FP__JOB_FDS];
+    unsigned counts[POLLED_MAX];
     struct list ended = {0};
     fp__child_mask = &pool->child_mask;
     fp__sys5(SYS_prctl, FP__PR_SET_NAME, "fastproc-pool", 0, 0, 0);
@@ -247,38 +247,38 @@ static void *serve(void *of)
     for (;;) {
         int64_t until = -1;
         for (struct task *task; (task = list_take(&ended)) != NULL;)
-            over(pool, task);
-        if (pool->end != OPEN)
+            finish(pool, task);
+        if (pool->phase != OPEN)
             break;
-        start_some(worker, &until);
-        if (worker->stops)
-            find_stops(worker);
+        start_tasks(worker, &until);
+        if (worker->has_stops)
+            apply_stops(worker);
         pthread_mutex_unlock(&pool->lock);
 
         unsigned n = 2;
         int64_t now = fp__now();
         fds[0] = (struct pollfd){.fd = worker->wake, .events = POLLIN};
-        fds[1] = (struct pollfd){.fd = worker->nold ? worker->epoll : -1, .events = POLLIN};
-        for (unsigned i = 0; i < worker->nyoung; i++) {
-            struct task *task = worker->young[i];
+        fds[1] = (struct pollfd){.fd = worker->nepolled ? worker->epoll : -1, .events = POLLIN};
+        for (unsigned i = 0; i < worker->npolled; i++) {
+            struct task *task = worker->polled[i];
             counts[i] = 0;
             if (task->result < 0 || task->job->failure != 0) {
                 until = 0;
                 continue;
             }
-            until = fp__earlier(until, fp__job_keep_deadlines(task->job));
-            int64_t old = task->job->started_ns + FP_POOL_POLLED_NS;
-            until = fp__earlier(until, old > now ? old : now + FP_POOL_POLLED_NS); /* it could not be handed on */
-            counts[i] = fp__job_gather(task->job, fds + n, true, &until);
+            until = fp__earlier(until, fp__job_apply_deadlines(task->job));
+            int64_t later = task->job->started_ns + FP_POOL_POLLED_NS;
+            until = fp__earlier(until, later > now ? later : now + FP_POOL_POLLED_NS); /* it could not be handed on */
+            counts[i] = fp__job_pollfds(task->job, fds + n, true, &until);
             n += counts[i];
         }
-        until = fp__earlier(until, worker->old_due_ns);
+        until = fp__earlier(until, worker->epolled_due_ns);
         int r = fp__wait_for(fds, n, until);
         if (r > 0 && fds[0].revents)
-            hush(worker->wake);
-        look_after_young(worker, fds + 2, counts, r > 0, &ended);
-        if (worker->nold)
-            look_after_old(worker, r > 0 && fds[1].revents, &ended);
+            clear(worker->wake);
+        serve_polled(worker, fds + 2, counts, r > 0, &ended);
+        if (worker->nepolled)
+            serve_epolled(worker, r > 0 && fds[1].revents, &ended);
         pthread_mutex_lock(&pool->lock);
         worker->idle = false;
     }
@@ -296,7 +296,7 @@ int fp__pool_make_thread(struct worker *worker)
         return EMFILE;
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, 256 * 1024);
-    int r = pthread_create(&worker->thread, &attr, serve, worker);
+    int r = pthread_create(&worker->thread, &attr, run_thread, worker);
     pthread_attr_destroy(&attr);
     worker->started = r == 0;
     return r;

@@ -16,9 +16,9 @@
 
 #define OUTPUT(job, i) ((job)->child.fd[1 + (i)])
 
-static struct fp__birth *birth_of(const struct fp_job *job)
+static struct fp__spawn_state *spawn_state(const struct fp_job *job)
 {
-    return job->birth;
+    return job->spawn_state;
 }
 
 #if FP_LINUX
@@ -163,31 +163,31 @@ static bool has_pipes(const struct fp_job *job)
     return fp__job_has_pipes(job);
 }
 
-/* The job is over, whatever became of the child: what that one still borrows stays. */
+/* The job is over, whatever became of the child: what that one still memory_in_use stays. */
 static void release_birth(struct fp_job *job)
 {
-    struct fp__birth *birth = birth_of(job);
-    if (birth != NULL)
-        fp__birth_deaf(birth);
-    if (birth == NULL || fp__birth_over(birth))
+    struct fp__spawn_state *state = spawn_state(job);
+    if (state != NULL)
+        fp__spawn_close_report(state);
+    if (state == NULL || fp__spawn_reclaim(state))
         return;
     /* Its arguments are the caller's, and a child that was not killed will still read them. */
     if (!(job->flags & FP_JOB_KILLED) || job->error != 0)
-        fp__birth_await(birth, FP_DEATH_NS);
-    if (fp__birth_over(birth))
+        fp__spawn_await_left(state, FP_DEATH_NS);
+    if (fp__spawn_reclaim(state))
         return;
-    fp__birth_leave(birth);
-    job->birth = NULL;
+    fp__spawn_abandon(state);
+    job->spawn_state = NULL;
 }
 
 /* A child that ended, was not stopped by us and never executed: the spawn has failed, and nothing else has happened. */
 static bool never_executed(struct fp_job *job)
 {
-    struct fp__birth *birth = birth_of(job);
-    if (!birth->undecided)
+    struct fp__spawn_state *state = spawn_state(job);
+    if (!state->exec_unknown)
         return false;
     int sig = job->status.returncode < 0 ? -job->status.returncode : 0;
-    int r = fp__birth_failure(birth, sig, &job->child);
+    int r = fp__spawn_verdict(state, sig, &job->child);
     if (r == 0 || (r == -ECANCELED && ((job->flags & FP_JOB_TIMED_OUT) || job->error != 0)))
         return false;
     job->failure = -r;
@@ -213,7 +213,7 @@ static void sweep_group(struct fp_job *job)
 
 /* A pidfd can be readable before there is anything to reap, under a tracer: the next look is then put off, a little longer each
  * time, rather than spun on (GOTCHAS D6). */
-void fp__job_look(struct fp_job *job)
+void fp__job_try_reap(struct fp_job *job)
 {
     if (job->group && (job->flags & (FP_JOB_TIMED_OUT | FP_JOB_KILLED)))
         sweep_group(job);
@@ -228,7 +228,7 @@ void fp__job_look(struct fp_job *job)
     if (r < 0)
         job->status.state = FP_WAIT_UNKNOWN;
     if (!has_exited(job)) {
-        if (!birth_of(job)->alone)
+        if (!spawn_state(job)->no_pidfd)
             job->recheck = job->recheck < 5 ? job->recheck + 1 : 5;
         return;
     }
@@ -293,12 +293,12 @@ static int64_t await_death(struct fp_job *job)
 {
     int64_t waited = fp__now() - job->kill_ns;
     if (waited >= FP_DEATH_NS || (waited >= FP_TRACED_NS && fp_traced(job->child.pid) > 0))
-        job->left = 1;
+        job->abandoned = 1;
     return job->kill_ns + (waited / FP_TRACED_NS + 1) * FP_TRACED_NS;
 }
 
 /* Does what is due and returns when the next thing is, or -1. */
-int64_t fp__job_keep_deadlines(struct fp_job *job)
+int64_t fp__job_apply_deadlines(struct fp_job *job)
 {
     if (has_exited(job)) {
         if (job->drain_end_ns >= 0 && fp__now() >= job->drain_end_ns) {
@@ -309,7 +309,7 @@ int64_t fp__job_keep_deadlines(struct fp_job *job)
                     continue;
                 job->flags |= FP_JOB_PIPES_OPEN;
                 if (fstat(OUTPUT(job, i), &st) == 0)
-                    job->held[i] = st.st_ino;
+                    job->held_pipes[i] = st.st_ino;
                 close_end(job, 1 + i);
             }
         }
@@ -359,7 +359,7 @@ static bool nobody_else_reaps(void)
 }
 
 /* Blocks SIGCHLD so that several children can be waited for by it, and returns whether that is possible; else nothing is done. */
-bool fp__sigchld_hold(void)
+bool fp__sigchld_block(void)
 {
     struct fp_features features;
     const uint64_t set = 1ULL << (SIGCHLD - 1);
@@ -371,7 +371,7 @@ bool fp__sigchld_hold(void)
     return !(old & set);
 }
 
-void fp__sigchld_release(void)
+void fp__sigchld_unblock(void)
 {
     uint64_t set = 1ULL << (SIGCHLD - 1);
     fp__sys4(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, NULL, 8);
@@ -388,38 +388,38 @@ int fp__wait_for_sigchld(int64_t until)
 }
 
 /* Ends the time without a pidfd. `more`: the child is still waited for, and others may come to reap it. */
-void fp__job_end_alone(struct fp_job *job, bool more)
+void fp__job_open_pidfd(struct fp_job *job, bool more)
 {
-    birth_of(job)->alone = false;
+    spawn_state(job)->no_pidfd = false;
     if (more)
-        job->child.pidfd = (int)fp__pidfd_late(job->child.pid);
+        job->child.pidfd = (int)fp__pidfd_of_child(job->child.pid);
 }
 
-static void end_alone(struct fp_job *job, bool more)
+static void open_pidfd(struct fp_job *job, bool more)
 {
-    if (!birth_of(job)->alone)
+    if (!spawn_state(job)->no_pidfd)
         return;
-    fp__job_end_alone(job, more);
-    fp__sigchld_release();
+    fp__job_open_pidfd(job, more);
+    fp__sigchld_unblock();
 }
 #else
-static void end_alone(struct fp_job *job, bool more)
+static void open_pidfd(struct fp_job *job, bool more)
 {
     (void)job;
     (void)more;
 }
 
-void fp__job_end_alone(struct fp_job *job, bool more)
+void fp__job_open_pidfd(struct fp_job *job, bool more)
 {
-    end_alone(job, more);
+    open_pidfd(job, more);
 }
 
-bool fp__sigchld_hold(void)
+bool fp__sigchld_block(void)
 {
     return false;
 }
 
-void fp__sigchld_release(void)
+void fp__sigchld_unblock(void)
 {
 }
 
@@ -435,9 +435,9 @@ bool fp__is_single_threaded(void)
 }
 #endif
 
-bool fp__job_is_alone(const struct fp_job *job)
+bool fp__job_has_no_pidfd(const struct fp_job *job)
 {
-    return birth_of(job) != NULL && birth_of(job)->alone;
+    return spawn_state(job) != NULL && spawn_state(job)->no_pidfd;
 }
 
 /* When a child that no descriptor tells of is looked at again: after 1 ms by number, after 1 to 16 ms when it is traced. */
@@ -446,7 +446,7 @@ static int64_t next_look(const struct fp_job *job)
     return fp__now() + (500000LL << (job->recheck ? job->recheck : 1));
 }
 
-unsigned fp__job_gather(struct fp_job *job, struct pollfd *fds, bool watch_end, int64_t *until)
+unsigned fp__job_pollfds(struct fp_job *job, struct pollfd *fds, bool watch_end, int64_t *until)
 {
     unsigned n = 0;
     for (int i = 0; i < 3; i++) {
@@ -462,7 +462,7 @@ unsigned fp__job_gather(struct fp_job *job, struct pollfd *fds, bool watch_end, 
     return n;
 }
 
-bool fp__job_serve(struct fp_job *job, const struct pollfd *fds, unsigned n)
+bool fp__job_handle_ready(struct fp_job *job, const struct pollfd *fds, unsigned n)
 {
     bool ended = false;
     for (unsigned i = 0; i < n; i++) {
@@ -484,19 +484,19 @@ bool fp__job_serve(struct fp_job *job, const struct pollfd *fds, unsigned n)
 static int turn(struct fp_job *job, int64_t until)
 {
     struct pollfd fds[FP__JOB_FDS];
-    bool alone = birth_of(job)->alone && !has_exited(job);
-    if (alone && fp__now() - job->started_ns >= FP_PIDFD_AFTER_NS) {
-        end_alone(job, true);
-        alone = false;
+    bool no_pidfd = spawn_state(job)->no_pidfd && !has_exited(job);
+    if (no_pidfd && fp__now() - job->started_ns >= FP_PIDFD_AFTER_NS) {
+        open_pidfd(job, true);
+        no_pidfd = false;
     }
-    unsigned n = fp__job_gather(job, fds, !alone, &until);
+    unsigned n = fp__job_pollfds(job, fds, !no_pidfd, &until);
     bool watched = n > 0 && !has_exited(job) && fds[n - 1].fd == job->child.pidfd;
-    if (alone) {
+    if (no_pidfd) {
         until = earlier(until, job->started_ns + FP_PIDFD_AFTER_NS);
 #if FP_LINUX
         if (n == 0) {
             int result = fp__wait_for_sigchld(until);
-            fp__job_look(job);
+            fp__job_try_reap(job);
             return has_exited(job) ? FP_JOB_DONE : result;
         }
 #endif
@@ -506,17 +506,17 @@ static int turn(struct fp_job *job, int64_t until)
         return FP_JOB_AGAIN;
     if (r < 0)
         fp__job_break_off(job, r);
-    bool ended = r > 0 && fp__job_serve(job, fds, n);
-    if (!has_exited(job) && (alone ? !has_pipes(job) : !watched || ended))
-        fp__job_look(job);
-    fp__birth_over(birth_of(job));
+    bool ended = r > 0 && fp__job_handle_ready(job, fds, n);
+    if (!has_exited(job) && (no_pidfd ? !has_pipes(job) : !watched || ended))
+        fp__job_try_reap(job);
+    fp__spawn_reclaim(spawn_state(job));
     return FP_JOB_DONE;
 }
 
 #if FP_LINUX
 /* Where SIGPIPE is not ignored, a child that closes its stdin early must not end this process. The signal stays blocked while
  * stdin is fed, and one that our write raised is taken away (GOTCHAS E4). */
-bool fp__sigpipe_hold(uint64_t *ret_old)
+bool fp__sigpipe_block(uint64_t *ret_old)
 {
     uint64_t set = 1ULL << (SIGPIPE - 1), pending = 0;
     fp__sys4(SYS_rt_sigprocmask, SIG_BLOCK, &set, ret_old, 8);
@@ -524,7 +524,7 @@ bool fp__sigpipe_hold(uint64_t *ret_old)
     return (pending & set) != 0;
 }
 
-void fp__sigpipe_release(uint64_t old, bool was_pending)
+void fp__sigpipe_unblock(uint64_t old, bool was_pending)
 {
     uint64_t set = 1ULL << (SIGPIPE - 1);
     struct timespec zero = {0, 0};
@@ -555,28 +555,28 @@ static void summarise(struct fp_job *job)
  * spawn that waits for its exec and tries again for a while. Nothing has been read, and what was fed is fed again. */
 static int spawn_again(struct fp_job *job)
 {
-    struct fp__birth *birth = birth_of(job);
+    struct fp__spawn_state *state = spawn_state(job);
     close_pidfd(job);
-    birth->order.deferred = birth->order.alone = birth->order.unheard = false;
-    birth->order.until_ns = job->deadline_ns;
+    state->args.deferred = state->args.no_pidfd = state->args.report_later = false;
+    state->args.until_ns = job->deadline_ns;
     job->status.state = FP_WAIT_RUNNING;
     job->failure = job->recheck = 0;
     job->input_done = 0;
-    return fp__spawn(birth, &job->child);
+    return fp__spawn(state, &job->child);
 }
 
 int fp__job_await_exec(struct fp_job *job, int64_t until)
 {
-    struct fp__birth *birth = birth_of(job);
-    if (!birth->undecided)
+    struct fp__spawn_state *state = spawn_state(job);
+    if (!state->exec_unknown)
         return 0;
-    while (!fp__birth_over(birth)) {
+    while (!fp__spawn_reclaim(state)) {
         int64_t left = until - fp__now();
         if (left <= 0)
             return 0;
-        fp__birth_await(birth, left);
+        fp__spawn_await_left(state, left);
     }
-    if (birth->report.error != ETXTBSY || birth->report.stage != FP_STAGE_EXEC)
+    if (state->report.error != ETXTBSY || state->report.stage != FP_STAGE_EXEC)
         return 0; /* any other failure is told by its end */
     for (int i = 0; i < 3; i++)
         close_end(job, i);
@@ -587,7 +587,8 @@ int fp__job_await_exec(struct fp_job *job, int64_t until)
 /* The child that may not be killed runs on as somebody else's, and one that is held in its death is reaped later. */
 bool fp__job_is_over(const struct fp_job *job)
 {
-    return (has_exited(job) && !has_pipes(job)) || job->left || (job->error == EPERM && (job->flags & FP_JOB_KILLED));
+    return (has_exited(job) && !has_pipes(job)) || job->abandoned ||
+           (job->error == EPERM && (job->flags & FP_JOB_KILLED));
 }
 
 /* `turned`: it need not look at what is ready, not even once. */
@@ -599,14 +600,14 @@ static int resume(struct fp_job *job, int64_t slice_ns, bool turned)
     bool feeding = job->child.fd[0] >= 0, was_pending = false;
     uint64_t old = 0;
     if (feeding)
-        was_pending = fp__sigpipe_hold(&old);
+        was_pending = fp__sigpipe_block(&old);
 #else
     bool feeding = job->child.fd[0] >= 0;
 #endif
     if (feeding) /* the pipe is empty at first: small input needs no poll */
         fp__job_feed(job);
     while (result == FP_JOB_DONE && (!has_exited(job) || has_pipes(job))) {
-        int64_t due = fp__job_keep_deadlines(job);
+        int64_t due = fp__job_apply_deadlines(job);
         if (fp__job_is_over(job))
             break;
         if (slice_end >= 0 && turned && fp__now() >= slice_end) {
@@ -618,13 +619,13 @@ static int resume(struct fp_job *job, int64_t slice_ns, bool turned)
     }
 #if FP_LINUX
     if (feeding)
-        fp__sigpipe_release(old, was_pending);
+        fp__sigpipe_unblock(old, was_pending);
 #endif
-    end_alone(job, !has_exited(job));
+    open_pidfd(job, !has_exited(job));
     return result;
 }
 
-int fp__job_settle(struct fp_job *job, int result)
+int fp__job_finish(struct fp_job *job, int result)
 {
     if (job->failure != 0) {
         close_pidfd(job);
@@ -656,7 +657,7 @@ int fp_run_resume(struct fp_job *job, int64_t slice_ns)
         else
             result = resume(job, slice_ns, false);
     }
-    return fp__job_settle(job, result);
+    return fp__job_finish(job, result);
 }
 
 static int step(struct fp_job *job, int64_t slice_ns, bool turned)
@@ -664,7 +665,7 @@ static int step(struct fp_job *job, int64_t slice_ns, bool turned)
     int result = resume(job, slice_ns, turned);
     job->due_ns = -1;
     if (result == FP_JOB_AGAIN && job->failure == 0) {
-        job->due_ns = fp__job_keep_deadlines(job);
+        job->due_ns = fp__job_apply_deadlines(job);
         if (fp__job_is_over(job))
             result = FP_JOB_DONE;
         else if (!has_exited(job) && (job->child.pidfd < 0 || job->recheck > 0))
@@ -672,12 +673,12 @@ static int step(struct fp_job *job, int64_t slice_ns, bool turned)
         if (job->recheck > 0) /* it would be reported for ever */
             fp__job_unwatch(job, FP__JOB_PIDFD);
     }
-    return fp__job_settle(job, result);
+    return fp__job_finish(job, result);
 }
 
 /* In a forked copy the child is another's: nothing is signalled, waited for or taken from the epoll, only let go of
  * (GOTCHAS D12, I2). */
-static bool leave_foreign(struct fp_job *job)
+static bool leave_in_forked_copy(struct fp_job *job)
 {
     if (!job->live || job->owner == (int32_t)getpid())
         return false;
@@ -687,7 +688,7 @@ static bool leave_foreign(struct fp_job *job)
 
 int fp_job_step(struct fp_job *job, int64_t slice_ns)
 {
-    if (leave_foreign(job))
+    if (leave_in_forked_copy(job))
         return FP_JOB_DONE;
     int saved = errno;
     int result = step(job, slice_ns, false);
@@ -707,15 +708,15 @@ void fp__job_ask_to_end(struct fp_job *job)
 
 int fp_job_stop(struct fp_job *job)
 {
-    if (leave_foreign(job))
+    if (leave_in_forked_copy(job))
         return FP_JOB_DONE;
     fp__job_ask_to_end(job);
     return fp_job_step(job, 0);
 }
 
-void fp_job_forsake(struct fp_job *job)
+void fp_job_abandon(struct fp_job *job)
 {
-    if (leave_foreign(job))
+    if (leave_in_forked_copy(job))
         return;
     fp__job_unwatch(job, FP__JOB_PIDFD);
     for (int i = 0; i < 3; i++)
@@ -733,13 +734,13 @@ void fp_job_init(struct fp_job *job)
 }
 
 int fp__job_begin(const struct fp_request *request, const char *paths, uint32_t npaths, const char *argv, uint32_t argc,
-                  const char *env, uint32_t envc, bool deferred, bool unheard, int alone, struct fp_job *job)
+                  const char *env, uint32_t envc, bool deferred, bool report_later, int pidfd, struct fp_job *job)
 {
     if (job->live)
         fp_job_close(job);
-    if (job->birth == NULL) {
-        job->birth = malloc(sizeof(struct fp__birth));
-        if (job->birth == NULL) {
+    if (job->spawn_state == NULL) {
+        job->spawn_state = malloc(sizeof(struct fp__spawn_state));
+        if (job->spawn_state == NULL) {
             job->child = fp__no_child(FP_STAGE_VECTORS);
             return -ENOMEM;
         }
@@ -748,9 +749,9 @@ int fp__job_begin(const struct fp_request *request, const char *paths, uint32_t 
     job->status.state = FP_WAIT_RUNNING;
     job->status.returncode = job->status.core_dumped = 0;
     job->flags = job->error = job->recheck = job->failure = 0;
-    job->watched = job->stopped = job->left = job->group = 0;
+    job->watched = job->stopped = job->abandoned = job->group = 0;
     job->sink[0].len = job->sink[1].len = 0;
-    job->held[0] = job->held[1] = 0;
+    job->held_pipes[0] = job->held_pipes[1] = 0;
     job->input = request->input;
     job->input_len = request->input_len;
     job->input_done = 0;
@@ -762,8 +763,8 @@ int fp__job_begin(const struct fp_request *request, const char *paths, uint32_t 
     job->deadline_ns = timeout < 0 || timeout > INT64_MAX - job->started_ns ? -1 : job->started_ns + timeout;
     job->live = 1;
     job->owner = (int32_t)getpid();
-    struct fp__birth *birth = birth_of(job);
-    birth->order = (struct fp__order){
+    struct fp__spawn_state *state = spawn_state(job);
+    state->args = (struct fp__spawn_args){
         .attr = request->attr,
         .identity = request->identity,
         .paths = paths,
@@ -780,13 +781,13 @@ int fp__job_begin(const struct fp_request *request, const char *paths, uint32_t 
         .until_ns = job->deadline_ns,
         .nonblock = 1,
         .deferred = deferred,
-        .unheard = unheard,
+        .report_later = report_later,
 #if FP_LINUX
-        .alone = alone == FP__ALONE_HELD || (alone == FP__ALONE_IF && nobody_else_reaps()),
+        .no_pidfd = pidfd == FP__PIDFD_LATER || (pidfd == FP__PIDFD_LATER_IF_SAFE && nobody_else_reaps()),
 #endif
-        .held = alone == FP__ALONE_HELD,
+        .sigchld_blocked = pidfd == FP__PIDFD_LATER,
     };
-    int r = fp__spawn(birth, &job->child);
+    int r = fp__spawn(state, &job->child);
     if (r < 0)
         job->live = 0;
     return r;
@@ -796,7 +797,7 @@ int fp_run(const struct fp_request *request, const char *paths, uint32_t npaths,
            const char *env, uint32_t envc, int64_t slice_ns, struct fp_job *job)
 {
     int saved = errno;
-    int r = fp__job_begin(request, paths, npaths, argv, argc, env, envc, true, true, FP__ALONE_IF, job);
+    int r = fp__job_begin(request, paths, npaths, argv, argc, env, envc, true, true, FP__PIDFD_LATER_IF_SAFE, job);
     if (r >= 0)
         r = fp_run_resume(job, slice_ns);
     errno = saved;
@@ -808,7 +809,7 @@ int fp_job_begin(const struct fp_request *request, const char *paths, uint32_t n
 {
     int saved = errno;
     int r = fp__job_begin(request, paths, npaths, argv, argc, env, envc, true, false,
-                          slice_ns > 0 ? FP__ALONE_IF : FP__ALONE_NO, job);
+                          slice_ns > 0 ? FP__PIDFD_LATER_IF_SAFE : FP__PIDFD_NOW, job);
     if (r >= 0)
         r = step(job, slice_ns, slice_ns <= 0);
     errno = saved;
@@ -833,7 +834,7 @@ void fp_job_abort(struct fp_job *job, int64_t wait_ns)
                 job->error = -r;
             job->kill_ns = fp__now();
             until = await_death(job);
-            while (job->error != EPERM && !has_exited(job) && !job->left) {
+            while (job->error != EPERM && !has_exited(job) && !job->abandoned) {
                 turn(job, until);
                 until = await_death(job);
             }
@@ -865,8 +866,8 @@ void fp_job_close(struct fp_job *job)
     fp_job_abort(job, 0);
     for (int i = 0; i < 2; i++)
         fp__sink_free(&job->sink[i]);
-    if (job->birth != NULL)
-        fp__birth_deaf(birth_of(job)); /* in a forked copy it was not released */
-    free(job->birth);
-    job->birth = NULL;
+    if (job->spawn_state != NULL)
+        fp__spawn_close_report(spawn_state(job)); /* in a forked copy it was not released */
+    free(job->spawn_state);
+    job->spawn_state = NULL;
 }

@@ -22,7 +22,7 @@
 
 /* A thread's place. The low two bits of `word` are its state, the others the generation: a signal that comes late, when its
  * generation is over, finds another word and changes nothing. */
-enum { SENT = 1, HERE = 2, OVER = 3 };
+enum { SENT = 1, STOPPED = 2, OVER = 3 };
 struct slot {
     _Atomic uint64_t word;
     _Atomic int32_t tid;
@@ -34,10 +34,10 @@ static _Atomic uint64_t generation;
 static _Atomic int32_t busy;  /* fp__lock() */
 static _Atomic uint32_t step; /* futex: counts up; the op to do, or NULL to leave, is `current` then */
 static const struct fp_cred_op *_Atomic current;
-static _Atomic uint32_t news;    /* futex: counts up when a thread came, did an op, or left */
-static _Atomic int32_t here;     /* threads in the handler */
-static _Atomic int32_t done;     /* those of them that did the op */
-static _Atomic int32_t underway; /* a signal was sent that nobody took: the handler stays */
+static _Atomic uint32_t changes;    /* futex: counts up when a thread came, did an op, or left */
+static _Atomic int32_t stopped;     /* threads in the handler */
+static _Atomic int32_t done;        /* those of them that did the op */
+static _Atomic int32_t undelivered; /* a signal was sent that nobody took: the handler stays */
 static struct fp__sigaction chained;
 
 static long futex(_Atomic uint32_t *word, int op, uint32_t value, int64_t timeout_ns)
@@ -46,10 +46,10 @@ static long futex(_Atomic uint32_t *word, int op, uint32_t value, int64_t timeou
     return fp__sys4(SYS_futex, word, op | FUTEX_PRIVATE_FLAG, value, timeout_ns < 0 ? NULL : &ts);
 }
 
-static void tell(void)
+static void notify_caller(void)
 {
-    atomic_fetch_add(&news, 1);
-    futex(&news, FUTEX_WAKE, 1, -1);
+    atomic_fetch_add(&changes, 1);
+    futex(&changes, FUTEX_WAKE, 1, -1);
 }
 
 /* -- the changes */
@@ -135,9 +135,9 @@ static void handler(int sig, siginfo_t *info, void *context)
     uint64_t expected = mine | SENT;
     /* The step cannot advance between here and the word: the caller waits for this slot. */
     uint32_t seen = atomic_load(&step);
-    atomic_fetch_add(&here, 1);
-    bool in_time = atomic_compare_exchange_strong(&slot->word, &expected, mine | HERE);
-    tell();
+    atomic_fetch_add(&stopped, 1);
+    bool in_time = atomic_compare_exchange_strong(&slot->word, &expected, mine | STOPPED);
+    notify_caller();
     while (in_time) {
         uint32_t now = atomic_load(&step);
         if (now == seen) {
@@ -150,10 +150,10 @@ static void handler(int sig, siginfo_t *info, void *context)
             break;
         atomic_store(&slot->result, change(op));
         atomic_fetch_add(&done, 1);
-        tell();
+        notify_caller();
     }
-    atomic_fetch_sub(&here, 1);
-    tell();
+    atomic_fetch_sub(&stopped, 1);
+    notify_caller();
 }
 
 #if defined(__x86_64__)
@@ -179,7 +179,7 @@ static int install(void)
     return (int)fp__sys4(SYS_rt_sigaction, SIG_SPREAD, &mine, NULL, sizeof mine.mask);
 }
 
-static int summon(struct slot *slot, uint64_t gen, pid_t pid, int32_t tid)
+static int send_signal(struct slot *slot, uint64_t gen, pid_t pid, int32_t tid)
 {
     siginfo_t info;
     memset(&info, 0, sizeof info);
@@ -236,27 +236,27 @@ struct scan {
     pid_t pid;
     int32_t self;
     int tasks;
-    int summoned; /* threads that were sent the signal */
-    int fresh;    /* those of this scan */
-    int pending;  /* threads that have not come */
-    bool look;    /* ask what the missing ones do */
+    int signalled; /* threads that were sent the signal */
+    int added;     /* those of this scan */
+    int pending;   /* threads that have not come */
+    bool look;     /* ask what the missing ones do */
     int32_t missing;
     char state;
 };
 
-static int meet(struct scan *s, int32_t tid)
+static int visit(struct scan *s, int32_t tid)
 {
     struct slot *slot = find(s->gen, tid);
     uint64_t word = atomic_load(&slot->word);
     if (word >> 2 != s->gen) {
-        if (s->summoned == FP_CRED_THREADS_MAX)
+        if (s->signalled == FP_CRED_THREADS_MAX)
             return -E2BIG;
-        int r = s->summoned ? 0 : install();
+        int r = s->signalled ? 0 : install();
         if (r < 0)
             return r;
-        s->summoned++;
-        s->fresh++;
-        r = summon(slot, s->gen, s->pid, tid);
+        s->signalled++;
+        s->added++;
+        r = send_signal(slot, s->gen, s->pid, tid);
         if (r < 0) {
             atomic_store(&slot->word, s->gen << 2 | OVER);
             return r == -ESRCH ? 0 : r;
@@ -284,7 +284,7 @@ static int scan(struct scan *s)
 {
     _Alignas(8) char buffer[4096];
     bool self_seen = false;
-    s->fresh = s->pending = 0;
+    s->added = s->pending = 0;
     if (fp__sys3(SYS_lseek, s->tasks, 0, SEEK_SET) < 0)
         return -EXDEV;
     for (;;) {
@@ -299,7 +299,7 @@ static int scan(struct scan *s)
             int32_t tid = number(entry->name);
             if (tid == s->self)
                 self_seen = true;
-            int r = tid > 0 && tid != s->self ? meet(s, tid) : 0;
+            int r = tid > 0 && tid != s->self ? visit(s, tid) : 0;
             if (r < 0)
                 return r;
         }
@@ -308,26 +308,26 @@ static int scan(struct scan *s)
 
 /* Nobody but the calling thread runs when two scans in a row show no new thread and none that is missing: who stands still
  * makes no threads. */
-static int gather(struct scan *s, int64_t timeout_ns)
+static int stop_threads(struct scan *s, int64_t timeout_ns)
 {
     int64_t begin = fp__now();
     for (int calm = 0; calm < 2;) {
-        uint32_t before = atomic_load(&news);
+        uint32_t before = atomic_load(&changes);
         int r = scan(s);
         if (r < 0)
             return r;
-        calm = s->fresh || s->pending ? 0 : calm + 1;
+        calm = s->added || s->pending ? 0 : calm + 1;
         int64_t past = fp__now() - begin;
         s->look = past > LOOK_NS;
         if (s->pending && past > timeout_ns)
             return -ETIMEDOUT;
         if (s->pending)
-            futex(&news, FUTEX_WAIT, before, SLICE_NS);
+            futex(&changes, FUTEX_WAIT, before, SLICE_NS);
     }
     return 0;
 }
 
-static void advance(const struct fp_cred_op *op)
+static void next_step(const struct fp_cred_op *op)
 {
     atomic_store(&done, 0);
     atomic_store(&current, op);
@@ -338,18 +338,18 @@ static void advance(const struct fp_cred_op *op)
 static void await(_Atomic int32_t *count, int32_t value)
 {
     for (;;) {
-        uint32_t before = atomic_load(&news);
+        uint32_t before = atomic_load(&changes);
         if (atomic_load(count) == value)
             return;
-        futex(&news, FUTEX_WAIT, before, -1);
+        futex(&changes, FUTEX_WAIT, before, -1);
     }
 }
 
 static int perform(const struct fp_cred_op *ops, uint32_t nops, struct scan *s, struct fp_cred_report *report)
 {
     int32_t others = 0;
-    for (int at = 0; s->summoned && at < SLOTS; at++)
-        others += atomic_load(&slots[at].word) == (s->gen << 2 | HERE);
+    for (int at = 0; s->signalled && at < SLOTS; at++)
+        others += atomic_load(&slots[at].word) == (s->gen << 2 | STOPPED);
     report->threads = others + 1;
     for (uint32_t i = 0; i < nops; i++) {
         report->op = (int32_t)i;
@@ -358,10 +358,10 @@ static int perform(const struct fp_cred_op *ops, uint32_t nops, struct scan *s, 
             return r;
         if (others == 0)
             continue;
-        advance(&ops[i]);
+        next_step(&ops[i]);
         await(&done, others);
         for (int at = 0; at < SLOTS; at++) {
-            if (atomic_load(&slots[at].word) != (s->gen << 2 | HERE))
+            if (atomic_load(&slots[at].word) != (s->gen << 2 | STOPPED))
                 continue;
             r = atomic_load(&slots[at].result);
             if (r < 0) {
@@ -374,19 +374,19 @@ static int perform(const struct fp_cred_op *ops, uint32_t nops, struct scan *s, 
 }
 
 /* Lets all go, also those whose signal is still on its way. */
-static void dismiss(struct scan *s)
+static void release_threads(struct scan *s)
 {
-    if (!s->summoned)
+    if (!s->signalled)
         return;
     for (int at = 0; at < SLOTS; at++) {
         uint64_t expected = s->gen << 2 | SENT;
         if (atomic_compare_exchange_strong(&slots[at].word, &expected, s->gen << 2 | OVER))
-            atomic_store(&underway, 1);
+            atomic_store(&undelivered, 1);
     }
-    advance(NULL);
-    await(&here, 0);
+    next_step(NULL);
+    await(&stopped, 0);
     /* A signal on its way must meet the handler: the default of 33 is death. */
-    if (!atomic_load(&underway))
+    if (!atomic_load(&undelivered))
         fp__sys4(SYS_rt_sigaction, SIG_SPREAD, &chained, NULL, sizeof chained.mask);
 }
 
@@ -412,17 +412,17 @@ int fp_credentials_set(const struct fp_cred_op *ops, uint32_t nops, int64_t time
     if (r == 0) {
         /* Who waits here can still be summoned. The threads that are counted as here were the parent's. */
         if (fp__lock(&busy, s.pid))
-            atomic_store(&here, 0);
+            atomic_store(&stopped, 0);
         fp__sys4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof mask);
         s.gen = atomic_fetch_add(&generation, 1) + 1;
-        r = gather(&s, timeout_ns);
+        r = stop_threads(&s, timeout_ns);
         if (r == 0) {
             r = perform(ops, nops, &s, &report);
         } else {
             report.tid = r == -ETIMEDOUT ? s.missing : 0;
             report.state = r == -ETIMEDOUT ? s.state : 0;
         }
-        dismiss(&s);
+        release_threads(&s);
         fp__unlock(&busy);
         fp__sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof mask);
     }

@@ -265,7 +265,7 @@ static void uninstall(int sig)
 }
 
 /* Installs and removes handlers, so that there are those that the taps want. */
-static int settle(void)
+static int update_handlers(void)
 {
     uint64_t wanted = 0, silent = quiet_by_host;
     for (int i = 0; i < taps_end; i++) {
@@ -313,7 +313,7 @@ static void forget(void)
         if (is_taken(&taps[i]))
             close_fd(&taps[i]);
     }
-    settle();
+    update_handlers();
     atomic_store(&owner, self());
 }
 
@@ -371,11 +371,11 @@ int64_t fp_tap_add(const struct fp_tap_options *options)
     if (place >= taps_end)
         atomic_store(&taps_end, place + 1);
     atomic_store(&tap->mask, options->mask);
-    r = settle();
+    r = update_handlers();
     if (r < 0) {
         give_up(tap);
         close_fd(tap);
-        settle();
+        update_handlers();
         id = r;
     }
     unlock(mask);
@@ -393,7 +393,7 @@ int fp_tap_remove(int64_t id)
     if (tap != NULL) {
         /* The handlers first: without ours a signal does what it did before, and does not fall between. */
         atomic_store(&tap->mask, 0);
-        settle();
+        update_handlers();
         give_up(tap);
         close_fd(tap);
         r = 0;
@@ -428,7 +428,7 @@ int fp_signal_renew(uint64_t defaults, uint64_t *ret_renewed)
     *ret_renewed = 0;
     if (atomic_load(&owner) == self()) {
         quiet_by_host = defaults;
-        r = settle();
+        r = update_handlers();
         for (int sig = 1; sig <= SIGNALS && r >= 0; sig++) {
             if (installed & BIT(sig)) {
                 r = install(sig);

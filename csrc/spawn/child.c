@@ -63,7 +63,7 @@ static FP__BARE long step_setsid(struct fp__context *c)
 {
     (void)c;
     long r = fp__call(SYS_setsid, 0, 0, 0, 0, 0);
-    return r > 0 ? 0 : r < 0 ? r : -FP__NOT_SO;
+    return r > 0 ? 0 : r < 0 ? r : -FP__NOT_VERIFIED;
 }
 
 static FP__BARE long step_setpgid(struct fp__context *c)
@@ -135,7 +135,7 @@ static FP__BARE long step_cwd(struct fp__context *c)
     if (c->cwd_fd < 0)
         return 0;
     long r = fp__call(SYS_fchdir, c->cwd_fd, 0, 0, 0, 0);
-    return r == 0 && c->grant && !fp__same_place(c->cwd_fd, ".") ? -FP__NOT_SO : r;
+    return r == 0 && c->credentials && !fp__same_place(c->cwd_fd, ".") ? -FP__NOT_VERIFIED : r;
 }
 
 /* prlimit64 itself: the C library's setrlimit synchronises threads on some systems (GOTCHAS A11). */
@@ -146,10 +146,10 @@ static FP__BARE long step_rlimits(struct fp__context *c)
         uint64_t pair[2] = {limit->soft, limit->hard};
         c->report->detail = (int32_t)i;
         long r = fp__call(SYS_prlimit64, 0, limit->resource, (long)pair, 0, 0);
-        if (r == 0 && c->grant) {
+        if (r == 0 && c->credentials) {
             r = fp__sys4(SYS_prlimit64, 0, limit->resource, 0, pair);
             if (r == 0 && (pair[0] != limit->soft || pair[1] != limit->hard))
-                r = -FP__NOT_SO;
+                r = -FP__NOT_VERIFIED;
         }
         if (r < 0)
             return r;
@@ -208,7 +208,7 @@ static FP__BARE long step_timer_slack(struct fp__context *c)
 static FP__BARE long step_umask(struct fp__context *c)
 {
     fp__call(SYS_umask, c->attr->umask, 0, 0, 0, 0);
-    return c->grant && fp__sys1(SYS_umask, c->attr->umask) != c->attr->umask ? -FP__NOT_SO : 0;
+    return c->credentials && fp__sys1(SYS_umask, c->attr->umask) != c->attr->umask ? -FP__NOT_VERIFIED : 0;
 }
 
 /* The lowest number from `first` on that stays open: a kept one, or one that is needed for the way to the exec. */
@@ -326,10 +326,10 @@ static FP__BARE long step_pdeathsig(struct fp__context *c)
     long r = fp__call(SYS_prctl, FP__PR_SET_PDEATHSIG, c->attr->pdeathsig, 0, 0, 0);
     if (r < 0)
         return r;
-    if (c->grant && (fp__sys2(SYS_prctl, FP__PR_GET_PDEATHSIG, &set) < 0 || set != c->attr->pdeathsig))
-        return -FP__NOT_SO;
+    if (c->credentials && (fp__sys2(SYS_prctl, FP__PR_GET_PDEATHSIG, &set) < 0 || set != c->attr->pdeathsig))
+        return -FP__NOT_VERIFIED;
     /* In a PID namespace of its own the parent has no number. */
-    int32_t parent = c->grant && (c->grant->namespaces & FP__CLONE_NEWPID) ? 0 : c->parent_pid;
+    int32_t parent = c->credentials && (c->credentials->namespaces & FP__CLONE_NEWPID) ? 0 : c->parent_pid;
     return fp__sys0(SYS_getppid) == parent ? 0 : -ESRCH;
 }
 
@@ -420,7 +420,7 @@ static const struct step steps[] = {
     {FP_STAGE_CLOSE_FDS, 0, step_close_fds},
     {FP_STAGE_LISTEN_PID, FP_ATTR_LISTEN_PID, step_listen_pid},
     {FP_STAGE_LAUNCHER, FP__ATTR_IDENTITY, fp__step_launcher},
-    {FP_STAGE_LAUNCHER, FP__ATTR_IDENTITY, fp__step_launched},
+    {FP_STAGE_LAUNCHER, FP__ATTR_IDENTITY, fp__step_in_launcher},
     {FP_STAGE_RLIMITS, 0, step_rlimits},
     {FP_STAGE_SECUREBITS, FP__ATTR_IDENTITY, fp__step_securebits},
     {FP_STAGE_BOUNDING, FP__ATTR_IDENTITY, fp__step_bounding},
@@ -431,7 +431,7 @@ static const struct step steps[] = {
     {FP_STAGE_CAPABILITIES, FP__ATTR_IDENTITY, fp__step_capabilities},
     {FP_STAGE_AMBIENT, FP__ATTR_IDENTITY, fp__step_ambient},
     {FP_STAGE_LOCKS, FP__ATTR_IDENTITY, fp__step_locks},
-    {FP_STAGE_REGAIN, FP__ATTR_IDENTITY, fp__step_regain},
+    {FP_STAGE_VERIFY_IRREVOCABLE, FP__ATTR_IDENTITY, fp__step_verify_irrevocable},
     {FP_STAGE_PDEATHSIG, FP_ATTR_PDEATHSIG, step_pdeathsig},
     {FP_STAGE_SUBREAPER, FP_ATTR_SUBREAPER, step_subreaper},
     {FP_STAGE_NO_NEW_PRIVS, FP_ATTR_NO_NEW_PRIVS, fp__step_no_new_privs},
@@ -444,7 +444,7 @@ static const struct step steps[] = {
 
 static FP__BARE long run_step(struct fp__context *c, const struct step *step)
 {
-    if (step->flag == FP__ATTR_IDENTITY ? c->grant == NULL : step->flag && !(c->attr->flags & step->flag))
+    if (step->flag == FP__ATTR_IDENTITY ? c->credentials == NULL : step->flag && !(c->attr->flags & step->flag))
         return 0;
     c->report->stage = step->stage;
 #ifdef FP_FAULTS

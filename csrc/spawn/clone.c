@@ -126,11 +126,11 @@ static long clone3_call(struct fp__clone_args *args, size_t size, int (*fn)(void
  * not seen by a stranger's waitpid(-1); execve sets it to SIGCHLD (GOTCHAS B3). fork_pipe's child may outlive this call, so it
  * has SIGCHLD from the start. *ret_pidfd is -1 where the kernel gives none.
  *
- * With `borrows` the caller goes on at once. What CLONE_VFORK would tell by waking it, that the child uses its
- * memory no more, CLONE_CHILD_CLEARTID says in the word `borrows`: the kernel clears it and wakes its futex in the same place
+ * With `memory_in_use` the caller goes on at once. What CLONE_VFORK would tell by waking it, that the child uses its
+ * memory no more, CLONE_CHILD_CLEARTID says in the word `memory_in_use`: the kernel clears it and wakes its futex in the same place
  * (mm_release(), at exec and at death). So a run spends no wake-up and no switch back to the parent on the exec, and a wait for
  * it can be ended by a signal or a deadline, which vfork's cannot. */
-long fp__clone(int mechanism, int (*fn)(void *), void *arg, const struct fp__birth_options *options, int *ret_pidfd)
+long fp__clone(int mechanism, int (*fn)(void *), void *arg, const struct fp__clone_options *options, int *ret_pidfd)
 {
     *ret_pidfd = -1;
     uint64_t flags = (options->want_pidfd ? CLONE_PIDFD : 0) | options->namespaces;
@@ -144,10 +144,10 @@ long fp__clone(int mechanism, int (*fn)(void *), void *arg, const struct fp__bir
             .stack = (uintptr_t)options->stack->base + STACK_GUARD,
             .stack_size = STACK_SIZE,
         };
-        if (options->borrows != NULL) {
-            atomic_store_explicit(options->borrows, 1, memory_order_relaxed);
+        if (options->memory_in_use != NULL) {
+            atomic_store_explicit(options->memory_in_use, 1, memory_order_relaxed);
             args.flags |= CLONE_CHILD_CLEARTID;
-            args.child_tid = (uintptr_t)options->borrows;
+            args.child_tid = (uintptr_t)options->memory_in_use;
         } else {
             args.flags |= CLONE_VFORK;
         }

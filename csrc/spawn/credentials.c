@@ -1,4 +1,4 @@
-/* credentials.c: the parent's half of an identity: what is granted, the launcher and what it is told, the maps of a user namespace,
+/* credentials.c: the parent's half of an identity: what is granted, the launcher and what it is message, the maps of a user namespace,
  * directories below a root, Landlock rulesets. */
 #include "internal.h"
 
@@ -41,7 +41,8 @@ static uint64_t all_capabilities(void)
 
 /* Nobody gives more than he has: what is wanted beyond the calling thread's permitted set is refused here, though a launcher
  * executed by root could get it back from the bounding set. In a new user namespace the child has all of them. */
-long fp__grant_make(const struct fp_identity *identity, struct fp__grant *grant, int *ret_stage, int32_t *ret_detail)
+long fp__credentials_make(const struct fp_identity *identity, struct fp__child_credentials *credentials, int *ret_stage,
+                          int32_t *ret_detail)
 {
     struct fp__capabilities have;
     bool newuser = identity->namespaces & FP__CLONE_NEWUSER;
@@ -52,7 +53,7 @@ long fp__grant_make(const struct fp_identity *identity, struct fp__grant *grant,
         have.effective = have.permitted = all_capabilities();
         have.inheritable = 0;
     }
-    struct fp__grant g = {
+    struct fp__child_credentials g = {
         .flags = identity->flags,
         .uid = identity->uid,
         .gid = identity->gid,
@@ -60,9 +61,9 @@ long fp__grant_make(const struct fp_identity *identity, struct fp__grant *grant,
         .nfilter = identity->nfilter,
         .namespaces = identity->namespaces,
         .securebits = identity->securebits,
-        .old_uid = (uint32_t)fp__sys0(SYS_getuid),
-        .old_gid = (uint32_t)fp__sys0(SYS_getgid),
-        .start = have.permitted,
+        .parent_uid = (uint32_t)fp__sys0(SYS_getuid),
+        .parent_gid = (uint32_t)fp__sys0(SYS_getgid),
+        .parent_permitted = have.permitted,
         .bounding = identity->bounding,
         .time_offset_ns = {identity->time_offset_ns[0], identity->time_offset_ns[1]},
     };
@@ -91,7 +92,7 @@ long fp__grant_make(const struct fp_identity *identity, struct fp__grant *grant,
         if (missing >> number & 1)
             return fail(ret_stage, ret_detail, FP_STAGE_CAPABILITIES, number, -EPERM);
     }
-    *grant = g;
+    *credentials = g;
     return 0;
 }
 
@@ -184,10 +185,10 @@ static char *encode(char *to, size_t *column, const void *data, size_t n)
 }
 
 /* One block: the launcher's argument vector, then the text of its first arguments. */
-long fp__launcher_text(const struct fp__context *c, void **ret_block)
+long fp__launcher_arguments(const struct fp__context *c, void **ret_block)
 {
-    const struct fp__grant *g = c->grant;
-    size_t bytes = sizeof(struct fp__launch) + (size_t)g->nfilter * 8 + (size_t)g->ngroups * 4;
+    const struct fp__child_credentials *g = c->credentials;
+    size_t bytes = sizeof(struct fp__launcher_message) + (size_t)g->nfilter * 8 + (size_t)g->ngroups * 4;
     size_t chunks = (2 * bytes + FP__CHUNK - 1) / FP__CHUNK, argc = 0;
     while (c->argv[argc] != NULL)
         argc++;
@@ -195,25 +196,25 @@ long fp__launcher_text(const struct fp__context *c, void **ret_block)
     char **vector = malloc(pointers * sizeof(char *) + 2 * bytes + chunks + 1);
     if (vector == NULL)
         return -ENOMEM;
-    struct fp__launch told;
-    memset(&told, 0, sizeof told); /* padding too: it is shown in /proc */
-    told.size = sizeof told;
-    told.chunks = (uint32_t)chunks;
-    told.npaths = c->npaths;
-    told.report_fd = c->report_fd;
-    told.ruleset_fd = c->ruleset_fd;
-    told.parent_pid = c->parent_pid;
-    told.parent_waits = c->parent_waits;
-    told.parent_mask = c->parent_mask;
-    told.grant = *g;
-    told.attr = *c->attr;
+    struct fp__launcher_message message;
+    memset(&message, 0, sizeof message); /* padding too: it is shown in /proc */
+    message.size = sizeof message;
+    message.chunks = (uint32_t)chunks;
+    message.npaths = c->npaths;
+    message.report_fd = c->report_fd;
+    message.ruleset_fd = c->ruleset_fd;
+    message.parent_pid = c->parent_pid;
+    message.parent_waits = c->parent_waits;
+    message.parent_mask = c->parent_mask;
+    message.credentials = *g;
+    message.attr = *c->attr;
 #ifdef FP_FAULTS
-    _Static_assert(sizeof told.fault == sizeof fp__fault, "a copy of it");
-    memcpy(told.fault, &fp__fault, sizeof told.fault);
+    _Static_assert(sizeof message.fault == sizeof fp__fault, "a copy of it");
+    memcpy(message.fault, &fp__fault, sizeof message.fault);
 #endif
     char *text = (char *)(vector + pointers), *to = text;
     size_t column = 0;
-    to = encode(to, &column, &told, sizeof told);
+    to = encode(to, &column, &message, sizeof message);
     to = encode(to, &column, c->filter, (size_t)g->nfilter * 8);
     to = encode(to, &column, c->groups, (size_t)g->ngroups * 4);
     *to = 0;

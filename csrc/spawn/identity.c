@@ -160,7 +160,7 @@ FP__BARE long fp__step_chroot(struct fp__context *c)
         r = fp__call(SYS_chroot, (long)".", 0, 0, 0, 0);
     if (r < 0)
         return r;
-    return fp__same_place(c->root_fd, "/") && fp__same_place(c->root_fd, ".") ? 0 : -FP__NOT_SO;
+    return fp__same_place(c->root_fd, "/") && fp__same_place(c->root_fd, ".") ? 0 : -FP__NOT_VERIFIED;
 }
 
 /* -- capabilities */
@@ -191,7 +191,9 @@ static FP__BARE long set_capabilities(uint64_t effective, uint64_t permitted, ui
     r = fp__capabilities_get(&now);
     if (r < 0)
         return r;
-    return now.effective == effective && now.permitted == permitted && now.inheritable == inheritable ? 0 : -FP__NOT_SO;
+    return now.effective == effective && now.permitted == permitted && now.inheritable == inheritable
+               ? 0
+               : -FP__NOT_VERIFIED;
 }
 
 /* An execve by anybody but a plain root gives only the ambient set. So that the launcher, which is executed before the
@@ -237,13 +239,13 @@ FP__BARE long fp__step_launcher(struct fp__context *c)
 }
 
 /* In the launcher: no more than the parent has, which execve may have given back from the bounding set. */
-FP__BARE long fp__step_launched(struct fp__context *c)
+FP__BARE long fp__step_in_launcher(struct fp__context *c)
 {
     struct fp__capabilities now;
     if (c->launcher_fd != FP__IN_LAUNCHER)
         return 0;
     long r = fp__capabilities_get(&now);
-    uint64_t permitted = now.permitted & c->grant->start;
+    uint64_t permitted = now.permitted & c->credentials->parent_permitted;
     if (r < 0 || (permitted == now.permitted && now.effective == permitted))
         return r;
     return set_capabilities(permitted, permitted, now.inheritable & permitted);
@@ -282,7 +284,7 @@ static FP__BARE long write_offset(const char *clock, long n, int64_t ns)
         return fd;
     long length = text + sizeof text - at, r = fp__call(SYS_write, fd, (long)at, length, 0, 0);
     fp__close((int)fd);
-    return r < 0 ? r : r == length ? 0 : -FP__NOT_SO;
+    return r < 0 ? r : r == length ? 0 : -FP__NOT_VERIFIED;
 }
 
 /* The number at *at, behind blanks; *at is behind it then. */
@@ -318,14 +320,14 @@ static FP__BARE long check_offsets(const int64_t want[2])
             at++;
         int64_t seconds = get_number(&at, end), ns = seconds * FP_NSEC + get_number(&at, end);
         if (clock != 'm' && clock != 'b')
-            return -FP__NOT_SO;
+            return -FP__NOT_VERIFIED;
         if (ns != want[clock == 'b'])
-            return -FP__NOT_SO;
+            return -FP__NOT_VERIFIED;
         found |= clock == 'b' ? 2 : 1;
         while (at < end && *at != '\n')
             at++;
     }
-    return found == 3 ? 0 : -FP__NOT_SO;
+    return found == 3 ? 0 : -FP__NOT_VERIFIED;
 }
 
 /* A mount namespace of its own shares what is mounted with the old one by default; private, nothing goes over, either way.
@@ -336,7 +338,7 @@ static FP__BARE long make_private(void)
     char text[1024];
     long r = fp__call(SYS_mount, (long)"none", 0, 0, FP__MS_PRIVATE, 0);
     if (r != -EFAULT)
-        return r < 0 ? r : -FP__NOT_SO;
+        return r < 0 ? r : -FP__NOT_VERIFIED;
     r = fp__call(SYS_mount, (long)"none", (long)"/", 0, FP__MS_PRIVATE, 0);
     if (r < 0)
         return r;
@@ -348,7 +350,7 @@ static FP__BARE long make_private(void)
     while ((n = fp__sys3(SYS_read, fd, text, sizeof text)) > 0) {
         for (long i = 0; i < n; i++) {
             if (begins && fields == 6 && text[i] != '-')
-                n = -FP__NOT_SO; /* the optional fields are the seventh and on, up to a single "-" */
+                n = -FP__NOT_VERIFIED; /* the optional fields are the seventh and on, up to a single "-" */
             begins = text[i] == ' ' || text[i] == '\n';
             fields = text[i] == '\n' ? 0 : fields + begins;
         }
@@ -362,12 +364,12 @@ static FP__BARE long make_private(void)
 FP__BARE long fp__step_namespaces(struct fp__context *c)
 {
     long r;
-    if (c->grant->namespaces & FP__CLONE_NEWNS) {
+    if (c->credentials->namespaces & FP__CLONE_NEWNS) {
         r = make_private();
         if (r < 0)
             return r;
     }
-    if (!(c->grant->namespaces & FP__CLONE_NEWTIME))
+    if (!(c->credentials->namespaces & FP__CLONE_NEWTIME))
         return 0;
     struct fp__file_id now, next;
     r = fp__call(SYS_unshare, FP__CLONE_NEWTIME, 0, 0, 0, 0);
@@ -376,8 +378,8 @@ FP__BARE long fp__step_namespaces(struct fp__context *c)
     if (r == 0)
         r = fp__file_id(AT_FDCWD, "/proc/self/ns/time_for_children", &next);
     if (r == 0 && fp__same_file(&now, &next))
-        r = -FP__NOT_SO;
-    const int64_t *offsets = c->grant->time_offset_ns;
+        r = -FP__NOT_VERIFIED;
+    const int64_t *offsets = c->credentials->time_offset_ns;
     if (r == 0 && offsets[0])
         r = write_offset("monotonic", 9, offsets[0]);
     if (r == 0 && offsets[1])
@@ -389,14 +391,14 @@ FP__BARE long fp__step_namespaces(struct fp__context *c)
 
 FP__BARE long fp__step_securebits(struct fp__context *c)
 {
-    const struct fp__grant *g = c->grant;
+    const struct fp__child_credentials *g = c->credentials;
     if (g->flags & FP_ID_SECUREBITS) {
         long early = (long)(g->securebits & ~FP__SECBITS_LATE);
         long r = control(FP__PR_SET_SECUREBITS, early, 0);
         if (r < 0)
             return r;
         if (ask(FP__PR_GET_SECUREBITS, 0, 0) != early)
-            return -FP__NOT_SO;
+            return -FP__NOT_VERIFIED;
     }
     /* KEEPCAPS saves the permitted set from the change of uid (GOTCHAS G11); execve clears it. */
     if ((g->flags & FP_ID_UID) && (g->permitted || (g->securebits & FP__SECBITS_LATE))) {
@@ -404,17 +406,17 @@ FP__BARE long fp__step_securebits(struct fp__context *c)
         if (r < 0)
             return r;
         if (ask(FP__PR_GET_KEEPCAPS, 0, 0) != 1)
-            return -FP__NOT_SO;
+            return -FP__NOT_VERIFIED;
     }
     return 0;
 }
 
 FP__BARE long fp__step_bounding(struct fp__context *c)
 {
-    if (!(c->grant->flags & FP_ID_BOUNDING))
+    if (!(c->credentials->flags & FP_ID_BOUNDING))
         return 0;
     for (long number = 0; number < 64; number++) {
-        bool keep = c->grant->bounding >> number & 1;
+        bool keep = c->credentials->bounding >> number & 1;
         long has = ask(FP__PR_CAPBSET_READ, number, 0);
         c->report->detail = (int32_t)number;
         if (has < 0 && !keep)
@@ -427,7 +429,7 @@ FP__BARE long fp__step_bounding(struct fp__context *c)
         if (r < 0)
             return r;
         if (ask(FP__PR_CAPBSET_READ, number, 0) != 0)
-            return -FP__NOT_SO;
+            return -FP__NOT_VERIFIED;
     }
     c->report->detail = 0;
     return 0;
@@ -437,21 +439,21 @@ FP__BARE long fp__step_bounding(struct fp__context *c)
  * without a name. Where the kernel has no keys, or a filter refuses all of keyctl(2), the program cannot read one either. */
 FP__BARE long fp__step_keyring(struct fp__context *c)
 {
-    if (!(c->grant->flags & FP_ID_UID))
+    if (!(c->credentials->flags & FP_ID_UID))
         return 0;
     long before = fp__sys3(SYS_keyctl, FP__KEYCTL_GET_KEYRING_ID, FP__KEY_SESSION, 0);
     long r = fp__call(SYS_keyctl, FP__KEYCTL_JOIN_SESSION, 0, 0, 0, 0);
     if (r < 0)
         return (r == -ENOSYS || r == -EPERM) && before == r ? 0 : r;
     long now = fp__sys3(SYS_keyctl, FP__KEYCTL_GET_KEYRING_ID, FP__KEY_SESSION, 0);
-    return r > 0 && now == r && now != before ? 0 : -FP__NOT_SO;
+    return r > 0 && now == r && now != before ? 0 : -FP__NOT_VERIFIED;
 }
 
 /* -- ids: raw calls, for this thread alone and all three of each (GOTCHAS G4, A10) */
 
 /* Memory of the parent's is closed to the new user, or this child must end at once (shared.c), and another is made by the
  * launcher. */
-static FP__BARE bool is_open(struct fp__context *c)
+static FP__BARE bool memory_is_open(struct fp__context *c)
 {
     if (!c->shares || ask(FP__PR_GET_DUMPABLE, 0, 0) == 0)
         return false;
@@ -462,7 +464,7 @@ static FP__BARE bool is_open(struct fp__context *c)
 static FP__BARE bool has_groups(struct fp__context *c)
 {
     uint32_t some[64];
-    long n = (long)c->grant->ngroups;
+    long n = (long)c->credentials->ngroups;
     if (fp__sys2(SYS_getgroups, 0, 0) != n)
         return false;
     if (n == 0)
@@ -480,46 +482,48 @@ static FP__BARE bool has_groups(struct fp__context *c)
 
 FP__BARE long fp__step_groups(struct fp__context *c)
 {
-    if (!(c->grant->flags & FP_ID_GROUPS))
+    if (!(c->credentials->flags & FP_ID_GROUPS))
         return 0;
-    long r = fp__call(SYS_setgroups, c->grant->ngroups, (long)c->groups, 0, 0, 0);
+    long r = fp__call(SYS_setgroups, c->credentials->ngroups, (long)c->groups, 0, 0, 0);
     if (r < 0) /* who may not set them may have them already */
         return r == -EPERM && has_groups(c) ? 0 : r;
-    return has_groups(c) ? 0 : -FP__NOT_SO;
+    return has_groups(c) ? 0 : -FP__NOT_VERIFIED;
 }
 
 FP__BARE long fp__step_gid(struct fp__context *c)
 {
-    uint32_t ids[3], want = c->grant->gid;
-    if (!(c->grant->flags & FP_ID_GID))
+    uint32_t ids[3], want = c->credentials->gid;
+    if (!(c->credentials->flags & FP_ID_GID))
         return 0;
-    if (is_open(c))
+    if (memory_is_open(c))
         return -ESTALE;
     long r = fp__call(SYS_setresgid, want, want, want, 0, 0);
     if (r == 0)
         r = fp__sys3(SYS_getresgid, &ids[0], &ids[1], &ids[2]);
     if (r < 0)
         return r;
-    return ids[0] == want && ids[1] == want && ids[2] == want && fp__sys1(SYS_setfsgid, -1) == (long)want ? 0
-                                                                                                          : -FP__NOT_SO;
+    return ids[0] == want && ids[1] == want && ids[2] == want && fp__sys1(SYS_setfsgid, -1) == (long)want
+               ? 0
+               : -FP__NOT_VERIFIED;
 }
 
 FP__BARE long fp__step_uid(struct fp__context *c)
 {
-    uint32_t ids[3], want = c->grant->uid;
-    if (!(c->grant->flags & FP_ID_UID))
+    uint32_t ids[3], want = c->credentials->uid;
+    if (!(c->credentials->flags & FP_ID_UID))
         return 0;
-    if (is_open(c))
+    if (memory_is_open(c))
         return -ESTALE;
     long r = fp__call(SYS_setresuid, want, want, want, 0, 0);
-    if (r == 0 && is_open(c))
+    if (r == 0 && memory_is_open(c))
         return -ESTALE;
     if (r == 0)
         r = fp__sys3(SYS_getresuid, &ids[0], &ids[1], &ids[2]);
     if (r < 0)
         return r;
-    return ids[0] == want && ids[1] == want && ids[2] == want && fp__sys1(SYS_setfsuid, -1) == (long)want ? 0
-                                                                                                          : -FP__NOT_SO;
+    return ids[0] == want && ids[1] == want && ids[2] == want && fp__sys1(SYS_setfsuid, -1) == (long)want
+               ? 0
+               : -FP__NOT_VERIFIED;
 }
 
 /* -- after the uid */
@@ -527,13 +531,13 @@ FP__BARE long fp__step_uid(struct fp__context *c)
 /* With late securebits CAP_SETPCAP stays until LOCKS. */
 FP__BARE long fp__step_capabilities(struct fp__context *c)
 {
-    const struct fp__grant *g = c->grant;
+    const struct fp__child_credentials *g = c->credentials;
     uint64_t more = (g->flags & FP_ID_SECUREBITS) && (g->securebits & FP__SECBITS_LATE) ? FP__SETPCAP : 0;
     return set_capabilities(g->effective | more, g->permitted | more, g->inheritable);
 }
 
 /* Nothing outside of the permitted and the inheritable set can be ambient, so only what is in both needs a look. */
-static FP__BARE bool has_ambient(const struct fp__grant *g)
+static FP__BARE bool has_ambient(const struct fp__child_credentials *g)
 {
     uint64_t possible = (g->permitted & g->inheritable) | g->ambient;
     for (long number = 0; number < 64; number++) {
@@ -547,7 +551,7 @@ static FP__BARE bool has_ambient(const struct fp__grant *g)
 /* The kernel has cleared it with the uid, KEEPCAPS or not (GOTCHAS G10), and takes only what is permitted and inheritable. */
 FP__BARE long fp__step_ambient(struct fp__context *c)
 {
-    const struct fp__grant *g = c->grant;
+    const struct fp__child_credentials *g = c->credentials;
     if ((g->permitted & g->inheritable) == 0 && g->ambient == 0)
         return 0;
     long r = control(FP__PR_CAP_AMBIENT, FP__AMBIENT_CLEAR_ALL, 0);
@@ -562,65 +566,65 @@ FP__BARE long fp__step_ambient(struct fp__context *c)
             return r;
     }
     c->report->detail = 0;
-    return has_ambient(g) ? 0 : -FP__NOT_SO;
+    return has_ambient(g) ? 0 : -FP__NOT_VERIFIED;
 }
 
 FP__BARE long fp__step_locks(struct fp__context *c)
 {
-    const struct fp__grant *g = c->grant;
+    const struct fp__child_credentials *g = c->credentials;
     if (!(g->flags & FP_ID_SECUREBITS) || !(g->securebits & FP__SECBITS_LATE))
         return 0;
     long r = control(FP__PR_SET_SECUREBITS, g->securebits, 0);
     if (r < 0)
         return r;
     if (ask(FP__PR_GET_SECUREBITS, 0, 0) != (long)g->securebits)
-        return -FP__NOT_SO;
+        return -FP__NOT_VERIFIED;
     return set_capabilities(g->effective, g->permitted, g->inheritable);
 }
 
 /* The proof: what was given up is asked for, and must be refused (OpenSSH's way; GOTCHAS G3, G4). All of it also as the whole
  * list of what holds, since a call that changed something after its own step would have been missed there. */
-FP__BARE long fp__step_regain(struct fp__context *c)
+FP__BARE long fp__step_verify_irrevocable(struct fp__context *c)
 {
-    const struct fp__grant *g = c->grant;
+    const struct fp__child_credentials *g = c->credentials;
     const long none = FP__UNCHANGED;
-    if (is_open(c))
+    if (memory_is_open(c))
         return -ESTALE;
     if ((g->flags & FP_ID_UID) && g->uid != 0 && !(g->permitted & FP__SETUID)) {
         if (fp__call(SYS_setresuid, none, 0, none, 0, 0) >= 0)
-            return -FP__NOT_SO;
-        if (g->old_uid != g->uid && fp__call(SYS_setresuid, none, g->old_uid, none, 0, 0) >= 0)
-            return -FP__NOT_SO;
+            return -FP__NOT_VERIFIED;
+        if (g->parent_uid != g->uid && fp__call(SYS_setresuid, none, g->parent_uid, none, 0, 0) >= 0)
+            return -FP__NOT_VERIFIED;
     }
     if ((g->flags & FP_ID_GID) && g->gid != 0 && !(g->permitted & FP__SETGID)) {
         c->report->detail = 1;
         if (fp__call(SYS_setresgid, none, 0, none, 0, 0) >= 0)
-            return -FP__NOT_SO;
-        if (g->old_gid != g->gid && fp__call(SYS_setresgid, none, g->old_gid, none, 0, 0) >= 0)
-            return -FP__NOT_SO;
+            return -FP__NOT_VERIFIED;
+        if (g->parent_gid != g->gid && fp__call(SYS_setresgid, none, g->parent_gid, none, 0, 0) >= 0)
+            return -FP__NOT_VERIFIED;
     }
     struct fp__capabilities now;
     uint32_t u[3], gids[3];
     c->report->detail = 2;
     if (fp__capabilities_get(&now) < 0 || now.effective != g->effective || now.permitted != g->permitted ||
         now.inheritable != g->inheritable)
-        return -FP__NOT_SO;
+        return -FP__NOT_VERIFIED;
     c->report->detail = 3;
     if (fp__sys3(SYS_getresuid, &u[0], &u[1], &u[2]) < 0 || fp__sys3(SYS_getresgid, &gids[0], &gids[1], &gids[2]) < 0)
-        return -FP__NOT_SO;
+        return -FP__NOT_VERIFIED;
     if ((g->flags & FP_ID_UID) && (u[0] != g->uid || u[1] != g->uid || u[2] != g->uid))
-        return -FP__NOT_SO;
+        return -FP__NOT_VERIFIED;
     if ((g->flags & FP_ID_GID) && (gids[0] != g->gid || gids[1] != g->gid || gids[2] != g->gid))
-        return -FP__NOT_SO;
+        return -FP__NOT_VERIFIED;
     c->report->detail = 4;
     if ((g->flags & FP_ID_GROUPS) && !has_groups(c))
-        return -FP__NOT_SO;
+        return -FP__NOT_VERIFIED;
     c->report->detail = 5;
     if ((g->flags & FP_ID_SECUREBITS) && (ask(FP__PR_GET_SECUREBITS, 0, 0) & ~0x10L) != (long)g->securebits)
-        return -FP__NOT_SO;
+        return -FP__NOT_VERIFIED;
     c->report->detail = 6;
     if (!has_ambient(g))
-        return -FP__NOT_SO;
+        return -FP__NOT_VERIFIED;
     c->report->detail = 0;
     return 0;
 }
@@ -629,7 +633,7 @@ FP__BARE long fp__step_no_new_privs(struct fp__context *c)
 {
     (void)c;
     long r = control(FP__PR_SET_NO_NEW_PRIVS, 1, 0);
-    return r < 0 ? r : ask(FP__PR_GET_NO_NEW_PRIVS, 0, 0) == 1 ? 0 : -FP__NOT_SO;
+    return r < 0 ? r : ask(FP__PR_GET_NO_NEW_PRIVS, 0, 0) == 1 ? 0 : -FP__NOT_VERIFIED;
 }
 
 /* No call tells of a Landlock domain. That the call reaches the kernel is seen by an error that only the kernel gives; and where
@@ -640,18 +644,18 @@ FP__BARE long fp__step_landlock(struct fp__context *c)
         return 0;
     long r = fp__call(SYS_landlock_restrict_self, -1, 0, 0, 0, 0);
     if (r != -EBADF)
-        return r < 0 ? r : -FP__NOT_SO;
+        return r < 0 ? r : -FP__NOT_VERIFIED;
     r = fp__call(SYS_landlock_restrict_self, c->ruleset_fd, 0, 0, 0, 0);
     if (r < 0)
         return r;
     fp__close(c->ruleset_fd);
     c->ruleset_fd = -1;
-    if (!(c->grant->flags & FP_ID_ROOT_HIDDEN))
+    if (!(c->credentials->flags & FP_ID_ROOT_HIDDEN))
         return 0;
     long fd = fp__sys4(SYS_openat, AT_FDCWD, "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (fd >= 0)
         fp__close((int)fd);
-    return fd == -EACCES ? 0 : -FP__NOT_SO;
+    return fd == -EACCES ? 0 : -FP__NOT_VERIFIED;
 }
 
 FP__BARE long fp__step_seccomp(struct fp__context *c)
@@ -660,17 +664,17 @@ FP__BARE long fp__step_seccomp(struct fp__context *c)
         uint16_t length;
         const uint64_t *filter;
     } program;
-    if (c->grant->nfilter == 0)
+    if (c->credentials->nfilter == 0)
         return 0;
-    program.length = (uint16_t)c->grant->nfilter;
+    program.length = (uint16_t)c->credentials->nfilter;
     program.filter = c->filter;
     fp__send_report(c); /* the filter may end this process at the next call */
     /* The mode is that of a filter also where the parent has one; so first what only the kernel answers in this way. */
     long r = fp__call(SYS_seccomp, FP__SECCOMP_SET_MODE_FILTER, 0, 0, 0, 0);
     if (r != -EFAULT)
-        return r < 0 ? r : -FP__NOT_SO;
+        return r < 0 ? r : -FP__NOT_VERIFIED;
     r = fp__call(SYS_seccomp, FP__SECCOMP_SET_MODE_FILTER, 0, (long)&program, 0, 0);
-    return r < 0 ? r : ask(FP__PR_GET_SECCOMP, 0, 0) == 2 ? 0 : -FP__NOT_SO;
+    return r < 0 ? r : ask(FP__PR_GET_SECCOMP, 0, 0) == 2 ? 0 : -FP__NOT_VERIFIED;
 }
 
 #endif

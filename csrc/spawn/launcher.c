@@ -3,7 +3,7 @@
  * It is the rest of the step table. A child that shares memory with its parent must not change its uid: the kernel then takes
  * the parent's dumpable flag away for good, and who restores it opens the parent's memory to the new uid (GOTCHAS G20). So
  * such a child executes this first, as who it was, and nobody but the parent and root can touch it until the steps are done.
- * What to do stands in its first arguments (struct fp__launch), how it went goes to a pipe. No libc: a few pages are executed. */
+ * What to do stands in its first arguments (struct fp__launcher_message), how it went goes to a pipe. No libc: a few pages are executed. */
 #include "internal.h"
 
 #if FP_LINUX
@@ -61,46 +61,46 @@ _Noreturn void fp__launcher_main(long *stack)
 {
     long argc = stack[0];
     char **argv = (char **)(stack + 1), **envp = argv + argc + 1;
-    struct fp__launch told;
+    struct fp__launcher_message message;
     struct fp__report report = {.stage = FP_STAGE_LAUNCHER};
     if (argc < 1) /* mutate: equivalent; since Linux 5.18 there is an empty argument */
         leave(126);
     char *text = argv[0];
     long n = decode(text, text);
-    if (n < (long)sizeof told)
+    if (n < (long)sizeof message)
         leave(126);
-    memcpy(&told, text, sizeof told);
-    if (told.size != sizeof told || (uint64_t)told.chunks + told.npaths >= (uint64_t)argc || told.chunks == 0 ||
-        told.npaths == 0)
+    memcpy(&message, text, sizeof message);
+    if (message.size != sizeof message || (uint64_t)message.chunks + message.npaths >= (uint64_t)argc ||
+        message.chunks == 0 || message.npaths == 0)
         leave(126);
-    for (uint32_t i = 1; i < told.chunks; i++) {
+    for (uint32_t i = 1; i < message.chunks; i++) {
         long more = decode(argv[i], text + n);
         if (more < 0)
             leave(126);
         n += more;
     }
-    if (n != (long)(sizeof told + told.grant.nfilter * 8UL + told.grant.ngroups * 4UL))
+    if (n != (long)(sizeof message + message.credentials.nfilter * 8UL + message.credentials.ngroups * 4UL))
         leave(126);
     struct fp__context c;
     memset(&c, 0, sizeof c);
-    c.attr = &told.attr;
-    c.grant = &told.grant;
-    c.filter = (const uint64_t *)(text + sizeof told);
-    c.groups = (uint32_t *)(text + sizeof told + told.grant.nfilter * 8UL);
-    c.paths = (const char *const *)(argv + told.chunks);
-    c.npaths = told.npaths;
-    c.argv = argv + told.chunks + told.npaths;
+    c.attr = &message.attr;
+    c.credentials = &message.credentials;
+    c.filter = (const uint64_t *)(text + sizeof message);
+    c.groups = (uint32_t *)(text + sizeof message + message.credentials.nfilter * 8UL);
+    c.paths = (const char *const *)(argv + message.chunks);
+    c.npaths = message.npaths;
+    c.argv = argv + message.chunks + message.npaths;
     c.envp = envp;
     c.cwd_fd = c.root_fd = c.cgroup_fd = c.gate_fd[0] = c.gate_fd[1] = -1;
     c.launcher_fd = FP__IN_LAUNCHER;
-    c.report_fd = told.report_fd;
-    c.ruleset_fd = told.ruleset_fd;
-    c.parent_pid = told.parent_pid;
-    c.parent_waits = told.parent_waits;
-    c.parent_mask = told.parent_mask;
+    c.report_fd = message.report_fd;
+    c.ruleset_fd = message.ruleset_fd;
+    c.parent_pid = message.parent_pid;
+    c.parent_waits = message.parent_waits;
+    c.parent_mask = message.parent_mask;
     c.report = &report;
 #ifdef FP_FAULTS
-    memcpy(&fp__fault, told.fault, sizeof fp__fault);
+    memcpy(&fp__fault, message.fault, sizeof fp__fault);
 #endif
     if (fp__sys3(SYS_fcntl, c.report_fd, F_SETFD, FD_CLOEXEC) < 0)
         leave(126);

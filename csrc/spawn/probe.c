@@ -33,7 +33,7 @@ static const struct fp__attempt attempts[TRY_COUNT] = {
 static bool survives(size_t first, size_t n)
 {
     struct fp__attempts some = {attempts + first, n};
-    const struct fp__birth_options plain = {.cgroup_fd = -1};
+    const struct fp__clone_options plain = {.cgroup_fd = -1};
     int pidfd;
     uint64_t mask = 0;
     if (fp__mask_block(&mask) < 0)
@@ -98,7 +98,7 @@ static long try_mechanism(int mechanism, unsigned harmless, struct fp_features *
         r = fp__mask_block(&mask);
         if (r < 0)
             break;
-        const struct fp__birth_options options = {.stack = &stack, .cgroup_fd = -1, .want_pidfd = want_pidfd};
+        const struct fp__clone_options options = {.stack = &stack, .cgroup_fd = -1, .want_pidfd = want_pidfd};
         r = fp__clone(mechanism, fp__child_probe, report, &options, &pidfd);
         fp__mask_restore(mask);
         if (r > 0 || is_shortage(r))

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 
-static long make_report_pipe(struct fp__birth *s, int ends[2])
+static long make_report_pipe(struct fp__spawn_state *s, int ends[2])
 {
     long r = FP__TRY(FP_POINT_REPORT_PIPE, fp__sys2(SYS_pipe2, ends, O_CLOEXEC));
     if (r < 0)
@@ -45,10 +45,10 @@ static bool has_executed(const struct fp__context *c, int pid)
 
 /* Collects what the child says until it has executed or ended: the last record counts, and the first may be "about to execute".
  * 0, FP_SPAWN_LATE, or a negative errno with the child in an unknown state. */
-static long await_report(const struct fp__birth *s, int fd, int pidfd, int pid, struct fp__report *said)
+static long await_report(const struct fp__spawn_state *s, int fd, int pidfd, int pid, struct fp__report *report)
 {
     const struct fp__context *c = &s->context;
-    const int64_t until = s->order.until_ns;
+    const int64_t until = s->args.until_ns;
     bool gone = false;
     for (int stops = 0; stops <= STOPS_MAX;) {
         struct pollfd look = {.fd = fd, .events = POLLIN};
@@ -63,14 +63,14 @@ static long await_report(const struct fp__birth *s, int fd, int pidfd, int pid, 
             if (r == 0)
                 return 0;
             if (r == (long)sizeof next)
-                *said = next;
+                *report = next;
             else if (r != -EINTR)
                 return r < 0 ? r : -EPROTO;
             continue;
         }
         if (r < 0 && r != -EINTR)
             return r;
-        if (gone || (said->stage == FP_STAGE_EXEC && said->error == 0 && has_executed(c, pid)))
+        if (gone || (report->stage == FP_STAGE_EXEC && report->error == 0 && has_executed(c, pid)))
             return 0;
         info.si_pid = 0;
         r = fp__look(pidfd, pid, WSTOPPED, &info);
@@ -87,16 +87,16 @@ static long await_report(const struct fp__birth *s, int fd, int pidfd, int pid, 
 }
 
 /* What an identity needs besides: the launcher with its text, or, without, room for the list of groups. */
-static long prepare_identity(struct fp__birth *s, bool launched, int *stage)
+static long prepare_identity(struct fp__spawn_state *s, bool by_launcher, int *stage)
 {
-    const struct fp_identity *identity = s->order.identity;
+    const struct fp_identity *identity = s->args.identity;
     struct fp__context *c = &s->context;
-    c->grant = &s->grant;
+    c->credentials = &s->credentials;
     c->filter = identity->filter;
     c->groups = (uint32_t *)(uintptr_t)identity->groups; /* only read where it is the caller's */
     c->gated = identity->namespaces & FP__CLONE_NEWUSER;
     *stage = FP_STAGE_VECTORS;
-    if (!launched) {
+    if (!by_launcher) {
         size_t bytes = identity->ngroups * sizeof(uint32_t);
         if (bytes == 0)
             return 0;
@@ -109,7 +109,7 @@ static long prepare_identity(struct fp__birth *s, bool launched, int *stage)
     if (c->attr->flags & FP_ATTR_KEEP_SIGMASK)
         fp__sys4(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &c->parent_mask, 8);
     c->parent_mask = fp__inherited_mask(c->parent_mask);
-    long r = fp__launcher_text(c, &s->launcher_block);
+    long r = fp__launcher_arguments(c, &s->launcher_block);
     if (r < 0)
         return r;
     c->launcher_argv = s->launcher_block;
@@ -122,8 +122,8 @@ static long prepare_identity(struct fp__birth *s, bool launched, int *stage)
 /* The child waits at a gate for what only the parent can do: the maps of its user namespace; or, without CLONE_PIDFD, its
  * pidfd, as with SIGCHLD ignored it could otherwise end, be reaped by the kernel and leave its number to a stranger
  * (GOTCHAS D11). */
-static long pass_gate(struct fp__birth *s, const struct fp_features *features, const int gate[2], long pid, int *pidfd,
-                      int *stage)
+static long pass_gate(struct fp__spawn_state *s, const struct fp_features *features, const int gate[2], long pid,
+                      int *pidfd, int *stage)
 {
     long r = 0;
     *stage = FP_STAGE_PIDFD;
@@ -134,7 +134,7 @@ static long pass_gate(struct fp__birth *s, const struct fp_features *features, c
     }
     if (r == 0 && pid > 0 && s->context.gated) {
         *stage = FP_STAGE_NAMESPACES;
-        r = fp__maps_write(s->order.identity, (int)pid);
+        r = fp__maps_write(s->args.identity, (int)pid);
         if (r == 0)
             r = fp__sys3(SYS_write, gate[1], "\1", 1);
     }
@@ -143,35 +143,36 @@ static long pass_gate(struct fp__birth *s, const struct fp_features *features, c
 
 /* One child that tells by a pipe how its set-up went: of fork, or of a clone that shares memory until the launcher runs. In both
  * this thread stands still only where it can look after a child that is stopped. */
-int fp__spawn_reported(struct fp__birth *s, int mechanism, const struct fp_features *features, struct fp_child *child)
+int fp__spawn_reported(struct fp__spawn_state *s, int mechanism, const struct fp_features *features,
+                       struct fp_child *child)
 {
-    const bool launched = mechanism != FP_MECHANISM_FORK_PIPE;
+    const bool by_launcher = mechanism != FP_MECHANISM_FORK_PIPE;
     int ends[2], gate[2] = {-1, -1}, pidfd = -1, stage = FP_STAGE_CLONE;
-    struct fp__report said = {.stage = FP_STAGE_BORN};
-    struct fp__birth_options options = {.cgroup_fd = -1, .want_pidfd = features->pidfd, .stack = &s->stack};
+    struct fp__report report = {.stage = FP_STAGE_BORN};
+    struct fp__clone_options options = {.cgroup_fd = -1, .want_pidfd = features->pidfd, .stack = &s->stack};
     long pid = -1, r = make_report_pipe(s, ends);
     if (r < 0)
         return fp__fail(child, FP_STAGE_PIPE, r);
-    s->report = said;
+    s->report = report;
     s->context.report = &s->report;
     s->context.report_fd = ends[1];
     s->context.sighand_cleared = mechanism == FP_MECHANISM_CLONE3_VM;
     s->context.parent_waits = true;
-    if (s->order.identity) {
-        r = prepare_identity(s, launched, &stage);
-        options.namespaces = s->order.identity->namespaces & ~(uint32_t)FP__CLONE_NEWTIME;
+    if (s->args.identity) {
+        r = prepare_identity(s, by_launcher, &stage);
+        options.namespaces = s->args.identity->namespaces & ~(uint32_t)FP__CLONE_NEWTIME;
     }
     if (r == 0 && ((!features->pidfd && features->pidfd_open) || s->context.gated)) {
         stage = FP_STAGE_PIPE;
         r = fp__sys2(SYS_pipe2, gate, O_CLOEXEC);
         memcpy(s->context.gate_fd, gate, sizeof gate);
     }
-    if (r == 0 && launched) {
+    if (r == 0 && by_launcher) {
         stage = FP_STAGE_STACK;
         r = fp__stack_take(&s->stack);
-        options.borrows = mechanism == FP_MECHANISM_CLONE3_VM ? &s->borrows : NULL;
-        atomic_store_explicit(&s->borrows, 0, memory_order_relaxed);
-        s->pending = r == 0;
+        options.memory_in_use = mechanism == FP_MECHANISM_CLONE3_VM ? &s->memory_in_use : NULL;
+        atomic_store_explicit(&s->memory_in_use, 0, memory_order_relaxed);
+        s->unreclaimed = r == 0;
     }
     if (r < 0) {
         fp__close_all(ends, 2);
@@ -191,7 +192,7 @@ int fp__spawn_reported(struct fp__birth *s, int mechanism, const struct fp_featu
     fp__close_all(&gate[1], 1);
     if (pid > 0 && r == 0) {
         stage = FP_STAGE_REPORT;
-        r = await_report(s, ends[0], pidfd, (int)pid, &said);
+        r = await_report(s, ends[0], pidfd, (int)pid, &report);
     }
     fp__close(ends[0]);
     if (pid > 0 && r < 0) {
@@ -205,15 +206,15 @@ int fp__spawn_reported(struct fp__birth *s, int mechanism, const struct fp_featu
         child->pid = (int)pid;
         return (int)r;
     }
-    fp__birth_left(s); /* it has executed, the launcher at least, or is dead */
+    fp__spawn_child_left(s); /* it has executed, the launcher at least, or is dead */
     if (pid < 0)
         return masked < 0 ? fp__fail(child, FP_STAGE_MASK, masked)
                           : fp__fail(child, options.namespaces ? FP_STAGE_NAMESPACES : FP_STAGE_CLONE, pid);
     if (r < 0)
         return (int)r;
-    if (launched && said.stage == FP_STAGE_BORN)
-        said = s->report; /* it did not live to say anything */
-    int result = fp__report_read(said, pidfd, (int)pid, child);
+    if (by_launcher && report.stage == FP_STAGE_BORN)
+        report = s->report; /* it did not live to say anything */
+    int result = fp__report_read(report, pidfd, (int)pid, child);
     if (result < 0)
         return result;
     child->pidfd = pidfd;
@@ -222,7 +223,7 @@ int fp__spawn_reported(struct fp__birth *s, int mechanism, const struct fp_featu
 }
 
 /* For a run, which looks at its child all the time: what the launcher says is read when the child has ended. */
-static int spawn_launched(struct fp__birth *s, const struct fp_features *features, struct fp_child *child)
+static int spawn_by_launcher(struct fp__spawn_state *s, const struct fp_features *features, struct fp_child *child)
 {
     int ends[2], stage = FP_STAGE_NONE;
     long r = make_report_pipe(s, ends);
@@ -239,15 +240,15 @@ static int spawn_launched(struct fp__birth *s, const struct fp_features *feature
     if (r < 0)
         fp__close(ends[0]);
     else
-        s->heard_fd = ends[0];
-    if (r < 0 && child->stage == FP_STAGE_CLONE && s->grant.namespaces)
+        s->report_fd = ends[0];
+    if (r < 0 && child->stage == FP_STAGE_CLONE && s->credentials.namespaces)
         child->stage = FP_STAGE_NAMESPACES;
     return (int)r;
 }
 
 /* For a run by somebody who is root: the ids change in our memory, which is closed meanwhile. A child that its new user stops
  * holds nobody, as a run looks at its deadline all the time. FP_SPAWN_LATE, which is no errno: not this way. */
-static int spawn_sharing(struct fp__birth *s, const struct fp_features *features, struct fp_child *child)
+static int spawn_in_closed_memory(struct fp__spawn_state *s, const struct fp_features *features, struct fp_child *child)
 {
     int stage = FP_STAGE_NONE;
     if (!fp__memory_close(s))
@@ -260,23 +261,24 @@ static int spawn_sharing(struct fp__birth *s, const struct fp_features *features
     else
         r = fp__spawn_deferred(s, features, -1, child);
     s->child_pid = child->pid;
-    if (!s->pending)
+    if (!s->unreclaimed)
         fp__memory_open(s);
     return (int)r;
 }
 
 /* Otherwise never with memory that is shared when the ids change (GOTCHAS G20), nor with a thread that vfork holds while the child
  * can be stopped by its new uid: by the launcher, or by fork. */
-int fp__spawn_identity(struct fp__birth *s, int mechanism, const struct fp_features *features, struct fp_child *child)
+int fp__spawn_identity(struct fp__spawn_state *s, int mechanism, const struct fp_features *features,
+                       struct fp_child *child)
 {
-    const struct fp_identity *identity = s->order.identity;
+    const struct fp_identity *identity = s->args.identity;
     struct fp__context *c = &s->context;
     bool shared = mechanism == FP_MECHANISM_CLONE3_VM ||
                   (mechanism == FP_MECHANISM_CLONE_VM && !(identity->namespaces & FP__CLONE_NEWUSER));
-    bool launched = shared && fp__launcher_refused() == 0;
+    bool by_launcher = shared && fp__launcher_refused() == 0;
     if (mechanism == FP_MECHANISM_POSIX_SPAWN)
         return fp__fail(child, FP_STAGE_MECHANISM, -ENOTSUP);
-    child->mechanism = launched ? FP_MECHANISM_LAUNCHER : FP_MECHANISM_FORK_PIPE;
+    child->mechanism = by_launcher ? FP_MECHANISM_LAUNCHER : FP_MECHANISM_FORK_PIPE;
     c->launcher_argv = NULL;
     c->launcher_fd = -1;
     c->root_fd = identity->root_fd;
@@ -288,17 +290,17 @@ int fp__spawn_identity(struct fp__birth *s, int mechanism, const struct fp_featu
         c->ruleset_fd = s->ruleset_fd = fd;
     }
     bool gated = identity->namespaces & FP__CLONE_NEWUSER;
-    bool watched = s->order.unheard && mechanism == FP_MECHANISM_CLONE3_VM;
+    bool report_later = s->args.report_later && mechanism == FP_MECHANISM_CLONE3_VM;
     c->shares = false;
-    int r =
-        watched && fp__mechanism_forced() != FP_MECHANISM_LAUNCHER ? spawn_sharing(s, features, child) : FP_SPAWN_LATE;
+    int r = report_later && fp__mechanism_forced() != FP_MECHANISM_LAUNCHER ? spawn_in_closed_memory(s, features, child)
+                                                                            : FP_SPAWN_LATE;
     if (r != FP_SPAWN_LATE)
         ;
-    else if (launched && watched && !gated)
-        r = spawn_launched(s, features, child);
+    else if (by_launcher && report_later && !gated)
+        r = spawn_by_launcher(s, features, child);
     else
-        r = fp__spawn_reported(s, launched ? mechanism : FP_MECHANISM_FORK_PIPE, features, child);
-    if (!s->pending) {
+        r = fp__spawn_reported(s, by_launcher ? mechanism : FP_MECHANISM_FORK_PIPE, features, child);
+    if (!s->unreclaimed) {
         free(s->launcher_block);
         s->launcher_block = NULL;
     }

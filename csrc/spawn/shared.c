@@ -80,8 +80,8 @@ static bool is_possible(int32_t self)
 {
     int known = atomic_load_explicit(&possible, memory_order_acquire);
     if (known == UNKNOWN) {
-        bool told = fp__sys5(SYS_kcmp, self, self, KCMP_VM, 0, 0) == 0;
-        int next = told && kernel_closes() && pthread_atfork(NULL, NULL, after_fork) == 0 ? POSSIBLE : REFUSED;
+        bool comparable = fp__sys5(SYS_kcmp, self, self, KCMP_VM, 0, 0) == 0;
+        int next = comparable && kernel_closes() && pthread_atfork(NULL, NULL, after_fork) == 0 ? POSSIBLE : REFUSED;
         if (atomic_compare_exchange_strong(&possible, &known, next))
             known = next;
     }
@@ -100,13 +100,13 @@ static bool may_compare(void)
 /* Only for root, whom the missing flag costs little (of another user all of /proc/self belongs to root meanwhile, proc(5)), and
  * only for a change to another user that needs nothing else: the uid is what the memory is kept from. The group has to change
  * too: the kernel looks at its rule about the flag first then, before the uid is another's, and so does the child. */
-bool fp__memory_close(struct fp__birth *s)
+bool fp__memory_close(struct fp__spawn_state *s)
 {
-    const struct fp_identity *identity = s->order.identity;
+    const struct fp_identity *identity = s->args.identity;
     int32_t self = (int32_t)fp__sys0(SYS_getpid);
     bool plain = (identity->flags & ~(uint32_t)PLAIN_FLAGS) == 0 && identity->namespaces == 0 &&
                  identity->nfilter == 0 && identity->root_fd < 0 && identity->ruleset_fd < 0;
-    if (!plain || identity->uid == 0 || identity->gid == 0 || (s->order.attr->flags & FP_ATTR_OOM_SCORE_ADJ) ||
+    if (!plain || identity->uid == 0 || identity->gid == 0 || (s->args.attr->flags & FP_ATTR_OOM_SCORE_ADJ) ||
         !is_root() || !may_compare() || !is_possible(self))
         return false;
     fp__lock(&guard, self);
@@ -119,26 +119,26 @@ bool fp__memory_close(struct fp__birth *s)
     if (!closed)
         closed = (before == 0 || before == 1) && fp__call(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 && flag() == 0;
     children -= !closed;
-    s->closed_in = closed ? epoch : 0;
+    s->closed_epoch = closed ? epoch : 0;
     fp__unlock(&guard);
     return closed;
 }
 
-/* The kernel clears the word `borrows` a little before the child gives the memory up (mm_release() comes before exit_mm() has
+/* The kernel clears the word `memory_in_use` a little before the child gives the memory up (mm_release() comes before exit_mm() has
  * waited for a lock of the memory, and before exec_mmap() has put the new one in its place), with its new uid. kcmp(2) waits
  * for an exec that is under way, and tells. A child that is dead for its parent has given it up. */
-bool fp__memory_left(const struct fp__birth *s, bool dead)
+bool fp__memory_left(const struct fp__spawn_state *s, bool dead)
 {
     int32_t self = (int32_t)fp__sys0(SYS_getpid);
     long r = fp__sys5(SYS_kcmp, self, s->child_pid, KCMP_VM, 0, 0);
     return r > 0 || r == -ESRCH || (r < 0 && dead);
 }
 
-void fp__memory_open(struct fp__birth *s)
+void fp__memory_open(struct fp__spawn_state *s)
 {
     int32_t self = (int32_t)fp__sys0(SYS_getpid);
     fp__lock(&guard, self);
-    if (owner == self && s->closed_in == epoch) { /* a copy of this process has begun anew */
+    if (owner == self && s->closed_epoch == epoch) { /* a copy of this process has begun anew */
         if (children == 1 && flag() != 0)
             atomic_store(&possible, REFUSED); /* another decides about it too: this way is not gone again */
         else if (children == 1)
@@ -146,7 +146,7 @@ void fp__memory_open(struct fp__birth *s)
         children--;
     }
     fp__unlock(&guard);
-    s->closed_in = 0;
+    s->closed_epoch = 0;
 }
 
 int fp__dumpable_get(void)

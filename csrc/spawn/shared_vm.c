@@ -12,9 +12,10 @@ int fp__child_undo(struct fp_child *child, int pid, int stage, long error)
     return fp__fail(child, stage, error);
 }
 
-/* The parent goes on at once; what the child borrows is given back by fp__birth_over(). Without a pidfd the signal mask keeps
+/* The parent goes on at once; what the child memory_in_use is given back by fp__spawn_reclaim(). Without a pidfd the signal mask keeps
  * SIGCHLD, which the caller waits for. */
-int fp__spawn_deferred(struct fp__birth *s, const struct fp_features *features, int cgroup_fd, struct fp_child *child)
+int fp__spawn_deferred(struct fp__spawn_state *s, const struct fp_features *features, int cgroup_fd,
+                       struct fp_child *child)
 {
     int pidfd = -1;
     long r = fp__stack_take(&s->stack);
@@ -23,7 +24,7 @@ int fp__spawn_deferred(struct fp__birth *s, const struct fp_features *features, 
     s->report = (struct fp__report){.stage = FP_STAGE_BORN};
     s->context.report = &s->report;
     s->context.sighand_cleared = true;
-    s->context.parent_waits = !s->order.deferred;
+    s->context.parent_waits = !s->args.deferred;
     uint64_t mask = 0;
     r = fp__mask_block(&mask);
     if (r < 0) {
@@ -32,38 +33,38 @@ int fp__spawn_deferred(struct fp__birth *s, const struct fp_features *features, 
     }
     s->context.parent_mask = fp__inherited_mask(mask);
     const uint64_t sigchld = 1ULL << (SIGCHLD - 1);
-    s->alone = s->order.held || (s->order.alone && features->pidfd_open && !(mask & sigchld));
-    const struct fp__birth_options options = {
+    s->no_pidfd = s->args.sigchld_blocked || (s->args.no_pidfd && features->pidfd_open && !(mask & sigchld));
+    const struct fp__clone_options options = {
         .stack = &s->stack,
         .cgroup_fd = cgroup_fd,
-        .want_pidfd = features->pidfd && !s->alone,
-        .exit_signal = s->alone ? SIGCHLD : 0, /* there is no stranger to see it */
-        .borrows = &s->borrows,
-        .namespaces = s->context.grant ? s->grant.namespaces & ~(uint32_t)FP__CLONE_NEWTIME : 0,
+        .want_pidfd = features->pidfd && !s->no_pidfd,
+        .exit_signal = s->no_pidfd ? SIGCHLD : 0, /* there is no stranger to see it */
+        .memory_in_use = &s->memory_in_use,
+        .namespaces = s->context.credentials ? s->credentials.namespaces & ~(uint32_t)FP__CLONE_NEWTIME : 0,
     };
     r = FP__TRY(FP_POINT_CLONE, fp__clone(FP_MECHANISM_CLONE3_VM, fp__child_main, &s->context, &options, &pidfd));
-    s->alone = s->alone && r > 0;
-    fp__mask_restore(s->alone ? mask | sigchld : mask);
+    s->no_pidfd = s->no_pidfd && r > 0;
+    fp__mask_restore(s->no_pidfd ? mask | sigchld : mask);
     if (r < 0) {
         fp__stack_give(&s->stack);
         return fp__fail(child, FP_STAGE_CLONE, r);
     }
-    s->pending = s->undecided = true;
+    s->unreclaimed = s->exec_unknown = true;
     child->pidfd = pidfd;
     child->pid = (int)r;
     return FP__DEFERRED;
 }
 
-int fp__spawn_shared(struct fp__birth *s, int mechanism, const struct fp_features *features, int cgroup_fd,
+int fp__spawn_shared(struct fp__spawn_state *s, int mechanism, const struct fp_features *features, int cgroup_fd,
                      struct fp_child *child)
 {
     struct fp__stack stack;
     struct fp__report *report = &s->report;
     int pidfd = -1;
     /* Not with an OOM score: only for a parent that stands still in vfork does the kernel keep it from all who share the memory. */
-    if (mechanism == FP_MECHANISM_CLONE3_VM && !(s->order.attr->flags & FP_ATTR_OOM_SCORE_ADJ)) {
+    if (mechanism == FP_MECHANISM_CLONE3_VM && !(s->args.attr->flags & FP_ATTR_OOM_SCORE_ADJ)) {
         int born = fp__spawn_deferred(s, features, cgroup_fd, child);
-        return born < 0 || s->order.deferred ? born : fp__exec_await(s, child);
+        return born < 0 || s->args.deferred ? born : fp__spawn_await_exec(s, child);
     }
     long r = fp__stack_take(&stack);
     if (r < 0)
@@ -80,7 +81,7 @@ int fp__spawn_shared(struct fp__birth *s, int mechanism, const struct fp_feature
     s->context.report = report;
     s->context.sighand_cleared = mechanism == FP_MECHANISM_CLONE3_VM;
     s->context.parent_waits = true;
-    const struct fp__birth_options options = {
+    const struct fp__clone_options options = {
         .stack = &stack,
         .cgroup_fd = cgroup_fd,
         .want_pidfd = features->pidfd,
@@ -92,7 +93,7 @@ int fp__spawn_shared(struct fp__birth *s, int mechanism, const struct fp_feature
         r = FP__TRY(FP_POINT_CLONE, fp__clone(mechanism, fp__child_main, &s->context, &options, &pidfd));
         fp__mask_restore(mask);
     }
-    struct fp__report said = *(volatile struct fp__report *)report;
+    struct fp__report received = *(volatile struct fp__report *)report;
     if (mechanism == FP_MECHANISM_CLONE)
         fp__report_unmap(report);
     fp__stack_give(&stack);
@@ -100,7 +101,7 @@ int fp__spawn_shared(struct fp__birth *s, int mechanism, const struct fp_feature
         return fp__fail(child, FP_STAGE_MASK, masked);
     if (r < 0)
         return fp__fail(child, FP_STAGE_CLONE, r);
-    int result = fp__report_read(said, pidfd, (int)r, child);
+    int result = fp__report_read(received, pidfd, (int)r, child);
     if (result < 0)
         return result;
     child->pidfd = pidfd;

@@ -52,12 +52,12 @@ static const char *split(const char *blob, uint32_t n, const char **vector)
 }
 
 /* One block for all vectors, on the stack for ordinary commands. */
-static long make_vectors(struct fp__birth *s)
+static long make_vectors(struct fp__spawn_state *s)
 {
-    const struct fp__order *order = &s->order;
-    size_t pointers = (size_t)order->npaths + order->argc + 1 + order->envc + 1;
+    const struct fp__spawn_args *args = &s->args;
+    size_t pointers = (size_t)args->npaths + args->argc + 1 + args->envc + 1;
     size_t bytes =
-        pointers * sizeof(char *) + (order->nfds + 3) * sizeof(struct fp__move) + (order->nfds + 6) * sizeof(int32_t);
+        pointers * sizeof(char *) + (args->nfds + 3) * sizeof(struct fp__move) + (args->nfds + 6) * sizeof(int32_t);
     char *block = s->local;
     if (bytes > FP__LOCAL_BYTES) {
         block = s->heap = malloc(bytes);
@@ -66,36 +66,36 @@ static long make_vectors(struct fp__birth *s)
     }
     const char **vector = (const char **)block;
     s->context.paths = vector;
-    s->context.npaths = order->npaths;
-    split(order->paths, order->npaths, vector);
-    vector += order->npaths;
+    s->context.npaths = args->npaths;
+    split(args->paths, args->npaths, vector);
+    vector += args->npaths;
     s->context.argv = (char *const *)vector;
-    split(order->argv, order->argc, vector);
-    vector[order->argc] = NULL;
-    vector += order->argc + 1;
+    split(args->argv, args->argc, vector);
+    vector[args->argc] = NULL;
+    vector += args->argc + 1;
     s->context.envp = (char *const *)vector;
-    split(order->env, order->envc, vector);
-    vector[order->envc] = NULL;
-    vector += order->envc + 1;
+    split(args->env, args->envc, vector);
+    vector[args->envc] = NULL;
+    vector += args->envc + 1;
     s->context.moves = (struct fp__move *)vector;
-    s->keep = (int32_t *)(s->context.moves + order->nfds + 3);
+    s->keep = (int32_t *)(s->context.moves + args->nfds + 3);
     return 0;
 }
 
 /* Every descriptor that the caller names must be open now, before ours could take its number. */
-static long check_fds(struct fp__birth *s, struct fp_child *child, int *stage)
+static long check_fds(struct fp__spawn_state *s, struct fp_child *child, int *stage)
 {
-    const struct fp__order *order = &s->order;
-    const struct fp_attr *attr = order->attr;
+    const struct fp__spawn_args *args = &s->args;
+    const struct fp_attr *attr = args->attr;
     const struct {
         int fd;
         int stage;
     } others[] = {
-        {order->cwd_fd, FP_STAGE_CWD},
-        {order->cgroup_fd, FP_STAGE_CGROUP},
+        {args->cwd_fd, FP_STAGE_CWD},
+        {args->cgroup_fd, FP_STAGE_CGROUP},
         {attr->flags & FP_ATTR_CTTY ? attr->ctty_fd : -1, FP_STAGE_CTTY},
-        {order->identity ? order->identity->root_fd : -1, FP_STAGE_CHROOT},
-        {order->identity ? order->identity->ruleset_fd : -1, FP_STAGE_LANDLOCK},
+        {args->identity ? args->identity->root_fd : -1, FP_STAGE_CHROOT},
+        {args->identity ? args->identity->ruleset_fd : -1, FP_STAGE_LANDLOCK},
     };
     for (int i = 0; i < 5; i++) {
         if (others[i].fd >= 0 && sys_fcntl(others[i].fd, F_GETFD, 0) < 0) {
@@ -104,13 +104,13 @@ static long check_fds(struct fp__birth *s, struct fp_child *child, int *stage)
         }
     }
     for (int i = 0; i < 3; i++) {
-        if (order->stdio[i] >= 0 && sys_fcntl(order->stdio[i], F_GETFD, 0) < 0) {
+        if (args->stdio[i] >= 0 && sys_fcntl(args->stdio[i], F_GETFD, 0) < 0) {
             child->detail = i;
             return -EBADF;
         }
     }
-    for (uint32_t i = 0; i < order->nfds; i++) {
-        const int32_t *pair = order->fds + (size_t)2 * i;
+    for (uint32_t i = 0; i < args->nfds; i++) {
+        const int32_t *pair = args->fds + (size_t)2 * i;
         if (pair[0] < 0 || pair[1] < 0 || sys_fcntl(pair[1], F_GETFD, 0) < 0) {
             child->detail = pair[0];
             return -EBADF;
@@ -138,7 +138,7 @@ long fp__pipe(uint32_t size, int ends[2])
     return 0;
 }
 
-static long make_pipe(struct fp__birth *s, int slot, struct fp_child *child)
+static long make_pipe(struct fp__spawn_state *s, int slot, struct fp_child *child)
 {
     int ends[2] = {-1, -1};
     long r = FP__TRY(FP_POINT_PIPE_IN + slot, fp__pipe(s->context.attr->pipe_size, ends));
@@ -148,13 +148,13 @@ static long make_pipe(struct fp__birth *s, int slot, struct fp_child *child)
     if (r < 0)
         return r;
     /* Only our end: the flag belongs to the open file, and each end of a pipe is one of its own (GOTCHAS C10). */
-    if (s->order.nonblock >> slot & 1)
+    if (s->args.nonblock >> slot & 1)
         return FP__TRY(FP_POINT_NONBLOCK,
                        sys_fcntl(ends[ours], F_SETFL, O_NONBLOCK | (slot == 0 ? O_WRONLY : O_RDONLY)));
     return 0;
 }
 
-static long open_null(struct fp__birth *s)
+static long open_null(struct fp__spawn_state *s)
 {
     if (s->null_fd >= 0)
         return s->null_fd;
@@ -169,9 +169,9 @@ static long open_null(struct fp__birth *s)
 /* The parent's number that becomes stream `slot`, or a negative errno with *stage set. An inherited stream that is closed in
  * the parent becomes /dev/null: else the first file that the child opens would be its standard output (GOTCHAS C8).
  * *ret_flags are the descriptor flags of an inherited one. */
-static long source(struct fp__birth *s, int slot, int *stage, long *ret_flags)
+static long source(struct fp__spawn_state *s, int slot, int *stage, long *ret_flags)
 {
-    const int *stdio = s->order.stdio;
+    const int *stdio = s->args.stdio;
     int choice = stdio[slot];
     if (choice == FP_STDIO_STDOUT || choice == FP_STDIO_STDERR) {
         int other = choice == FP_STDIO_STDOUT ? 1 : 2;
@@ -193,12 +193,12 @@ static long source(struct fp__birth *s, int slot, int *stage, long *ret_flags)
     return open_null(s);
 }
 
-static long plan_stdio(struct fp__birth *s, struct fp_child *child, int *stage)
+static long plan_stdio(struct fp__spawn_state *s, struct fp_child *child, int *stage)
 {
     long from[3], flags[3] = {-1, -1, -1};
     *stage = FP_STAGE_PIPE;
     for (int i = 0; i < 3; i++) {
-        if (s->order.stdio[i] != FP_STDIO_PIPE)
+        if (s->args.stdio[i] != FP_STDIO_PIPE)
             continue;
         long r = make_pipe(s, i, child);
         if (r < 0)
@@ -219,20 +219,20 @@ static long plan_stdio(struct fp__birth *s, struct fp_child *child, int *stage)
     return 0;
 }
 
-static void prepare_moves(struct fp__birth *s)
+static void prepare_moves(struct fp__spawn_state *s)
 {
     struct fp__context *c = &s->context;
     c->nmoves = 0;
     for (uint32_t i = 0; i < s->nwanted; i++)
         c->moves[c->nmoves++] = s->wanted[i];
-    const int32_t *pair = s->order.fds;
-    for (uint32_t i = 0; i < s->order.nfds; i++, pair += 2)
+    const int32_t *pair = s->args.fds;
+    for (uint32_t i = 0; i < s->args.nfds; i++, pair += 2)
         c->moves[c->nmoves++] = (struct fp__move){.to = pair[0], .from = pair[1], .lift = 0};
     fp__fdmap_prepare(c, s->keep);
 }
 
 /* The child has copies of them from the clone on. */
-static void close_child_fds(struct fp__birth *s)
+static void close_child_fds(struct fp__spawn_state *s)
 {
     fp__close_all(s->child_end, 3);
     fp__close_all(&s->null_fd, 1);
@@ -242,7 +242,7 @@ static void close_child_fds(struct fp__birth *s)
 #if FP_LINUX
 
 /* The pidfd of a child that was made without one while nobody else could reap it; -1 where there is none to be had. */
-long fp__pidfd_late(int pid)
+long fp__pidfd_of_child(int pid)
 {
     struct fp_features features;
     fp__mechanism_choose(&features);
@@ -254,7 +254,7 @@ long fp__pidfd_late(int pid)
 
 int fp_pidfd_of_child(int pid)
 {
-    return (int)fp__pidfd_late(pid);
+    return (int)fp__pidfd_of_child(pid);
 }
 
 /* Its own wish is in cgroup.freeze; that an ancestor is frozen, and it with it, in cgroup.events (cgroups(7)). */
@@ -277,10 +277,10 @@ static bool is_frozen(int cgroup_fd)
     return strstr(text, "frozen 1") != NULL;
 }
 
-/* Where clone3 cannot place the child at birth, it moves itself; here its cgroup.procs is opened. A frozen cgroup is refused
+/* Where clone3 cannot place the child at state, it moves itself; here its cgroup.procs is opened. A frozen cgroup is refused
  * at once: the child would be born frozen and vfork never return (GOTCHAS A16). One that is frozen between this look and the
  * clone still holds the caller until it is thawed. */
-static long open_cgroup(struct fp__birth *s, int cgroup_fd, int mechanism, struct fp_child *child)
+static long open_cgroup(struct fp__spawn_state *s, int cgroup_fd, int mechanism, struct fp_child *child)
 {
     child->stage = FP_STAGE_CGROUP;
     /* As clone3 has it. A directory of version 1 has a cgroup.procs too. */
@@ -300,11 +300,12 @@ static long open_cgroup(struct fp__birth *s, int cgroup_fd, int mechanism, struc
     return 0;
 }
 
-static int spawn_once(struct fp__birth *s, int mechanism, const struct fp_features *features, struct fp_child *child)
+static int spawn_once(struct fp__spawn_state *s, int mechanism, const struct fp_features *features,
+                      struct fp_child *child)
 {
-    const struct fp_identity *identity = s->order.identity;
-    int cgroup_fd = s->order.cgroup_fd;
-    s->context.cwd_fd = s->order.cwd_fd; /* the child of an earlier attempt may have changed it in shared memory */
+    const struct fp_identity *identity = s->args.identity;
+    int cgroup_fd = s->args.cgroup_fd;
+    s->context.cwd_fd = s->args.cwd_fd; /* the child of an earlier attempt may have changed it in shared memory */
     s->context.report_fd = s->context.gate_fd[0] = s->context.gate_fd[1] = -1;
     prepare_moves(s);
     child->mechanism = mechanism;
@@ -354,13 +355,14 @@ int fp_pidfd_of_child(int pid)
     return -1;
 }
 
-static int spawn_once(struct fp__birth *s, int mechanism, const struct fp_features *features, struct fp_child *child)
+static int spawn_once(struct fp__spawn_state *s, int mechanism, const struct fp_features *features,
+                      struct fp_child *child)
 {
     (void)features;
-    s->context.cwd_fd = s->order.cwd_fd;
+    s->context.cwd_fd = s->args.cwd_fd;
     prepare_moves(s);
     child->mechanism = mechanism;
-    if (mechanism != FP_MECHANISM_POSIX_SPAWN || s->order.cgroup_fd >= 0)
+    if (mechanism != FP_MECHANISM_POSIX_SPAWN || s->args.cgroup_fd >= 0)
         return fp__fail(child, FP_STAGE_MECHANISM, -ENOTSUP);
     int r = fp__posix_spawn(&s->context, &child->pid, &child->stage, &child->detail);
     if (r < 0)
@@ -378,7 +380,7 @@ int fp__fd_highest(void)
 
 /* A file that was just written may still be open for writing in another thread's half-made child: then execve gives ETXTBSY,
  * for some milliseconds (GOTCHAS C2). A mechanism that is gone since the probe is replaced by the next. */
-static int spawn_retrying(struct fp__birth *s, struct fp_child *child)
+static int spawn_retrying(struct fp__spawn_state *s, struct fp_child *child)
 {
     struct fp_features features;
     int busy = 0, lost = 0, r;
@@ -420,10 +422,10 @@ void fp__child_close_ends(struct fp_child *child)
     fp__close_all(child->fd, 3);
 }
 
-int fp__spawn(struct fp__birth *s, struct fp_child *child)
+int fp__spawn(struct fp__spawn_state *s, struct fp_child *child)
 {
-    const struct fp__order *order = &s->order;
-    const struct fp_attr *attr = order->attr;
+    const struct fp__spawn_args *args = &s->args;
+    const struct fp_attr *attr = args->attr;
     int stage = FP_STAGE_VECTORS;
 
     s->context = (struct fp__context){.attr = attr,
@@ -436,13 +438,13 @@ int fp__spawn(struct fp__birth *s, struct fp_child *child)
                                       .ruleset_fd = -1};
     s->child_end[0] = s->child_end[1] = s->child_end[2] = s->null_fd = s->procs_fd = -1;
     s->heap = s->launcher_block = NULL;
-    s->ruleset_fd = s->heard_fd = -1;
+    s->ruleset_fd = s->report_fd = -1;
     s->nwanted = 0;
-    fp__births_sweep();
-    s->pending = s->undecided = s->alone = false;
-    s->closed_in = 0;
+    fp__spawn_sweep_abandoned();
+    s->unreclaimed = s->exec_unknown = s->no_pidfd = false;
+    s->closed_epoch = 0;
     *child = fp__no_child(FP_STAGE_NONE);
-    if (attr->size != sizeof *attr || order->argc == 0 || order->npaths == 0 || attr->nrlimits > FP_RLIMITS_MAX ||
+    if (attr->size != sizeof *attr || args->argc == 0 || args->npaths == 0 || attr->nrlimits > FP_RLIMITS_MAX ||
         attr->ncpu_words > FP_CPU_WORDS)
         return fp__fail(child, FP_STAGE_VECTORS, -EINVAL);
 #if FP_LINUX
@@ -456,10 +458,10 @@ int fp__spawn(struct fp__birth *s, struct fp_child *child)
         r = check_fds(s, child, &stage);
     }
 #if FP_LINUX
-    if (r == 0 && order->identity)
-        r = fp__grant_make(order->identity, &s->grant, &stage, &child->detail);
+    if (r == 0 && args->identity)
+        r = fp__credentials_make(args->identity, &s->credentials, &stage, &child->detail);
 #else
-    if (r == 0 && order->identity) {
+    if (r == 0 && args->identity) {
         stage = FP_STAGE_MECHANISM;
         r = -ENOTSUP;
     }
@@ -471,7 +473,7 @@ int fp__spawn(struct fp__birth *s, struct fp_child *child)
         r = spawn_retrying(s, child);
     }
     close_child_fds(s);
-    if (!s->pending)
+    if (!s->unreclaimed)
         fp__vectors_free(s);
     pthread_setcancelstate(cancel, NULL);
     if (r < 0) {
@@ -482,17 +484,17 @@ int fp__spawn(struct fp__birth *s, struct fp_child *child)
     return (int)r;
 }
 
-/* A birth that is over is given back; one that is not stays with the child, or on its own when nobody waits for it. */
-static int settle(struct fp__birth *birth, int r, struct fp_child *child)
+/* A state that is over is given back; one that is not stays with the child, or on its own when nobody waits for it. */
+static int finish(struct fp__spawn_state *state, int r, struct fp_child *child)
 {
-    child->birth = NULL;
+    child->spawn_state = NULL;
     if (r == FP_SPAWN_AGAIN) {
-        child->birth = birth;
+        child->spawn_state = state;
     } else if (r == FP_SPAWN_LATE) {
-        fp__birth_leave(birth);
+        fp__spawn_abandon(state);
     } else {
-        fp__vectors_free(birth);
-        free(birth);
+        fp__vectors_free(state);
+        free(state);
     }
     return r;
 }
@@ -502,14 +504,14 @@ int fp_spawn(const struct fp_attr *attr, const struct fp_identity *identity, con
              int out, int err, const int32_t *fds, uint32_t nfds, int64_t timeout_ns, struct fp_child *ret_child)
 {
     int saved = errno;
-    struct fp__birth *birth = malloc(sizeof *birth); /* it may outlive this call */
-    if (birth == NULL) {
+    struct fp__spawn_state *state = malloc(sizeof *state); /* it may outlive this call */
+    if (state == NULL) {
         errno = saved;
         *ret_child = fp__no_child(FP_STAGE_VECTORS);
         return -ENOMEM;
     }
     int64_t now = timeout_ns < 0 ? 0 : fp__now();
-    birth->order = (struct fp__order){
+    state->args = (struct fp__spawn_args){
         .attr = attr,
         .identity = identity,
         .paths = paths,
@@ -526,7 +528,7 @@ int fp_spawn(const struct fp_attr *attr, const struct fp_identity *identity, con
         .nonblock = 7,
         .until_ns = timeout_ns < 0 || timeout_ns > INT64_MAX - now ? -1 : now + timeout_ns,
     };
-    int r = settle(birth, fp__spawn(birth, ret_child), ret_child);
+    int r = finish(state, fp__spawn(state, ret_child), ret_child);
     errno = saved;
     return r;
 }
@@ -534,24 +536,24 @@ int fp_spawn(const struct fp_attr *attr, const struct fp_identity *identity, con
 int fp_spawn_resume(struct fp_child *child)
 {
     int saved = errno;
-    struct fp__birth *birth = child->birth;
-    if (birth == NULL)
+    struct fp__spawn_state *state = child->spawn_state;
+    if (state == NULL)
         return 0;
-    int r = fp__exec_await(birth, child);
+    int r = fp__spawn_await_exec(state, child);
     if (r < 0) {
-        fp__vectors_free(birth);
+        fp__vectors_free(state);
         fp__child_close_ends(child);
         if (r == -ETXTBSY && child->stage == FP_STAGE_EXEC) /* once more, with its pauses */
-            r = fp__spawn(birth, child);
+            r = fp__spawn(state, child);
     }
-    r = settle(birth, r, child);
+    r = finish(state, r, child);
     errno = saved;
     return r;
 }
 
-void fp_spawn_leave(struct fp_child *child)
+void fp_spawn_abandon(struct fp_child *child)
 {
-    if (child->birth != NULL)
-        fp__birth_leave(child->birth);
-    child->birth = NULL;
+    if (child->spawn_state != NULL)
+        fp__spawn_abandon(child->spawn_state);
+    child->spawn_state = NULL;
 }

@@ -1,13 +1,13 @@
 /* spawn_state.c: the time from the clone to the exec, for a parent that does not stand still: waiting for it with a deadline, what
- * the child says of it, and giving back what it borrows.
+ * the child says of it, and giving back what it memory_in_use.
  *
- * A birth is given back when the kernel has cleared its word `borrows`, and not before: the kernel writes there when the child
+ * A state is given back when the kernel has cleared its word `memory_in_use`, and not before: the kernel writes there when the child
  * leaves our memory, however late that is. */
 #include "internal.h"
 
 #include <stdlib.h>
 
-void fp__vectors_free(struct fp__birth *s)
+void fp__vectors_free(struct fp__spawn_state *s)
 {
     free(s->heap);
     free(s->launcher_block);
@@ -22,7 +22,7 @@ void fp__vectors_free(struct fp__birth *s)
 
 #define PAUSE_NS 100000LL
 
-static int say_failure(const struct fp__report *report, int sig, struct fp_child *child)
+static int set_failure(const struct fp__report *report, int sig, struct fp_child *child)
 {
     child->stage = report->stage > 0 ? report->stage : FP_STAGE_BORN;
     child->detail = report->error ? report->detail : sig;
@@ -41,54 +41,54 @@ int fp__report_read(struct fp__report report, int pidfd, int pid, struct fp_chil
     int sig = fp__reap_before_exec(pidfd, pid);
     if (pidfd >= 0)
         fp__close(pidfd);
-    return say_failure(&report, sig, child);
+    return set_failure(&report, sig, child);
 }
 
-static bool has_left_for(struct fp__birth *s, bool dead)
+static bool reclaim_for(struct fp__spawn_state *s, bool dead)
 {
-    if (!s->pending)
+    if (!s->unreclaimed)
         return true;
-    if (atomic_load_explicit(&s->borrows, memory_order_acquire) != 0)
+    if (atomic_load_explicit(&s->memory_in_use, memory_order_acquire) != 0)
         return false;
-    if (s->closed_in != 0 && !fp__memory_left(s, dead))
+    if (s->closed_epoch != 0 && !fp__memory_left(s, dead))
         return false;
-    s->pending = false;
+    s->unreclaimed = false;
     fp__stack_give(&s->stack);
-    if (s->closed_in != 0)
+    if (s->closed_epoch != 0)
         fp__memory_open(s);
     return true;
 }
 
-static bool has_left(struct fp__birth *s)
+static bool has_left(struct fp__spawn_state *s)
 {
-    return has_left_for(s, false);
+    return reclaim_for(s, false);
 }
 
-void fp__birth_deaf(struct fp__birth *s)
+void fp__spawn_close_report(struct fp__spawn_state *s)
 {
-    fp__close_all(&s->heard_fd, 1);
+    fp__close_all(&s->report_fd, 1);
 }
 
 /* What the launcher said, once the child is dead: the last record counts. Others may hold the pipe open (GOTCHAS B1), so only
  * what is there is read. */
-static void hear(struct fp__birth *s)
+static void read_report(struct fp__spawn_state *s)
 {
     struct timespec none = {0, 0};
     struct fp__report next;
-    struct pollfd look = {.fd = s->heard_fd, .events = POLLIN};
-    while (s->heard_fd >= 0 && fp__sys5(SYS_ppoll, &look, 1, &none, NULL, 8) == 1 &&
-           fp__sys3(SYS_read, s->heard_fd, &next, sizeof next) == (long)sizeof next)
+    struct pollfd look = {.fd = s->report_fd, .events = POLLIN};
+    while (s->report_fd >= 0 && fp__sys5(SYS_ppoll, &look, 1, &none, NULL, 8) == 1 &&
+           fp__sys3(SYS_read, s->report_fd, &next, sizeof next) == (long)sizeof next)
         s->report = next;
-    fp__birth_deaf(s);
+    fp__spawn_close_report(s);
 }
 
-void fp__birth_left(struct fp__birth *s)
+void fp__spawn_child_left(struct fp__spawn_state *s)
 {
-    atomic_store_explicit(&s->borrows, 0, memory_order_relaxed);
-    has_left_for(s, true);
+    atomic_store_explicit(&s->memory_in_use, 0, memory_order_relaxed);
+    reclaim_for(s, true);
 }
 
-bool fp__birth_over(struct fp__birth *s)
+bool fp__spawn_reclaim(struct fp__spawn_state *s)
 {
     if (!has_left(s))
         return false;
@@ -96,30 +96,30 @@ bool fp__birth_over(struct fp__birth *s)
     return true;
 }
 
-long fp__birth_await(struct fp__birth *s, int64_t timeout_ns)
+long fp__spawn_await_left(struct fp__spawn_state *s, int64_t timeout_ns)
 {
     struct timespec ts = {timeout_ns / FP_NSEC, timeout_ns % FP_NSEC};
     if (has_left(s))
         return 0;
-    if (s->closed_in != 0 && atomic_load_explicit(&s->borrows, memory_order_acquire) == 0) {
+    if (s->closed_epoch != 0 && atomic_load_explicit(&s->memory_in_use, memory_order_acquire) == 0) {
         /* On its last steps out of our memory, of which nothing tells. */
         struct timespec pause = {0, timeout_ns < PAUSE_NS ? timeout_ns : PAUSE_NS};
         return fp__sys2(SYS_nanosleep, &pause, NULL);
     }
     /* Not a private one: mm_release() in the kernel's fork.c wakes it as a shared futex. */
-    return fp__sys4(SYS_futex, &s->borrows, FUTEX_WAIT, 1, &ts);
+    return fp__sys4(SYS_futex, &s->memory_in_use, FUTEX_WAIT, 1, &ts);
 }
 
-int fp__birth_failure(struct fp__birth *s, int sig, struct fp_child *child)
+int fp__spawn_verdict(struct fp__spawn_state *s, int sig, struct fp_child *child)
 {
-    /* Before 5.16 a death with a core dump leaves the word as it is; who is dead borrows nothing. */
-    fp__birth_left(s);
-    fp__birth_over(s);
-    hear(s);
-    s->undecided = false;
+    /* Before 5.16 a death with a core dump leaves the word as it is; who is dead memory_in_use nothing. */
+    fp__spawn_child_left(s);
+    fp__spawn_reclaim(s);
+    read_report(s);
+    s->exec_unknown = false;
     if (s->report.error == 0 && s->report.stage == FP_STAGE_EXEC)
         return 0;
-    return say_failure(&s->report, sig, child);
+    return set_failure(&s->report, sig, child);
 }
 
 static bool is_dead(const struct fp_child *child)
@@ -130,12 +130,12 @@ static bool is_dead(const struct fp_child *child)
     return r == -ECHILD || (r == 0 && info.si_pid != 0);
 }
 
-int fp__exec_await(struct fp__birth *s, struct fp_child *child)
+int fp__spawn_await_exec(struct fp__spawn_state *s, struct fp_child *child)
 {
     int64_t end = 0;
     while (!has_left(s)) { /* the vectors stay: another attempt may follow */
         int64_t now = fp__now();
-        if (s->order.until_ns >= 0 && now >= s->order.until_ns) {
+        if (s->args.until_ns >= 0 && now >= s->args.until_ns) {
             /* It runs no instruction of ours any more, so only the word is its own. */
             fp_signal(child->pidfd, child->pid, SIGKILL);
             return FP_SPAWN_LATE;
@@ -144,14 +144,14 @@ int fp__exec_await(struct fp__birth *s, struct fp_child *child)
             end = now + FP_SLICE_NS;
         else if (now >= end)
             return FP_SPAWN_AGAIN;
-        int64_t left = s->order.until_ns >= 0 && s->order.until_ns < end ? s->order.until_ns - now : end - now;
-        long r = fp__birth_await(s, left);
+        int64_t left = s->args.until_ns >= 0 && s->args.until_ns < end ? s->args.until_ns - now : end - now;
+        long r = fp__spawn_await_left(s, left);
         if (r == -EINTR && !has_left(s))
             return FP_SPAWN_AGAIN;
         if (r == -ETIMEDOUT && is_dead(child)) /* before 5.16, with a core dump */
-            atomic_store_explicit(&s->borrows, 0, memory_order_relaxed);
+            atomic_store_explicit(&s->memory_in_use, 0, memory_order_relaxed);
     }
-    s->undecided = false;
+    s->exec_unknown = false;
     int r = fp__report_read(s->report, child->pidfd, child->pid, child);
     if (r < 0)
         child->pid = child->pidfd = -1;
@@ -159,57 +159,57 @@ int fp__exec_await(struct fp__birth *s, struct fp_child *child)
 }
 
 /* Births that nobody waits for, of children that were killed: until the kernel has cleared the word. */
-static _Atomic(struct fp__birth *) left_births;
+static _Atomic(struct fp__spawn_state *) abandoned;
 
-void fp__birth_leave(struct fp__birth *s)
+void fp__spawn_abandon(struct fp__spawn_state *s)
 {
-    fp__birth_deaf(s);
-    if (fp__birth_over(s)) {
+    fp__spawn_close_report(s);
+    if (fp__spawn_reclaim(s)) {
         free(s);
         return;
     }
-    s->next = atomic_load_explicit(&left_births, memory_order_relaxed);
-    while (!atomic_compare_exchange_weak(&left_births, &s->next, s))
+    s->next = atomic_load_explicit(&abandoned, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak(&abandoned, &s->next, s))
         ;
 }
 
-void fp__births_sweep(void)
+void fp__spawn_sweep_abandoned(void)
 {
-    if (atomic_load_explicit(&left_births, memory_order_relaxed) == NULL)
+    if (atomic_load_explicit(&abandoned, memory_order_relaxed) == NULL)
         return;
-    struct fp__birth *next, *s = atomic_exchange(&left_births, NULL);
+    struct fp__spawn_state *next, *s = atomic_exchange(&abandoned, NULL);
     for (; s != NULL; s = next) {
         next = s->next;
-        fp__birth_leave(s);
+        fp__spawn_abandon(s);
     }
 }
 
 #else
 
-void fp__birth_deaf(struct fp__birth *s)
+void fp__spawn_close_report(struct fp__spawn_state *s)
 {
     (void)s;
 }
 
-void fp__birth_left(struct fp__birth *s)
+void fp__spawn_child_left(struct fp__spawn_state *s)
 {
     (void)s;
 }
 
-bool fp__birth_over(struct fp__birth *s)
+bool fp__spawn_reclaim(struct fp__spawn_state *s)
 {
     (void)s;
     return true;
 }
 
-long fp__birth_await(struct fp__birth *s, int64_t timeout_ns)
+long fp__spawn_await_left(struct fp__spawn_state *s, int64_t timeout_ns)
 {
     (void)s;
     (void)timeout_ns;
     return 0;
 }
 
-int fp__birth_failure(struct fp__birth *s, int sig, struct fp_child *child)
+int fp__spawn_verdict(struct fp__spawn_state *s, int sig, struct fp_child *child)
 {
     (void)s;
     (void)sig;
@@ -217,19 +217,19 @@ int fp__birth_failure(struct fp__birth *s, int sig, struct fp_child *child)
     return 0;
 }
 
-int fp__exec_await(struct fp__birth *s, struct fp_child *child)
+int fp__spawn_await_exec(struct fp__spawn_state *s, struct fp_child *child)
 {
     (void)s;
     (void)child;
     return 0;
 }
 
-void fp__birth_leave(struct fp__birth *s)
+void fp__spawn_abandon(struct fp__spawn_state *s)
 {
     free(s);
 }
 
-void fp__births_sweep(void)
+void fp__spawn_sweep_abandoned(void)
 {
 }
 

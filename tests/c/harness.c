@@ -36,7 +36,7 @@ const char *__tsan_default_suppressions(void);
 const char *__tsan_default_suppressions(void)
 {
     return "race_top:spawn_shared\n"
-           "race:keep_deadlines\n";
+           "race:apply_deadlines\n";
 }
 #endif
 

@@ -1,4 +1,4 @@
-/* pool: submitting, taking, cancelling and running foreign tasks from several threads on one pool, and closing it in the middle. */
+/* pool: submitting, taking, cancelling and running delegated tasks from several threads on one pool, and closing it in the middle. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -44,9 +44,10 @@ static struct {
     int rounds;
 } shared;
 
-static void submit(void *tray, int64_t key, const char *script, const struct fp_request *what, struct fp_ticket *ticket)
+static void submit(void *queue, int64_t key, const char *script, const struct fp_request *what,
+                   struct fp_ticket *ticket)
 {
-    MUST(fp_pool_submit(shared.pool, tray, key, what, "/bin/sh", 1, script, 3, "PATH=/bin:/usr/bin", 1, key % 3,
+    MUST(fp_pool_submit(shared.pool, queue, key, what, "/bin/sh", 1, script, 3, "PATH=/bin:/usr/bin", 1, key % 3,
                         key % 5 ? 0 : 1000000, ticket) == 0);
 }
 
@@ -54,31 +55,31 @@ static void submit(void *tray, int64_t key, const char *script, const struct fp_
 static void *work(void *unused)
 {
     (void)unused;
-    void *tray;
-    int fd = fp_tray_new(shared.pool, &tray), taken = 0, expected = 0, granted = 0;
+    void *queue;
+    int fd = fp_completion_queue_new(shared.pool, &queue), taken = 0, expected = 0, delegated = 0;
     struct fp_done done[BATCH];
     char arena[4096];
     MUST(fd >= 3);
     for (int i = 0; i < shared.rounds; i++) {
         struct fp_ticket tickets[4];
-        submit(tray, 4 * i, "sh\0-c\0cat; echo err >&2", &request, &tickets[0]);
-        submit(tray, 4 * i + 1, "sh\0-c\0exit 7", &request, &tickets[1]);
-        submit(tray, 4 * i + 2, "sh\0-c\0sleep 60", &request, &tickets[2]);
-        submit(tray, 4 * i + 3, "sh\0-c\0exit 0", NULL, &tickets[3]);
+        submit(queue, 4 * i, "sh\0-c\0cat; echo err >&2", &request, &tickets[0]);
+        submit(queue, 4 * i + 1, "sh\0-c\0exit 7", &request, &tickets[1]);
+        submit(queue, 4 * i + 2, "sh\0-c\0sleep 60", &request, &tickets[2]);
+        submit(queue, 4 * i + 3, "sh\0-c\0exit 0", NULL, &tickets[3]);
         expected += 3;
         if (fp_pool_cancel(shared.pool, &tickets[2], 2) == FP_TASK_QUEUED)
             expected--;
         bool over = false;
         while (taken < expected || !over) {
-            int n = fp_tray_take(tray, done, BATCH, arena, sizeof arena, 2, 1000000000);
+            int n = fp_completion_queue_take(queue, done, BATCH, arena, sizeof arena, 2, 1000000000);
             MUST(n >= 0);
             for (int k = 0; k < n; k++) {
                 int kind = (int)(done[k].key % 4);
-                if (done[k].what == FP_DONE_GRANTED) {
-                    MUST(kind == 3 && fp_pool_cancel(shared.pool, &tickets[3], 0) == FP_TASK_FOREIGN);
+                if (done[k].what == FP_DONE_DELEGATED) {
+                    MUST(kind == 3 && fp_pool_cancel(shared.pool, &tickets[3], 0) == FP_TASK_DELEGATED);
                     MUST(fp_pool_release(shared.pool, &tickets[3]) == 0);
                     MUST(fp_pool_release(shared.pool, &tickets[3]) == -ESRCH);
-                    granted++;
+                    delegated++;
                     over = true;
                     continue;
                 }
@@ -92,15 +93,15 @@ static void *work(void *unused)
         }
         MUST(fp_pool_cancel(shared.pool, &tickets[0], 2) == FP_TASK_GONE);
     }
-    MUST(granted == shared.rounds);
-    fp_tray_close(tray);
-    MUST(fp_tray_take(tray, done, BATCH, arena, sizeof arena, 1, -1) == -ESHUTDOWN);
-    fp_tray_free(&tray);
+    MUST(delegated == shared.rounds);
+    fp_completion_queue_close(queue);
+    MUST(fp_completion_queue_take(queue, done, BATCH, arena, sizeof arena, 1, -1) == -ESHUTDOWN);
+    fp_completion_queue_free(&queue);
     return NULL;
 }
 
 /* A signal handler of the interpreter may close a pool at any moment before a call into it: every call finds it closed. */
-static void check_closed(void *tray, struct fp_ticket *ticket)
+static void check_closed(void *queue, struct fp_ticket *ticket)
 {
     struct fp_done done[BATCH];
     char arena[64];
@@ -108,30 +109,30 @@ static void check_closed(void *tray, struct fp_ticket *ticket)
     void *other;
     fp_pool_close(shared.pool);
     fp_pool_close(shared.pool);
-    MUST(fp_tray_take(tray, done, BATCH, arena, sizeof arena, 1, -1) == -ESHUTDOWN);
-    MUST(fp_tray_new(shared.pool, &other) == -ESHUTDOWN);
-    MUST(fp_pool_submit(shared.pool, tray, 1, &request, "/bin/true", 1, "true", 1, "", 0, 0, 0, ticket) == -ESHUTDOWN);
+    MUST(fp_completion_queue_take(queue, done, BATCH, arena, sizeof arena, 1, -1) == -ESHUTDOWN);
+    MUST(fp_completion_queue_new(shared.pool, &other) == -ESHUTDOWN);
+    MUST(fp_pool_submit(shared.pool, queue, 1, &request, "/bin/true", 1, "true", 1, "", 0, 0, 0, ticket) == -ESHUTDOWN);
     MUST(fp_pool_cancel(shared.pool, ticket, 2) == FP_TASK_GONE);
-    MUST(fp_pool_go(shared.pool, ticket, &request, "", 0, "", 0, "", 0) == -ESRCH);
+    MUST(fp_pool_dispatch(shared.pool, ticket, &request, "", 0, "", 0, "", 0) == -ESRCH);
     MUST(fp_pool_release(shared.pool, ticket) == -ESRCH);
     MUST(fp_pool_count(shared.pool, &queued, &running) == 0 && queued == 0 && running == 0);
     MUST(fp_pool_set(shared.pool, 1, 0, 0) == 0);
-    fp_tray_ring(tray);
-    fp_tray_close(tray);
+    fp_completion_queue_notify(queue);
+    fp_completion_queue_close(queue);
     fp_pool_free(&shared.pool);
-    fp_tray_ring(tray);
-    MUST(fp_tray_take(tray, done, BATCH, arena, sizeof arena, 1, 0) == -ESHUTDOWN);
-    fp_tray_free(&tray);
-    fp_tray_free(&tray);
+    fp_completion_queue_notify(queue);
+    MUST(fp_completion_queue_take(queue, done, BATCH, arena, sizeof arena, 1, 0) == -ESHUTDOWN);
+    fp_completion_queue_free(&queue);
+    fp_completion_queue_free(&queue);
 }
 
 /* Closed while a thread waits in it; a job that was taken outlives the pool. */
-static void *wait_for_end(void *tray)
+static void *wait_for_end(void *queue)
 {
     struct fp_done done[BATCH];
     char arena[1];
     int n;
-    while ((n = fp_tray_take(tray, done, BATCH, arena, sizeof arena, 1, -1)) >= 0)
+    while ((n = fp_completion_queue_take(queue, done, BATCH, arena, sizeof arena, 1, -1)) >= 0)
         for (int i = 0; i < n; i++)
             if (done[i].what == FP_DONE_JOB)
                 shared.job = done[i].job;
@@ -142,12 +143,12 @@ static void *wait_for_end(void *tray)
 static void check_waiting(void)
 {
     pthread_t thread;
-    void *tray;
+    void *queue;
     struct fp_ticket ticket;
     int64_t queued, running = 1;
-    MUST(fp_pool_new(1, 1, &shared.pool) == 0 && fp_tray_new(shared.pool, &tray) >= 3);
-    submit(tray, 1, "sh\0-c\0echo too much for its place", &request, &ticket);
-    MUST(pthread_create(&thread, NULL, wait_for_end, tray) == 0);
+    MUST(fp_pool_new(1, 1, &shared.pool) == 0 && fp_completion_queue_new(shared.pool, &queue) >= 3);
+    submit(queue, 1, "sh\0-c\0echo too much for its place", &request, &ticket);
+    MUST(pthread_create(&thread, NULL, wait_for_end, queue) == 0);
     for (queued = 1; queued + running > 0;)
         MUST(fp_pool_count(shared.pool, &queued, &running) == 0);
     struct timespec pause = {.tv_nsec = 50000000};
@@ -160,7 +161,7 @@ static void check_waiting(void)
         MUST(shared.job->sink[0].len == 23);
         fp_pool_recycle(pool, shared.job);
     }
-    fp_tray_free(&tray);
+    fp_completion_queue_free(&queue);
 }
 
 void check_pool(int rounds)
@@ -177,12 +178,12 @@ void check_pool(int rounds)
         pthread_join(threads[i], NULL);
     int64_t queued, running;
     MUST(fp_pool_count(shared.pool, &queued, &running) == 0 && queued == 0 && running == 0);
-    void *tray;
-    MUST(fp_tray_new(shared.pool, &tray) >= 3);
+    void *queue;
+    MUST(fp_completion_queue_new(shared.pool, &queue) >= 3);
     struct fp_ticket ticket;
     for (int i = 1; i < 20; i++) /* those that run are killed, those that wait forgotten */
-        submit(tray, i, "sh\0-c\0sleep 60", &request, &ticket);
-    check_closed(tray, &ticket);
+        submit(queue, i, "sh\0-c\0sleep 60", &request, &ticket);
+    check_closed(queue, &ticket);
     check_waiting();
     printf("pool: %d threads, %d rounds each\n", THREADS, rounds);
 }

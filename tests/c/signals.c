@@ -37,7 +37,7 @@ static int64_t seen(int64_t tap)
     return __atomic_load_n(fp_tap_seen(tap), __ATOMIC_RELAXED);
 }
 
-/* All of them hear of each signal, so that more than three may come. */
+/* All of them read_report of each signal, so that more than three may come. */
 static void one_round(void)
 {
     int ends[2];

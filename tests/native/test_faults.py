@@ -60,7 +60,7 @@ STAGES = (
 # Those of a child with an identity, made by the launcher or by fork.
 IDENTITY_STAGES = (
     *("CHROOT", "NAMESPACES", "SECUREBITS", "BOUNDING", "KEYRING", "GROUPS", "GID", "UID", "CAPABILITIES", "AMBIENT"),
-    *("LOCKS", "REGAIN", "LANDLOCK", "SECCOMP"),
+    *("LOCKS", "VERIFY_IRREVOCABLE", "LANDLOCK", "SECCOMP"),
 )
 
 

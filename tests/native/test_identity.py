@@ -579,7 +579,7 @@ def test_calls_that_fail_or_lie_are_refused(probe_path: str, public: Path, way: 
 
 
 # Who is asked for; a call of the child, which of them, and whether it is made (-1) or not (0); the call that is made
-# besides; the stage whose look finds that. REGAIN's first call comes after all other looks: the state
+# besides; the stage whose look finds that. VERIFY_IRREVOCABLE's first call comes after all other looks: the state
 # changes behind it.
 NOBODY_IS: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "groups": [4]}
 SETRESUID, SETRESGID, SETGROUPS = NR["setresuid"], NR["setresgid"], NR["setgroups"]
@@ -595,8 +595,8 @@ DEVIATIONS: dict[str, tuple[dict[str, Any], tuple[int, int, int], tuple[int, int
     "effective gid stays": (NOBODY_IS, (SETRESGID, 1, 0), (SETRESGID, NOBODY, 0, NOBODY), "gid"),
     "saved gid stays": (NOBODY_IS, (SETRESGID, 1, 0), (SETRESGID, NOBODY, NOBODY, 0), "gid"),
     "another group": (NOBODY_IS, (SETGROUPS, 1, 0), (SETGROUPS, 5, 0, 0), "groups"),
-    "regained uid 0": (NOBODY_IS, (SETRESUID, 2, 0), (0, 0, 0, 0), "regain"),
-    "regained gid 0": (NOBODY_IS, (SETRESGID, 2, 0), (0, 0, 0, 0), "regain"),
+    "regained uid 0": (NOBODY_IS, (SETRESUID, 2, 0), (0, 0, 0, 0), "verify_irrevocable"),
+    "regained gid 0": (NOBODY_IS, (SETRESGID, 2, 0), (0, 0, 0, 0), "verify_irrevocable"),
     # It is made, and another behind it.
     "fsuid": ({"user": 0, "group": 0, "groups": []}, (SETRESUID, 1, -1), (SETFSUID, 5, 0, 0), "uid"),
     "fsgid": (NOBODY_IS, (SETRESGID, 1, -1), (SETFSGID, 5, 0, 0), "gid"),
@@ -605,22 +605,22 @@ DEVIATIONS: dict[str, tuple[dict[str, Any], tuple[int, int, int], tuple[int, int
     "permitted": (WITH_RAW, (NR["capset"], 1, -1), (NR["capset"], 0, 0, RAW), "capabilities"),
     "inheritable": (WITH_RAW, (NR["capset"], 1, -1), (NR["capset"], RAW, RAW, 0), "capabilities"),
     "ambient is less": (WITH_RAW, (NR["prctl"], 1, -1), (NR["prctl"], 47, 3, 13), "ambient"),
-    "effective, late": (WITH_RAW, (SETRESUID, 2, -1), (NR["capset"], 0, RAW, RAW), "regain"),
-    "permitted, late": (WITH_RAW, (SETRESUID, 2, -1), (NR["capset"], 0, 0, RAW), "regain"),
-    "inheritable, late": (WITH_RAW, (SETRESUID, 2, -1), (NR["capset"], RAW, RAW, 0), "regain"),
-    "ambient, late": (WITH_RAW, (SETRESUID, 2, -1), (NR["prctl"], 47, 3, 13), "regain"),
-    "real uid, late": (WITH_UIDS, (SETRESGID, 2, -1), (SETRESUID, 5, -1, -1), "regain"),
-    "effective uid, late": (WITH_UIDS, (SETRESGID, 2, -1), (SETRESUID, -1, 5, -1), "regain"),
-    "saved uid, late": (WITH_UIDS, (SETRESGID, 2, -1), (SETRESUID, -1, -1, 5), "regain"),
-    "real gid, late": (WITH_GIDS, (SETRESUID, 2, -1), (SETRESGID, 5, -1, -1), "regain"),
-    "effective gid, late": (WITH_GIDS, (SETRESUID, 2, -1), (SETRESGID, -1, 5, -1), "regain"),
-    "saved gid, late": (WITH_GIDS, (SETRESUID, 2, -1), (SETRESGID, -1, -1, 5), "regain"),
-    "groups, late": (WITH_GIDS, (SETRESUID, 2, -1), (SETGROUPS, 5, 0, 0), "regain"),
+    "effective, late": (WITH_RAW, (SETRESUID, 2, -1), (NR["capset"], 0, RAW, RAW), "verify_irrevocable"),
+    "permitted, late": (WITH_RAW, (SETRESUID, 2, -1), (NR["capset"], 0, 0, RAW), "verify_irrevocable"),
+    "inheritable, late": (WITH_RAW, (SETRESUID, 2, -1), (NR["capset"], RAW, RAW, 0), "verify_irrevocable"),
+    "ambient, late": (WITH_RAW, (SETRESUID, 2, -1), (NR["prctl"], 47, 3, 13), "verify_irrevocable"),
+    "real uid, late": (WITH_UIDS, (SETRESGID, 2, -1), (SETRESUID, 5, -1, -1), "verify_irrevocable"),
+    "effective uid, late": (WITH_UIDS, (SETRESGID, 2, -1), (SETRESUID, -1, 5, -1), "verify_irrevocable"),
+    "saved uid, late": (WITH_UIDS, (SETRESGID, 2, -1), (SETRESUID, -1, -1, 5), "verify_irrevocable"),
+    "real gid, late": (WITH_GIDS, (SETRESUID, 2, -1), (SETRESGID, 5, -1, -1), "verify_irrevocable"),
+    "effective gid, late": (WITH_GIDS, (SETRESUID, 2, -1), (SETRESGID, -1, 5, -1), "verify_irrevocable"),
+    "saved gid, late": (WITH_GIDS, (SETRESUID, 2, -1), (SETRESGID, -1, -1, 5), "verify_irrevocable"),
+    "groups, late": (WITH_GIDS, (SETRESUID, 2, -1), (SETGROUPS, 5, 0, 0), "verify_irrevocable"),
     "securebits, late": (
         {**NOBODY_IS, "capabilities": ["setpcap"], "securebits": ["noroot"]},
         (SETRESUID, 2, -1),
         (NR["prctl"], 28, 0, 0),
-        "regain",
+        "verify_irrevocable",
     ),
 }
 
@@ -744,7 +744,7 @@ MUTANTS: list[tuple[str, str, bool]] = [
     ("AMBIENT", "UID", False),
     ("AMBIENT", "CAPABILITIES", False),
     ("LOCKS", "AMBIENT", False),
-    ("REGAIN", "UID", False),
+    ("VERIFY_IRREVOCABLE", "UID", False),
     ("PDEATHSIG", "UID", False),
     ("NO_NEW_PRIVS", "SECCOMP", True),
     ("LANDLOCK", "NO_NEW_PRIVS", False),
@@ -1520,13 +1520,13 @@ def stopped(way: str) -> list[Any]:
 
     _native.force(way)
     found = []
-    for stage in ("CAPABILITIES", "REGAIN", "NO_NEW_PRIVS", "SIGMASK", "EXEC"):
+    for stage in ("CAPABILITIES", "VERIFY_IRREVOCABLE", "NO_NEW_PRIVS", "SIGMASK", "EXEC"):
         lib.fp_fault_set(getattr(lib, f"FP_STAGE_{stage}"), -signal.SIGSTOP, 1)
         with fastproc.start("id", "-u", user=NOBODY, group=NOBODY, groups=[], stdout=fastproc.PIPE) as child:
             lib.fp_fault_set(0, 0, 0)
             assert child.stdout is not None
             found.append(child.stdout.read().decode().strip())
-    lib.fp_fault_set(lib.FP_STAGE_REGAIN, -signal.SIGSTOP, 1)
+    lib.fp_fault_set(lib.FP_STAGE_VERIFY_IRREVOCABLE, -signal.SIGSTOP, 1)
     try:
         fastproc.run("id", "-u", user=NOBODY, group=NOBODY, groups=[], timeout=0.2)
     except fastproc.TimeoutExpired:

@@ -67,7 +67,7 @@ def stopped_child() -> int:
 
 
 @contextmanager
-def window(stage: str = "REGAIN") -> Iterator[int]:
+def window(stage: str = "VERIFY_IRREVOCABLE") -> Iterator[int]:
     """A child that stands, stopped, in our memory, at a step behind the change of ids."""
     import fastproc
     from fastproc._native._ffi import lib
@@ -198,7 +198,7 @@ def opened_at(step: str, then: tuple[int, int]) -> list[Any]:
         ("GID", (SETRESGID, NOBODY)),
         ("UID", (SETRESUID, NOBODY)),
         ("setresuid", (PRCTL, PR_CAP_AMBIENT)),
-        ("REGAIN", (PRCTL, PR_SET_NO_NEW_PRIVS)),
+        ("VERIFY_IRREVOCABLE", (PRCTL, PR_SET_NO_NEW_PRIVS)),
     ],
 )
 def test_child_in_opened_memory_ends_before_its_next_step(step: str, then: tuple[int, int]) -> None:

@@ -123,7 +123,7 @@ def slow_exits(rounds: int) -> dict[str, int]:
             os.write(tell, opened)
         os._exit(0)
     for _ in range(rounds):
-        lib.fp_fault_set(lib.FP_STAGE_REGAIN, -signal.SIGSTOP, 1)
+        lib.fp_fault_set(lib.FP_STAGE_VERIFY_IRREVOCABLE, -signal.SIGSTOP, 1)
 
         def run() -> None:
             try:

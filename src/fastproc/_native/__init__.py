@@ -214,7 +214,7 @@ def spawn(plan: Any, child: Child, stays: bool = False, timeout_ns: int = -1) ->
 
 def leave(child: Child) -> None:
     """Wait no more for the exec of a child that was killed. Harmless where nobody waits."""
-    lib.fp_spawn_leave(child)
+    lib.fp_spawn_abandon(child)
 
 
 # -- the bulk path
@@ -289,7 +289,7 @@ def output(job: Job, index: int, size: int) -> bytes:
 
 def held_pipes(job: Job) -> set[int]:
     """Return the inodes of the pipes that others held when a run gave them up."""
-    return set(job[0].held) - {0}
+    return set(job[0].held_pipes) - {0}
 
 
 def resume(job: Job, between: Callable[[], object]) -> int:

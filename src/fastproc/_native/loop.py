@@ -16,7 +16,7 @@ AGAIN: int = lib.FP_JOB_AGAIN
 job_begin = lib.fp_job_begin
 job_step = lib.fp_job_step
 job_stop = lib.fp_job_stop
-job_forsake = lib.fp_job_forsake
+job_forsake = lib.fp_job_abandon
 job_abort = lib.fp_job_abort
 
 

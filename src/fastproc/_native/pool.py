@@ -59,11 +59,11 @@ ARENA = 1 << 18
 GONE: int = lib.FP_TASK_GONE
 QUEUED: int = lib.FP_TASK_QUEUED
 RUNNING: int = lib.FP_TASK_RUNNING
-FOREIGN: int = lib.FP_TASK_FOREIGN
+FOREIGN: int = lib.FP_TASK_DELEGATED
 PLAIN: int = lib.FP_DONE_PLAIN
 JOB: int = lib.FP_DONE_JOB
 FAILED: int = lib.FP_DONE_FAILED
-GRANTED: int = lib.FP_DONE_GRANTED
+GRANTED: int = lib.FP_DONE_DELEGATED
 
 _RECORD = Struct(f"@qqPiiq{SUM_COUNT}q{ffi.sizeof('struct fp_usage')}s")
 _SIZE: int = ffi.sizeof("struct fp_done")
@@ -120,7 +120,7 @@ class Workers:
 
     def go(self, ticket: Ticket, request: Any, plan: Any) -> int:
         """Say what a task runs whose turn has come."""
-        return lib.fp_pool_go(  # type: ignore[no-any-return]
+        return lib.fp_pool_dispatch(  # type: ignore[no-any-return]
             *(self._native, ticket, request, plan.paths, plan.npaths, plan.argv, plan.argc, plan.env, plan.envc)
         )
 
@@ -160,8 +160,8 @@ class Tray:
         self._workers = workers
         self._pool = workers._native
         held = ffi.new("void **")
-        self._cell = ffi.gc(held, lib.fp_tray_free)
-        self.fd = _check(lib.fp_tray_new(self._pool, held))
+        self._cell = ffi.gc(held, lib.fp_completion_queue_free)
+        self.fd = _check(lib.fp_completion_queue_new(self._pool, held))
         # How many records wait in the buffer, by the serial number of the call that has put them there: one, or none.
         self._counts: dict[int, int] = {}
         self._serial = count()
@@ -173,11 +173,11 @@ class Tray:
 
     def close(self) -> None:
         """Give the descriptor back; no task of this tray is left. Harmless when repeated."""
-        lib.fp_tray_close(self._native)
+        lib.fp_completion_queue_close(self._native)
 
     def ring(self) -> None:
         """Let whoever waits come back. Harmless when it is closed."""
-        lib.fp_tray_ring(self._native)
+        lib.fp_completion_queue_notify(self._native)
 
     def submit(
         self,
@@ -213,7 +213,9 @@ class Tray:
         taken is in the buffer until the one call that moves all of it.
         """
         counts = self._counts
-        taken = starmap(lib.fp_tray_take, ((self._native, self._records, BATCH, self._arena, ARENA, want, wait_ns),))
+        taken = starmap(
+            lib.fp_completion_queue_take, ((self._native, self._records, BATCH, self._arena, ARENA, want, wait_ns),)
+        )
         filled = zip(self._serial, taken, strict=False)
         # From the look at the buffer to its number with no bytecode between at which a handler could run.
         counts.update(() if counts else filled)
