@@ -29,6 +29,13 @@
 
 #define THREADS 8
 
+/* The core for other systems than Linux, built and run here: no epoll, tee(2), /proc or signals of this process. */
+#ifdef FP_PORTABLE
+#define PORTABLE 1
+#else
+#define PORTABLE 0
+#endif
+
 #if defined(__SANITIZE_THREAD__)
 /* The report page is mapped by a raw call, which the sanitizer does not see: it takes a page at a number that another thread
  * has given back for the same memory. So it does with descriptors: fstat(2) by the C library, close(2) by a raw call. */
@@ -40,7 +47,10 @@ const char *__tsan_default_suppressions(void)
 }
 #endif
 
-static const struct fp_attr plain = {.size = sizeof(struct fp_attr)};
+static const struct fp_attr plain = {
+    .size = sizeof(struct fp_attr),
+    .sigdefault = PORTABLE ? 1ULL << (SIGPIPE - 1) : 0,
+};
 
 #define MUST(condition)                                                                                                \
     do {                                                                                                               \
@@ -449,9 +459,11 @@ static void *work(void *arg)
         if (i % 4 == 0) {
             check_run(job, big, len);
             check_shared();
-            check_group();
+            if (!PORTABLE)
+                check_group();
             check_pipeline(jobs, big, len);
-            check_tee();
+            if (!PORTABLE)
+                check_tee();
         }
         check_launch();
     }
@@ -544,6 +556,8 @@ int main(int argc, char **argv)
         if (strcmp(argv[2], names[m]) == 0)
             only = m;
     }
+    if (PORTABLE)
+        signal(SIGPIPE, SIG_IGN); /* it does not block it for a write; Python ignores it */
     struct fp_features features;
     MUST(fp_probe(1, &features) == 0);
     int before = count_fds(), faults = 0;
@@ -570,7 +584,8 @@ int main(int argc, char **argv)
     }
     if (only < 0)
         check_signals(rounds * 20);
-    check_snapshots(rounds * 5);
+    if (!PORTABLE)
+        check_snapshots(rounds * 5);
     MUST(fp_mechanism_force(FP_MECHANISM_AUTO) == 0);
     check_pool(rounds);
     MUST(count_fds() == before);

@@ -115,10 +115,15 @@ def fd_id(fd: int) -> str:
     return f"{status.st_dev}:{status.st_ino}"
 
 
+def core_sources() -> list[str]:
+    """The files of the C core, relative to the root."""
+    sys.path.insert(0, str(SOURCES.parents[1]))
+    import build_ffi
+
+    return build_ffi.core_sources()
+
+
 def harness_sources() -> list[str]:
     """The files of the C core, and those of its harness."""
     root = SOURCES.parents[1]
-    sys.path.insert(0, str(root))
-    from build_ffi import core_sources
-
     return [str(root / path) for path in core_sources()] + sorted(map(str, root.glob("tests/c/*.c")))
