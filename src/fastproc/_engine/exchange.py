@@ -10,6 +10,7 @@ from __future__ import annotations
 from time import monotonic, monotonic_ns
 
 from fastproc import _native, errors
+from fastproc._engine.fds import NOT_HELD, STDERR, STDIN, STDOUT
 from fastproc._engine.job_control import PAUSE_FIRST, PAUSE_MAX
 from fastproc._engine.reactor import READ, WRITE
 from fastproc._engine.signal_api import HELD_EVERY, SIGKILL, SIGTERM, SWEEP_MAX, TREE_PATIENCE
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from fastproc._engine.reactor import Reactor, Timer
     from fastproc._engine.streams.sink import Capture
     from fastproc._engine.streams.tee import Copies
-
-NOT_HELD = -2
-"""In the place of a pidfd, which may be -1."""
 
 HELD_BY_OTHERS = _native.HELD_BY_OTHERS_SECONDS
 """Seconds after a deadline in which the pipes of a dead child must be closed by others too."""

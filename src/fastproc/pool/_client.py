@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from fastproc.pool._retries import Retries
     from fastproc.pool._task import Kind, Task
 
-door = sys.modules["fastproc._run"]
-
 SLICE_NS = _native.SLICE_NS
 PATIENT_NS = 1_000_000_000
 """The longest that a thread stays in C: the main thread, which runs the signal handlers, and others."""
