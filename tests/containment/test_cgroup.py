@@ -416,13 +416,13 @@ def test_two_sweepers_meet(cgroup: Path, place: int, monkeypatch: pytest.MonkeyP
     assert names(cgroup) == set()
 
 
-@pytest.mark.parametrize("moment", ["open", "flock"])
+@pytest.mark.parametrize("moment", ["open", "read", "flock"])
 def test_new_one_that_is_taken_for_a_dead_owner_s_is_made_again(
     cgroup: Path, place: int, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     """Between mkdir and the lock somebody else may remove it: another name is tried."""
     taken: list[str] = []
-    lock, look = _cgroup._lock, Cgroup.read
+    lock, look, read = _cgroup._lock, Cgroup.read, _cgroup.read_all
 
     def take() -> None:
         (name,) = names(cgroup)
@@ -439,8 +439,15 @@ def test_new_one_that_is_taken_for_a_dead_owner_s_is_made_again(
             take()
         return look(self, name)
 
+    def reading_all(fd: int) -> bytes:
+        if not taken:
+            take()
+        return read(fd)
+
     if moment == "flock":
         monkeypatch.setattr(_cgroup, "_lock", locking)
+    elif moment == "read":
+        monkeypatch.setattr(_cgroup, "read_all", reading_all)
     else:
         monkeypatch.setattr(Cgroup, "read", reading)
     made = Cgroup.make(place)

@@ -608,6 +608,21 @@ def _() -> None:
         _cgroup.Cgroup.make = make  # type: ignore[method-assign]
 
 
+@plain("aio-mark")
+def _() -> None:
+    from fastproc.containment import _cgroup
+
+    async def main() -> None:
+        async with aio.start("sh", "-c", "setsid sleep 5 & wait", kill_tree=True) as process:
+            await process.kill_tree(0.01)
+
+    make, _cgroup.Cgroup.make = _cgroup.Cgroup.make, lambda _parent: None  # type: ignore[method-assign, assignment]
+    try:
+        asyncio.run(main())
+    finally:
+        _cgroup.Cgroup.make = make  # type: ignore[method-assign]
+
+
 @plain("subreaper")
 def _() -> None:
     from fastproc import containment

@@ -292,19 +292,25 @@ class Process(Streaming):
         if child._detached or child._is_foreign():
             return
         try:
-            if child.final is None and child.pid > 0:
-                await self._stop(None, True)
-        except errors.ExitStatusUnknown:
-            # It has ended; nobody asked how.
-            pass
+            try:
+                if child.final is None and child.pid > 0:
+                    await self._stop(None, True)
+            except errors.ExitStatusUnknown:
+                # It has ended; nobody asked how.
+                pass
+            finally:
+                if not child._is_foreign():
+                    self._turns.drop()
+                    await self._end_tree()
+        except BaseException:
+            # A signal handler may have raised in the middle of the end of the tree: once more, without waiting.
+            if not child._is_foreign():
+                child.sweep_tree(True)
+            raise
         finally:
             # Not in a copy that was forked meanwhile: what is buffered is the parent's to write.
             if not child._is_foreign():
-                self._turns.drop()
-                try:
-                    await self._end_tree()
-                finally:
-                    child._close_files()
+                child._close_files()
 
     async def kill_tree(self, grace: float | None = None) -> TreeEnd:
         """End the child and all its descendants, and say what is left. As the blocking handle's.

@@ -13,6 +13,7 @@ import atexit
 import os
 from _functools import partial  # type: ignore[import-not-found]
 from _weakref import ref
+from errno import ENODEV, ENOENT
 from os.path import samestat
 
 from fastproc._engine.fds import OwnedFd, read_all
@@ -120,9 +121,11 @@ class Cgroup:
             if self.read("cgroup.type") != "domain":
                 raise OSError("a threaded one takes no process")
             return _lock(self.fd.number) and samestat(os.fstat(self.fd.number), _look(self.name, parent))
-        except FileNotFoundError:
-            # Removed before it was locked.
-            return False
+        except OSError as error:
+            # Removed before it was locked; a file of it that is open gives ENODEV then.
+            if error.errno in (ENOENT, ENODEV):
+                return False
+            raise
 
     def _unmake(self, parent: int) -> None:
         self.fd.close()
