@@ -378,7 +378,8 @@ class Reactor(LoopReactor):
             raise RuntimeError("run_once: called by something that it called itself")
         # A lock, as its end of the block is one call of C: no signal handler can leave it held.
         with self._busy:
-            return self._turn(timeout)
+            ran = self._turn(timeout)
+        return ran
 
     def _turn(self, timeout: float | None) -> int:
         try:

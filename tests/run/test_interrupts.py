@@ -57,7 +57,6 @@ def test_exception_at_some_lines_comes_out_and_leaves_nothing(name: str) -> None
         # The loop of a Reactor: no task is lost, whichever of the steps of waking it was cut.
         ("aio-kill_tree-reactor", "embedding.py", 2),
         ("aio-lines-reactor", "embedding.py", 1),
-        ("reactor-close", "embedding.py", 1),
         # The hub of asyncio: its timer, the waking of tasks and the end of a helper.
         ("aio-kill_tree-asyncio", "aio/_asyncio.py", 2),
         ("aio-input-asyncio", "aio/_asyncio.py", 2),
