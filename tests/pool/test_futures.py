@@ -197,10 +197,18 @@ def in_a_fork() -> list[str]:
     pool = Pool(2)
     future = pool.submit("sh", "-c", "sleep 0.5; echo x")
     wait_until(future.running)
+    begun = pool.map(None, [cmd("true")] * 200)  # more than it takes ahead: the copy would submit some
+    next(begun)
     pid = os.fork()
     if pid == 0:
         code = 0
-        for call in (lambda: pool.submit("true"), pool.drain, lambda: next(pool.map(None, [cmd("true")]))):
+        calls = (
+            lambda: pool.submit("true"),
+            pool.drain,
+            lambda: next(pool.map(None, [cmd("true")])),
+            lambda: list(begun),
+        )
+        for call in calls:
             try:
                 call()
                 code = 1
@@ -211,6 +219,7 @@ def in_a_fork() -> list[str]:
         del pool, future
         os._exit(code)
     assert os.waitpid(pid, 0)[1] == 0
+    assert len(list(begun)) == 199
     text = future.result().stdout.decode()
     pool.close()
     return [text]

@@ -120,6 +120,14 @@ class Crew:
             RuntimeError: the pool was closed, is a forked copy, or was ended by a failure, which is the cause.
         """
         self.check_own()
+        self.check_open()
+
+    def check_open(self) -> None:
+        """As check_usable(), but for a submission: the C core refuses that in a forked copy, without a getpid(2) here.
+
+        Raises:
+            RuntimeError: the pool was closed, or was ended by a failure, which is the cause.
+        """
         if self.failure is not None:
             raise RuntimeError("this pool was ended by the failure of a task") from self.failure
         if self.closed:

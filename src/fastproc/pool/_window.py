@@ -81,7 +81,7 @@ class Window:
             RuntimeError: the pool is closed.
         """
         channel = self.channel
-        channel.crew.check_usable()
+        channel.crew.check_open()
         try:
             expression, options = self._taken.expression(item)
             task = make_task(channel.crew, channel, expression, options, self._priority, self._retries, self._deliver)
