@@ -1,7 +1,7 @@
-/* group.c: what an event loop needs of the C core: many jobs on one epoll, and a spawn that does not wait for the exec.
+/* group.c: the calls that event loops use: many jobs on one epoll, and a spawn that does not wait for the exec.
  *
- * Nothing here waits, but for a bounded time that the caller gives. A child is made by the calling thread itself, so that it
- * inherits what that thread has (affinity, namespaces, capabilities, filters); only the wait for its exec is left out. */
+ * No call here waits longer than its caller allows. The calling thread makes the child itself, so the child inherits
+ * the affinity, namespaces, capabilities and filters of that thread; only the wait for its exec is left out. */
 #include "internal.h"
 
 #include <stdlib.h>
@@ -37,11 +37,11 @@ int fp_group_step(int epoll, int64_t *ret_keys, int n)
     int reported = 0;
     int64_t until = r > 1 ? fp__now() + FP_GROUP_SLICE_NS : 0;
     for (long i = 0; i < r; i++) {
-        /* What is left is still ready, and comes first the next time. */
+        /* The remaining events are still ready: the next call gets them first. */
         if (i > 0 && fp__now() >= until)
             break;
         struct fp_job *job = events[i].data.ptr;
-        if (!job->live) /* it has ended by an earlier event of this batch */
+        if (!job->live) /* an earlier event of this batch ended it */
             continue;
         int64_t due = job->due_ns;
         if (fp_job_step(job, 0) != FP_JOB_AGAIN || job->due_ns != due)
@@ -51,7 +51,7 @@ int fp_group_step(int epoll, int64_t *ret_keys, int n)
 }
 
 struct launch {
-    struct fp__spawn_state state; /* first: fp__spawn_abandon() */
+    struct fp__spawn_state state; /* first: fp__spawn_abandon() frees the whole block */
     struct fp_attr attr;
     char text[];
 };

@@ -1,7 +1,7 @@
 /* pipeline.c: the bulk path of a plain pipeline, many jobs driven by one poll; tee(2).
  *
- * Its reference is the engine's Run. All stages are made in one go, and none of them is waited for until it executes: their
- * set-ups run side by side. */
+ * The engine's Run is its reference and gives the same results. All commands are started before any of them is known to
+ * have executed, so that their set-ups run side by side. */
 #include "internal.h"
 
 #include <poll.h>
@@ -36,8 +36,8 @@ static long may_execute(int dir, const char *path)
 }
 #endif
 
-/* Whether nothing is seen that would keep a stage from executing. Then all may be started before the first one executes:
- * otherwise a later one could do what it should not have come to. */
+/* Whether access(2) sees nothing that would keep the command from executing. Only then are all commands started before
+ * the first has executed: otherwise a later command could take effect although an earlier one cannot be started. */
 static bool looks_startable(const struct fp_member *member)
 {
     int dir = member->request->cwd_fd >= 0 ? member->request->cwd_fd : AT_FDCWD;
@@ -50,7 +50,7 @@ static bool looks_startable(const struct fp_member *member)
     return false;
 }
 
-/* But for what may not be killed, or is held in its death. */
+/* A child that may not be killed, or does not die, counts as exited. */
 static bool all_have_exited(const struct fp_pipeline *p)
 {
     for (uint32_t i = 0; i < p->n; i++) {
@@ -60,7 +60,7 @@ static bool all_have_exited(const struct fp_pipeline *p)
     return true;
 }
 
-/* Ends the time without pidfds, for all at once; as for one job. `more`: some are still waited for. */
+/* Ends the time without pidfds, for all children at once, as run.c does for one. `more`: some are still waited for. */
 static void open_pidfd(struct fp_pipeline *p, bool more)
 {
     if (!p->no_pidfds)
@@ -95,7 +95,7 @@ static void summarise(struct fp_pipeline *p)
     p->duration_ns = ended > 0 ? ended - p->members[0].job->started_ns : 0;
 }
 
-/* All are killed first, so that they die side by side. */
+/* Kills all children first, so that they die side by side. */
 static void kill_all(struct fp_pipeline *p)
 {
     open_pidfd(p, true);
@@ -120,7 +120,7 @@ static int fail(struct fp_pipeline *p, uint32_t failed, int r)
     return r;
 }
 
-/* What others hold after the end is given up so long after the last of all, who could have been waiting for it. */
+/* When the last command has ended, starts the time for which other processes may keep outputs open. */
 static void begin_draining(struct fp_pipeline *p)
 {
     int64_t drain = p->members[0].request->drain_ns;
@@ -131,8 +131,8 @@ static void begin_draining(struct fp_pipeline *p)
         p->members[i].job->drain_end_ns = fp__earlier(p->members[i].job->drain_end_ns, end);
 }
 
-/* One wait for all, and what it brought. While outputs are open, ends of stages are not waited for in the first milliseconds: each
- * would be a wake-up, and those of a short pipeline come together. */
+/* Waits once for all jobs, and handles what came. While outputs are open, the exits of the first milliseconds are not
+ * watched: each would wake this thread, and the exits of a short pipeline come together. */
 static int turn(struct fp_pipeline *p, int64_t until, bool any_pipes)
 {
     struct pollfd fds[FP_MEMBERS_MAX * FP__JOB_FDS];
@@ -144,7 +144,7 @@ static int turn(struct fp_pipeline *p, int64_t until, bool any_pipes)
     bool watch_ends = !any_pipes || !is_early;
     if (!watch_ends || p->no_pidfds)
         until = fp__earlier(until, early);
-    if (watch_ends && p->no_pidfds) { /* then there are no pipes */
+    if (watch_ends && p->no_pidfds) { /* no pipes are open then */
         int result = fp__wait_for_sigchld(until);
         for (uint32_t i = 0; i < p->n; i++) {
             if (!fp__job_has_exited(p->members[i].job))
@@ -199,7 +199,7 @@ static int drive(struct fp_pipeline *p, int64_t slice_end)
     }
 }
 
-/* With SIGPIPE held as long as the first one may be fed. */
+/* Blocks SIGPIPE while the first command may be fed. */
 static int drive_feeding(struct fp_pipeline *p, int64_t slice_end)
 {
     struct fp_job *head = p->members[0].job;
@@ -238,7 +238,7 @@ int fp_pipeline_resume(struct fp_pipeline *p, int64_t slice_ns)
     return result;
 }
 
-/* Makes one command's child, with a pipe to the next one, whose ends come into *reader and *writer. */
+/* Makes the child of one command, and the pipe to the next command, whose ends go to *reader and *writer. */
 static int begin_member(struct fp_pipeline *p, uint32_t i, bool deferred, int before, int *reader, int *writer)
 {
     const struct fp_member *member = &p->members[i];
@@ -259,13 +259,14 @@ static int begin_member(struct fp_pipeline *p, uint32_t i, bool deferred, int be
         request.stdio[1] = ends[1];
     request.timeout_ns = p->members[0].request->timeout_ns;
     request.grace_ns = p->members[0].request->grace_ns;
-    request.drain_ns = -1; /* begin_draining() */
+    request.drain_ns = -1; /* set by begin_draining() */
     return fp__job_begin(&request, member->paths, member->npaths, member->argv, member->argc, member->env, member->envc,
                          deferred, false, p->no_pidfds ? FP__PIDFD_LATER : FP__PIDFD_NOW, member->job);
 }
 
-/* Another thread's half-made child may hold a file open for writing (ETXTBSY). Beside other threads it is therefore seen that
- * every command executes, unless that takes long, before the ends of the pipes are closed that a second try needs. */
+/* A half-made child of another thread may hold a file open for writing, so that execve(2) fails with ETXTBSY. Where the
+ * process has other threads, this waits until every command has executed, within a limit, before it closes the ends of
+ * the pipes that a second try needs. */
 static int await_execs(struct fp_pipeline *p, uint32_t *ret_failed)
 {
     int64_t until = fp__now() + FP_EXECS_NS;
@@ -281,7 +282,7 @@ static int await_execs(struct fp_pipeline *p, uint32_t *ret_failed)
 
 static int begin(struct fp_pipeline *p)
 {
-    int ends[2 * (FP_MEMBERS_MAX + 1)]; /* of the pipe before each command; there is none after the last */
+    int ends[2 * (FP_MEMBERS_MAX + 1)]; /* of the pipe before each command; none after the last */
     bool deferred = true, wait = !fp__is_single_threaded();
     uint32_t i;
     int r = 0;
@@ -294,7 +295,7 @@ static int begin(struct fp_pipeline *p)
         r = begin_member(p, i, deferred, before[0], &after[0], &after[1]);
         if (r < 0)
             break;
-        /* At once: what we held would keep readers from their end and writers from SIGPIPE (GOTCHAS E14). */
+        /* At once: our copies would keep readers from their end of file and writers from SIGPIPE (GOTCHAS E14). */
         if (!deferred || !wait) {
             fp__close_all(before, 1);
             fp__close_all(after + 1, 1);
@@ -307,8 +308,8 @@ static int begin(struct fp_pipeline *p)
         return fail(p, i, r);
     for (i = 0; i < p->n; i++) {
         struct fp_job *job = p->members[i].job;
-        job->deadline_ns = p->members[0].job->deadline_ns; /* the same moment for all */
-        if (!fp__job_has_no_pidfd(job))                    /* another mechanism */
+        job->deadline_ns = p->members[0].job->deadline_ns; /* one moment for all */
+        if (!fp__job_has_no_pidfd(job))                    /* made by another mechanism */
             open_pidfd(p, true);
     }
     return 0;
@@ -342,7 +343,7 @@ void fp_pipeline_abort(struct fp_pipeline *p, int64_t wait_ns)
     bool ours = head->live && head->owner == (int32_t)getpid();
     int64_t until = fp__now() + wait_ns;
     if (ours && head->child.fd[0] >= 0) {
-        head->input_done = head->input_len; /* feeding is over */
+        head->input_done = head->input_len; /* nothing more is fed */
         fp__job_feed(head);
     }
     while (ours && wait_ns > 0 && fp__now() < until && !all_have_exited(p)) {

@@ -1,4 +1,14 @@
-/* pool.c: many commands, a limited number at a time, by threads of the pool's own: the calls on a pool and its tasks. */
+/* pool.c: a pool runs many commands, a limited number at a time, in threads of its own. Here: the calls on a pool and
+ * on its tasks.
+ *
+ * One mutex protects everything but the fields of a thread that only that thread uses. It is never held during a system
+ * call that can block, and no signal handler takes it: the pool's threads block every signal, and a caller's handler
+ * that calls into the same pool while its own thread holds the mutex cannot happen, as Python runs handlers between
+ * bytecodes only.
+ *
+ * A forked copy of the process has the pool's memory and none of its threads, and a thread of the parent may have held
+ * the mutex at the fork. Every call therefore compares the pid first, and in a copy does nothing but close descriptors
+ * (GOTCHAS I2). */
 #include "pool.h"
 
 #if FP_LINUX
@@ -7,7 +17,7 @@
 
 #define THREADS_MAX 16
 
-/* Gives back all but memory: descriptors, and children. No thread of the pool is left. */
+/* Closes descriptors and children, and frees nothing. The pool has no thread any more. */
 static void close_all(struct pool *pool)
 {
     for (unsigned i = 0; i < pool->nworkers; i++) {
@@ -38,7 +48,7 @@ int fp_pool_new(int64_t limit, int threads, void **ret_pool)
     pool->limit = limit;
     pool->delayed.by_time = true;
     pool->nworkers = n;
-    uint64_t old = 0, all = ~0ULL & ~(3ULL << 31); /* 32 and 33 are the C library's */
+    uint64_t old = 0, all = ~0ULL & ~(3ULL << 31); /* signals 32 and 33 belong to the C library */
     fp__sys4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, 8);
     pool->child_mask = old;
     for (unsigned i = 0; i < n; i++) {
@@ -56,7 +66,7 @@ int fp_pool_new(int64_t limit, int threads, void **ret_pool)
         errno = saved;
         return -r;
     }
-    *ret_pool = pool; /* with fewer threads where there were no more to be had */
+    *ret_pool = pool; /* with fewer threads than asked for where the system gave no more */
     errno = saved;
     return 0;
 }
@@ -68,9 +78,11 @@ void fp_pool_close(void *of)
     if (pool == NULL)
         return;
     if (in_forked_copy(pool)) {
-        /* Another thread of the parent may have held the lock. fp_job_close() only lets go of what it has (GOTCHAS I2). */
+        /* A thread of the parent may have held the lock. fp_job_close() only closes descriptors in a copy (GOTCHAS
+         * I2). */
         for (struct completion_queue *completions = pool->queues; completions != NULL; completions = completions->next)
-            completions->waiters = 0; /* threads of the parent: who rings for them would wake the parent's */
+            completions->waiters =
+                0; /* they are threads of the parent: notifying the eventfd would wake the parent's */
         if (pool->phase != CLOSED)
             close_all(pool);
         pool->phase = CLOSED;
@@ -175,8 +187,8 @@ int fp_pool_submit(void *of, void *to, int64_t key, const struct fp_request *req
     return r;
 }
 
-/* With the lock held: the task that a ticket still stands for. The memory of tasks is used again, but not given back
- * before the pool is. */
+/* Returns the task that a ticket stands for, or NULL. The caller holds the lock. The memory of a task is reused, but
+ * not freed before the pool's. */
 static struct task *task_of_ticket(const struct pool *pool, const struct fp_ticket *ticket)
 {
     struct task *task = pool->phase == OPEN ? ticket->task : NULL;
@@ -278,9 +290,9 @@ int fp_pool_cancel(void *of, const struct fp_ticket *ticket, int how)
 void fp_pool_recycle(void *of, struct fp_job *job)
 {
     struct pool *pool = of;
-    fp_job_close(job); /* it may have much on the heap, or a child that is the caller's now */
+    fp_job_close(job); /* it may have heap buffers, or a child that belongs to the caller now */
     if (in_forked_copy(pool))
-        return; /* its memory goes with the pool's */
+        return; /* the memory is freed together with the pool's */
     pthread_mutex_lock(&pool->lock);
     fp__pool_job_back(job);
     if (pool->phase == OPEN)

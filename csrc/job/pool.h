@@ -1,4 +1,4 @@
-/* pool.h: what the files of a pool share: its types, and the functions that one of them offers another. */
+/* pool.h: the types that the files of a pool share, and the functions that each file exports to the others. */
 #ifndef FASTPROC_POOL_H
 #define FASTPROC_POOL_H
 
@@ -14,21 +14,21 @@
 
 struct task {
     int64_t key;
-    uint64_t serial; /* of this use of the memory: what the caller knows it by */
+    uint64_t serial; /* of this use of the memory; the caller's ticket has the same */
     uint64_t order;
     int64_t priority;
     int64_t not_before_ns;
-    const struct fp_request *request; /* NULL: the caller runs it himself */
+    const struct fp_request *request; /* NULL: the caller runs the command */
     const char *paths, *argv, *env;
     uint32_t npaths, argc, envc;
     struct fp_job *job;
     struct completion_queue *completions;
     struct worker *worker;
-    struct task *next; /* free, granted or ended */
-    size_t index;      /* in its heap */
+    struct task *next; /* in the free, dispatched or ended list */
+    size_t index;      /* in its heap, or among its thread's epolled tasks */
     int result;
-    int stop;      /* 1: asked to end, 2: to be killed */
-    uint8_t state; /* task_move() */
+    int stop;      /* 1: end it as its deadline would; 2: kill it */
+    uint8_t state; /* changed by task_move() only */
     uint8_t tries;
 };
 
@@ -45,10 +45,10 @@ struct list {
 struct completion_queue {
     struct pool *pool;
     struct completion_queue *next;
-    unsigned waiters; /* calls that wait for its descriptor */
-    size_t tasks;     /* in the pool, or ended and not taken */
+    unsigned waiters; /* calls that wait for the descriptor */
+    size_t tasks;     /* tasks in the pool, and ended tasks that were not taken */
     struct list ended;
-    struct heap throttled; /* wait until more of the ended ones are taken */
+    struct heap throttled; /* tasks that wait until more ended tasks are taken */
     int64_t count;
     int64_t undelivered;
     int64_t want;
@@ -61,8 +61,8 @@ struct worker {
     pthread_t thread;
     int wake, epoll;
     bool started, idle, has_stops;
-    unsigned load; /* nyoung, when it began to be idle */
-    /* Only the thread itself looks at what follows. */
+    unsigned load; /* npolled when the thread became idle */
+    /* Only the thread itself uses the fields below. */
     struct task *polled[POLLED_MAX];
     unsigned npolled, polled_max;
     struct task **epolled;
@@ -70,14 +70,15 @@ struct worker {
     int64_t epolled_due_ns;
 };
 
-/* A job as the pool has it. A lent one is with the caller, who gives it back by fp_pool_recycle(). */
+/* A job that belongs to a pool. While it is lent, the caller has it and returns it by fp_pool_recycle(). */
 struct pool_job {
-    struct fp_job job; /* first: fp_job * and this are one address */
+    struct fp_job job; /* first: a pointer to the job is a pointer to this */
     struct pool_job *next, **at;
 };
 
-/* How far a pool is with its end: none of its memory is given back before the last handle, its own or a tray's, is dropped, so that
- * a call that begins late finds a closed pool and not somebody else's memory. */
+/* How far the end of a pool has come. No memory of a pool is freed before its last reference is dropped: the pool's
+ * handle and each completion queue's handle is one. So a call that starts late finds a closed pool, not memory that was
+ * freed. */
 enum phase { OPEN, CLOSING, CLOSED };
 
 struct pool {
@@ -85,10 +86,10 @@ struct pool {
     pthread_cond_t closed;
     enum phase phase;
     unsigned references;
-    unsigned copying; /* calls that take records out of jobs, without the lock */
+    unsigned copying; /* calls that copy records out of jobs without the lock */
     struct pool_job *lent;
     int32_t owner;
-    uint64_t child_mask; /* what children inherit where they are to keep the caller's mask */
+    uint64_t child_mask; /* the signal mask of children that keep the caller's mask */
     int64_t limit, running, nthrottled;
     int64_t interval_ns, next_start_ns, starved_ns;
     uint64_t serial, order;
@@ -97,7 +98,7 @@ struct pool {
     struct task *free_tasks;
     struct task **slabs;
     size_t nslabs, slabs_room;
-    struct fp_job **jobs; /* not in use */
+    struct fp_job **jobs; /* unused jobs */
     size_t njobs, jobs_room;
     struct completion_queue *queues;
     bool gated;
@@ -140,7 +141,7 @@ static inline bool in_forked_copy(const struct pool *pool)
     return pool->owner != (int32_t)getpid();
 }
 
-/* pool_memory.c. With the lock held, but for the last. */
+/* pool_memory.c. The caller holds the lock, except for fp__pool_unref(). */
 struct task *fp__task_new(struct pool *pool);
 void fp__task_unused(struct pool *pool, struct task *task);
 void fp__task_free(struct pool *pool, struct task *task, enum task_event event);
@@ -151,7 +152,7 @@ void fp__pool_job_back(struct fp_job *job);
 void fp__pool_close_jobs(struct pool *pool);
 void fp__pool_unref(struct pool *pool);
 
-/* pool_queue.c. With the lock held. */
+/* pool_queue.c. The caller holds the lock. */
 bool fp__heap_push(struct heap *heap, struct task *task);
 void fp__heap_remove(struct heap *heap, size_t at);
 void fp__pool_post(struct task *task);
@@ -164,7 +165,7 @@ void fp__pool_requeue(struct pool *pool, struct task *task, int64_t not_before_n
 /* pool_threads.c */
 int fp__pool_make_thread(struct worker *worker);
 
-/* pool_completions.c. With the lock held. */
+/* pool_completions.c. The caller holds the lock. */
 void fp__completion_queue_end(struct completion_queue *completions);
 
 #endif

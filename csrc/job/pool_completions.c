@@ -1,4 +1,9 @@
-/* pool_completions.c: where the tasks of one consumer come when they have ended, and how it takes them. */
+/* pool_completions.c: the completion queues. Each consumer of a pool has one: its tasks arrive there when they have
+ * ended, and its eventfd is readable while there are any.
+ *
+ * fp_completion_queue_take() copies records out of jobs without the lock, as outputs may be large; fp_pool_close()
+ * waits for these calls (pool->copying). A queue's memory is freed by its handle, or, when a task may still be posted
+ * to it, together with the pool's. */
 #include "pool.h"
 
 #if FP_LINUX
@@ -7,7 +12,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 
-/* A tray's descriptor: closed by the last call that waits for it. With the lock held. */
+/* Closes the descriptor, or leaves that to the last call that waits for it. The caller holds the lock. */
 void fp__completion_queue_end(struct completion_queue *completions)
 {
     completions->closed = true;
@@ -54,7 +59,7 @@ int fp_completion_queue_new(void *of, void **ret_tray)
     return fd;
 }
 
-/* No task of it is left. */
+/* The pool has no task of this queue any more. */
 void fp_completion_queue_close(void *of)
 {
     struct completion_queue *completions = of;
@@ -76,8 +81,7 @@ void fp_completion_queue_free(void **cell)
     if (!in_forked_copy(pool)) {
         pthread_mutex_lock(&pool->lock);
         fp__completion_queue_end(completions);
-        bool used =
-            completions->tasks > 0; /* a task of it may still be posted to it: then its memory goes with the pool's */
+        bool used = completions->tasks > 0; /* one may still be posted: then the pool frees the memory */
         for (struct completion_queue **at = &pool->queues; !used && *at != NULL; at = &(*at)->next) {
             if (*at == completions) {
                 *at = completions->next;
@@ -104,7 +108,7 @@ void fp_completion_queue_notify(void *of)
     pthread_mutex_unlock(&completions->pool->lock);
 }
 
-/* Whether all of it fits a record and the arena. */
+/* Whether a record and the arena have room for all that there is to tell about the job. */
 static bool is_plain(const struct fp_job *job, uint64_t room)
 {
     return job->error == 0 && !job->abandoned && !(job->flags & FP_JOB_PIPES_OPEN) &&
@@ -152,7 +156,7 @@ static int await_ended(struct completion_queue *completions, int64_t want, int64
             return r;
         if (completions->closed)
             return -ESHUTDOWN;
-        if (r > 0 && completions->count == 0) { /* somebody rang */
+        if (r > 0 && completions->count == 0) { /* fp_completion_queue_notify() */
             clear(completions->fd);
             return 0;
         }
@@ -204,7 +208,7 @@ int fp_completion_queue_take(void *of, struct fp_done *ret_done, int n, char *ar
         completions->notified = true;
         notify(completions->fd);
     }
-    pool->copying++; /* nothing that was taken is closed meanwhile */
+    pool->copying++; /* keeps fp_pool_close() from closing what was taken */
     pthread_mutex_unlock(&pool->lock);
     count = 0;
     for (const struct task *task = taken.first; task != NULL; task = task->next)
@@ -216,7 +220,7 @@ int fp_completion_queue_take(void *of, struct fp_done *ret_done, int n, char *ar
             continue;
         struct fp_job *job = task->job;
         completions->undelivered--;
-        task->job = NULL; /* another's from now on */
+        task->job = NULL; /* it belongs to the pool's unused jobs or to the caller now */
         if (done->what == FP_DONE_PLAIN)
             fp__pool_job_give(pool, job);
         else if (job != NULL)
@@ -230,7 +234,7 @@ int fp_completion_queue_take(void *of, struct fp_done *ret_done, int n, char *ar
     if (--pool->copying == 0 && pool->phase == CLOSING)
         pthread_cond_broadcast(&pool->closed);
     pthread_mutex_unlock(&pool->lock);
-    return count > 0 ? count : r; /* what was taken is told, also when a signal came */
+    return count > 0 ? count : r; /* what was taken is returned even after a signal */
 }
 
 #else /* other POSIX systems */

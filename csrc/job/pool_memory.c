@@ -1,17 +1,18 @@
-/* pool_memory.c: the memory of a pool: its tasks and jobs, and the handles that keep it. */
+/* pool_memory.c: the memory of a pool: tasks in slabs, jobs that are used again, and the references that keep all of
+ * it. */
 #include "grow.h"
 #include "pool.h"
 
 #if FP_LINUX
 
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 10
-/* The analyzer loses what realloc(3) gave when it is kept in the pool. */
+/* The analyzer loses track of memory from realloc(3) that is stored in the pool. */
 #pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
 #endif
 
 #define SLAB 256
 
-/* Memory for a task, which is free. */
+/* Returns the memory of a task in state FREE. */
 void fp__task_unused(struct pool *pool, struct task *task)
 {
     task->serial = 0;
@@ -92,7 +93,7 @@ void fp__pool_job_back(struct fp_job *job)
     lent->at = NULL;
 }
 
-/* Those that the pool has; lent ones are their holders'. */
+/* Closes the pool's jobs. A lent job belongs to its holder. */
 void fp__pool_close_jobs(struct pool *pool)
 {
     for (size_t i = 0; i < pool->nslabs; i++) {
@@ -137,7 +138,7 @@ static void free_all(struct pool *pool)
     free(pool);
 }
 
-/* One handle less, the pool's own or a tray's. */
+/* Drops one reference: the pool's own handle or the handle of a completion queue. */
 void fp__pool_unref(struct pool *pool)
 {
     unsigned left;

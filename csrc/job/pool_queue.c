@@ -1,18 +1,25 @@
-/* pool_queue.c: which task of a pool starts next, and when: the queues, the limits, and who is woken. */
+/* pool_queue.c: decides which task of a pool starts next and when, and which thread is woken for it.
+ *
+ * Three queues feed the threads: `dispatched` (tasks that already have a worker slot; first in, first out), `ready` (by
+ * priority, then by age) and `delayed` (by time). A task whose completion queue has UNDELIVERED_MAX results that nobody
+ * has taken leaves `ready` for the throttled heap of that completion queue, so that a consumer that has stopped reading
+ * cannot fill the memory with results. It returns as results are taken. No task is lost there: a throttled task exists
+ * only while another task of the same consumer runs or waits to be taken, and each of these resumes one when it goes.
+ *
+ * Where no memory is left to move a task from one heap to the other, the task ends with ENOMEM. */
 #include "grow.h"
 #include "pool.h"
 
 #if FP_LINUX
 
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 10
-/* The analyzer loses what realloc(3) gave when it is kept in the pool. */
+/* The analyzer loses track of memory from realloc(3) that is stored in the pool. */
 #pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
 #endif
 
-#define UNDELIVERED_MAX                                                                                                \
-    512 /* tasks of a tray that have ended and were not taken, from which on none of it is started */
+#define UNDELIVERED_MAX 512 /* with so many untaken results no task of a consumer starts */
 
-/* -- heaps: by time, or by priority (the higher first) and then by age */
+/* -- heaps: ordered by time, or by priority (highest first) and then by age */
 
 static bool comes_before(const struct heap *heap, const struct task *a, const struct task *b)
 {
@@ -69,7 +76,7 @@ void fp__heap_remove(struct heap *heap, size_t at)
     heap_up(heap, at, task);
 }
 
-/* -- with the lock held */
+/* -- the caller holds the lock */
 
 void fp__pool_post(struct task *task)
 {
@@ -84,7 +91,7 @@ void fp__pool_post(struct task *task)
     }
 }
 
-/* There is no memory to keep it in a queue. */
+/* Ends a task that no queue has memory for. */
 static void fail(struct task *task)
 {
     task_move(&task->state, TASK_FAIL);
@@ -92,7 +99,7 @@ static void fail(struct task *task)
     fp__pool_post(task);
 }
 
-/* Wakes one thread that sleeps and has room, if there may be something to start. */
+/* Wakes the idle thread that polls the fewest children, if a task may be able to start. */
 void fp__pool_wake_one(struct pool *pool)
 {
     if (pool->ready.n == 0 && pool->delayed.n == 0 && pool->dispatched.first == NULL)
@@ -117,7 +124,8 @@ void fp__pool_wake_all(struct pool *pool)
         notify(pool->workers[i].wake);
 }
 
-/* Puts aside, from the front of the queue, what may not start before more of its tray is taken. Whether any other is left. */
+/* Moves tasks that must wait for their consumer from the front of the ready queue to their throttled heap. Returns
+ * whether a task is left that may start. */
 static bool throttle(struct pool *pool)
 {
     while (pool->ready.n > 0) {
@@ -125,7 +133,7 @@ static bool throttle(struct pool *pool)
         if (task->completions->undelivered < UNDELIVERED_MAX)
             return true;
         if (!heap_room(&task->completions->throttled))
-            return false; /* all wait for it then */
+            return false; /* then every task waits */
         fp__heap_remove(&pool->ready, 0);
         fp__heap_push(&task->completions->throttled, task);
         task_move(&task->state, TASK_THROTTLE);
@@ -134,8 +142,8 @@ static bool throttle(struct pool *pool)
     return false;
 }
 
-/* After so many tasks of a tray have gone: as many that were put aside are in the queue again. While there are any, some
- * task of the tray is under way or not taken, and comes here when it goes. */
+/* Moves up to n throttled tasks back to the ready queue. Called when n tasks of this consumer were taken or removed;
+ * see above for why none stays behind. */
 void fp__pool_resume_throttled(struct pool *pool, struct completion_queue *completions, int n)
 {
     for (; n > 0 && completions->throttled.n > 0 && completions->undelivered < UNDELIVERED_MAX; n--) {
@@ -149,7 +157,8 @@ void fp__pool_resume_throttled(struct pool *pool, struct completion_queue *compl
     }
 }
 
-/* The next that may start now, with its place taken; or NULL, and *until is when to ask again, or -1. */
+/* Returns the next task that may start now, with a worker slot taken for it, or NULL. Then *until is made earlier: the
+ * time at which to ask again, or -1. */
 struct task *fp__pool_next_task(struct pool *pool, int64_t now, int64_t *until)
 {
     struct task *task = list_take(&pool->dispatched);
@@ -162,7 +171,7 @@ struct task *fp__pool_next_task(struct pool *pool, int64_t now, int64_t *until)
             task_move(&task->state, TASK_FALL_DUE);
         } else {
             task->not_before_ns = now + FP_POOL_STARVED_NS;
-            fp__heap_push(&pool->delayed, task); /* it has just had room there */
+            fp__heap_push(&pool->delayed, task); /* it was just removed there, so there is room */
         }
     }
     if (pool->delayed.n > 0)

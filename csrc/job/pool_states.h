@@ -1,31 +1,31 @@
 /* pool_states.h: the states of a pool's task, and every event that changes them.
  *
- *      FREE ──submit──► QUEUED ──start──► RUNNING ──end──► ENDED ──take──► FREE
- *      FREE ──submit_delayed──► DELAYED ──fall_due──► QUEUED
- *   RUNNING ──postpone──► DELAYED
- *    QUEUED ──throttle──► THROTTLED ──resume──► QUEUED
- *    QUEUED ──delegate──► DELEGATED ──dispatch──► DISPATCHED ──start──► RUNNING
- * DELEGATED ──release──► FREE
- *    QUEUED ──withdraw──► FREE
- *   DELAYED ──withdraw──► FREE
- * THROTTLED ──withdraw──► FREE
- * THROTTLED ──fail──► ENDED
- *   RUNNING ──fail──► ENDED
+ *        FREE ──submit──► QUEUED ──start──► RUNNING ──end──► ENDED ──take──► FREE
+ *        FREE ──submit_delayed──► DELAYED ──fall_due──► QUEUED
+ *     RUNNING ──postpone──► DELAYED
+ *      QUEUED ──throttle──► THROTTLED ──resume──► QUEUED
+ *      QUEUED ──delegate──► DELEGATED ──dispatch──► DISPATCHED ──start──► RUNNING
+ *   DELEGATED ──release──► FREE
+ *      QUEUED ──withdraw──► FREE
+ *     DELAYED ──withdraw──► FREE
+ *   THROTTLED ──withdraw──► FREE
+ *   THROTTLED ──fail──► ENDED
+ *     RUNNING ──fail──► ENDED
  *
- * Each event leads to one state, so a move costs one store: the compiler reads the table. Builds with fault points also check
- * that the task's state takes the event, and abort with the names of both where it does not. tests/pool/test_states.py compares
- * the drawing with the table. */
+ * Each event leads to one state, whatever the state before it. So the compiler reads the table, and a move costs one
+ * store. Builds with fault points check that the state takes the event; otherwise they abort and name both.
+ * tests/pool/test_states.py compares the drawing with the table. */
 #ifndef FASTPROC_POOL_STATES_H
 #define FASTPROC_POOL_STATES_H
 
 #include <stdint.h>
 
 enum task_state {
-    TASK_FREE,       /* no task: memory for the next one */
-    TASK_QUEUED,     /* in the queue: may start when there is a worker slot */
-    TASK_THROTTLED,  /* out of the queue until its consumer takes more of its results */
+    TASK_FREE,       /* not a task: memory for the next one */
+    TASK_QUEUED,     /* may start when there is a worker slot */
+    TASK_THROTTLED,  /* may not start until its consumer has taken more results */
     TASK_DELAYED,    /* may not start before its time */
-    TASK_DELEGATED,  /* has a worker slot and no command: the caller runs it, or says what to run */
+    TASK_DELEGATED,  /* has a worker slot; the caller runs it, or says what to run */
     TASK_DISPATCHED, /* the caller has said what to run: the next thread starts it */
     TASK_RUNNING,    /* a thread of the pool has its child */
     TASK_ENDED,      /* its result waits for the consumer */
@@ -39,12 +39,12 @@ enum task_event {
     TASK_THROTTLE,
     TASK_RESUME,
     TASK_START,
-    TASK_POSTPONE, /* its start failed in a way that may pass: it is started again later */
+    TASK_POSTPONE, /* a start that failed for now is tried again later */
     TASK_DELEGATE,
     TASK_DISPATCH,
     TASK_RELEASE, /* the caller has run it */
     TASK_END,
-    TASK_FAIL, /* there is no memory to keep it in a queue */
+    TASK_FAIL, /* no queue has memory for it */
     TASK_TAKE,
     TASK_WITHDRAW, /* cancelled before it started */
     TASK_EVENTS
@@ -97,7 +97,7 @@ static inline void task_check(unsigned state, enum task_event event)
 #define task_check(state, event) ((void)0)
 #endif
 
-/* The only place where a task's state changes. */
+/* A task's state changes only here. */
 static inline void task_move(uint8_t *state, enum task_event event)
 {
     task_check(*state, event);

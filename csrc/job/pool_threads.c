@@ -1,9 +1,23 @@
-/* pool_threads.c: the threads of a pool: they start tasks, look after their children, and collect what ends.
+/* pool_threads.c: the threads of a pool. Each starts tasks, watches their children, and passes ended tasks on.
  *
- * The threads run no code of the caller's, block every signal, and end in fp_pool_close(). Each has few children whose births it
- * just saw ("young"), which it polls directly, and an epoll for those that have lived for a while. As long as commands end
- * young, a thread starts no more than keep the processors busy: what many children that wait for a processor have open is copied
- * to each further one, and closed in it again. */
+ * Polled and epolled. Most commands of a pool live for a few milliseconds. An epoll costs two more system calls for each
+ * descriptor of such a child, about as many as all its reads. So a thread passes the descriptors of its youngest
+ * children to ppoll(2) directly, and moves a child to its epoll when it has lived for FP_POOL_POLLED_NS. The epoll then
+ * carries any number of long-lived children at a cost that does not grow with their number.
+ *
+ * How many at once. A thread polls between POLLED_MIN and POLLED_MAX children. The maximum doubles whenever a child
+ * becomes old enough for the epoll, and shrinks by a quarter of the excess whenever one ends before that. While
+ * commands are short, a thread so keeps only as many children as keep the processors busy: a new child gets a copy of
+ * every descriptor of this process, the pipes of all unfinished children included, and has to close them, so each
+ * further child makes the next one more expensive. While commands are long, the pool reaches its limit soon.
+ *
+ * Locking. A thread holds the lock while it takes tasks and posts results, and releases it for every clone, read, wait
+ * and poll. The lists `polled` and `epolled` belong to the thread. Another thread that wants a task to end sets
+ * task->stop under the lock and notifies the thread's eventfd; the thread acts on it (apply_stops()).
+ *
+ * Signals. The threads block every signal, so that a handler of the process never runs here, and run no code of the
+ * caller's. Children get the caller's mask instead (fp__child_mask). Every child gets its pidfd at once: with several
+ * threads the SIGCHLD of run.c cannot be used. */
 #include "grow.h"
 #include "pool.h"
 
@@ -14,11 +28,11 @@
 #include <sys/eventfd.h>
 
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 10
-/* The analyzer loses what realloc(3) gave when it is kept in the pool. */
+/* The analyzer loses track of memory from realloc(3) that is stored in the pool. */
 #pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
 #endif
 
-#define STARTS 8 /* in one turn, before the ends are looked at */
+#define STARTS 8 /* started in one turn, before ended children are looked at */
 #define FP__PR_SET_NAME 15
 
 /* Starts that failed for lack of resources (EAGAIN, EMFILE, ...) can succeed once another task ends. */
@@ -30,7 +44,7 @@ static bool is_shortage(const struct task *task)
     return (error == EMFILE || error == ENFILE || error == EAGAIN || error == ENOMEM) && stage < FP_STAGE_BORN;
 }
 
-/* It has ended, or could not be started. With the lock held. */
+/* Posts a task whose child has ended or could not be started, or queues it again. The caller holds the lock. */
 static void finish(struct pool *pool, struct task *task)
 {
     pool->running--;
@@ -56,7 +70,7 @@ static void finish(struct pool *pool, struct task *task)
     fp__pool_post(task);
 }
 
-/* Without the lock. */
+/* The caller does not hold the lock. */
 static void start(struct worker *worker, struct task *task)
 {
     struct fp_job *job = task->job;
@@ -90,7 +104,7 @@ static bool has_ended(struct task *task)
     return true;
 }
 
-/* One more look at an old one; whether it has ended. */
+/* Advances an epolled task. Returns whether it has ended. */
 static bool step_epolled(struct worker *worker, struct task *task)
 {
     if (fp_job_step(task->job, 0) == FP_JOB_AGAIN) {
@@ -104,7 +118,7 @@ static bool step_epolled(struct worker *worker, struct task *task)
     return true;
 }
 
-/* Hands a young one on to the epoll. It stays young where there is no memory or watch for it. */
+/* Moves a task from ppoll to the epoll. Without memory or a free watch it stays polled. */
 static bool move_to_epoll(struct worker *worker, struct task *task)
 {
     struct task **epolled = fp__grow(worker->epolled, &worker->epolled_room, worker->nepolled + 1, sizeof *epolled);
@@ -116,7 +130,7 @@ static bool move_to_epoll(struct worker *worker, struct task *task)
         return false;
     task->index = worker->nepolled;
     worker->epolled[worker->nepolled++] = task;
-    task->job->due_ns = worker->epolled_due_ns = 0; /* when it is to be looked at next is found out then */
+    task->job->due_ns = worker->epolled_due_ns = 0; /* 0: the next turn finds out when it is due */
     return true;
 }
 
@@ -157,7 +171,8 @@ static void serve_epolled(struct worker *worker, bool ready, struct list *ended)
     for (long i = 0; i < r; i++) {
         struct fp_job *job = events[i].data.ptr;
         struct task *task = (struct task *)(intptr_t)job->key;
-        if (job->live && task->job == job && step_epolled(worker, task)) /* not by an earlier event of this batch */
+        if (job->live && task->job == job &&
+            step_epolled(worker, task)) /* an earlier event of this batch may have ended it */
             list_add(ended, task);
     }
     if (worker->epolled_due_ns < 0 || fp__now() < worker->epolled_due_ns)
@@ -175,7 +190,7 @@ static void serve_epolled(struct worker *worker, bool ready, struct list *ended)
     }
 }
 
-/* With the lock held. */
+/* The caller holds the lock. */
 static void apply_stops(struct worker *worker)
 {
     worker->has_stops = false;
@@ -223,7 +238,7 @@ static void start_tasks(struct worker *worker, int64_t *until)
     if (worker->npolled < worker->polled_max)
         *until = 0;
     else
-        fp__pool_wake_one(pool); /* there may be more, for another thread */
+        fp__pool_wake_one(pool); /* another thread may be able to start more */
 }
 
 static void abort_all(struct worker *worker)
@@ -268,7 +283,8 @@ static void *run_thread(void *of)
             }
             until = fp__earlier(until, fp__job_apply_deadlines(task->job));
             int64_t later = task->job->started_ns + FP_POOL_POLLED_NS;
-            until = fp__earlier(until, later > now ? later : now + FP_POOL_POLLED_NS); /* it could not be handed on */
+            until = fp__earlier(until,
+                                later > now ? later : now + FP_POOL_POLLED_NS); /* it stayed polled: try again later */
             counts[i] = fp__job_pollfds(task->job, fds + n, true, &until);
             n += counts[i];
         }
