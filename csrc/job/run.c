@@ -1,7 +1,25 @@
-/* run.c: the bulk path: spawn, feed stdin, collect both streams, wait, keep the deadlines, in one call.
+/* run.c: the bulk path. One call spawns a child, feeds its stdin, collects both outputs, waits for it and keeps its
+ * deadlines.
  *
- * It gives the same result as the engine's Exchange, which is its reference. A call returns early with FP_JOB_AGAIN when a
- * signal arrives or its slice is over, so that the caller's signal handlers run; nothing is lost in between. */
+ * The engine's Exchange is its reference and gives the same results. A call returns early with FP_JOB_AGAIN when a
+ * signal arrives or its slice is over, so that the caller's signal handlers can run; the next call continues where this
+ * one stopped.
+ *
+ * Why it costs little more than a vfork loop. It does not wait for the exec (spawn_state.c): the child's report is read
+ * when the child has ended. And it does without a pidfd where it can. A pidfd costs 5 us of the 90 us that a short run
+ * takes: the kernel makes it at the clone, and this process closes it. It has two uses: to wait for the exit together
+ * with the pipes, and to name a process whose number could go to a stranger. Neither is needed while nobody but this
+ * thread can reap the child: then the number stays the child's until this thread reaps it, and the exit is seen by
+ * SIGCHLD.
+ *
+ * When nobody else can reap it: the process has one thread, SIGCHLD has its default action without SA_NOCLDWAIT (so
+ * that the kernel keeps zombies), SIGCHLD was not blocked before, and pidfd_open(2) works. SIGCHLD is blocked from before
+ * the clone until the run has ended or the pidfd is made, so that its arrival ends rt_sigtimedwait(2); by its default
+ * action nobody else would see it. A child without a pidfd has the exit signal SIGCHLD from birth. While outputs are
+ * open, poll(2) on them is enough, as they usually close when the child exits; the wait follows their end of file.
+ *
+ * After FP_PIDFD_AFTER_NS, or when the call returns with the child alive, the child gets its pidfd after all, and
+ * SIGCHLD its old mask (open_pidfd()): Python code may run then, which can start threads and reap children. */
 #include "internal.h"
 
 #include <limits.h>
@@ -23,15 +41,15 @@ static struct fp__spawn_state *spawn_state(const struct fp_job *job)
 
 #if FP_LINUX
 
-/* Before a descriptor is closed: epoll remembers the open file, not the number, and a forked copy of this process may hold it
- * open (GOTCHAS C15). */
+/* Called before a descriptor is closed: an epoll remembers the open file, not the number, and a forked copy of this
+ * process may keep the file open (GOTCHAS C15). */
 void fp__job_unwatch(struct fp_job *job, int slot)
 {
     if (!(job->watched >> slot & 1))
         return;
     job->watched &= ~(1 << slot);
     int fd = slot == FP__JOB_PIDFD ? job->child.pidfd : job->child.fd[slot];
-    struct epoll_event none = {0}; /* before 2.6.9 it had to be there */
+    struct epoll_event none = {0}; /* before 2.6.9 the argument had to be valid */
     fp__sys4(SYS_epoll_ctl, job->epoll, EPOLL_CTL_DEL, fd, &none);
 }
 
@@ -63,7 +81,8 @@ static void close_pidfd(struct fp_job *job)
     job->child.pidfd = -1;
 }
 
-/* To the child, and to the group that it leads where that is wanted and made by now. */
+/* Sends a signal to the group that the child leads, where that is wanted and the group exists; otherwise to the
+ * child. */
 static int deliver(struct fp_job *job, int sig)
 {
     if (job->group && fp_signal_group(job->child.pidfd, job->child.pid, sig) == 0)
@@ -77,7 +96,7 @@ void fp__job_break_off(struct fp_job *job, long error)
         job->error = (int32_t)-error;
     for (int i = 0; i < 3; i++)
         close_end(job, i);
-    if (job->status.state == FP_WAIT_RUNNING) { /* later its number may be a stranger's */
+    if (job->status.state == FP_WAIT_RUNNING) { /* later the number may belong to a stranger */
         job->flags |= FP_JOB_KILLED;
         job->kill_ns = fp__now();
         deliver(job, SIGKILL);
@@ -104,7 +123,7 @@ static long write_fd(int fd, const char *from, size_t n)
 #endif
 }
 
-/* One readable stream. Our end is blocking, but poll(2) has just said that a read will not be. */
+/* Reads one output. Our end is blocking, but poll(2) has just said that this read does not block. */
 static void collect(struct fp_job *job, int i, short events)
 {
     struct fp_sink *sink = &job->sink[i];
@@ -118,10 +137,10 @@ static void collect(struct fp_job *job, int i, short events)
         long n = read_fd(OUTPUT(job, i), to, room);
         if (n > 0) {
             sink->len += (uint64_t)n;
-            /* With every writer gone the rest, or the end of file, is there already. */
+            /* All writers have closed it: the rest of the output, or the end of file, is there already. */
             if (events & POLLHUP)
                 continue;
-            if (job->child.fd[0] < 0) /* nothing waits for us to write */
+            if (job->child.fd[0] < 0) /* the child does not wait for input from us */
                 fp__sink_rest(sink, (size_t)n);
             return;
         }
@@ -135,7 +154,7 @@ static void collect(struct fp_job *job, int i, short events)
     }
 }
 
-/* A reader that has gone is no error: the child's status tells (GOTCHAS E4). */
+/* A reader that closes its end early is not an error; the child's status tells how it ended (GOTCHAS E4). */
 void fp__job_feed(struct fp_job *job)
 {
     while (job->input_done < job->input_len) {
@@ -163,15 +182,15 @@ static bool has_pipes(const struct fp_job *job)
     return fp__job_has_pipes(job);
 }
 
-/* The job is over, whatever became of the child: what that one still memory_in_use stays. */
-static void release_birth(struct fp_job *job)
+/* The job has ended, whatever became of the child. Memory that the child still uses stays. */
+static void release_spawn_state(struct fp_job *job)
 {
     struct fp__spawn_state *state = spawn_state(job);
     if (state != NULL)
         fp__spawn_close_report(state);
     if (state == NULL || fp__spawn_reclaim(state))
         return;
-    /* Its arguments are the caller's, and a child that was not killed will still read them. */
+    /* Its arguments belong to the caller, and a child that was not killed will still read them. */
     if (!(job->flags & FP_JOB_KILLED) || job->error != 0)
         fp__spawn_await_left(state, FP_DEATH_NS);
     if (fp__spawn_reclaim(state))
@@ -180,7 +199,8 @@ static void release_birth(struct fp_job *job)
     job->spawn_state = NULL;
 }
 
-/* A child that ended, was not stopped by us and never executed: the spawn has failed, and nothing else has happened. */
+/* Whether the child ended before it executed, and not because this process stopped it: then the spawn has failed, and
+ * nothing else has happened. */
 static bool never_executed(struct fp_job *job)
 {
     struct fp__spawn_state *state = spawn_state(job);
@@ -196,8 +216,8 @@ static bool never_executed(struct fp_job *job)
     return true;
 }
 
-/* What is left of the group of a child that was stopped and is dead ends with it: now, as the number is its own until it is reaped
- * (GOTCHAS D14). */
+/* Kills what is left of the group of a child that was stopped and is dead. Before the child is reaped, as until then no
+ * other group can have its number (GOTCHAS D14). */
 static void sweep_group(struct fp_job *job)
 {
 #if FP_LINUX
@@ -211,16 +231,17 @@ static void sweep_group(struct fp_job *job)
 #endif
 }
 
-/* A pidfd can be readable before there is anything to reap, under a tracer: the next look is then put off, a little longer each
- * time, rather than spun on (GOTCHAS D6). */
+/* Reaps the child if it has ended. Under a tracer a pidfd can be readable before there is anything to reap: then the
+ * next look is delayed, a little longer each time, instead of spinning (GOTCHAS D6). */
 void fp__job_try_reap(struct fp_job *job)
 {
     if (job->group && (job->flags & (FP_JOB_TIMED_OUT | FP_JOB_KILLED)))
         sweep_group(job);
     int r = fp_wait(job->child.pidfd, job->child.pid, FP_WAIT_NOHANG, &job->status);
     if (r < 0 && job->child.pidfd >= 0) {
-        /* Somebody closed the pidfd, or has a file of theirs in its place, which is not ours to close. The child may be anywhere
-         * in its set-up, and uses our memory: it is waited for by its number, which is its own until it is reaped (GOTCHAS D1). */
+        /* Somebody closed the pidfd, or opened another file with its number, which is not ours to close. The child may
+         * be anywhere in its set-up and use our memory: it is waited for by its pid, which stays its own until it is
+         * reaped (GOTCHAS D1). */
         fp__job_unwatch(job, FP__JOB_PIDFD);
         job->child.pidfd = -1;
         r = fp_wait(-1, job->child.pid, FP_WAIT_NOHANG, &job->status);
@@ -267,7 +288,7 @@ int fp__wait_for(struct pollfd *fds, unsigned n, int64_t until)
     return r;
 }
 
-/* What lies in the pipes now, and not more than a pipe holds: others may write to them without end. */
+/* Reads what is in the pipes now, but not more than a pipe holds: other processes may write to them forever. */
 static void take_rest(struct fp_job *job)
 {
     for (int i = 0; i < 2; i++) {
@@ -288,7 +309,8 @@ static void take_rest(struct fp_job *job)
     }
 }
 
-/* After SIGKILL: returns when to look again, or marks the child as left. What a tracer holds stays for as long as that likes. */
+/* After SIGKILL: returns when to look again, or marks the child as abandoned. A tracer may hold it indefinitely
+ * (ptrace(2)), or it is stuck in the kernel. */
 static int64_t await_death(struct fp_job *job)
 {
     int64_t waited = fp__now() - job->kill_ns;
@@ -297,7 +319,7 @@ static int64_t await_death(struct fp_job *job)
     return job->kill_ns + (waited / FP_TRACED_NS + 1) * FP_TRACED_NS;
 }
 
-/* Does what is due and returns when the next thing is, or -1. */
+/* Does what is due, and returns when the next thing is due, or -1. */
 int64_t fp__job_apply_deadlines(struct fp_job *job)
 {
     if (has_exited(job)) {
@@ -337,13 +359,12 @@ int64_t fp__job_apply_deadlines(struct fp_job *job)
     job->kill_ns = now;
     int r = deliver(job, SIGKILL);
     if (r < 0 && r != -ESRCH)
-        job->error = -r; /* it runs as somebody else by now; waiting on would be for ever */
+        job->error = -r; /* the child runs as another user by now: waiting for it could take forever */
     return await_death(job);
 }
 
 #if FP_LINUX
-/* Whether nobody but this thread can reap a child of this process: then its number is safe while it is unreaped, its status
- * cannot be stolen, and the pidfd (5 us, of a whole run of 90) can wait until the child has lived a while. */
+/* Whether nobody but this thread can reap a child of this process: see above. */
 extern char __libc_single_threaded __attribute__((weak, visibility("default"))); /* glibc 2.32 */
 
 bool fp__is_single_threaded(void)
@@ -358,7 +379,8 @@ static bool nobody_else_reaps(void)
            action.handler == (void *)SIG_DFL && !(action.flags & SA_NOCLDWAIT);
 }
 
-/* Blocks SIGCHLD so that several children can be waited for by it, and returns whether that is possible; else nothing is done. */
+/* Blocks SIGCHLD, so that several children can be waited for by it. Returns false, and changes nothing, where that is
+ * not possible. */
 bool fp__sigchld_block(void)
 {
     struct fp_features features;
@@ -377,8 +399,8 @@ void fp__sigchld_unblock(void)
     fp__sys4(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, NULL, 8);
 }
 
-/* The end of a child without a pidfd: SIGCHLD, which is blocked. One for another child ends the wait early, as does any other
- * signal; FP_JOB_AGAIN then. */
+/* Waits for the exit of a child without a pidfd: for SIGCHLD, which is blocked. SIGCHLD for another child ends the wait
+ * early. Returns FP_JOB_AGAIN when another signal did. */
 int fp__wait_for_sigchld(int64_t until)
 {
     uint64_t set = 1ULL << (SIGCHLD - 1);
@@ -387,7 +409,7 @@ int fp__wait_for_sigchld(int64_t until)
     return fp__sys4(SYS_rt_sigtimedwait, &set, NULL, &ts, 8) == -EINTR ? FP_JOB_AGAIN : FP_JOB_DONE;
 }
 
-/* Ends the time without a pidfd. `more`: the child is still waited for, and others may come to reap it. */
+/* Ends the time without a pidfd. `more`: the child is still waited for, so it gets one. */
 void fp__job_open_pidfd(struct fp_job *job, bool more)
 {
     spawn_state(job)->no_pidfd = false;
@@ -440,7 +462,8 @@ bool fp__job_has_no_pidfd(const struct fp_job *job)
     return spawn_state(job) != NULL && spawn_state(job)->no_pidfd;
 }
 
-/* When a child that no descriptor tells of is looked at again: after 1 ms by number, after 1 to 16 ms when it is traced. */
+/* When to look again at a child whose exit no descriptor reports: after 1 ms for a child known by its pid only, after 1
+ * to 16 ms for a traced child. */
 static int64_t next_look(const struct fp_job *job)
 {
     return fp__now() + (500000LL << (job->recheck ? job->recheck : 1));
@@ -480,7 +503,7 @@ bool fp__job_handle_ready(struct fp_job *job, const struct pollfd *fds, unsigned
     return ended;
 }
 
-/* One wait and what it brought. Returns FP_JOB_AGAIN after a signal. */
+/* Waits once, and handles what came. Returns FP_JOB_AGAIN after a signal. */
 static int turn(struct fp_job *job, int64_t until)
 {
     struct pollfd fds[FP__JOB_FDS];
@@ -514,8 +537,8 @@ static int turn(struct fp_job *job, int64_t until)
 }
 
 #if FP_LINUX
-/* Where SIGPIPE is not ignored, a child that closes its stdin early must not end this process. The signal stays blocked while
- * stdin is fed, and one that our write raised is taken away (GOTCHAS E4). */
+/* Where SIGPIPE is not ignored, a child that closes its stdin early must not end this process. The signal stays blocked
+ * while stdin is fed, and a SIGPIPE that our write raised is taken away (GOTCHAS E4). */
 bool fp__sigpipe_block(uint64_t *ret_old)
 {
     uint64_t set = 1ULL << (SIGPIPE - 1), pending = 0;
@@ -551,8 +574,9 @@ static void summarise(struct fp_job *job)
     sum[FP_SUM_ON_HEAP] = job->sink[0].heap != NULL || job->sink[1].heap != NULL;
 }
 
-/* The file is still open for writing in another thread's half-made child, most likely (GOTCHAS C2): the whole once more, by a
- * spawn that waits for its exec and tries again for a while. Nothing has been read, and what was fed is fed again. */
+/* Most likely a half-made child of another thread still has the file open for writing (GOTCHAS C2). Starts over, by a
+ * spawn that waits for the exec and tries several times. Nothing was read yet, and the input is fed again from its
+ * beginning. */
 static int spawn_again(struct fp_job *job)
 {
     struct fp__spawn_state *state = spawn_state(job);
@@ -577,21 +601,21 @@ int fp__job_await_exec(struct fp_job *job, int64_t until)
         fp__spawn_await_left(state, left);
     }
     if (state->report.error != ETXTBSY || state->report.stage != FP_STAGE_EXEC)
-        return 0; /* any other failure is told by its end */
+        return 0; /* any other failure is reported when the child has ended */
     for (int i = 0; i < 3; i++)
         close_end(job, i);
     fp__reap_before_exec(job->child.pidfd, job->child.pid);
     return spawn_again(job);
 }
 
-/* The child that may not be killed runs on as somebody else's, and one that is held in its death is reaped later. */
+/* A child that may not be killed continues as somebody else's; a child that does not die is reaped later. */
 bool fp__job_is_over(const struct fp_job *job)
 {
     return (has_exited(job) && !has_pipes(job)) || job->abandoned ||
            (job->error == EPERM && (job->flags & FP_JOB_KILLED));
 }
 
-/* `turned`: it need not look at what is ready, not even once. */
+/* `turned`: it may return without looking at what is ready. */
 static int resume(struct fp_job *job, int64_t slice_ns, bool turned)
 {
     int64_t slice_end = slice_ns < 0 ? -1 : fp__now() + slice_ns;
@@ -638,7 +662,7 @@ int fp__job_finish(struct fp_job *job, int result)
             close_end(job, i);
         if (has_exited(job))
             close_pidfd(job);
-        release_birth(job);
+        release_spawn_state(job);
         job->live = 0;
         summarise(job);
     }
@@ -649,7 +673,8 @@ int fp_run_resume(struct fp_job *job, int64_t slice_ns)
 {
     int result = resume(job, slice_ns, false);
     bool again = job->failure == ETXTBSY && job->child.stage == FP_STAGE_EXEC;
-    again |= job->failure != 0 && job->child.stage == FP_STAGE_LAUNCHER; /* nothing has changed yet: it can be forked */
+    again |= job->failure != 0 &&
+             job->child.stage == FP_STAGE_LAUNCHER; /* nothing has changed yet: the child can be forked */
     if (again && !(job->flags & FP_JOB_TIMED_OUT)) {
         result = spawn_again(job);
         if (result < 0)
@@ -670,14 +695,14 @@ static int step(struct fp_job *job, int64_t slice_ns, bool turned)
             result = FP_JOB_DONE;
         else if (!has_exited(job) && (job->child.pidfd < 0 || job->recheck > 0))
             job->due_ns = earlier(job->due_ns, next_look(job));
-        if (job->recheck > 0) /* it would be reported for ever */
+        if (job->recheck > 0) /* the epoll would report it forever */
             fp__job_unwatch(job, FP__JOB_PIDFD);
     }
     return fp__job_finish(job, result);
 }
 
-/* In a forked copy the child is another's: nothing is signalled, waited for or taken from the epoll, only let go of
- * (GOTCHAS D12, I2). */
+/* In a forked copy the child belongs to the parent: nothing is signalled, waited for or removed from the epoll;
+ * descriptors are closed (GOTCHAS D12, I2). */
 static bool leave_in_forked_copy(struct fp_job *job)
 {
     if (!job->live || job->owner == (int32_t)getpid())
@@ -721,7 +746,7 @@ void fp_job_abandon(struct fp_job *job)
     fp__job_unwatch(job, FP__JOB_PIDFD);
     for (int i = 0; i < 3; i++)
         close_end(job, i);
-    release_birth(job);
+    release_spawn_state(job);
     job->live = 0;
     summarise(job);
 }
@@ -819,12 +844,12 @@ int fp_job_begin(const struct fp_request *request, const char *paths, uint32_t n
 void fp_job_abort(struct fp_job *job, int64_t wait_ns)
 {
     int saved = errno;
-    bool ours = job->live && job->owner == (int32_t)getpid(); /* not in a forked copy (GOTCHAS D12, I2) */
+    bool ours = job->live && job->owner == (int32_t)getpid(); /* false in a forked copy (GOTCHAS D12, I2) */
     if (!ours)
-        job->watched = 0; /* before anything is closed: the epoll is the parent's too */
+        job->watched = 0; /* before anything is closed: the parent uses the same epoll */
     if (ours && job->child.pid > 1 && !has_exited(job)) {
         int64_t until = fp__now() + wait_ns;
-        close_end(job, 0); /* feeding needs SIGPIPE held, and is over */
+        close_end(job, 0); /* feeding is over: it needs SIGPIPE blocked */
         while (wait_ns > 0 && !has_exited(job) && fp__now() < until)
             turn(job, until);
         if (!has_exited(job)) {
@@ -841,7 +866,7 @@ void fp_job_abort(struct fp_job *job, int64_t wait_ns)
         }
     }
     if (ours) {
-        release_birth(job);
+        release_spawn_state(job);
         take_rest(job);
     }
     if (job->live) {
@@ -851,7 +876,7 @@ void fp_job_abort(struct fp_job *job, int64_t wait_ns)
         if (has_exited(job) || !ours)
             close_pidfd(job);
         else
-            fp__job_unwatch(job, FP__JOB_PIDFD); /* an epoll would give the address of the job when the child ends */
+            fp__job_unwatch(job, FP__JOB_PIDFD); /* otherwise the epoll returns the job's address when the child ends */
     }
     if (ours)
         summarise(job);
@@ -867,7 +892,7 @@ void fp_job_close(struct fp_job *job)
     for (int i = 0; i < 2; i++)
         fp__sink_free(&job->sink[i]);
     if (job->spawn_state != NULL)
-        fp__spawn_close_report(spawn_state(job)); /* in a forked copy it was not released */
+        fp__spawn_close_report(spawn_state(job)); /* in a forked copy the job was not released */
     free(job->spawn_state);
     job->spawn_state = NULL;
 }

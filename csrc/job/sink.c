@@ -1,7 +1,8 @@
-/* sink.c: the memory for one captured stream: it grows without a copy, and becomes a bytes object without one.
+/* sink.c: the memory of one captured stream. It grows without copying, and becomes a bytes object without copying.
  *
- * Making pages is most of what a large capture costs: it is done while the child fills its pipe, just before the read, so that
- * they are in the processor's cache then; by large pages as long as they come quickly. */
+ * Most of the cost of a large capture is making pages. The kernel makes them while the child fills its pipe, just
+ * before the read that needs them, so that they are still in the processor's cache; huge pages are used as long as they
+ * come quickly. */
 #include "internal.h"
 
 #include <stdlib.h>
@@ -20,20 +21,20 @@ static void reset(struct fp_sink *sink)
 
 #define REST_NS 100000
 #define LARGE_PAGE (2u << 20)
-#define STEP (256u << 10) /* bytes of small pages that are made at once, and of a read */
-#define SMALL (16u << 10) /* a read that brought less has found a pipe that was all but empty */
+#define STEP (256u << 10) /* bytes of small pages made at once, and of one read */
+#define SMALL (16u << 10) /* a shorter read has found a nearly empty pipe */
 #define SLOW_NS 500000    /* longer than as many small pages take */
 #define SLOW_MAX 3
 #define VERY_SLOW_NS (4 * SLOW_NS) /* no accident: once is enough */
-#define NO_PAGES INT32_MAX         /* none are made ahead */
+#define NO_PAGES INT32_MAX         /* pages are not made ahead */
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* 5.14 */
 #endif
-#define FAR (4u << 20) /* bytes that came, from which on a child is taken for one that floods */
+#define FAR (4u << 20) /* after so many bytes a child counts as one that floods */
 
-/* glibc maps what is larger than 32 MiB by itself (mallopt(3), DEFAULT_MMAP_THRESHOLD_MAX), and a bytes object's first byte
- * then lies 48 bytes into a page: 16 of the chunk, 32 of the object. Ours lies there too, so that whole pages can change their
- * place. Where the guess is wrong, all is copied. */
+/* glibc maps blocks above 32 MiB separately (mallopt(3), DEFAULT_MMAP_THRESHOLD_MAX). The first byte of a bytes object
+ * in such a block is 48 bytes into a page: 16 of the chunk's header, 32 of the object's. Our buffer begins at the same
+ * offset, so that whole pages can be moved into the object. Where the guess is wrong, everything is copied. */
 #define OFFSET 48
 #define MOVE_MIN (64u << 20)
 
@@ -50,7 +51,7 @@ static char *map(size_t size)
     return refused(base) ? NULL : base;
 }
 
-/* Larger steps than are needed cost only addresses; where those are scarce (RLIMIT_AS), smaller ones do. */
+/* A larger step than needed costs only addresses. Where these are scarce (RLIMIT_AS), smaller steps are tried. */
 static bool grow(struct fp_sink *sink)
 {
     if (sink->heap == NULL) {
@@ -79,7 +80,7 @@ static bool grow(struct fp_sink *sink)
     return false;
 }
 
-/* What this thread has used: by the clock every step is slow on a busy machine. */
+/* The CPU time of this thread: by the wall clock every step is slow on a busy machine. */
 static int64_t used(void)
 {
     struct timespec ts = {0, 0};
@@ -87,9 +88,9 @@ static int64_t used(void)
     return ts.tv_sec * FP_NSEC + ts.tv_nsec;
 }
 
-/* Has the next pages made, all at once: one by one, in the middle of a read, costs three times as much, and the child waits
- * meanwhile for the pipe's lock. Large pages are given up where they come slowly: on a virtual machine that gives free ones
- * back to its host each is made anew there (1 GiB in 0.1 or in 2.4 s, by small pages in 0.35 s). */
+/* Makes the next pages in one call: one by one, in the middle of a read, they take three times as long, and the child
+ * waits for the pipe's lock meanwhile. Huge pages are given up where they come slowly: a virtual machine that returns
+ * free pages to its host has to get each of them again (1 GiB in 0.1 s or in 2.4 s; by small pages in 0.35 s). */
 static void make_pages(struct fp_sink *sink)
 {
     char *from = sink->heap + (sink->ready > sink->len ? sink->ready : sink->len), *end = sink->heap + sink->cap;
@@ -101,7 +102,7 @@ static void make_pages(struct fp_sink *sink)
         return;
     int64_t before = used();
     if (fp__sys3(SYS_madvise, next, size, MADV_POPULATE_WRITE) < 0) {
-        sink->slow = NO_PAGES; /* before Linux 5.14, or no memory, which the read will tell */
+        sink->slow = NO_PAGES; /* before Linux 5.14; or no memory, which the read reports */
         return;
     }
     sink->ready = next + size - (uintptr_t)sink->heap;
@@ -120,7 +121,8 @@ void fp__sink_free(struct fp_sink *sink)
     reset(sink);
 }
 
-/* Whole pages change their place, what is before and behind them is copied. False when they cannot. */
+/* Moves whole pages into the new place and copies the bytes before and after them. Returns false when the pages cannot
+ * be moved. */
 static bool move(struct fp_sink *sink, char *to)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
@@ -130,12 +132,13 @@ static bool move(struct fp_sink *sink, char *to)
     size_t before = -(uintptr_t)to & (page - 1);
     size_t whole = (sink->len - before) & ~(size_t)(page - 1);
     char *from = sink->heap + before;
-    /* The C library's function, so that who follows mappings by interposing it sees this one. */
+    /* By the C library's function, so that a program that interposes it to follow mappings sees this one. */
     long r = FP__TRY(FP_POINT_MOVE, 0);
     if (r == 0 && refused(mremap(from, whole, whole, MREMAP_MAYMOVE | MREMAP_FIXED, to + before)))
         r = -1;
     if (r < 0) {
-        /* mremap(2) may have unmapped the target before it failed. Where it is still mapped this does nothing. */
+        /* mremap(2) may have unmapped the target before it failed. Where the target is still mapped, this does
+         * nothing. */
         void *again = mmap(to + before, whole, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
         if (!refused(again) && again != to + before)
@@ -144,7 +147,7 @@ static bool move(struct fp_sink *sink, char *to)
     }
     memcpy(to, sink->heap, before);
     memcpy(to + before + whole, from + whole, sink->len - before - whole);
-    /* Not as one: the hole may be another thread's by now. */
+    /* Not in one call: another thread may have mapped something into the hole by now. */
     munmap(base, (size_t)(from - base));
     munmap(from + whole, (size_t)(end - from) - whole);
     reset(sink);
@@ -181,9 +184,10 @@ static bool move(struct fp_sink *sink, char *to)
 
 #endif
 
-/* Room for at least one more byte, or NULL. The first overflow of the fixed buffer also widens the pipe: a child that writes
- * much is woken less often. A read holds the pipe's lock, and the child waits for that: reads of a part of the pipe, each into
- * pages that were just made, keep both at work (1 GiB of `head`: 0.60 s; by pages far ahead and reads of all there is: 0.74 s). */
+/* Returns room for at least one more byte, or NULL. When the fixed buffer overflows for the first time, the pipe is
+ * made larger too, so that a child that writes much is woken less often. A read holds the pipe's lock, for which the
+ * child waits. Reads of a part of the pipe, each into pages that were just made, keep both at work (1 GiB from `head`:
+ * 0.60 s; with pages made far ahead and reads of everything: 0.74 s). */
 char *fp__sink_room(struct fp_sink *sink, int fd, size_t *room)
 {
     if (sink->heap == NULL && sink->len < FP_JOB_FIXED) {
@@ -213,8 +217,9 @@ char *fp__sink_room(struct fp_sink *sink, int fd, size_t *room)
     return sink->heap + sink->len;
 }
 
-/* After a read of `came` bytes. A child that writes without end in small pieces would wake us for each of them: its large pipe
- * is given a moment to fill, which it does not notice. Not after more: who makes pages has no time to lose. */
+/* Called after a read of `came` bytes. A child that writes small pieces forever would wake this thread for each of
+ * them, so its large pipe gets a moment to fill, which the child does not notice. Not after a larger read: then there
+ * is no time to lose. */
 void fp__sink_rest(struct fp_sink *sink, size_t came)
 {
 #if FP_LINUX
