@@ -1,4 +1,27 @@
-/* clone.c: one child on a stack of its own, by each of the raw mechanisms; the stacks; the shared report page. */
+/* clone.c: one child on its own stack, by each raw mechanism; the stacks; the shared report page.
+ *
+ * Why the memory is shared. fork(2) copies the page tables of the parent, which takes milliseconds in a large process
+ * and fails where memory may not be overcommitted. A child that only sets itself up and executes needs no copy. So the
+ * child gets CLONE_VM, as with vfork(2).
+ *
+ * What it shares and what it does not. Memory is shared; the parent's other threads continue to use it, and without
+ * CLONE_VFORK the calling thread does too. The descriptor table, the signal handlers, the directory and the umask are
+ * copies (no CLONE_FILES, CLONE_SIGHAND, CLONE_FS), so the child can change them freely. The rules for the child follow
+ * from that:
+ *
+ * 1. It runs on its own stack, below which lies a guard page.
+ *
+ * 2. It must not run a signal handler: that would be the parent's code, working on the parent's memory as if it were
+ * the parent. Every signal is blocked before the clone, 32 and 33 of the C library too, and all handlers are reset
+ * before the mask opens again: by the kernel (CLONE_CLEAR_SIGHAND), or by the child itself (GOTCHAS A1, A2).
+ *
+ * 3. It has the thread pointer of the calling thread, so errno and every lock of the C library are the parent's. The
+ * child therefore makes inline system calls only (child.c); a lock that another thread holds would never be released
+ * for it.
+ *
+ * 4. It must not return: the frames above it belong to the parent (GOTCHAS A8).
+ *
+ * 5. It must not change its uid, as the kernel judges access to the shared memory by it (shared.c, launcher.c). */
 #include "internal.h"
 
 #if FP_LINUX
@@ -6,13 +29,14 @@
 #include <sched.h>
 #include <sys/mman.h>
 
-/* The child needs some hundred bytes of stack, plus a page for close_range's fallback; a sanitizer build needs more. */
+/* The child needs some hundred bytes of stack, and a page for the fallback of close_range(2). A sanitizer build needs
+ * more. */
 #define STACK_SIZE (64 * 1024)
-#define STACK_GUARD (64 * 1024) /* a whole page on kernels with 64 KiB pages too */
+#define STACK_GUARD (64 * 1024) /* at least one page, also with pages of 64 KiB */
 #define STACK_CACHE 8
 
-/* Every signal, 32 and 33 too, which pthread_sigmask leaves out: a handler that runs in the child would work on the parent's
- * memory (GOTCHAS A1, A2). *ret_mask is what to restore. */
+/* Blocks every signal, also 32 and 33, which pthread_sigmask(3) leaves out: see above. *ret_mask is the mask to
+ * restore. */
 int fp__mask_block(uint64_t *ret_mask)
 {
     uint64_t all = ~0ULL;
@@ -24,7 +48,7 @@ void fp__mask_restore(uint64_t mask)
     fp__sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
 }
 
-/* Unused stacks, so that a spawn costs no mmap, munmap and page faults. At most STACK_CACHE stay mapped. */
+/* Unused stacks: reusing one saves mmap(2), munmap(2) and the page faults. At most STACK_CACHE stay mapped. */
 static _Atomic(char *) stack_cache[STACK_CACHE];
 
 int fp__stack_take(struct fp__stack *ret_stack)
@@ -68,7 +92,7 @@ void fp__stack_give(struct fp__stack *stack)
     fp__sys2(SYS_munmap, stack->base, STACK_GUARD + STACK_SIZE);
 }
 
-/* Made anew for each spawn: a page kept for the next one would be shared with every forked copy of this process. */
+/* A new page for each spawn: a page kept for the next one would be shared with every forked copy of this process. */
 struct fp__report *fp__report_map(void)
 {
     long r = FP__TRY(FP_POINT_REPORT_PAGE, fp__sys6(SYS_mmap, 0, sizeof(struct fp__report), PROT_READ | PROT_WRITE,
@@ -81,8 +105,8 @@ void fp__report_unmap(struct fp__report *report)
     fp__sys2(SYS_munmap, report, sizeof *report);
 }
 
-/* clone3 with CLONE_VM cannot go through syscall(3): the child would return over the parent's frame (GOTCHAS A8). Here the
- * child wakes on its own stack, calls fn and never comes back. */
+/* clone3 with CLONE_VM cannot go through syscall(3): the child would return into the parent's frame (GOTCHAS A8). Here
+ * the child wakes on its own stack, calls fn, and never returns. */
 static long clone3_call(struct fp__clone_args *args, size_t size, int (*fn)(void *), void *arg)
 {
 #if defined(__x86_64__)
@@ -122,14 +146,13 @@ static long clone3_call(struct fp__clone_args *args, size_t size, int (*fn)(void
 #endif
 }
 
-/* The pid, or a negative errno. The exit signal is none unless asked for: a child that dies before exec raises no SIGCHLD and is
- * not seen by a stranger's waitpid(-1); execve sets it to SIGCHLD (GOTCHAS B3). fork_pipe's child may outlive this call, so it
- * has SIGCHLD from the start. *ret_pidfd is -1 where the kernel gives none.
+/* Returns the pid, or a negative errno. *ret_pidfd is -1 where the kernel gives none.
  *
- * With `memory_in_use` the caller goes on at once. What CLONE_VFORK would tell by waking it, that the child uses its
- * memory no more, CLONE_CHILD_CLEARTID says in the word `memory_in_use`: the kernel clears it and wakes its futex in the same place
- * (mm_release(), at exec and at death). So a run spends no wake-up and no switch back to the parent on the exec, and a wait for
- * it can be ended by a signal or a deadline, which vfork's cannot. */
+ * The child has no exit signal unless options->exit_signal asks for one: a child that dies before exec then raises no
+ * SIGCHLD, and no stranger's waitpid(-1) sees it; execve(2) sets the signal to SIGCHLD (GOTCHAS B3). The child of
+ * fork_pipe may outlive this call, so it has SIGCHLD from the start.
+ *
+ * With options->memory_in_use the caller continues at once: spawn_state.c. */
 long fp__clone(int mechanism, int (*fn)(void *), void *arg, const struct fp__clone_options *options, int *ret_pidfd)
 {
     *ret_pidfd = -1;
@@ -169,7 +192,7 @@ long fp__clone(int mechanism, int (*fn)(void *), void *arg, const struct fp__clo
         return pid;
     }
     case FP_MECHANISM_FORK_PIPE:
-        /* A plain fork by the raw call: no handlers of pthread_atfork, no locks of the C library. */
+        /* A fork by the raw call: it runs no pthread_atfork(3) handler and takes no lock of the C library. */
         pid = fp__sys5(SYS_clone, flags | SIGCHLD, 0, ret_pidfd, 0, 0);
         if (pid == 0)
             fn(arg);

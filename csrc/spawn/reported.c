@@ -1,4 +1,21 @@
-/* reported.c: children that tell by a pipe how their set-up went: of fork, and all with an identity. */
+/* reported.c: children that report through a pipe: forked children, and all with an identity.
+ *
+ * Which way a child with an identity takes (fp__spawn_identity()):
+ *
+ * 1. In the parent's memory, which is closed to the new user meanwhile (shared.c): a run by root that only changes to
+ * another user. The fastest way.
+ *
+ * 2. By the launcher without waiting (spawn_by_launcher()): any other identity in a run, which looks at its child all
+ * the time anyway. The report is read when the child has ended.
+ *
+ * 3. By the launcher, waiting for its report: fp_spawn(), and identities with a user namespace, whose maps the parent
+ * has to write while the child waits.
+ *
+ * 4. By fork: where the launcher cannot be executed, or memory is not really shared.
+ *
+ * Why the parent never waits in vfork here. From the change of ids until the exec, processes of the new uid may signal
+ * the child. One SIGSTOP would hold the parent in vfork until somebody sends SIGCONT. At a pipe the parent can look at
+ * the child now and then and continue it (await_report()). */
 #include "internal.h"
 
 #if FP_LINUX
@@ -13,7 +30,7 @@ static long make_report_pipe(struct fp__spawn_state *s, int ends[2])
     if (r < 0)
         return r;
     ends[0] = fp__fd_lift(ends[0], 3);
-    /* Off every number that a move writes to: the child must not overwrite its own way to the parent (GOTCHAS B2). */
+    /* Off every number that a move writes to: otherwise the child overwrites its own way to the parent (GOTCHAS B2). */
     if (fp__is_kept(s->context.keep, s->context.nkeep, ends[1])) {
         int fd = fp__fd_copy_aside(ends[1], s->context.keep, s->context.nkeep);
         fp__close(ends[1]);
@@ -26,13 +43,13 @@ static long make_report_pipe(struct fp__spawn_state *s, int ends[2])
     return r;
 }
 
-/* How often a child that somebody stops before it has executed is set going again, and how long it may stand meanwhile. Who may
- * signal it is its new uid, from the change of ids until the exec: some microseconds, unless it stops it in them. */
+/* How often a child that somebody stops before its exec is continued, and how long it may stay stopped. Only its new
+ * uid may signal it, from the change of ids until the exec: for some microseconds, unless it is stopped within them. */
 #define STOPS_MAX 100
 #define LOOK_NS (5 * 1000000LL)
 
-/* Whether a child that said it would execute has done so, where the end of the pipe did not tell: a copy of this process, made
- * by another thread in the moment when the pipe was open, holds it too (GOTCHAS B1). */
+/* Whether a child that reported "about to execute" has executed, where the end of the pipe did not say so: a process
+ * that another thread forked while the pipe was open holds a copy of it (GOTCHAS B1). */
 static bool has_executed(const struct fp__context *c, int pid)
 {
     char path[FP__PROC_PATH];
@@ -43,8 +60,8 @@ static bool has_executed(const struct fp__context *c, int pid)
     return fp_proc_check(-1) == 0 && fp__file_id(AT_FDCWD, path, &id) == 0 && !fp__same_file(&id, &c->launcher_id);
 }
 
-/* Collects what the child says until it has executed or ended: the last record counts, and the first may be "about to execute".
- * 0, FP_SPAWN_LATE, or a negative errno with the child in an unknown state. */
+/* Reads reports until the child has executed or ended. The last record counts; the first may be "about to execute".
+ * Returns 0, FP_SPAWN_LATE, or a negative errno with the child in an unknown state. */
 static long await_report(const struct fp__spawn_state *s, int fd, int pidfd, int pid, struct fp__report *report)
 {
     const struct fp__context *c = &s->context;
@@ -75,7 +92,7 @@ static long await_report(const struct fp__spawn_state *s, int fd, int pidfd, int
         info.si_pid = 0;
         r = fp__look(pidfd, pid, WSTOPPED, &info);
         if (r < 0 && r != -EINTR)
-            gone = true; /* reaped by somebody */
+            gone = true; /* somebody reaped it */
         else if (r == 0 && info.si_pid != 0 && info.si_code != CLD_STOPPED && info.si_code != CLD_TRAPPED)
             gone = true;
         else if (r == 0 && info.si_pid != 0) {
@@ -86,14 +103,15 @@ static long await_report(const struct fp__spawn_state *s, int fd, int pidfd, int
     return -ETIMEDOUT;
 }
 
-/* What an identity needs besides: the launcher with its text, or, without, room for the list of groups. */
+/* Prepares what an identity needs besides: with the launcher its arguments, without it memory for the list of
+ * groups. */
 static long prepare_identity(struct fp__spawn_state *s, bool by_launcher, int *stage)
 {
     const struct fp_identity *identity = s->args.identity;
     struct fp__context *c = &s->context;
     c->credentials = &s->credentials;
     c->filter = identity->filter;
-    c->groups = (uint32_t *)(uintptr_t)identity->groups; /* only read where it is the caller's */
+    c->groups = (uint32_t *)(uintptr_t)identity->groups; /* the caller's list is only read */
     c->gated = identity->namespaces & FP__CLONE_NEWUSER;
     *stage = FP_STAGE_VECTORS;
     if (!by_launcher) {
@@ -119,9 +137,9 @@ static long prepare_identity(struct fp__spawn_state *s, bool by_launcher, int *s
     return r < 0 ? r : 0;
 }
 
-/* The child waits at a gate for what only the parent can do: the maps of its user namespace; or, without CLONE_PIDFD, its
- * pidfd, as with SIGCHLD ignored it could otherwise end, be reaped by the kernel and leave its number to a stranger
- * (GOTCHAS D11). */
+/* Does what the child waits for at its gate: writes the maps of its user namespace, which only the parent may do; or,
+ * without CLONE_PIDFD, opens its pidfd. With SIGCHLD ignored a child that did not wait could end, be reaped by the
+ * kernel, and leave its number to a stranger (GOTCHAS D11). */
 static long pass_gate(struct fp__spawn_state *s, const struct fp_features *features, const int gate[2], long pid,
                       int *pidfd, int *stage)
 {
@@ -141,8 +159,8 @@ static long pass_gate(struct fp__spawn_state *s, const struct fp_features *featu
     return r < 0 ? r : 0;
 }
 
-/* One child that tells by a pipe how its set-up went: of fork, or of a clone that shares memory until the launcher runs. In both
- * this thread stands still only where it can look after a child that is stopped. */
+/* Makes one child that reports through a pipe: by fork, or by a clone that shares memory until the launcher executes.
+ * This thread waits only where it can also look after a child that is stopped. */
 int fp__spawn_reported(struct fp__spawn_state *s, int mechanism, const struct fp_features *features,
                        struct fp_child *child)
 {
@@ -206,14 +224,14 @@ int fp__spawn_reported(struct fp__spawn_state *s, int mechanism, const struct fp
         child->pid = (int)pid;
         return (int)r;
     }
-    fp__spawn_child_left(s); /* it has executed, the launcher at least, or is dead */
+    fp__spawn_child_left(s); /* it executed, or at least the launcher did, or it is dead */
     if (pid < 0)
         return masked < 0 ? fp__fail(child, FP_STAGE_MASK, masked)
                           : fp__fail(child, options.namespaces ? FP_STAGE_NAMESPACES : FP_STAGE_CLONE, pid);
     if (r < 0)
         return (int)r;
     if (by_launcher && report.stage == FP_STAGE_BORN)
-        report = s->report; /* it did not live to say anything */
+        report = s->report; /* it died before it could send a report */
     int result = fp__report_read(report, pidfd, (int)pid, child);
     if (result < 0)
         return result;
@@ -222,7 +240,7 @@ int fp__spawn_reported(struct fp__spawn_state *s, int mechanism, const struct fp
     return 0;
 }
 
-/* For a run, which looks at its child all the time: what the launcher says is read when the child has ended. */
+/* For a run, which looks at its child all the time: the launcher's report is read when the child has ended. */
 static int spawn_by_launcher(struct fp__spawn_state *s, const struct fp_features *features, struct fp_child *child)
 {
     int ends[2], stage = FP_STAGE_NONE;
@@ -246,8 +264,9 @@ static int spawn_by_launcher(struct fp__spawn_state *s, const struct fp_features
     return (int)r;
 }
 
-/* For a run by somebody who is root: the ids change in our memory, which is closed meanwhile. A child that its new user stops
- * holds nobody, as a run looks at its deadline all the time. FP_SPAWN_LATE, which is no errno: not this way. */
+/* For a run by root: the ids change in our memory, which is closed meanwhile. A child that its new user stops holds
+ * nobody, as a run looks at its deadline all the time. Returns FP_SPAWN_LATE, which is not an errno, where this way is
+ * not possible. */
 static int spawn_in_closed_memory(struct fp__spawn_state *s, const struct fp_features *features, struct fp_child *child)
 {
     int stage = FP_STAGE_NONE;
@@ -266,8 +285,8 @@ static int spawn_in_closed_memory(struct fp__spawn_state *s, const struct fp_fea
     return (int)r;
 }
 
-/* Otherwise never with memory that is shared when the ids change (GOTCHAS G20), nor with a thread that vfork holds while the child
- * can be stopped by its new uid: by the launcher, or by fork. */
+/* Never in shared memory that is open when the ids change (GOTCHAS G20), and never with a thread that waits in vfork
+ * while the new uid can stop the child. */
 int fp__spawn_identity(struct fp__spawn_state *s, int mechanism, const struct fp_features *features,
                        struct fp_child *child)
 {
@@ -308,13 +327,13 @@ int fp__spawn_identity(struct fp__spawn_state *s, int mechanism, const struct fp
     return r;
 }
 
-/* Before the launcher runs nothing has changed, so another way can be tried: it may be missing, on a file system without exec,
- * or refused by a sandbox. */
+/* Whether another way may be tried. Nothing has changed before the launcher runs: it may be missing, be on a file
+ * system without exec, or be refused by a sandbox. */
 bool fp__launcher_lost(int r, struct fp_child *child)
 {
     if (child->stage != FP_STAGE_LAUNCHER)
         return false;
-    if (r == -ESTALE) /* the number was another's in the child: it is opened again, unless it was refused */
+    if (r == -ESTALE) /* in the child the number was another file's: it is opened again, unless refused */
         return true;
     if (r != -ETXTBSY && r != -ENOENT && r != -EACCES && r != -ENOSYS && r != -EPERM && r != -ENOEXEC &&
         r != -ENOTDIR && r != -ELOOP)

@@ -1,12 +1,23 @@
-/* shared.c: children that change their ids while they share our memory, and what keeps that memory closed meanwhile.
+/* shared.c: children that change their ids while they share our memory, and how that memory is kept closed meanwhile.
  *
- * Whoever has the uid of a process may read its memory, if that memory is "dumpable" (ptrace(2), access mode checking). The flag
- * belongs to the memory, not to the process (PR_SET_DUMPABLE, prctl(2)). So it is taken away here before such a child is made,
- * and given back when the last of them has left our memory, by exec or death, under the lock that admits new ones: a child with
- * another uid and a dumpable memory of ours never meet (GOTCHAS G20). The kernel takes the flag away itself at a change of ids,
- * and leaves it so for good.
+ * The danger. A process may read the memory of any process with the same uid, if that memory is "dumpable" (ptrace(2),
+ * access mode checking). A child that becomes another user while it shares our memory would open that memory to the new
+ * user (GOTCHAS G20).
  *
- * Whoever could be surprised by this is served by the launcher instead: see fp__memory_close(). */
+ * The guard. The dumpable flag belongs to the memory, not to the process (PR_SET_DUMPABLE, prctl(2)). So the flag is
+ * cleared before such a child is made, and set again when the last such child has left our memory, by exec or death.
+ * Both happen under one lock, which also admits new children: a child with another uid and a dumpable memory of ours
+ * never exist at the same time. The child itself asks for the flag before each
+ * change of its ids and after the change of its uid, and ends where it is set (memory_is_open() in identity.c).
+ *
+ * The kernel clears the flag itself at a change of ids and leaves it cleared forever; after the last child the flag is
+ * set again only if it was set before and this process is still root.
+ *
+ * Forked copies. A copy has its own memory, with the flag as it was at the fork. It sets the flag again in the
+ * pthread_atfork(3) handler, or, after a raw clone, with its next child of this kind; `epoch` tells it which states it
+ * has only inherited.
+ *
+ * Where somebody could notice the cleared flag, the launcher is used instead: see fp__memory_close(). */
 #include "internal.h"
 
 #if FP_LINUX
@@ -19,11 +30,11 @@
 enum { UNKNOWN, POSSIBLE, REFUSED };
 
 static _Atomic int possible;
-static _Atomic int32_t guard; /* fp__lock(), of what follows */
+static _Atomic int32_t guard; /* fp__lock(), for the variables below */
 static int32_t owner;         /* the process whose children are counted */
-static int32_t epoch = 1;     /* another in each copy, which may have the same number in a PID namespace of its own */
+static int32_t epoch = 1;     /* another one in each copy, as a copy can have the same pid in its own PID namespace */
 static int32_t children;
-static int32_t before; /* the flag when there was none */
+static int32_t before; /* the flag while there was no child */
 
 static long flag(void)
 {
@@ -35,9 +46,9 @@ static bool is_root(void)
     return fp__sys0(SYS_geteuid) == 0 && fp__sys0(SYS_getuid) == 0 && fp__sys0(SYS_getegid) == 0;
 }
 
-/* Gives the flag back. Not where this process has become somebody else, whose memory the kernel has closed to him; also not
- * when that happens just now. */
-static void give_back(void)
+/* Sets the flag again. Not where this process has become another user, from whom the kernel has closed the memory; also
+ * not when that happens just now. */
+static void restore_flag(void)
 {
     if (before != 1 || !is_root())
         return;
@@ -46,25 +57,25 @@ static void give_back(void)
         fp__call(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
-/* A copy of this process got the flag as it was just then, but its memory is its own. */
-static void begin_anew(int32_t self)
+/* A copy of this process has the flag as it was at the fork, and its own memory. */
+static void start_over(int32_t self)
 {
     if (children > 0)
-        give_back();
+        restore_flag();
     children = 0;
     epoch++;
     owner = self;
 }
 
-/* In the only thread of the copy: whoever held the lock is not here. */
+/* Runs in the only thread of the copy: the holder of the lock was a thread of the parent. */
 static void after_fork(void)
 {
-    begin_anew((int32_t)fp__sys0(SYS_getpid));
+    start_over((int32_t)fp__sys0(SYS_getpid));
     fp__unlock(&guard);
 }
 
-/* What the kernel makes of the flag at a change of ids (proc_sys_fs(5)): 1 would open the memory, and with 2 a core dump of the
- * child would end all who share its memory before Linux 5.17. */
+/* What the kernel does with the flag at a change of ids (proc_sys_fs(5)): 1 would open the memory, and with 2, before
+ * Linux 5.17, a core dump of the child would end all processes that share its memory. */
 static bool kernel_closes(void)
 {
     char value[2] = {0, 0};
@@ -88,7 +99,7 @@ static bool is_possible(int32_t self)
     return known == POSSIBLE;
 }
 
-/* Without it nobody may ask whether a child of another user still has our memory. */
+/* Without CAP_SYS_PTRACE this process may not ask whether a child of another user still has its memory. */
 static bool may_compare(void)
 {
     struct fp__capabilities have;
@@ -97,9 +108,10 @@ static bool may_compare(void)
 
 #define PLAIN_FLAGS (FP_ID_UID | FP_ID_GID | FP_ID_GROUPS | FP_ID_CAPS | FP_ID_AMBIENT | FP_ID_BOUNDING)
 
-/* Only for root, whom the missing flag costs little (of another user all of /proc/self belongs to root meanwhile, proc(5)), and
- * only for a change to another user that needs nothing else: the uid is what the memory is kept from. The group has to change
- * too: the kernel looks at its rule about the flag first then, before the uid is another's, and so does the child. */
+/* Only for root, for whom the cleared flag changes little (for another user all of /proc/self would belong to root
+ * meanwhile, proc(5)), and only for a change to another user and nothing else: the uid is what the memory is protected
+ * by. The group has to change too: then the kernel applies its rule about the flag before the uid changes, and the
+ * child can look at the result in time. */
 bool fp__memory_close(struct fp__spawn_state *s)
 {
     const struct fp_identity *identity = s->args.identity;
@@ -111,11 +123,11 @@ bool fp__memory_close(struct fp__spawn_state *s)
         return false;
     fp__lock(&guard, self);
     if (owner != self)
-        begin_anew(self);
+        start_over(self);
     bool closed = children > 0;
     if (!closed)
         before = (int32_t)flag();
-    children++; /* before the flag goes: a copy that is made in between gives it back */
+    children++; /* before the flag is cleared: a copy made in between sets it again */
     if (!closed)
         closed = (before == 0 || before == 1) && fp__call(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 && flag() == 0;
     children -= !closed;
@@ -124,9 +136,10 @@ bool fp__memory_close(struct fp__spawn_state *s)
     return closed;
 }
 
-/* The kernel clears the word `memory_in_use` a little before the child gives the memory up (mm_release() comes before exit_mm() has
- * waited for a lock of the memory, and before exec_mmap() has put the new one in its place), with its new uid. kcmp(2) waits
- * for an exec that is under way, and tells. A child that is dead for its parent has given it up. */
+/* The kernel clears `memory_in_use` a little before the child, with its new uid, gives the memory up: mm_release()
+ * comes before exit_mm() has waited for a lock of the memory, and before exec_mmap() has put the new memory in its
+ * place. kcmp(2) waits for an exec that is under way, and then tells the two apart. A child that its parent sees as
+ * dead has given the memory up. */
 bool fp__memory_left(const struct fp__spawn_state *s, bool dead)
 {
     int32_t self = (int32_t)fp__sys0(SYS_getpid);
@@ -138,11 +151,11 @@ void fp__memory_open(struct fp__spawn_state *s)
 {
     int32_t self = (int32_t)fp__sys0(SYS_getpid);
     fp__lock(&guard, self);
-    if (owner == self && s->closed_epoch == epoch) { /* a copy of this process has begun anew */
+    if (owner == self && s->closed_epoch == epoch) { /* not inherited by a fork */
         if (children == 1 && flag() != 0)
-            atomic_store(&possible, REFUSED); /* another decides about it too: this way is not gone again */
+            atomic_store(&possible, REFUSED); /* somebody else decides about the flag too: never again */
         else if (children == 1)
-            give_back();
+            restore_flag();
         children--;
     }
     fp__unlock(&guard);

@@ -1,4 +1,4 @@
-/* shared_vm.c: one child that shares the memory of its parent until it executes, by each mechanism of that kind. */
+/* shared_vm.c: one child that shares the memory of its parent until it executes, by each mechanism that can do so. */
 #include "internal.h"
 
 _Thread_local const uint64_t *fp__child_mask;
@@ -12,8 +12,8 @@ int fp__child_undo(struct fp_child *child, int pid, int stage, long error)
     return fp__fail(child, stage, error);
 }
 
-/* The parent goes on at once; what the child memory_in_use is given back by fp__spawn_reclaim(). Without a pidfd the signal mask keeps
- * SIGCHLD, which the caller waits for. */
+/* Returns at once: fp__spawn_reclaim() takes back the memory that the child uses. When the child gets no pidfd, SIGCHLD
+ * stays blocked: the caller waits for it. */
 int fp__spawn_deferred(struct fp__spawn_state *s, const struct fp_features *features, int cgroup_fd,
                        struct fp_child *child)
 {
@@ -38,7 +38,7 @@ int fp__spawn_deferred(struct fp__spawn_state *s, const struct fp_features *feat
         .stack = &s->stack,
         .cgroup_fd = cgroup_fd,
         .want_pidfd = features->pidfd && !s->no_pidfd,
-        .exit_signal = s->no_pidfd ? SIGCHLD : 0, /* there is no stranger to see it */
+        .exit_signal = s->no_pidfd ? SIGCHLD : 0, /* nobody else can see it */
         .memory_in_use = &s->memory_in_use,
         .namespaces = s->context.credentials ? s->credentials.namespaces & ~(uint32_t)FP__CLONE_NEWTIME : 0,
     };
@@ -61,7 +61,8 @@ int fp__spawn_shared(struct fp__spawn_state *s, int mechanism, const struct fp_f
     struct fp__stack stack;
     struct fp__report *report = &s->report;
     int pidfd = -1;
-    /* Not with an OOM score: only for a parent that stands still in vfork does the kernel keep it from all who share the memory. */
+    /* Not with an OOM score: the kernel gives the score to all processes that share the memory, unless the parent is
+     * stopped in vfork. */
     if (mechanism == FP_MECHANISM_CLONE3_VM && !(s->args.attr->flags & FP_ATTR_OOM_SCORE_ADJ)) {
         int born = fp__spawn_deferred(s, features, cgroup_fd, child);
         return born < 0 || s->args.deferred ? born : fp__spawn_await_exec(s, child);

@@ -1,4 +1,5 @@
-/* spawn.c: the parent's half of a spawn: vectors, pipes, the map, one child by the chosen mechanism, the undo. */
+/* spawn.c: the parent's half of a spawn: argument vectors, pipes, the descriptor map, one child by the chosen
+ * mechanism, and the clean-up after a failure. */
 #include "internal.h"
 
 #include <pthread.h>
@@ -26,7 +27,7 @@ static long sys_fcntl(int fd, int op, long arg)
     int r = fcntl(fd, op, arg);
     return r < 0 ? -errno : r;
 }
-/* Without pipe2 another thread's fork may inherit the ends; the child itself closes them. */
+/* Without pipe2(2) another thread's fork may inherit the ends; the child itself closes them. */
 static long sys_pipe(int fds[2])
 {
     if (pipe(fds) < 0)
@@ -51,7 +52,7 @@ static const char *split(const char *blob, uint32_t n, const char **vector)
     return blob;
 }
 
-/* One block for all vectors, on the stack for ordinary commands. */
+/* One block for all vectors; for ordinary commands a part of the state. */
 static long make_vectors(struct fp__spawn_state *s)
 {
     const struct fp__spawn_args *args = &s->args;
@@ -82,7 +83,7 @@ static long make_vectors(struct fp__spawn_state *s)
     return 0;
 }
 
-/* Every descriptor that the caller names must be open now, before ours could take its number. */
+/* Checks that every descriptor that the caller names is open, before one of ours could take its number. */
 static long check_fds(struct fp__spawn_state *s, struct fp_child *child, int *stage)
 {
     const struct fp__spawn_args *args = &s->args;
@@ -119,7 +120,7 @@ static long check_fds(struct fp__spawn_state *s, struct fp_child *child, int *st
     return 0;
 }
 
-/* Above 2 (GOTCHAS C8), close-on-exec, blocking. On failure one of the ends may be open. */
+/* Makes a pipe: both ends above 2 (GOTCHAS C8), close-on-exec, blocking. On failure one of the ends may be open. */
 long fp__pipe(uint32_t size, int ends[2])
 {
     long r = sys_pipe(ends);
@@ -130,7 +131,7 @@ long fp__pipe(uint32_t size, int ends[2])
     if (ends[0] < 0 || ends[1] < 0)
         return ends[0] < 0 ? ends[0] : ends[1];
 #if defined(F_SETPIPE_SZ)
-    if (size) /* a wish: EPERM above the user's share is no reason not to start (GOTCHAS E11) */
+    if (size) /* only a wish: EPERM above the user's limit is no reason not to start (GOTCHAS E11) */
         sys_fcntl(ends[0], F_SETPIPE_SZ, (long)size);
 #else
     (void)size;
@@ -147,7 +148,7 @@ static long make_pipe(struct fp__spawn_state *s, int slot, struct fp_child *chil
     s->child_end[slot] = ends[1 - ours];
     if (r < 0)
         return r;
-    /* Only our end: the flag belongs to the open file, and each end of a pipe is one of its own (GOTCHAS C10). */
+    /* Only our end: the flag belongs to the open file, and the two ends of a pipe are two open files (GOTCHAS C10). */
     if (s->args.nonblock >> slot & 1)
         return FP__TRY(FP_POINT_NONBLOCK,
                        sys_fcntl(ends[ours], F_SETFL, O_NONBLOCK | (slot == 0 ? O_WRONLY : O_RDONLY)));
@@ -166,9 +167,9 @@ static long open_null(struct fp__spawn_state *s)
     return r;
 }
 
-/* The parent's number that becomes stream `slot`, or a negative errno with *stage set. An inherited stream that is closed in
- * the parent becomes /dev/null: else the first file that the child opens would be its standard output (GOTCHAS C8).
- * *ret_flags are the descriptor flags of an inherited one. */
+/* Returns the parent's number that becomes stream `slot`, or a negative errno with *stage set. An inherited stream that
+ * is closed in the parent becomes /dev/null: otherwise the first file that the child opens would become its standard
+ * output (GOTCHAS C8). *ret_flags are the descriptor flags of an inherited stream. */
 static long source(struct fp__spawn_state *s, int slot, int *stage, long *ret_flags)
 {
     const int *stdio = s->args.stdio;
@@ -211,7 +212,7 @@ static long plan_stdio(struct fp__spawn_state *s, struct fp_child *child, int *s
     }
     s->context.tty_fd = s->context.attr->flags & FP_ATTR_CTTY ? s->context.attr->ctty_fd : (int)from[0];
     for (int i = 0; i < 3; i++) {
-        /* An inherited stream needs nothing unless it is close-on-exec. */
+        /* An inherited stream needs nothing, unless it is close-on-exec. */
         if (from[i] == i && flags[i] == 0)
             continue;
         s->wanted[s->nwanted++] = (struct fp__move){.to = i, .from = (int32_t)from[i], .lift = 0};
@@ -231,7 +232,7 @@ static void prepare_moves(struct fp__spawn_state *s)
     fp__fdmap_prepare(c, s->keep);
 }
 
-/* The child has copies of them from the clone on. */
+/* The child has its own copies from the clone on. */
 static void close_child_fds(struct fp__spawn_state *s)
 {
     fp__close_all(s->child_end, 3);
@@ -241,7 +242,8 @@ static void close_child_fds(struct fp__spawn_state *s)
 
 #if FP_LINUX
 
-/* The pidfd of a child that was made without one while nobody else could reap it; -1 where there is none to be had. */
+/* Opens the pidfd of a child that was made without one while nobody else could reap it. Returns -1 where there is
+ * none. */
 long fp__pidfd_of_child(int pid)
 {
     struct fp_features features;
@@ -257,7 +259,8 @@ int fp_pidfd_of_child(int pid)
     return (int)fp__pidfd_of_child(pid);
 }
 
-/* Its own wish is in cgroup.freeze; that an ancestor is frozen, and it with it, in cgroup.events (cgroups(7)). */
+/* cgroup.freeze has the cgroup's own setting; cgroup.events tells whether an ancestor is frozen, and it with the
+ * ancestor (cgroups(7)). */
 static bool is_frozen(int cgroup_fd)
 {
     char text[256];
@@ -277,13 +280,13 @@ static bool is_frozen(int cgroup_fd)
     return strstr(text, "frozen 1") != NULL;
 }
 
-/* Where clone3 cannot place the child at state, it moves itself; here its cgroup.procs is opened. A frozen cgroup is refused
- * at once: the child would be born frozen and vfork never return (GOTCHAS A16). One that is frozen between this look and the
- * clone still holds the caller until it is thawed. */
+/* Where clone3 cannot place the child at birth, the child moves itself; here its cgroup.procs is opened. A frozen
+ * cgroup is refused at once: the child would be born frozen and vfork never return (GOTCHAS A16). A cgroup that is
+ * frozen between this look and the clone still holds the caller until it is thawed. */
 static long open_cgroup(struct fp__spawn_state *s, int cgroup_fd, int mechanism, struct fp_child *child)
 {
     child->stage = FP_STAGE_CGROUP;
-    /* As clone3 has it. A directory of version 1 has a cgroup.procs too. */
+    /* The same answer as clone3's. A directory of cgroup v1 has a cgroup.procs too. */
     if (!fp_is_cgroup2(cgroup_fd))
         return -EBADF;
     if (is_frozen(cgroup_fd))
@@ -305,7 +308,7 @@ static int spawn_once(struct fp__spawn_state *s, int mechanism, const struct fp_
 {
     const struct fp_identity *identity = s->args.identity;
     int cgroup_fd = s->args.cgroup_fd;
-    s->context.cwd_fd = s->args.cwd_fd; /* the child of an earlier attempt may have changed it in shared memory */
+    s->context.cwd_fd = s->args.cwd_fd; /* in shared memory, the child of an earlier attempt may have changed it */
     s->context.report_fd = s->context.gate_fd[0] = s->context.gate_fd[1] = -1;
     prepare_moves(s);
     child->mechanism = mechanism;
@@ -339,7 +342,7 @@ static int spawn_once(struct fp__spawn_state *s, int mechanism, const struct fp_
     int r = fp__spawn_shared(s, mechanism, features, cgroup_fd, child);
     if (child->stage != FP_STAGE_CLONE || r >= 0)
         return r;
-    /* 5.5 and 5.6 have this clone3, but no CLONE_INTO_CGROUP. */
+    /* Linux 5.5 and 5.6 have this clone3, but not CLONE_INTO_CGROUP. */
     if (r == -E2BIG || r == -EINVAL)
         return spawn_once(s, FP_MECHANISM_CLONE_VM, features, child);
     if (r == -EBADF || r == -EACCES || r == -EOPNOTSUPP || r == -EBUSY)
@@ -378,8 +381,9 @@ int fp__fd_highest(void)
 
 #endif
 
-/* A file that was just written may still be open for writing in another thread's half-made child: then execve gives ETXTBSY,
- * for some milliseconds (GOTCHAS C2). A mechanism that is gone since the probe is replaced by the next. */
+/* A file that was just written may still be open for writing in a half-made child of another thread: then execve(2)
+ * fails with ETXTBSY, for some milliseconds (GOTCHAS C2). A mechanism that no longer works since the probe is replaced
+ * by the next one. */
 static int spawn_retrying(struct fp__spawn_state *s, struct fp_child *child)
 {
     struct fp_features features;
@@ -484,7 +488,8 @@ int fp__spawn(struct fp__spawn_state *s, struct fp_child *child)
     return (int)r;
 }
 
-/* A state that is over is given back; one that is not stays with the child, or on its own when nobody waits for it. */
+/* Frees a state that is over. Otherwise the state stays with the child, or, when nobody waits for it, in the list of
+ * abandoned states. */
 static int finish(struct fp__spawn_state *state, int r, struct fp_child *child)
 {
     child->spawn_state = NULL;
@@ -504,7 +509,7 @@ int fp_spawn(const struct fp_attr *attr, const struct fp_identity *identity, con
              int out, int err, const int32_t *fds, uint32_t nfds, int64_t timeout_ns, struct fp_child *ret_child)
 {
     int saved = errno;
-    struct fp__spawn_state *state = malloc(sizeof *state); /* it may outlive this call */
+    struct fp__spawn_state *state = malloc(sizeof *state); /* the state may outlive this call */
     if (state == NULL) {
         errno = saved;
         *ret_child = fp__no_child(FP_STAGE_VECTORS);

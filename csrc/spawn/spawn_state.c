@@ -1,8 +1,31 @@
-/* spawn_state.c: the time from the clone to the exec, for a parent that does not stand still: waiting for it with a deadline, what
- * the child says of it, and giving back what it memory_in_use.
+/* spawn_state.c: one spawn from its clone to its exec, for a parent that does not stop: how it waits for the exec, what
+ * the child reports, and when memory that the child uses can be reused.
  *
- * A state is given back when the kernel has cleared its word `memory_in_use`, and not before: the kernel writes there when the child
- * leaves our memory, however late that is. */
+ * The deferred exec. With CLONE_VFORK the kernel stops the calling thread until the child has executed or ended. That
+ * costs a wake-up and a switch to the parent on each spawn, and neither a handled signal nor a deadline can end the
+ * wait. So clone3_vm does without CLONE_VFORK: parent and child run at the same time in one memory. What the
+ * child reads and writes there is struct fp__spawn_state: its stack, its argument vectors, its report. None of it may
+ * be freed or reused while the child can still use it, and the state, with everything that it points to, may outlive
+ * the call that made it.
+ *
+ * When the child has left. CLONE_CHILD_CLEARTID makes the kernel clear one word, `memory_in_use`, and wake its futex,
+ * in the same place in which it would wake a vfork parent: mm_release() in kernel/fork.c, when the child gives up the
+ * memory, at exec or at death. After that the child executes no instruction in this memory. Four rules follow.
+ *
+ * 1. The report is read only after the word was read as 0 (acquire); before that the child may be writing it.
+ *
+ * 2. The state is freed only then. A state that nobody waits for any more (its child was killed, and may hang before
+ * its exec) goes to the list `abandoned`, which each later spawn looks through.
+ *
+ * 3. The futex is waited for as a shared one: mm_release() does not use the private flag.
+ *
+ * 4. Before Linux 5.16 a death with a core dump leaves the word as it is. A child that waitid(2) reports as dead has
+ * left the memory in any case, so its death counts as well.
+ *
+ * Whether the child executed is known from its report and not from the word, which is cleared by both: stage EXEC
+ * without an error means that execve(2) did not return. A caller that does not wait for the exec at all, such as a run,
+ * asks when the child has ended (fp__spawn_verdict()): a child that ended without having executed is a spawn that
+ * failed. */
 #include "internal.h"
 
 #include <stdlib.h>
@@ -44,7 +67,7 @@ int fp__report_read(struct fp__report report, int pidfd, int pid, struct fp_chil
     return set_failure(&report, sig, child);
 }
 
-static bool reclaim_for(struct fp__spawn_state *s, bool dead)
+static bool reclaim(struct fp__spawn_state *s, bool dead)
 {
     if (!s->unreclaimed)
         return true;
@@ -61,7 +84,7 @@ static bool reclaim_for(struct fp__spawn_state *s, bool dead)
 
 static bool has_left(struct fp__spawn_state *s)
 {
-    return reclaim_for(s, false);
+    return reclaim(s, false);
 }
 
 void fp__spawn_close_report(struct fp__spawn_state *s)
@@ -69,8 +92,8 @@ void fp__spawn_close_report(struct fp__spawn_state *s)
     fp__close_all(&s->report_fd, 1);
 }
 
-/* What the launcher said, once the child is dead: the last record counts. Others may hold the pipe open (GOTCHAS B1), so only
- * what is there is read. */
+/* Reads what the launcher reported, once the child is dead: the last record counts. Other processes may hold the pipe
+ * open (GOTCHAS B1), so it reads only what is there. */
 static void read_report(struct fp__spawn_state *s)
 {
     struct timespec none = {0, 0};
@@ -85,7 +108,7 @@ static void read_report(struct fp__spawn_state *s)
 void fp__spawn_child_left(struct fp__spawn_state *s)
 {
     atomic_store_explicit(&s->memory_in_use, 0, memory_order_relaxed);
-    reclaim_for(s, true);
+    reclaim(s, true);
 }
 
 bool fp__spawn_reclaim(struct fp__spawn_state *s)
@@ -102,17 +125,17 @@ long fp__spawn_await_left(struct fp__spawn_state *s, int64_t timeout_ns)
     if (has_left(s))
         return 0;
     if (s->closed_epoch != 0 && atomic_load_explicit(&s->memory_in_use, memory_order_acquire) == 0) {
-        /* On its last steps out of our memory, of which nothing tells. */
+        /* The child is on its last steps out of our memory. Nothing reports their end. */
         struct timespec pause = {0, timeout_ns < PAUSE_NS ? timeout_ns : PAUSE_NS};
         return fp__sys2(SYS_nanosleep, &pause, NULL);
     }
-    /* Not a private one: mm_release() in the kernel's fork.c wakes it as a shared futex. */
+    /* Not FUTEX_PRIVATE_FLAG: mm_release() wakes a shared futex. */
     return fp__sys4(SYS_futex, &s->memory_in_use, FUTEX_WAIT, 1, &ts);
 }
 
 int fp__spawn_verdict(struct fp__spawn_state *s, int sig, struct fp_child *child)
 {
-    /* Before 5.16 a death with a core dump leaves the word as it is; who is dead memory_in_use nothing. */
+    /* Before 5.16 a death with a core dump leaves the word as it is; a dead child uses no memory. */
     fp__spawn_child_left(s);
     fp__spawn_reclaim(s);
     read_report(s);
@@ -136,7 +159,8 @@ int fp__spawn_await_exec(struct fp__spawn_state *s, struct fp_child *child)
     while (!has_left(s)) { /* the vectors stay: another attempt may follow */
         int64_t now = fp__now();
         if (s->args.until_ns >= 0 && now >= s->args.until_ns) {
-            /* It runs no instruction of ours any more, so only the word is its own. */
+            /* The child does not return to code of ours after SIGKILL; the memory is its own until the word is
+             * cleared. */
             fp_signal(child->pidfd, child->pid, SIGKILL);
             return FP_SPAWN_LATE;
         }
@@ -158,7 +182,7 @@ int fp__spawn_await_exec(struct fp__spawn_state *s, struct fp_child *child)
     return r;
 }
 
-/* Births that nobody waits for, of children that were killed: until the kernel has cleared the word. */
+/* The states of killed children that nobody waits for, until the kernel has cleared their words. */
 static _Atomic(struct fp__spawn_state *) abandoned;
 
 void fp__spawn_abandon(struct fp__spawn_state *s)
