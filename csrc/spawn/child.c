@@ -1,8 +1,13 @@
 /* child.c: the only code that runs between clone and exec, as a table of steps.
  *
- * It may share memory with a parent whose other threads go on: inline system calls only, no libc function, no errno, no
- * allocation, no lock, no path walk but execve's and those below /proc. The build is checked for it: this object file refers
- * to no function outside itself. */
+ * The child may share its memory with a parent whose other threads continue (clone.c). So there are only inline system
+ * calls here: no function of the C library, no errno, no allocation, no lock, and no path lookup except execve(2)'s and
+ * those below /proc. A test checks the build for it: the object files of this code refer to no function outside of
+ * themselves.
+ *
+ * The parent has opened and computed everything before the clone; a step reads it from struct fp__context, makes its
+ * calls, and returns 0 or a negative errno. The first error ends the child. Its number, its step and a detail are in
+ * the report then (report.c). */
 #include "internal.h"
 
 #if FP_LINUX
@@ -15,7 +20,8 @@
 #define FP__TIOCSCTTY 0x540E
 #define FP__TIOCSPGRP 0x5410
 
-/* Where clone3 could not place the child: by writing 0, itself, to the cgroup.procs that the parent opened (cgroups(7)). */
+/* Where clone3 could not place the child in its cgroup: the child writes 0, which means itself, to the cgroup.procs
+ * that the parent opened (cgroups(7)). */
 static FP__BARE long step_cgroup(struct fp__context *c)
 {
     if (c->cgroup_fd < 0)
@@ -37,9 +43,10 @@ static FP__BARE long set_disposition(uint64_t set, long handler)
     return 0;
 }
 
-/* A handler of the parent must never run here: it would work on the parent's memory (GOTCHAS A1). clone3 clears them in the
- * kernel; elsewhere every caught signal, the C library's own 32 and 33 among them (GOTCHAS A2), is reset before the mask opens.
- * Ignored ones survive exec (GOTCHAS A3), so those that Python ignores are named in sigdefault. */
+/* A handler of the parent must never run here: it would work on the parent's memory (GOTCHAS A1). clone3 resets the
+ * handlers in the kernel. Elsewhere every caught signal, also 32 and 33 of the C library (GOTCHAS A2), is reset here,
+ * before the mask opens. Ignored signals survive execve(2) (GOTCHAS A3), so sigdefault names those that Python
+ * ignores. */
 static FP__BARE long step_signals(struct fp__context *c)
 {
     if (!c->sighand_cleared) {
@@ -76,16 +83,16 @@ static FP__BARE long step_ctty(struct fp__context *c)
     return fp__sys3(SYS_ioctl, c->attr->ctty_fd, FP__TIOCSCTTY, 0);
 }
 
-/* From a background group TIOCSPGRP raises SIGTTOU, which would stop the child and freeze the parent: the signal is still
- * blocked here, and the mask is opened last (GOTCHAS A6). The terminal is the controlling one that was asked for, or what
- * becomes stdin; both still have the parent's numbers. */
+/* In a background group TIOCSPGRP raises SIGTTOU, which would stop the child and hold the parent: the signal is still
+ * blocked here, as the mask opens last (GOTCHAS A6). The terminal is the controlling terminal that was asked for, or
+ * what becomes stdin; both still have the parent's numbers. */
 static FP__BARE long step_foreground(struct fp__context *c)
 {
     int32_t pgrp = (int32_t)fp__sys1(SYS_getpgid, 0);
     return fp__sys3(SYS_ioctl, c->tty_fd, FP__TIOCSPGRP, &pgrp);
 }
 
-/* A copy of fd on a number that no move writes to. */
+/* Returns a copy of fd on a number that no move writes to. */
 static FP__BARE long copy_aside(struct fp__context *c, int32_t fd)
 {
     long copy = 2;
@@ -95,9 +102,9 @@ static FP__BARE long copy_aside(struct fp__context *c, int32_t fd)
     return copy;
 }
 
-/* Two phases, so that swaps and chains come out right: first a copy of every source that an earlier move overwrites, then
- * the moves in order (GOTCHAS C7). dup3 onto itself is an error and dup2 onto itself keeps close-on-exec, so an identity only
- * clears the flag (GOTCHAS C6). */
+/* Two phases, so that swaps and chains come out right: first a copy of every source that an earlier move overwrites,
+ * then the moves in order (GOTCHAS C7). dup3(2) onto the same number is an error, and dup2(2) onto it keeps
+ * close-on-exec, so such a move only clears the flag (GOTCHAS C6). */
 static FP__BARE long step_fds(struct fp__context *c)
 {
     int32_t *const needed[] = {&c->cwd_fd, &c->root_fd, &c->launcher_fd};
@@ -138,7 +145,7 @@ static FP__BARE long step_cwd(struct fp__context *c)
     return r == 0 && c->credentials && !fp__same_place(c->cwd_fd, ".") ? -FP__NOT_VERIFIED : r;
 }
 
-/* prlimit64 itself: the C library's setrlimit synchronises threads on some systems (GOTCHAS A11). */
+/* By prlimit64(2): the C library's setrlimit synchronises threads on some systems (GOTCHAS A11). */
 static FP__BARE long step_rlimits(struct fp__context *c)
 {
     for (uint32_t i = 0; i < c->attr->nrlimits; i++) {
@@ -179,7 +186,8 @@ static FP__BARE long step_ionice(struct fp__context *c)
     return fp__sys3(SYS_ioprio_set, 1, 0, c->attr->ionice);
 }
 
-/* A child of vfork gets a value of its own: the kernel looks at vfork_done before it spreads the value over the shared memory. */
+/* A child of vfork gets its own value: the kernel looks at vfork_done before it copies the value to all processes that
+ * share the memory. */
 static FP__BARE long step_oom_score_adj(struct fp__context *c)
 {
     char text[8];
@@ -211,7 +219,7 @@ static FP__BARE long step_umask(struct fp__context *c)
     return c->credentials && fp__sys1(SYS_umask, c->attr->umask) != c->attr->umask ? -FP__NOT_VERIFIED : 0;
 }
 
-/* The lowest number from `first` on that stays open: a kept one, or one that is needed for the way to the exec. */
+/* Returns the lowest number from `first` on that stays open: a kept one, or one that is needed until the exec. */
 static FP__BARE long next_open(struct fp__context *c, long first)
 {
     const int32_t needed[] = {c->report_fd, c->launcher_fd, c->ruleset_fd};
@@ -230,8 +238,8 @@ static FP__BARE void close_span(long first, long last)
         fp__close((int)fd);
 }
 
-/* Closes by listing /proc/self/fd. Reading and closing interleave, so the directory is read again until a pass finds
- * nothing. */
+/* Closes what /proc/self/fd lists. Closing changes the directory while it is read, so it is read again until nothing is
+ * found. */
 static FP__BARE long close_listed(struct fp__context *c)
 {
     char buffer[4096] __attribute__((aligned(8)));
@@ -268,9 +276,9 @@ static FP__BARE long close_listed(struct fp__context *c)
     return -EBUSY;
 }
 
-/* An allow-list: everything but the kept numbers goes, close-on-exec or not (GOTCHAS C1, C3, C4). Where close_range is refused
- * (before 5.9, or by a sandbox's filter) by listing, then by counting up to the parent's highest number; where neither is
- * possible the child does not start. */
+/* Closes everything but the kept numbers, whether close-on-exec or not (GOTCHAS C1, C3, C4). Where close_range(2) is
+ * refused (before 5.9, or by a sandbox's filter), closes what is listed, or else counts up to the parent's highest
+ * number. Where neither is possible the child does not start. */
 static FP__BARE long step_close_fds(struct fp__context *c)
 {
     if (c->attr->flags & FP_ATTR_KEEP_FDS)
@@ -293,9 +301,9 @@ static FP__BARE long step_close_fds(struct fp__context *c)
     return 0;
 }
 
-/* Who is activated knows by its own pid that the descriptors are meant for it (sd_listen_fds(3)), and that pid nobody knows
- * before: in a PID namespace of its own it is another one than the parent sees. The strings are the caller's and may be those
- * of other children at the same time; the vector is this child's alone. */
+/* A program that is activated compares LISTEN_PID with its own pid (sd_listen_fds(3)). Nobody knows the pid before: in
+ * a new PID namespace it differs from the one that the parent sees. The strings belong to the caller and may be in use
+ * by other children; the vector belongs to this child. */
 static FP__BARE long step_listen_pid(struct fp__context *c)
 {
     static const char name[] = "LISTEN_PID=";
@@ -318,8 +326,8 @@ static FP__BARE long step_listen_pid(struct fp__context *c)
     return -EINVAL;
 }
 
-/* Cleared by every change of ids (prctl(2)), so after them. The parent may have ended before the call: then no signal will
- * ever come, and this child must not start (GOTCHAS G19). */
+/* After every change of ids, which clears it (prctl(2)). If the parent ended before the call, no signal will ever come,
+ * and this child must not start (GOTCHAS G19). */
 static FP__BARE long step_pdeathsig(struct fp__context *c)
 {
     int32_t set = -1;
@@ -328,22 +336,22 @@ static FP__BARE long step_pdeathsig(struct fp__context *c)
         return r;
     if (c->credentials && (fp__sys2(SYS_prctl, FP__PR_GET_PDEATHSIG, &set) < 0 || set != c->attr->pdeathsig))
         return -FP__NOT_VERIFIED;
-    /* In a PID namespace of its own the parent has no number. */
+    /* In a new PID namespace the parent has no number. */
     int32_t parent = c->credentials && (c->credentials->namespaces & FP__CLONE_NEWPID) ? 0 : c->parent_pid;
     return fp__sys0(SYS_getppid) == parent ? 0 : -ESRCH;
 }
 
-/* A property of the process that execve keeps and no child inherits (prctl(2)): who loses its parent below the program becomes
- * the program's child, so that its descendants stay findable. */
+/* execve(2) keeps the flag, and children do not inherit it (prctl(2)). A descendant of the program that loses its
+ * parent becomes the program's child, so that it can still be found. */
 static FP__BARE long step_subreaper(struct fp__context *c)
 {
     (void)c;
     return fp__sys5(SYS_prctl, FP__PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 }
 
-/* A stop signal that came during the set-up (Ctrl-Z reaches the whole group) would stop this child as soon as the mask opens,
- * before exec, and with it a parent that waits for the exec. It is taken back here, by ignoring it for a moment, and the
- * parent sends it again when the program runs. */
+/* A stop signal that came during the set-up (Ctrl-Z reaches the whole group) would stop this child as soon as the mask
+ * opens, before its exec, and with it a parent that waits for the exec. The child discards it, by ignoring it for a
+ * moment, and the parent sends it again when the program runs. */
 static FP__BARE long hold_back_stops(struct fp__context *c, uint64_t mask)
 {
     const uint64_t stops = 1ULL << (SIGTSTP - 1) | 1ULL << (SIGTTIN - 1) | 1ULL << (SIGTTOU - 1);
@@ -364,12 +372,12 @@ static FP__BARE long step_sigmask(struct fp__context *c)
     return r < 0 ? r : fp__sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
 }
 
-/* No /bin/sh for a file without a shebang (GOTCHAS F2, F9). */
+/* A file without a shebang is not given to /bin/sh (GOTCHAS F2, F9). */
 static FP__BARE long step_exec(struct fp__context *c)
 {
     long result = -ENOENT;
     int32_t denied = -1;
-    fp__send_report(c); /* a pipe that ends without this says that the child died before exec */
+    fp__send_report(c); /* if the pipe ends without this record, the child died before its exec */
     for (uint32_t i = 0; i < c->npaths; i++) {
         c->report->detail = (int32_t)i;
         result = fp__sys3(SYS_execve, c->paths[i], c->argv, c->envp);
@@ -389,16 +397,16 @@ static FP__BARE long step_exec(struct fp__context *c)
 
 struct step {
     int32_t stage;
-    uint32_t flag; /* the FP_ATTR_ bit that asks for it, or that there is an identity; 0: always looked at */
+    uint32_t flag; /* the FP_ATTR_ bit that asks for it, or FP__ATTR_IDENTITY; 0: always */
     long (*run)(struct fp__context *);
 };
 
-/* The kernel's rules force the order (GOTCHAS G2). Namespaces first, as they decide what the others mean; no
- * file is opened after chroot, not even below /proc; close_range before a filter could refuse it; the bounding set while there
- * still is CAP_SETPCAP; a keyring while it counts against the parent's quota; groups, gid, uid in this order, as each takes away
- * the right to the one before; capabilities after the uid, which clears them, and the ambient set after these; PDEATHSIG after
- * everything that clears it; Landlock and seccomp when no_new_privs allows them. Rows from LAUNCHER on are done by the launcher,
- * in memory of its own, where there is one. */
+/* The kernel's rules force the order (GOTCHAS G2). Namespaces come first, as they decide what later steps mean. No file
+ * is opened after chroot, not even below /proc. close_range comes before a filter that could refuse it; the bounding
+ * set while there still is CAP_SETPCAP; a keyring while it counts against the parent's quota; then groups, gid, uid in
+ * this order, as each takes away the right to the one before. Capabilities follow the uid, which clears them, and the
+ * ambient set follows these. PDEATHSIG follows everything that clears it. Landlock and seccomp come when no_new_privs
+ * allows them. Where there is a launcher, it runs the rows from LAUNCHER on, in its own memory. */
 static const struct step steps[] = {
     {FP_STAGE_CGROUP, 0, step_cgroup},
     {FP_STAGE_SIGNALS, 0, step_signals},
@@ -449,11 +457,11 @@ static FP__BARE long run_step(struct fp__context *c, const struct step *step)
     c->report->stage = step->stage;
 #ifdef FP_FAULTS
     if (fp__fault.point == step->stage && --fp__fault.nth == 0) {
-        int error = fp__fault.error; /* while this child is stopped another fault may be armed */
+        int error = fp__fault.error; /* while this child is stopped, another fault may be armed */
         fp__fault.hits++;
         if (error < 0)
             fp__sys2(SYS_kill, fp__sys0(SYS_getpid), -error);
-        if (error == -SIGSTOP) /* somebody has set it going again */
+        if (error == -SIGSTOP) /* somebody has continued it */
             return step->run(c);
         return -error;
     }
@@ -462,7 +470,7 @@ static FP__BARE long run_step(struct fp__context *c, const struct step *step)
 }
 
 #ifdef FP_FAULTS
-/* The table in a wrong order: the tests must notice (see fp_fault_order()). */
+/* Runs the table in a wrong order, which the tests must notice (fp_fault_order()). */
 static FP__BARE long run_moved(struct fp__context *c, int32_t stage)
 {
     for (size_t i = 0; i < NSTEPS; i++) {
@@ -523,7 +531,7 @@ FP__BARE void fp__child_finish(struct fp__context *c)
     run_steps(c, i, 0);
 }
 
-/* The probe's child: shows that it lives, in memory that is shared or only seems so. */
+/* The probe's child: shows that it runs, in memory that is shared or only seems to be. */
 FP__BARE int fp__child_probe(void *report)
 {
     ((volatile struct fp__report *)report)->alive = 1;
@@ -531,7 +539,7 @@ FP__BARE int fp__child_probe(void *report)
         fp__sys1(SYS_exit_group, 0);
 }
 
-/* Calls that a filter may answer with death, made in a child that can be spared. */
+/* Makes calls that a filter may answer by killing the caller, in a child that can be lost. */
 FP__BARE int fp__child_attempt(void *attempts)
 {
     const struct fp__attempts *a = attempts;

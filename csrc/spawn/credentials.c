@@ -1,5 +1,5 @@
-/* credentials.c: the parent's half of an identity: what is granted, the launcher and what it is message, the maps of a user namespace,
- * directories below a root, Landlock rulesets. */
+/* credentials.c: the parent's half of an identity: the credentials of the child, the launcher and its arguments, the
+ * maps of a user namespace, directories below a root, Landlock rulesets. */
 #include "internal.h"
 
 #if FP_LINUX
@@ -39,8 +39,9 @@ static uint64_t all_capabilities(void)
     return all;
 }
 
-/* Nobody gives more than he has: what is wanted beyond the calling thread's permitted set is refused here, though a launcher
- * executed by root could get it back from the bounding set. In a new user namespace the child has all of them. */
+/* Computes what the child shall have. Nobody can give more than he has: whatever is outside of the calling thread's
+ * permitted set is refused here, although a launcher executed by root could get it back from the bounding set. In a new
+ * user namespace the child has all capabilities. */
 long fp__credentials_make(const struct fp_identity *identity, struct fp__child_credentials *credentials, int *ret_stage,
                           int32_t *ret_detail)
 {
@@ -99,12 +100,12 @@ long fp__credentials_make(const struct fp_identity *identity, struct fp__child_c
 /* -- the launcher */
 
 static char launcher_path[4096];
-static struct fp__file_id launcher_id; /* what lay there when the path was set */
+static struct fp__file_id launcher_id; /* of the file when the path was set */
 static _Atomic int launcher_fd = -1;
 static _Atomic int launcher_error = ENOENT;
 
-/* Once, when the extension is loaded: what lies at the path later, below another root or put there by somebody, must be this
- * very file, as it is executed with all that the caller may do. */
+/* Called once, when the extension is loaded. The file at the path may be another one later, below another root or
+ * placed there by somebody. It is executed with all privileges of the caller, so it must be this very file. */
 int fp_launcher_set(const char *path)
 {
     size_t n = strlen(path);
@@ -126,7 +127,7 @@ int fp__launcher_refused(void)
     return atomic_load(&launcher_error);
 }
 
-/* -ESTALE: another file. -ETXTBSY: it is not a program that only root or the caller may write to. */
+/* -ESTALE: another file. -ETXTBSY: not a program that only root or the caller may write to. */
 static long launcher_check(int fd)
 {
     struct fp__file_id now;
@@ -139,8 +140,9 @@ static long launcher_check(int fd)
     return (now.mode & S_IFMT) == S_IFREG && ours && (now.mode & (S_IWGRP | S_IWOTH)) == 0 ? 0 : -ETXTBSY;
 }
 
-/* Opened once, and again when somebody has closed the number; only as a path, so that nothing that lies there instead is
- * waited for. No state says that a thread is opening it: a copy of this process would wait for a thread that it does not have. */
+/* Opens the launcher once, and again when somebody has closed the number; with O_PATH, so that opening another kind of
+ * file does not wait. No flag tells that a thread is opening it: a forked copy would wait for a thread that it does not
+ * have. */
 long fp__launcher_fd(struct fp__file_id *ret_id)
 {
     *ret_id = launcher_id;
@@ -150,7 +152,7 @@ long fp__launcher_fd(struct fp__file_id *ret_id)
         if (r == 0)
             return fd;
         if (fd >= 0 && r != -ETXTBSY)
-            atomic_compare_exchange_strong(&launcher_fd, &fd, -1); /* the number is another's, and stays open */
+            atomic_compare_exchange_strong(&launcher_fd, &fd, -1); /* the number is another file's, which stays open */
         if (r != -ETXTBSY) {
             r = fp__sys4(SYS_openat, AT_FDCWD, launcher_path, O_PATH | O_CLOEXEC, 0);
             if (r < 0)
@@ -184,7 +186,7 @@ static char *encode(char *to, size_t *column, const void *data, size_t n)
     return to;
 }
 
-/* One block: the launcher's argument vector, then the text of its first arguments. */
+/* Makes one block: the launcher's argument vector, followed by the text of its first arguments. */
 long fp__launcher_arguments(const struct fp__context *c, void **ret_block)
 {
     const struct fp__child_credentials *g = c->credentials;
@@ -197,7 +199,7 @@ long fp__launcher_arguments(const struct fp__context *c, void **ret_block)
     if (vector == NULL)
         return -ENOMEM;
     struct fp__launcher_message message;
-    memset(&message, 0, sizeof message); /* padding too: it is shown in /proc */
+    memset(&message, 0, sizeof message); /* with the padding: /proc shows it */
     message.size = sizeof message;
     message.chunks = (uint32_t)chunks;
     message.npaths = c->npaths;
@@ -229,7 +231,7 @@ long fp__launcher_arguments(const struct fp__context *c, void **ret_block)
     return 0;
 }
 
-/* -- maps of a user namespace: by the parent, as only it has the rights in both */
+/* -- the maps of a user namespace: written by the parent, as only it has the rights in both namespaces */
 
 void fp__proc_path(char path[FP__PROC_PATH], int pid, const char *name)
 {
@@ -249,7 +251,7 @@ static long write_proc(int pid, const char *name, const char *text)
 {
     char path[FP__PROC_PATH];
     fp__proc_path(path, pid, name);
-    /* In another PID namespace's /proc the number is a stranger's. */
+    /* In the /proc of another PID namespace the number is a stranger's. */
     int ours = fp_proc_check(-1);
     if (ours < 0)
         return ours;
@@ -261,7 +263,7 @@ static long write_proc(int pid, const char *name, const char *text)
     return r < 0 ? r : 0;
 }
 
-/* "deny" before gid_map, for who has no CAP_SETGID (user_namespaces(7), CVE-2014-8989; GOTCHAS G21). */
+/* "deny" comes before gid_map, for callers without CAP_SETGID (user_namespaces(7), CVE-2014-8989; GOTCHAS G21). */
 long fp__maps_write(const struct fp_identity *identity, int pid)
 {
     long r = identity->uid_map == NULL ? 0 : write_proc(pid, "uid_map", identity->uid_map);
@@ -280,13 +282,13 @@ int fp_open_in_root(int root_fd, const char *path, int flags)
     return (int)fp__sys4(SYS_openat2, root_fd, path, how, sizeof how);
 }
 
-/* linux/landlock.h of 6.10, as far as it is about files. */
+/* linux/landlock.h of 6.10, as far as it concerns files. */
 #define LANDLOCK_READS (1ULL << 2 | 1ULL << 3) /* read a file, list a directory */
 #define LANDLOCK_EXECUTES (1ULL << 0)
-#define LANDLOCK_WRITES (1ULL << 1 | 0x1ff0) /* write, remove and make entries of every kind */
-#define LANDLOCK_REFER (1ULL << 13)          /* second version, 5.19: link and rename between directories */
-#define LANDLOCK_TRUNCATE (1ULL << 14)       /* third, 6.2 */
-#define LANDLOCK_IOCTL (1ULL << 15)          /* fifth, 6.10: of devices */
+#define LANDLOCK_WRITES (1ULL << 1 | 0x1ff0) /* write, and remove or make entries of every kind */
+#define LANDLOCK_REFER (1ULL << 13)          /* version 2, 5.19: link and rename between directories */
+#define LANDLOCK_TRUNCATE (1ULL << 14)       /* version 3, 6.2 */
+#define LANDLOCK_IOCTL (1ULL << 15)          /* version 5, 6.10: of devices */
 #define LANDLOCK_OF_FILES (1ULL << 0 | 1ULL << 1 | 1ULL << 2 | LANDLOCK_TRUNCATE | LANDLOCK_IOCTL)
 
 static uint64_t landlock_known(void)

@@ -1,7 +1,18 @@
-/* identity.c: the steps that change who the child is and what it may do; rows of the table in child.c, under its rules.
+/* identity.c: the steps that change the child's identity and privileges. They are rows of the table in child.c and
+ * follow its rules; the launcher has them too.
  *
- * A call that returns 0 proves nothing: a filter or a tracer may say so without having acted (GOTCHAS G3). So each step asks
- * the kernel afterwards what holds now, by another call, and what was given up is tried to be had again. */
+ * Every step is verified. A call that returns 0 proves nothing: a seccomp filter or a tracer can return 0 without
+ * having done anything (GOTCHAS G3), and a child that keeps its privileges unnoticed is the worst failure there is. So:
+ *
+ * 1. Each step reads back, by another call, what holds now. Where the kernel has no call for that, or its answer would not
+ * tell (mount propagation, Landlock, seccomp), the step first makes its call with an argument that only the kernel refuses with a certain errno:
+ * an answer from a filter would be another one.
+ *
+ * 2. After all changes, fp__step_verify_irrevocable() tries to get back what was given up, root and the old ids, which
+ * must fail; and it compares the complete list of ids, groups, capability sets and securebits once more, since a later
+ * call could have undone an earlier step.
+ *
+ * 3. What is read back differs from what was asked for: EPROTO (FP__NOT_VERIFIED), and the program is not executed. */
 #include "internal.h"
 
 #if FP_LINUX
@@ -65,7 +76,7 @@ FP__BARE long fp__call(long nr, long a, long b, long c, long d, long e)
 {
     volatile struct fp__fault *fault = &fp__fault;
     bool armed = fault->point == FP_POINT_CALL && fault->nth == nr && (fault->first < 0 || fault->first == a);
-    int error = fault->error; /* behind the gate another fault may be armed */
+    int error = fault->error; /* while this child waits at the gate, another fault may be armed */
     if (armed && ++fault->hits != fault->hit && fault->hit)
         armed = false;
     if (armed && error >= 0) {
@@ -109,8 +120,8 @@ FP__BARE long fp__file_id(int fd, const char *path, struct fp__file_id *ret_id)
     return 0;
 }
 
-/* Only a real procfs is read and written: something else mounted over it could turn a write elsewhere, or say what is not so
- * (GOTCHAS G23). */
+/* Opens a file of a real procfs only: a file mounted over it could redirect a write, or report something false (GOTCHAS
+ * G23). */
 FP__BARE long fp__proc_open(const char *path, int access)
 {
     long fs[32];
@@ -135,7 +146,7 @@ FP__BARE bool fp__same_place(int fd, const char *path)
     return fp__file_id(fd, "", &a) == 0 && fp__file_id(AT_FDCWD, path, &b) == 0 && fp__same_file(&a, &b);
 }
 
-/* What the parent has to do first, for a child that it cannot name or map before it is born. */
+/* Waits for what the parent has to do first: it cannot open or map a child before the child is born. */
 FP__BARE long fp__step_gate(struct fp__context *c)
 {
     char byte = 0;
@@ -148,8 +159,8 @@ FP__BARE long fp__step_gate(struct fp__context *c)
     return c->gated && (r != 1 || byte != 1) ? -ESRCH : 0;
 }
 
-/* The directory is entered by descriptor and becomes the root: a directory outside of the root would be a way out
- * (GOTCHAS G25). cwd_fd was opened below the root, by openat2(2). */
+/* The directory is entered by descriptor and becomes the root. A directory outside of the root would be a way out
+ * (GOTCHAS G25): cwd_fd was opened below the root, by openat2(2). */
 FP__BARE long fp__step_chroot(struct fp__context *c)
 {
     long r;
@@ -196,8 +207,9 @@ static FP__BARE long set_capabilities(uint64_t effective, uint64_t permitted, ui
                : -FP__NOT_VERIFIED;
 }
 
-/* An execve by anybody but a plain root gives only the ambient set. So that the launcher, which is executed before the
- * identity changes, has what this child has, all of it is made inheritable and, where it is needed, ambient. */
+/* Makes all capabilities of this child survive the exec of the launcher, which comes before the identity changes.
+ * execve(2) by anybody but an ordinary root keeps the ambient set only, so the permitted set becomes inheritable and,
+ * where needed, ambient. */
 static FP__BARE long carry(void)
 {
     struct fp__capabilities now;
@@ -206,7 +218,7 @@ static FP__BARE long carry(void)
         return r;
     r = now.inheritable == now.permitted ? 0 : set_capabilities(now.effective, now.permitted, now.permitted);
     if (r < 0)
-        return r == -EPERM ? 0 : r; /* then what is missing later says which step lacked it */
+        return r == -EPERM ? 0 : r; /* then the step that lacks a capability reports it */
     long bits = ask(FP__PR_GET_SECUREBITS, 0, 0);
     if (fp__sys0(SYS_geteuid) == 0 && bits >= 0 && !(bits & (long)FP__SECBIT_NOROOT))
         return 0;
@@ -217,8 +229,8 @@ static FP__BARE long carry(void)
     return 0;
 }
 
-/* The launcher is executed by a descriptor that must still be what it was when it was opened: a caller that closes all numbers
- * it does not know could have put a file of its own there. */
+/* The descriptor of the launcher must still be the file that was opened: a caller that closes all numbers it does not
+ * know could have opened another file there. */
 FP__BARE long fp__step_launcher(struct fp__context *c)
 {
     struct fp__file_id id;
@@ -238,7 +250,7 @@ FP__BARE long fp__step_launcher(struct fp__context *c)
     return fp__sys5(SYS_execveat, c->launcher_fd, "", c->launcher_argv, c->envp, 0x1000 /* AT_EMPTY_PATH */);
 }
 
-/* In the launcher: no more than the parent has, which execve may have given back from the bounding set. */
+/* In the launcher: drops what execve(2) may have given back from the bounding set and the parent does not have. */
 FP__BARE long fp__step_in_launcher(struct fp__context *c)
 {
     struct fp__capabilities now;
@@ -251,7 +263,8 @@ FP__BARE long fp__step_in_launcher(struct fp__context *c)
     return set_capabilities(permitted, permitted, now.inheritable & permitted);
 }
 
-/* -- namespaces: the time namespace is the one that is entered by the next execve (Linux 6.1), so that its clocks can be set */
+/* -- namespaces: the time namespace is entered by the next execve(2) (Linux 6.1), so that its clocks can be set
+ * first */
 
 static FP__BARE char *put_number(char *end, uint64_t value)
 {
@@ -287,7 +300,7 @@ static FP__BARE long write_offset(const char *clock, long n, int64_t ns)
     return r < 0 ? r : r == length ? 0 : -FP__NOT_VERIFIED;
 }
 
-/* The number at *at, behind blanks; *at is behind it then. */
+/* Reads the number at *at, after blanks, and moves *at behind it. */
 static FP__BARE int64_t get_number(const char **at, const char *end)
 {
     const char *p = *at;
@@ -302,7 +315,8 @@ static FP__BARE int64_t get_number(const char **at, const char *end)
     return negative ? -value : value;
 }
 
-/* The offsets as the kernel lists them, "monotonic 5 0" and "boottime 0 0" on a line each (time_namespaces(7)). */
+/* Compares the offsets as the kernel lists them, one clock on a line: "monotonic 5 0", "boottime 0 0"
+ * (time_namespaces(7)). */
 static FP__BARE long check_offsets(const int64_t want[2])
 {
     char text[256];
@@ -330,9 +344,9 @@ static FP__BARE long check_offsets(const int64_t want[2])
     return found == 3 ? 0 : -FP__NOT_VERIFIED;
 }
 
-/* A mount namespace of its own shares what is mounted with the old one by default; private, nothing goes over, either way.
- * That the call reaches the kernel at all is seen by an error that only the kernel gives, and its work in the list of mounts:
- * none has an optional field (proc_pid_mountinfo(5)). Where no /proc is mounted the first has to do. */
+/* A new mount namespace shares mounts with the old one by default; made private, nothing propagates in either
+ * direction. Two proofs: an error that only the kernel returns shows that the call reaches the kernel, and the list of
+ * mounts has no optional field (proc_pid_mountinfo(5)). Where no /proc is mounted, the first has to do. */
 static FP__BARE long make_private(void)
 {
     char text[1024];
@@ -350,7 +364,7 @@ static FP__BARE long make_private(void)
     while ((n = fp__sys3(SYS_read, fd, text, sizeof text)) > 0) {
         for (long i = 0; i < n; i++) {
             if (begins && fields == 6 && text[i] != '-')
-                n = -FP__NOT_VERIFIED; /* the optional fields are the seventh and on, up to a single "-" */
+                n = -FP__NOT_VERIFIED; /* the optional fields begin at the seventh; a single "-" ends them */
             begins = text[i] == ' ' || text[i] == '\n';
             fields = text[i] == '\n' ? 0 : fields + begins;
         }
@@ -400,7 +414,7 @@ FP__BARE long fp__step_securebits(struct fp__context *c)
         if (ask(FP__PR_GET_SECUREBITS, 0, 0) != early)
             return -FP__NOT_VERIFIED;
     }
-    /* KEEPCAPS saves the permitted set from the change of uid (GOTCHAS G11); execve clears it. */
+    /* KEEPCAPS keeps the permitted set through the change of the uid (GOTCHAS G11); execve(2) clears it. */
     if ((g->flags & FP_ID_UID) && (g->permitted || (g->securebits & FP__SECBITS_LATE))) {
         long r = control(FP__PR_SET_KEEPCAPS, 1, 0);
         if (r < 0)
@@ -424,7 +438,7 @@ FP__BARE long fp__step_bounding(struct fp__context *c)
         if (has == keep)
             continue;
         if (has <= 0)
-            return -EPERM; /* it cannot come back */
+            return -EPERM; /* it cannot be added again */
         long r = control(FP__PR_CAPBSET_DROP, number, 0);
         if (r < 0)
             return r;
@@ -435,8 +449,9 @@ FP__BARE long fp__step_bounding(struct fp__context *c)
     return 0;
 }
 
-/* Whoever has a session keyring possesses the keys in it, whatever his uid (GOTCHAS G22); one for another user is new, and
- * without a name. Where the kernel has no keys, or a filter refuses all of keyctl(2), the program cannot read one either. */
+/* Whoever has a session keyring possesses the keys in it, whatever his uid (GOTCHAS G22). So a child with another uid
+ * gets a new one, without a name. Where the kernel has no keys, or a filter refuses all of keyctl(2), the program
+ * cannot read a key either. */
 FP__BARE long fp__step_keyring(struct fp__context *c)
 {
     if (!(c->credentials->flags & FP_ID_UID))
@@ -449,10 +464,10 @@ FP__BARE long fp__step_keyring(struct fp__context *c)
     return r > 0 && now == r && now != before ? 0 : -FP__NOT_VERIFIED;
 }
 
-/* -- ids: raw calls, for this thread alone and all three of each (GOTCHAS G4, A10) */
+/* -- ids: by raw calls, which change this thread only, and all three ids each (GOTCHAS G4, A10) */
 
-/* Memory of the parent's is closed to the new user, or this child must end at once (shared.c), and another is made by the
- * launcher. */
+/* Whether the parent's memory is open to the new user, which must not be (shared.c). Then this child ends at once, and
+ * the launcher makes another. */
 static FP__BARE bool memory_is_open(struct fp__context *c)
 {
     if (!c->shares || ask(FP__PR_GET_DUMPABLE, 0, 0) == 0)
@@ -469,7 +484,7 @@ static FP__BARE bool has_groups(struct fp__context *c)
         return false;
     if (n == 0)
         return true;
-    /* More than fit here go to the room behind the list. */
+    /* A longer list goes to the memory behind the wanted one. */
     uint32_t *now = n <= 64 ? some : c->groups + n;
     if (fp__sys2(SYS_getgroups, n, now) != n)
         return false;
@@ -485,7 +500,7 @@ FP__BARE long fp__step_groups(struct fp__context *c)
     if (!(c->credentials->flags & FP_ID_GROUPS))
         return 0;
     long r = fp__call(SYS_setgroups, c->credentials->ngroups, (long)c->groups, 0, 0, 0);
-    if (r < 0) /* who may not set them may have them already */
+    if (r < 0) /* a caller who may not set them may have them already */
         return r == -EPERM && has_groups(c) ? 0 : r;
     return has_groups(c) ? 0 : -FP__NOT_VERIFIED;
 }
@@ -528,7 +543,7 @@ FP__BARE long fp__step_uid(struct fp__context *c)
 
 /* -- after the uid */
 
-/* With late securebits CAP_SETPCAP stays until LOCKS. */
+/* CAP_SETPCAP stays until LOCKS where securebits are set that late. */
 FP__BARE long fp__step_capabilities(struct fp__context *c)
 {
     const struct fp__child_credentials *g = c->credentials;
@@ -536,7 +551,7 @@ FP__BARE long fp__step_capabilities(struct fp__context *c)
     return set_capabilities(g->effective | more, g->permitted | more, g->inheritable);
 }
 
-/* Nothing outside of the permitted and the inheritable set can be ambient, so only what is in both needs a look. */
+/* Only capabilities that are both permitted and inheritable can be ambient, so only these are asked for. */
 static FP__BARE bool has_ambient(const struct fp__child_credentials *g)
 {
     uint64_t possible = (g->permitted & g->inheritable) | g->ambient;
@@ -548,7 +563,8 @@ static FP__BARE bool has_ambient(const struct fp__child_credentials *g)
     return true;
 }
 
-/* The kernel has cleared it with the uid, KEEPCAPS or not (GOTCHAS G10), and takes only what is permitted and inheritable. */
+/* The change of the uid has cleared the set, with KEEPCAPS too (GOTCHAS G10). The kernel accepts only what is permitted
+ * and inheritable. */
 FP__BARE long fp__step_ambient(struct fp__context *c)
 {
     const struct fp__child_credentials *g = c->credentials;
@@ -582,8 +598,8 @@ FP__BARE long fp__step_locks(struct fp__context *c)
     return set_capabilities(g->effective, g->permitted, g->inheritable);
 }
 
-/* The proof: what was given up is asked for, and must be refused (OpenSSH's way; GOTCHAS G3, G4). All of it also as the whole
- * list of what holds, since a call that changed something after its own step would have been missed there. */
+/* Tries to get back what was given up, which must fail (as OpenSSH does; GOTCHAS G3, G4). Then compares everything that
+ * holds once more: a call that undid an earlier step would have been missed there. */
 FP__BARE long fp__step_verify_irrevocable(struct fp__context *c)
 {
     const struct fp__child_credentials *g = c->credentials;
@@ -636,8 +652,8 @@ FP__BARE long fp__step_no_new_privs(struct fp__context *c)
     return r < 0 ? r : ask(FP__PR_GET_NO_NEW_PRIVS, 0, 0) == 1 ? 0 : -FP__NOT_VERIFIED;
 }
 
-/* No call tells of a Landlock domain. That the call reaches the kernel is seen by an error that only the kernel gives; and where
- * no rule lets the root be listed, that is the proof of the whole. */
+/* No call reports a Landlock domain. An error that only the kernel returns shows that the call reaches the kernel; and
+ * where no rule lets the root be listed, failing to list it proves the whole ruleset. */
 FP__BARE long fp__step_landlock(struct fp__context *c)
 {
     if (c->ruleset_fd < 0)
@@ -669,7 +685,7 @@ FP__BARE long fp__step_seccomp(struct fp__context *c)
     program.length = (uint16_t)c->credentials->nfilter;
     program.filter = c->filter;
     fp__send_report(c); /* the filter may end this process at the next call */
-    /* The mode is that of a filter also where the parent has one; so first what only the kernel answers in this way. */
+    /* The mode is 2 also where only the parent has a filter, so first a call whose error only the kernel returns. */
     long r = fp__call(SYS_seccomp, FP__SECCOMP_SET_MODE_FILTER, 0, 0, 0, 0);
     if (r != -EFAULT)
         return r < 0 ? r : -FP__NOT_VERIFIED;

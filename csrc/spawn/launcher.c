@@ -1,9 +1,22 @@
-/* launcher.c: the program that changes the identity of a child in memory of its own, and then executes what was asked for.
+/* launcher.c: a small program that runs the identity steps of a child in its own memory, and then executes what was
+ * asked for.
  *
- * It is the rest of the step table. A child that shares memory with its parent must not change its uid: the kernel then takes
- * the parent's dumpable flag away for good, and who restores it opens the parent's memory to the new uid (GOTCHAS G20). So
- * such a child executes this first, as who it was, and nobody but the parent and root can touch it until the steps are done.
- * What to do stands in its first arguments (struct fp__launcher_message), how it went goes to a pipe. No libc: a few pages are executed. */
+ * Why it exists. A child that shares memory with its parent must not change its uid: the kernel then clears the
+ * parent's dumpable flag forever, and a parent that sets it again opens its memory to the new uid (GOTCHAS G20). A fork
+ * has its own memory, but copies the page tables of the whole process. So the child executes this program first, still
+ * as the parent's user: from then on it has a few pages of its own, and until the steps are done only the parent's user
+ * and root can touch it.
+ *
+ * How it works. It is the second half of the step table: made of child.c, identity.c and report.c, it runs the rows
+ * after LAUNCHER. Its first arguments tell it what to do (struct fp__launcher_message, the list of groups, the seccomp
+ * filter, as letters), followed by the paths and the arguments of the program. It reports through a pipe (report.c). It
+ * has no C library: a few pages are all that is executed.
+ *
+ * What is checked before it is executed, as it gets all privileges of the caller: the file is the one that was there
+ * when the extension was loaded (inode and device), only root or the caller's user can write to it (launcher_check() in
+ * credentials.c), and the descriptor is still that file in the child (fp__step_launcher()). What it checks itself: that
+ * its arguments are whole. And it drops at once what execve(2) may have added to the parent's capabilities
+ * (fp__step_in_launcher()). */
 #include "internal.h"
 
 #if FP_LINUX
@@ -12,7 +25,7 @@
 struct fp__fault fp__fault;
 #endif
 
-/* The compiler may call these two for the copies of structs. */
+/* The compiler may call these two to copy structs. */
 void *memcpy(void *restrict to, const void *restrict from, size_t n);
 void *memcpy(void *restrict to, const void *restrict from, size_t n)
 {
@@ -37,13 +50,13 @@ static _Noreturn void leave(int code)
         fp__sys1(SYS_exit_group, code);
 }
 
-/* Negative for all but 'a' to 'p'. */
+/* Negative for every character but 'a' to 'p'. */
 static int letter(char c)
 {
     return c <= 'p' ? c - 'a' : -1;
 }
 
-/* Two letters become a byte, in place, as the result is shorter. Returns the number of bytes, or -1. */
+/* Turns two letters into one byte, in place, as the result is shorter. Returns the number of bytes, or -1. */
 static long decode(const char *from, char *to)
 {
     long n = 0;

@@ -1,7 +1,7 @@
 /* posix.c: the C library's posix_spawn, for what it can do: streams, descriptors, directory, session, group, signals.
  *
- * It gives one errno for all its steps, and it is the only mechanism on other systems than Linux. What it cannot do is refused
- * with FP_STAGE_MECHANISM, never left out. */
+ * It returns one errno for all its steps, and it is the only mechanism on other systems than Linux. What it cannot do
+ * is refused with FP_STAGE_MECHANISM and never left out. */
 #include "internal.h"
 
 #include <spawn.h>
@@ -15,7 +15,7 @@
 #endif
 
 #if defined(__linux__)
-/* Weak: glibc has the first from 2.34 and the second from 2.29 on, musl none and 1.1.24. */
+/* Weak: glibc has the first since 2.34 and the second since 2.29; musl has only the second, since 1.1.24. */
 extern int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *, int) __attribute__((weak));
 extern int posix_spawn_file_actions_addfchdir_np(posix_spawn_file_actions_t *, int) __attribute__((weak));
 #define HAVE_CLOSEFROM (posix_spawn_file_actions_addclosefrom_np != NULL)
@@ -33,11 +33,11 @@ static void to_sigset(uint64_t mask, sigset_t *set)
     sigemptyset(set);
     for (int sig = 1; sig <= 64; sig++) {
         if (mask >> (sig - 1) & 1)
-            sigaddset(set, sig); /* refuses the C library's own 32 and 33, which is right */
+            sigaddset(set, sig); /* refuses 32 and 33 of the C library, which is right */
     }
 }
 
-/* Copies aside what an earlier dup2 would overwrite. */
+/* Copies each source that an earlier dup2 overwrites. */
 static int lift_sources(struct fp__context *c)
 {
     for (uint32_t i = 0; i < c->nmoves; i++) {

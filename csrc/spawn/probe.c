@@ -1,7 +1,7 @@
-/* probe.c: what this kernel and sandbox really allow, tried once with harmless calls.
+/* probe.c: finds out what this kernel and sandbox really allow, once, by harmless calls.
  *
- * The errno of a real spawn cannot tell a missing feature from a refused request (EPERM is both), so the choice of a mechanism
- * rests on these trials alone. What they found is kept in features.c. */
+ * The errno of a real spawn cannot tell a missing feature from a refused request (EPERM is both). So the choice of a
+ * mechanism depends on these trials alone. features.c keeps the answer. */
 #include "internal.h"
 
 #if FP_LINUX
@@ -10,9 +10,9 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#define UNTRIED 254 /* no errno is that large, and all fit in eight bits */
+#define UNTRIED 254 /* no errno is that large, and it fits in eight bits */
 
-/* A shortage says nothing about the feature and must not be remembered (GOTCHAS K2). */
+/* A shortage tells nothing about the feature and must not be remembered (GOTCHAS K2). */
 static bool is_shortage(long r)
 {
     return r == -EAGAIN || r == -ENOMEM || r == -EMFILE || r == -ENFILE;
@@ -20,7 +20,7 @@ static bool is_shortage(long r)
 
 enum { TRY_CLONE3, TRY_PIDFD_SIGNAL, TRY_PIDFD_OPEN, TRY_CLOSE_RANGE, TRY_COUNT };
 
-/* All with arguments that do nothing. */
+/* Each with arguments for which it does nothing. */
 static const struct fp__attempt attempts[TRY_COUNT] = {
     [TRY_CLONE3] = {SYS_clone3, {0, 0}},
     [TRY_PIDFD_SIGNAL] = {SYS_pidfd_send_signal, {-1, 0}},
@@ -28,8 +28,8 @@ static const struct fp__attempt attempts[TRY_COUNT] = {
     [TRY_CLOSE_RANGE] = {SYS_close_range, {~0U, 0}},
 };
 
-/* Makes some of the calls in a forked child; false when that killed it. Not in one that shares memory: before 5.16 the core
- * dump of a SIGSYS ends everybody who does. */
+/* Makes some of the calls in a forked child. Returns false when that killed the child. Not in a child that shares
+ * memory: before 5.16 the core dump of a SIGSYS ends all processes that share it. */
 static bool survives(size_t first, size_t n)
 {
     struct fp__attempts some = {attempts + first, n};
@@ -43,8 +43,8 @@ static bool survives(size_t first, size_t n)
     return pid < 0 || fp__reap_before_exec(-1, (int)pid) == 0;
 }
 
-/* A bit for each call that this process may try. Under a seccomp filter one may be answered by SIGSYS, which kills; so they
- * are tried in a child first, all at once, and one by one only when that child died. */
+/* Returns a bit for each call that this process may try. Under a seccomp filter a call may raise SIGSYS, which kills.
+ * So a child tries all of them first, and one by one only when that child died. */
 static unsigned find_harmless(void)
 {
     unsigned harmless = (1u << TRY_COUNT) - 1;
@@ -57,7 +57,7 @@ static unsigned find_harmless(void)
     return harmless;
 }
 
-/* The calls on a pidfd, with a child that has ended and is not reaped; it is afterwards. */
+/* Tries the calls on a pidfd, with a child that has ended and was not reaped. Reaps it. */
 static void try_pidfd(struct fp_features *f, int pidfd, int pid, unsigned harmless)
 {
     f->pidfd = 1;
@@ -72,7 +72,7 @@ static void try_pidfd(struct fp_features *f, int pidfd, int pid, unsigned harmle
     f->pidfd_info = fp_wait(pidfd, pid, FP_WAIT_NOHANG, &status) == 0 && status.state == FP_WAIT_RECOVERED;
 }
 
-/* 0, or a negative errno that says why this mechanism cannot be used here. */
+/* Returns 0, or a negative errno that says why the mechanism cannot be used here. */
 static long try_mechanism(int mechanism, unsigned harmless, struct fp_features *f, bool *shortage)
 {
     struct fp__stack stack;
@@ -105,7 +105,7 @@ static long try_mechanism(int mechanism, unsigned harmless, struct fp_features *
             break;
     }
     if (is_shortage(r)) {
-        /* What could not be found out is assumed, so that the real call fails with the shortage itself. */
+        /* What could not be found out is assumed to work, so that the real call fails with the shortage itself. */
         *shortage = true;
         f->pidfd = f->pidfd_signal = f->pidfd_wait = 1;
     }
@@ -116,7 +116,7 @@ static long try_mechanism(int mechanism, unsigned harmless, struct fp_features *
             fp__reap_before_exec(-1, (int)r);
         if (pidfd >= 0)
             fp__close(pidfd);
-        /* Under valgrind and qemu-user CLONE_VM is a fork: the child's word does not arrive (GOTCHAS A14). */
+        /* Under valgrind and qemu-user CLONE_VM is a fork: what the child writes does not arrive (GOTCHAS A14). */
         if (*(volatile int32_t *)&report->alive)
             r = 0;
         else
@@ -132,7 +132,7 @@ static long try_mechanism(int mechanism, unsigned harmless, struct fp_features *
 
 static void try_calls(struct fp_features *f, unsigned harmless, bool *shortage)
 {
-    /* A range above every descriptor: nothing is closed. */
+    /* A range above every descriptor: it closes nothing. */
     f->close_range = (harmless >> TRY_CLOSE_RANGE & 1) && fp__sys3(SYS_close_range, ~0U - 1, ~0U - 1, 0) == 0;
     if (harmless >> TRY_PIDFD_OPEN & 1) {
         long fd = fp__sys2(SYS_pidfd_open, fp__sys0(SYS_getpid), 0);
@@ -143,8 +143,8 @@ static void try_calls(struct fp_features *f, unsigned harmless, bool *shortage)
     }
 }
 
-/* Tries the mechanisms, best first; without `all` only up to the first that works, since `clone` copies the page tables of
- * the whole process. */
+/* Tries the mechanisms, best first. Without `all` it stops at the first that works, as `clone` copies the page tables
+ * of the whole process. */
 static struct fp_features probe(bool all)
 {
     struct fp_features f;
@@ -157,7 +157,7 @@ static struct fp_features probe(bool all)
             f.refused[m] = UNTRIED;
             continue;
         }
-        /* Where CLONE_VM is emulated, CLONE_VFORK alone is not known to the emulators (valgrind ends the process). */
+        /* Emulators that emulate CLONE_VM do not know CLONE_VFORK alone (valgrind ends the process). */
         if (m == FP_MECHANISM_CLONE && emulated) {
             f.refused[m] = ENOTSUP;
             continue;
@@ -191,7 +191,7 @@ int fp__mechanism_choose(struct fp_features *ret_features)
     int mechanism = fp__mechanism_forced();
     if (mechanism != FP_MECHANISM_AUTO && mechanism != FP_MECHANISM_LAUNCHER)
         return mechanism;
-    /* posix_spawn stands behind fork_pipe here: on Linux it can do nothing that fork cannot, and much less. */
+    /* posix_spawn comes after fork_pipe: on Linux it can do nothing that fork cannot, and much less. */
     for (mechanism = FP_MECHANISM_CLONE3_VM; mechanism <= FP_MECHANISM_CLONE; mechanism++) {
         if (ret_features->refused[mechanism] == 0)
             return mechanism;
@@ -199,8 +199,8 @@ int fp__mechanism_choose(struct fp_features *ret_features)
     return FP_MECHANISM_FORK_PIPE;
 }
 
-/* After a clone that failed as a missing feature would: asks the probe again, since a filter may have been installed later
- * (GOTCHAS K2). True when the mechanism is gone and another is to be chosen. */
+/* Called after a clone that failed as a missing feature would. Probes again, since a filter may have been installed
+ * later (GOTCHAS K2). Returns true when the mechanism is gone and another has to be chosen. */
 bool fp__mechanism_lost(int mechanism)
 {
     if (fp__mechanism_forced() != FP_MECHANISM_AUTO)

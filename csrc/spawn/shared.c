@@ -7,8 +7,8 @@
  * The guard. The dumpable flag belongs to the memory, not to the process (PR_SET_DUMPABLE, prctl(2)). So the flag is
  * cleared before such a child is made, and set again when the last such child has left our memory, by exec or death.
  * Both happen under one lock, which also admits new children: a child with another uid and a dumpable memory of ours
- * never exist at the same time. The child itself asks for the flag before each
- * change of its ids and after the change of its uid, and ends where it is set (memory_is_open() in identity.c).
+ * never exist at the same time. The child itself asks for the flag before each change of its ids and after the change
+ * of its uid, and ends where it is set (memory_is_open() in identity.c).
  *
  * The kernel clears the flag itself at a change of ids and leaves it cleared forever; after the last child the flag is
  * set again only if it was set before and this process is still root.
