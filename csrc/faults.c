@@ -1,4 +1,5 @@
-/* faults.c: the fault points that the tests use; empty in releases. The launcher has its own copy of what is armed. */
+/* faults.c: the fault points that the tests use; empty in releases. The launcher has its own copy of the armed
+ * fault. */
 #include "internal.h"
 
 #ifdef FP_FAULTS

@@ -1,10 +1,11 @@
-/* fds.c: the parent's half of the descriptor map: what the child must copy aside, what stays open. */
+/* fds.c: the parent's half of the descriptor map: which descriptors the child must copy before it moves others, and
+ * which stay open; cells that own a descriptor. */
 #include "internal.h"
 
 #include <stdlib.h>
 
 #if FP_LINUX
-/* The highest open number, read with raw calls as spawn() uses it; -1 where /proc does not tell. */
+/* Returns the highest open number, or -1 where /proc does not list them. By raw calls, as a spawn uses it. */
 int fp__fd_highest(void)
 {
     char buffer[4096] __attribute__((aligned(8)));
@@ -34,7 +35,7 @@ int fp__fd_highest(void)
 }
 #endif
 
-/* A close-on-exec copy of fd on floor or above, or a negative errno. */
+/* Returns a close-on-exec copy of fd with a number of at least `floor`, or a negative errno. */
 static long dup_above(int fd, int floor)
 {
 #if FP_LINUX
@@ -45,7 +46,7 @@ static long dup_above(int fd, int floor)
 #endif
 }
 
-/* Moves fd to floor or above when it is below: a data file must never become somebody's standard stream because 0, 1 or 2 was
+/* Moves fd to a number of at least `floor`: a data file must never become a standard stream because 0, 1 or 2 was
  * closed (GOTCHAS C8). Returns the number, or a negative errno with fd closed. */
 int fp__fd_lift(int fd, int floor)
 {
@@ -56,7 +57,7 @@ int fp__fd_lift(int fd, int floor)
     return (int)r;
 }
 
-/* A close-on-exec copy of fd, above 2, on a number that no move writes to; or a negative errno. */
+/* Returns a close-on-exec copy of fd, above 2, with a number that no move writes to; or a negative errno. */
 int fp__fd_copy_aside(int fd, const int32_t *keep, uint32_t nkeep)
 {
     int floor = 3;
@@ -90,8 +91,8 @@ static void sort(int32_t *numbers, uint32_t n)
     }
 }
 
-/* Fills keep (room for nmoves + 3) and marks the moves whose source an earlier move overwrites. Targets are unique: the
- * caller has checked. */
+/* Fills keep (which has room for nmoves + 3) and marks the moves whose source an earlier move overwrites. The caller
+ * has checked that no two moves have one target. */
 void fp__fdmap_prepare(struct fp__context *context, int32_t *keep)
 {
     uint32_t n = 0;
@@ -110,12 +111,12 @@ void fp__fdmap_prepare(struct fp__context *context, int32_t *keep)
 
     for (uint32_t i = 0; i < context->nmoves; i++) {
         struct fp__move *move = &context->moves[i];
-        /* A source that is some move's target may be overwritten before its turn; copying one too many is harmless. */
+        /* A source that is also a target may be overwritten before its turn. One copy too many is harmless. */
         move->lift = move->from != move->to && fp__is_kept(keep, kept, move->from);
     }
 }
 
-/* -- owners */
+/* -- cells that own a descriptor */
 
 int fp_fd_take(int32_t *cell)
 {

@@ -1,6 +1,7 @@
-/* features.c: what the probe found, and the mechanism that is forced: two words that every file may ask.
+/* features.c: what the probe found, and which mechanism is forced: two words that every file may read.
  *
- * What was found is one atomic word: no lock that a fork could copy in the locked state. */
+ * The answer of the probe is one atomic word, not a struct under a lock: a fork could copy a lock in its locked
+ * state. */
 #include "internal.h"
 
 static _Atomic int forced;
@@ -20,7 +21,7 @@ int fp__mechanism_forced(void)
 
 #if FP_LINUX
 
-/* Bits 0 to 39: refused[1..5], eight each. Then one bit for each feature, then "the features are known". */
+/* Bits 0 to 39: refused[1..5], eight bits each. Then one bit for each feature, then "the features are known". */
 enum {
     BIT_PIDFD = 40,
     BIT_PIDFD_OPEN,
@@ -58,7 +59,7 @@ static uint64_t pack(const struct fp_features *f)
     return word;
 }
 
-/* False, with nothing written, before the first probe whose answer could be kept. */
+/* Returns false, and writes nothing, before the first probe whose answer could be kept. */
 bool fp__features_known(struct fp_features *ret_features)
 {
     uint64_t word = atomic_load(&answer);
@@ -73,7 +74,7 @@ void fp__features_keep(const struct fp_features *features)
     atomic_store(&answer, pack(features));
 }
 
-/* False only where the probe found the call to be missing or deadly. */
+/* False only where the probe found that the call is missing or kills the caller. */
 bool fp__may_signal_by_pidfd(void)
 {
     uint64_t word = atomic_load_explicit(&answer, memory_order_relaxed);

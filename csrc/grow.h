@@ -1,4 +1,4 @@
-/* grow.h: the array that grows. */
+/* grow.h: an array that grows. */
 #ifndef FASTPROC_GROW_H
 #define FASTPROC_GROW_H
 
@@ -7,8 +7,8 @@
 
 #define FP__GROW_FIRST 64
 
-/* Room for at least `wanted` items, twice as many as before when that is more: the array, moved or not, with *room set; NULL
- * without memory, and then all is as it was. */
+/* Makes room for at least `wanted` items: at least twice the room as before. Returns the array, which may have moved,
+ * and sets *room; or returns NULL where there is no memory, and changes nothing. */
 static inline void *fp__grow(void *array, size_t *room, size_t wanted, size_t item)
 {
     size_t bytes, next = *room * 2;

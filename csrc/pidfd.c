@@ -1,4 +1,8 @@
-/* pidfd.c: descriptors of children, and signals that cannot reach a stranger. */
+/* pidfd.c: the pidfds of children, and signals that cannot reach a stranger.
+ *
+ * A pid may be reused as soon as the process was reaped. Two things make a signal safe: a pidfd, which names one
+ * process for as long as it is open; or a child of ours that was not reaped yet, as until then nobody else can have its
+ * number. Where neither holds, no signal is sent. */
 #include "internal.h"
 
 #include <sys/wait.h>
@@ -7,8 +11,8 @@
 
 #define FP__PIDFD_SIGNAL_PROCESS_GROUP 4 /* 6.9 */
 
-/* The pidfd where clone did not give one. Afterwards the process it names must still be an unreaped child of ours: with
- * SIGCHLD ignored, or a thief, the number could have gone to a stranger in between. */
+/* Opens the pidfd that clone did not give. Afterwards the process must still be an unreaped child of ours: when SIGCHLD
+ * is ignored, or somebody else reaps, a stranger could have got the number in between. */
 long fp__pidfd_open(const struct fp_features *features, int pid)
 {
     if (!features->pidfd_open)
@@ -29,12 +33,13 @@ long fp__look(int pidfd, int pid, int more, siginfo_t *info)
     long r = -EINVAL;
     if (pidfd >= 0)
         r = fp__sys5(SYS_waitid, FP__P_PIDFD, pidfd, info, flags, NULL);
-    if (r == -EINVAL) /* waitid knows pidfds from 5.4 on */
+    if (r == -EINVAL) /* waitid(2) takes pidfds since 5.4 */
         r = fp__sys5(SYS_waitid, P_PID, pid, info, flags, NULL);
     return r;
 }
 
-/* Whether the number is that of our child, which is not reaped yet, so that nobody else can have it: 0 or a negative errno. */
+/* Whether the number belongs to a child of ours that was not reaped yet, so that nobody else can have it: 0 or a
+ * negative errno. */
 static long is_still_ours(int pidfd, int pid)
 {
     siginfo_t info;
@@ -46,15 +51,16 @@ int fp_signal(int pidfd, int pid, int sig)
 {
     if (sig < 0 || sig > 64)
         return -EINVAL;
-    /* A sandbox that does not know the call answers EPERM, as the kernel does for somebody else's process: then kill(2)
-     * decides (GOTCHAS K1). */
+    /* A sandbox without the call returns EPERM, as the kernel does for another user's process: then kill(2) decides
+     * (GOTCHAS K1). */
     if (pidfd >= 0 && fp__may_signal_by_pidfd()) {
         long r = fp__sys4(SYS_pidfd_send_signal, pidfd, sig, 0, 0);
         if ((r != -ENOSYS && r != -EPERM) || pid <= 1)
             return (int)r;
     }
-    /* 0 is our own group, -1 everybody, other negatives a group, 1 is init: never (GOTCHAS D17). And nobody but a child that
-     * is not reaped yet: its number cannot have been given to a stranger (GOTCHAS D1). */
+    /* kill(2) takes 0 for our own group, -1 for everybody and other negatives for a group, and 1 is init: none is ever
+     * meant (GOTCHAS D17). Only a child of ours that was not reaped: its number cannot belong to a stranger (GOTCHAS
+     * D1). */
     if (pid <= 1)
         return -EINVAL;
     long r = is_still_ours(pidfd, pid);
@@ -65,14 +71,15 @@ int fp_signal_group(int pidfd, int pid, int sig)
 {
     if (sig < 0 || sig > 64 || pid <= 1)
         return -EINVAL;
-    /* By the pidfd it cannot be a later group of that number (GOTCHAS D14). Before 6.9 the flag gives EINVAL. */
+    /* Through the pidfd, no later group of the same number can be meant (GOTCHAS D14). Before 6.9 the flag fails with
+     * EINVAL. */
     if (pidfd >= 0 && fp__may_signal_by_pidfd()) {
         long r = fp__sys4(SYS_pidfd_send_signal, pidfd, sig, 0, FP__PIDFD_SIGNAL_PROCESS_GROUP);
         if (r != -ENOSYS && r != -EPERM && r != -EINVAL)
             return (int)r;
     }
-    /* The number of the group is the leader's, and nobody else's as long as that is our unreaped child. Our own group, or one
-     * that it has not made, is never meant (GOTCHAS D15). */
+    /* A group has the number of its leader, which no other group can have while the leader is our unreaped child. Our
+     * own group, or a group that the child has not made, is never meant (GOTCHAS D15). */
     long r = is_still_ours(pidfd, pid);
     if (r < 0)
         return (int)r;
@@ -85,7 +92,7 @@ int fp_pidfd_open(int pid)
 {
     if (pid <= 1)
         return -EINVAL;
-    return (int)fp__sys2(SYS_pidfd_open, pid, 0); /* close-on-exec by itself */
+    return (int)fp__sys2(SYS_pidfd_open, pid, 0); /* always close-on-exec */
 }
 
 #else /* other POSIX systems */

@@ -1,4 +1,4 @@
-/* wait.c: a child's status and usage in one call. */
+/* wait.c: a child's status and usage in one call; its tracer; the subreaper flag. */
 #include "internal.h"
 
 #include <sys/resource.h>
@@ -21,7 +21,7 @@ static void set_usage(struct fp_usage *usage, const struct rusage *ru)
     usage->nivcsw = ru->ru_nivcsw;
 }
 
-/* From a wait status as wait(2) encodes it. */
+/* Decodes a status as wait(2) encodes it. */
 static void set_wait_status(struct fp_status *status, int state, int code)
 {
     status->state = state;
@@ -39,7 +39,7 @@ static void set_wait_status(struct fp_status *status, int state, int code)
 #include <stdio.h>
 #include <sys/ioctl.h>
 
-/* struct pidfd_info of 6.15; older kernels take the same size and leave the tail alone. */
+/* struct pidfd_info of 6.15. Older kernels accept this size and do not write the end of it. */
 struct pidfd_info {
     uint64_t mask;
     uint64_t cgroupid;
@@ -51,9 +51,9 @@ struct pidfd_info {
 #define PIDFD_INFO_EXIT_BIT 8 /* 6.15 */
 #define FP__PR_GET_CHILD_SUBREAPER 37
 
-/* The kernel keeps the status of a reaped process for the holders of its pidfd (since 6.15): so it can be told although
- * somebody else took it or SIGCHLD is ignored (GOTCHAS D2). Between the moment at which waitid(2) stops finding the
- * child and the one at which the status is kept lies the thief's own reaping: some microseconds, waited out here. */
+/* Since 6.15 the kernel keeps the status of a reaped process for the holders of its pidfd. So the status is known
+ * although somebody else reaped the child, or SIGCHLD is ignored (GOTCHAS D2). waitid(2) stops finding the child some
+ * microseconds before the status is kept, while the other process reaps it; recover() waits for that. */
 #define REAPED_TRIES 200
 
 static bool recover(int pidfd, int tries, struct fp_status *status)
@@ -64,8 +64,8 @@ static bool recover(int pidfd, int tries, struct fp_status *status)
         memset(&info, 0, sizeof info);
         info.mask = PIDFD_INFO_PID_BIT | PIDFD_INFO_EXIT_BIT;
         long r = fp__sys3(SYS_ioctl, pidfd, PIDFD_GET_INFO_IOCTL, &info);
-        /* The kernel looks for the status first and for the process then: one that is reaped in between gives ESRCH, and
-         * its status at the next call. 6.13 and 6.14 give ESRCH each time. */
+        /* The kernel looks up the status first and the process second. For a process that is reaped in between it
+         * returns ESRCH, and the status at the next call. 6.13 and 6.14 always return ESRCH. */
         if (r == -ESRCH && missed++ < 3)
             continue;
         if (r < 0)
@@ -101,11 +101,11 @@ int fp_wait(int pidfd, int pid, int options, struct fp_status *ret_status)
 
     siginfo_t info;
     struct rusage ru;
-    /* Zeroed here, since POSIX lets WNOHANG leave it as it was (GOTCHAS D7). */
+    /* POSIX lets WNOHANG leave it unchanged (GOTCHAS D7). */
     memset(&info, 0, sizeof info);
     long r = pidfd >= 0 ? fp__sys5(SYS_waitid, FP__P_PIDFD, pidfd, &info, flags, &ru)
                         : fp__sys5(SYS_waitid, P_PID, pid, &info, flags, &ru);
-    if (r == -EINVAL && pidfd >= 0 && pid > 1) /* waitid knows pidfds from 5.4 on, clone gives them from 5.2 */
+    if (r == -EINVAL && pidfd >= 0 && pid > 1) /* waitid(2) takes pidfds since 5.4, clone gives them since 5.2 */
         r = fp__sys5(SYS_waitid, P_PID, pid, &info, flags, &ru);
     if (r == -EAGAIN) { /* a non-blocking pidfd (GOTCHAS D8) */
         ret_status->state = FP_WAIT_RUNNING;
@@ -162,7 +162,8 @@ int fp_traced(int pid)
     if (n < 0)
         return (int)n;
     text[n] = 0;
-    /* The name comes first, with its newlines escaped. A tracer outside of our PID namespace is 0; a stop is not. */
+    /* The name comes before it, with newlines escaped. TracerPid is 0 for a tracer outside of our PID namespace; the
+     * state 't' is shown in any case. */
     const char *tracer = strstr(text, "\nTracerPid:\t");
     return strstr(text, "\nState:\tt") != NULL || (tracer != NULL && tracer[12] != '0');
 }
@@ -240,8 +241,8 @@ int fp_subreaper(int on)
 
 #endif
 
-/* Takes a child that never reached its program out of the process table. Blocking: the kernel may not have it ready at once.
- * Returns the signal that ended it, or 0. */
+/* Reaps a child that never executed its program. It blocks, as the kernel may need a moment. Returns the signal that
+ * ended the child, or 0. */
 int fp__reap_before_exec(int pidfd, int pid)
 {
     struct fp_status status;

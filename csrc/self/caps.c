@@ -1,10 +1,11 @@
-/* caps.c: capabilities and securebits of this process, read in one call and changed in all its threads.
+/* caps.c: capabilities and securebits of this process: read in one call, changed in all threads at once.
  *
- * In the kernel they belong to a thread (GOTCHAS G9), and no libc call changes them for the process. So every other thread is
- * brought into a handler of the signal with which the C library spreads setuid(2), which nobody can block through libc. It
- * stands there until the calling thread has made the change or has given up. What a thread may hold there (a lock of malloc,
- * of stdio, of the interpreter) nobody here asks for: between the first signal and the last farewell there are raw system
- * calls only. */
+ * The kernel keeps them for each thread (GOTCHAS G9), and no function of the C library changes them for the whole
+ * process. So every other thread is sent the signal with which the C library spreads setuid(2), which nobody can block
+ * through the C library. In its handler the thread waits until the calling thread has made the change and then makes
+ * the change too, or until the calling thread gives up. A stopped thread may hold any lock, of malloc, of stdio, of the
+ * interpreter; so between the first signal and the last thread's return from the handler only raw system calls are made
+ * here. */
 #include "internal.h"
 
 #if FP_LINUX
@@ -14,14 +15,13 @@
 #include <sys/prctl.h>
 #include <sys/vfs.h>
 
-#define SIG_SPREAD                                                                                                     \
-    33 /* glibc: SIGSETXID; musl: SIGCANCEL. With sival_ptr it cannot be taken for theirs, nor theirs for ours. */
+#define SIG_SPREAD 33 /* glibc: SIGSETXID; musl: SIGCANCEL. sival_ptr tells ours from theirs. */
 #define SLOTS (2 * FP_CRED_THREADS_MAX)
 #define SLICE_NS 1000000
-#define LOOK_NS 20000000 /* after that long it is asked what a missing thread does */
+#define LOOK_NS 20000000 /* after so long, the state of a missing thread is looked at */
 
-/* A thread's place. The low two bits of `word` are its state, the others the generation: a signal that comes late, when its
- * generation is over, finds another word and changes nothing. */
+/* One thread. The low two bits of `word` are its state, the others the generation: a signal that arrives after its
+ * generation has ended finds another word and changes nothing. */
 enum { SENT = 1, STOPPED = 2, OVER = 3 };
 struct slot {
     _Atomic uint64_t word;
@@ -32,12 +32,12 @@ struct slot {
 static struct slot slots[SLOTS];
 static _Atomic uint64_t generation;
 static _Atomic int32_t busy;  /* fp__lock() */
-static _Atomic uint32_t step; /* futex: counts up; the op to do, or NULL to leave, is `current` then */
+static _Atomic uint32_t step; /* futex: counts the steps; `current` is the change to make, or NULL: return */
 static const struct fp_cred_op *_Atomic current;
-static _Atomic uint32_t changes;    /* futex: counts up when a thread came, did an op, or left */
+static _Atomic uint32_t changes;    /* futex: counts each stop, change and return of a thread */
 static _Atomic int32_t stopped;     /* threads in the handler */
-static _Atomic int32_t done;        /* those of them that did the op */
-static _Atomic int32_t undelivered; /* a signal was sent that nobody took: the handler stays */
+static _Atomic int32_t done;        /* those of them that made the change */
+static _Atomic int32_t undelivered; /* a signal was sent and not taken: the handler stays installed */
 static struct fp__sigaction chained;
 
 static long futex(_Atomic uint32_t *word, int op, uint32_t value, int64_t timeout_ns)
@@ -124,7 +124,7 @@ static int change(const struct fp_cred_op *op)
 static void handler(int sig, siginfo_t *info, void *context)
 {
     if (info->si_code != SI_QUEUE) {
-        /* The C library's own: setuid(2) in another thread. */
+        /* Sent by the C library: setuid(2) in another thread. */
         if ((uintptr_t)chained.handler > (uintptr_t)SIG_IGN)
             ((void (*)(int, siginfo_t *, void *))chained.handler)(sig, info, context);
         return;
@@ -133,7 +133,7 @@ static void handler(int sig, siginfo_t *info, void *context)
     struct slot *slot = &slots[value % SLOTS];
     uint64_t mine = value / SLOTS << 2;
     uint64_t expected = mine | SENT;
-    /* The step cannot advance between here and the word: the caller waits for this slot. */
+    /* The step cannot change between this line and the change of the word: the caller waits for this slot. */
     uint32_t seen = atomic_load(&step);
     atomic_fetch_add(&stopped, 1);
     bool in_time = atomic_compare_exchange_strong(&slot->word, &expected, mine | STOPPED);
@@ -157,7 +157,7 @@ static void handler(int sig, siginfo_t *info, void *context)
 }
 
 #if defined(__x86_64__)
-/* rt_sigreturn(2); debuggers know these bytes. */
+/* rt_sigreturn(2); debuggers recognise these bytes. */
 __asm__(".text\n.align 16\n.type fp__restore_rt,@function\nfp__restore_rt:\n\tmov $15, %rax\n\tsyscall\n"
         ".size fp__restore_rt, .-fp__restore_rt\n");
 extern void fp__restore_rt(void) __attribute__((visibility("hidden")));
@@ -210,7 +210,7 @@ static int32_t number(const char *text)
     return *text ? 0 : n;
 }
 
-/* The letter of the state in /proc/self/task/TID/stat; 'X' when the thread is gone, 0 when it cannot be told. */
+/* Returns the letter of the state in /proc/self/task/TID/stat; 'X' when the thread is gone, 0 when it is unknown. */
 static char state_of(int tasks, int32_t tid)
 {
     char path[24] = {0}, text[512];
@@ -226,7 +226,7 @@ static char state_of(int tasks, int32_t tid)
     fp__close(fd);
     if (n < 0)
         return n == -ESRCH ? 'X' : 0;
-    while (n > 2 && text[n - 1] != ')') /* the name may hold anything */
+    while (n > 2 && text[n - 1] != ')') /* the name may contain anything */
         n--;
     return n > 2 ? text[n + 1] : 0;
 }
@@ -237,9 +237,9 @@ struct scan {
     int32_t self;
     int tasks;
     int signalled; /* threads that were sent the signal */
-    int added;     /* those of this scan */
-    int pending;   /* threads that have not come */
-    bool look;     /* ask what the missing ones do */
+    int added;     /* of them in this scan */
+    int pending;   /* threads that have not stopped */
+    bool look;     /* look at the state of missing threads */
     int32_t missing;
     char state;
 };
@@ -268,7 +268,7 @@ static int visit(struct scan *s, int32_t tid)
     if (s->look) {
         char state = state_of(s->tasks, tid);
         uint64_t expected = s->gen << 2 | SENT;
-        /* Dead, but in the list: the main thread after pthread_exit(3). It will do nothing any more. */
+        /* Dead, but still listed: the main thread after pthread_exit(3). It will do nothing more. */
         if (state == 'Z' || state == 'X') {
             if (atomic_compare_exchange_strong(&slot->word, &expected, s->gen << 2 | OVER))
                 return 0;
@@ -306,8 +306,8 @@ static int scan(struct scan *s)
     }
 }
 
-/* Nobody but the calling thread runs when two scans in a row show no new thread and none that is missing: who stands still
- * makes no threads. */
+/* Only the calling thread runs when two scans in a row find no new thread and no missing one: a stopped thread makes no
+ * threads. */
 static int stop_threads(struct scan *s, int64_t timeout_ns)
 {
     int64_t begin = fp__now();
@@ -373,7 +373,7 @@ static int perform(const struct fp_cred_op *ops, uint32_t nops, struct scan *s, 
     return 0;
 }
 
-/* Lets all go, also those whose signal is still on its way. */
+/* Lets all threads return, also those whose signal is still on its way. */
 static void release_threads(struct scan *s)
 {
     if (!s->signalled)
@@ -385,12 +385,12 @@ static void release_threads(struct scan *s)
     }
     next_step(NULL);
     await(&stopped, 0);
-    /* A signal on its way must meet the handler: the default of 33 is death. */
+    /* A signal on its way must find the handler: the default action of 33 is to kill. */
     if (!atomic_load(&undelivered))
         fp__sys4(SYS_rt_sigaction, SIG_SPREAD, &chained, NULL, sizeof chained.mask);
 }
 
-/* Of /proc, while a chroot hides it or has another. */
+/* A descriptor of /proc, for a process in a root without it or with another. */
 static _Atomic int proc_fd = -1;
 
 void fp_proc_set(int fd)
@@ -407,10 +407,11 @@ int fp_credentials_set(const struct fp_cred_op *ops, uint32_t nops, int64_t time
     int proc = atomic_load(&proc_fd);
     const char *path = proc < 0 ? "/proc/self/task" : "self/task";
     s.tasks = (int)fp__sys4(SYS_openat, proc < 0 ? AT_FDCWD : proc, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-    /* In another PID namespace's /proc the threads have other numbers: some would be passed over. */
+    /* In the /proc of another PID namespace the threads have other numbers: some would be missed. */
     int r = s.tasks < 0 || fp_proc_check(proc) < 0 ? -EXDEV : 0;
     if (r == 0) {
-        /* Who waits here can still be summoned. The threads that are counted as here were the parent's. */
+        /* A thread that waits here can still be stopped by the holder. After a fork, the threads counted as stopped
+         * were the parent's. */
         if (fp__lock(&busy, s.pid))
             atomic_store(&stopped, 0);
         fp__sys4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof mask);

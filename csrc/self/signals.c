@@ -1,9 +1,12 @@
-/* signals.c: the signals of this process: told to many at once, with their origin, and what they do by default.
+/* signals.c: the signals of this process: reported to several receivers at once, with their origin; and their default
+ * actions.
  *
- * A handler of ours, installed for a signal while anybody here wants it, hands each one to all taps and then to the handler that
- * was there before. Where the signal is blocked the kernel keeps it, and fp_signal_pump() does the same with what a signalfd
- * gives. Invariant: between the first and the last line of on_signal() there are system calls and atomics only; a tap is not
- * touched any more when fp_tap_remove() has returned. */
+ * Our handler is installed for a signal while anybody here wants that signal. It passes each signal to all taps, and
+ * then to the handler that was there before. For a blocked signal fp_signal_pump() does the same with what a signalfd
+ * returns.
+ *
+ * Invariants: on_signal() makes system calls and uses atomics only; and no handler uses a tap any more when
+ * fp_tap_remove() has returned. */
 #include "internal.h"
 
 #if FP_LINUX
@@ -22,25 +25,25 @@ _Static_assert(sizeof(struct signalfd_siginfo) == 128, "signalfd(2)");
 typedef void (*handler)(int, siginfo_t *, void *);
 
 struct tap {
-    _Atomic uint64_t mask; /* 0: nobody may look at the rest */
-    _Atomic int32_t users; /* handlers that are in it now */
+    _Atomic uint64_t mask; /* 0: no handler may read the other fields */
+    _Atomic int32_t users; /* handlers that are using it now */
     _Atomic int64_t seen;
     _Atomic int64_t lost;
-    _Atomic int64_t first_ns; /* FP_TAP_FORCE: when it was asked, or 0 */
+    _Atomic int64_t first_ns; /* FP_TAP_FORCE: time of the first request, or 0 */
     struct fp_tap_options options;
-    _Atomic int64_t id; /* of who has it; FREE when nobody has. Each number is given once. */
+    _Atomic int64_t id; /* each is given once; FREE: the tap is unused */
 };
 
 #define FREE 0
 
 static struct tap taps[FP_TAPS_MAX];
 static int64_t given;
-static _Atomic int32_t taps_end; /* one after the last that was ever taken */
-static _Atomic int32_t owner; /* the process that all this belongs to: a forked copy is another one (GOTCHAS I2, I3) */
-static _Atomic int32_t guard; /* fp__lock(), of the table */
+static _Atomic int32_t taps_end; /* one after the last tap that was ever used */
+static _Atomic int32_t owner;    /* the process that owns all this; a forked copy differs (GOTCHAS I2, I3) */
+static _Atomic int32_t guard;    /* fp__lock(), of the table */
 static _Atomic uint64_t serial;
 
-static _Atomic uintptr_t chained[SIGNALS + 1]; /* the handler before ours, also when ours has gone; 0: none */
+static _Atomic uintptr_t chained[SIGNALS + 1]; /* the handler before ours; kept when ours is gone; 0: none */
 static _Atomic uint64_t quiet;                 /* signals whose earlier handler is not called */
 static uint64_t quiet_by_host;
 static struct sigaction before[SIGNALS + 1];
@@ -56,7 +59,7 @@ static int32_t self(void)
     return (int32_t)fp__sys0(SYS_getpid);
 }
 
-/* -- what a signal does when nobody handles it (signal(7)) */
+/* -- the default action of a signal (signal(7)) */
 
 #define STOPS (BIT(SIGSTOP) | BIT(SIGTSTP) | BIT(SIGTTIN) | BIT(SIGTTOU))
 #define NOTHING (BIT(SIGCHLD) | BIT(SIGCONT) | BIT(SIGURG) | BIT(SIGWINCH))
@@ -74,13 +77,13 @@ int fp_signal_default(int sig)
         return r;
     struct sigaction old, none = {.sa_handler = SIG_DFL};
     bool changed = sig != SIGKILL && sig != SIGSTOP && sigaction(sig, &none, &old) == 0;
-    /* To this thread alone: another one could be in the middle of something that must not see the signal twice. It comes
-     * when the mask opens, and with it all of the process ends or stops. */
+    /* To this thread only: another one could be in code that must not see the signal twice. It is delivered when the
+     * mask opens, and ends or stops the whole process. */
     fp__sys3(SYS_tgkill, self(), fp__sys0(SYS_gettid), sig);
     uint64_t one = BIT(sig);
     fp__sys4(SYS_rt_sigprocmask, SIG_UNBLOCK, &one, NULL, 8);
     fp__sys4(SYS_rt_sigprocmask, SIG_BLOCK, &one, NULL, 8);
-    if (!(one & STOPS)) /* pid 1, which nothing ends but itself (pid_namespaces(7)) */
+    if (!(one & STOPS)) /* pid 1, which only ends by itself (pid_namespaces(7)) */
         fp__sys1(SYS_exit_group, 128 + sig);
     if (changed)
         sigaction(sig, &old, NULL);
@@ -91,7 +94,7 @@ int fp_signal_default(int sig)
 
 /* -- the taps */
 
-/* What a terminal sends goes to the whole foreground group by itself: a child in ours has it. */
+/* A terminal sends these to the whole foreground group: a child in our group has got it already. */
 #define FROM_TERMINAL (BIT(SIGINT) | BIT(SIGQUIT) | BIT(SIGHUP) | BIT(SIGWINCH) | BIT(SIGCONT) | STOPS)
 
 static void forward(const struct fp_tap_options *to, const struct fp_signal_record *record)
@@ -146,14 +149,14 @@ static bool deliver(struct fp_signal_record *record)
     record->time_ns = fp__now();
     record->serial = (int64_t)atomic_fetch_add(&serial, 1);
     int32_t end = atomic_load(&taps_end);
-    /* One that ends the process comes last: the others have been told then. */
+    /* A tap that ends the process comes last: all others have been notified then. */
     for (int last = 0; last < 2; last++) {
         for (int32_t i = 0; i < end; i++) {
             struct tap *tap = &taps[i];
             if (!(atomic_load(&tap->mask) & bit))
                 continue;
             atomic_fetch_add(&tap->users, 1);
-            /* Asked again: who removes it waits for those that are counted. */
+            /* Read again: fp_tap_remove() waits for the handlers that `users` counts. */
             if (atomic_load(&tap->mask) & bit && (tap->options.kind == FP_TAP_FORCE) == last) {
                 wanted = true;
                 tell(tap, record);
@@ -164,7 +167,7 @@ static bool deliver(struct fp_signal_record *record)
     return wanted;
 }
 
-/* The fields that the kernel sets for this kind of origin (sigaction(2)). */
+/* Takes the fields that the kernel sets for this kind of origin (sigaction(2)). */
 static void from_siginfo(struct fp_signal_record *record, int sig, const siginfo_t *info)
 {
     memset(record, 0, sizeof *record);
@@ -192,16 +195,16 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 {
     int saved = errno;
     uintptr_t next = atomic_load(&chained[sig]);
-    /* A copy by fork, until it has given up what it inherited, is a process without all this (GOTCHAS I3). */
+    /* In a forked copy that has not given up what it inherited, only the earlier handler counts (GOTCHAS I3). */
     bool ours = atomic_load(&owner) == self(), left_over = false;
     if (ours) {
         struct fp_signal_record record;
         from_siginfo(&record, sig, info);
-        /* Removed, but called by a handler that was put over ours and passes on to it. */
+        /* Our handler was removed, but one that was installed over it still calls it. */
         left_over = !deliver(&record) && !(atomic_load(&installed) & BIT(sig));
     }
     if (next > 1) {
-        /* One that takes only the number does not look at the other arguments. */
+        /* A handler that takes only the number ignores the other arguments. */
         if (!ours || !(atomic_load(&quiet) & BIT(sig)))
             ((handler)next)(sig, info, context);
     } else if ((!ours || left_over) && next == (uintptr_t)SIG_DFL) {
@@ -210,7 +213,7 @@ static void on_signal(int sig, siginfo_t *info, void *context)
     errno = saved;
 }
 
-/* -- the table. Changed by one thread at a time, with all its signals blocked. */
+/* -- the table: changed by one thread at a time, with all signals of that thread blocked */
 
 static int lock(uint64_t *ret_mask)
 {
@@ -232,7 +235,7 @@ static bool is_ours(const struct sigaction *action)
     return action->sa_flags & SA_SIGINFO && action->sa_sigaction == on_signal;
 }
 
-/* Puts our handler over what is there, unless it is there. */
+/* Installs our handler over the current one, unless ours is the current one. */
 static int install(int sig)
 {
     struct sigaction now, mine = {.sa_sigaction = on_signal};
@@ -244,11 +247,11 @@ static int install(int sig)
     bool is_function = now.sa_flags & SA_SIGINFO || (now.sa_handler != SIG_DFL && now.sa_handler != SIG_IGN);
     atomic_store(&chained[sig], now.sa_flags & SA_SIGINFO ? (uintptr_t)now.sa_sigaction : (uintptr_t)now.sa_handler);
     sigfillset(&mine.sa_mask);
-    /* Where one is chained, calls are interrupted as it wants them to be: Python runs its handlers then. Children's stops are
-     * told, or not, as before. */
+    /* Where a handler is chained, system calls are interrupted as that handler wants: Python runs its handlers then.
+     * SIGCHLD for stopped children comes, or not, as before. */
     mine.sa_flags = SA_SIGINFO | SA_ONSTACK | (is_function ? now.sa_flags & SA_RESTART : SA_RESTART);
     mine.sa_flags |= now.sa_flags & (SA_NOCLDSTOP | SA_NOCLDWAIT);
-    /* Ended children left no zombies, and leave none now (waitpid(2)). */
+    /* Ended children left no zombies before, and leave none now (waitpid(2)). */
     if (sig == SIGCHLD && !is_function && now.sa_handler == SIG_IGN)
         mine.sa_flags |= SA_NOCLDWAIT;
     return sigaction(sig, &mine, NULL) < 0 ? -errno : 1;
@@ -257,14 +260,14 @@ static int install(int sig)
 static void uninstall(int sig)
 {
     struct sigaction now;
-    /* Another one's that was put over it since stays. It may pass on to ours, which is what was there before then: `chained`
+    /* A handler that somebody installed over ours stays. It may call ours, which was there before it: so `chained`
      * remains. */
     if (sigaction(sig, NULL, &now) == 0 && is_ours(&now))
         sigaction(sig, &before[sig], NULL);
     installed &= ~BIT(sig);
 }
 
-/* Installs and removes handlers, so that there are those that the taps want. */
+/* Installs and removes handlers, so that exactly the signals that the taps want have ours. */
 static int update_handlers(void)
 {
     uint64_t wanted = 0, silent = quiet_by_host;
@@ -291,7 +294,7 @@ static int update_handlers(void)
 static void give_up(struct tap *tap)
 {
     atomic_store(&tap->mask, 0);
-    /* A handler in another thread may hold its descriptor. It has no wait in it. */
+    /* A handler in another thread may be using the descriptor. It does not wait for anything. */
     while (atomic_load(&tap->users) > 0)
         sched_yield();
 }
@@ -304,12 +307,13 @@ static void close_fd(struct tap *tap)
     atomic_store(&tap->id, FREE);
 }
 
-/* What a forked copy has inherited: its handlers are put back, its descriptors closed; the numbers are the copy's own. */
+/* Gives up what a forked copy has inherited: restores the handlers and closes the descriptors; the numbers belong to
+ * the copy. */
 static void forget(void)
 {
     for (int i = 0; i < taps_end; i++) {
         atomic_store(&taps[i].mask, 0);
-        atomic_store(&taps[i].users, 0); /* of threads that the copy does not have */
+        atomic_store(&taps[i].users, 0); /* they were threads of the parent */
         if (is_taken(&taps[i]))
             close_fd(&taps[i]);
     }
@@ -391,7 +395,7 @@ int fp_tap_remove(int64_t id)
     struct tap *tap = find(id);
     r = -ENOENT;
     if (tap != NULL) {
-        /* The handlers first: without ours a signal does what it did before, and does not fall between. */
+        /* Handlers first: without ours the signal does what it did before, so none is lost in between. */
         atomic_store(&tap->mask, 0);
         update_handlers();
         give_up(tap);
@@ -443,7 +447,7 @@ int fp_signal_renew(uint64_t defaults, uint64_t *ret_renewed)
     return r < 0 ? r : 0;
 }
 
-/* -- signals that are blocked */
+/* -- blocked signals */
 
 int fp_signalfd(uint64_t mask)
 {
@@ -474,7 +478,7 @@ static void to_siginfo(siginfo_t *info, const struct signalfd_siginfo *from)
     }
 }
 
-/* The kernel would have called what is installed; we do it in its place. */
+/* Calls the installed handler, as the kernel would have. */
 static void call_handler(int sig, siginfo_t *info)
 {
     struct sigaction now;

@@ -1,13 +1,13 @@
 /* users.c: one entry of the user or group database, and the ids of the calling thread.
  *
- * The C library is asked here and not by Python's pwd and grp, which report a database that cannot be read (no descriptor
- * left, a server that does not answer) as a user that does not exist. */
+ * This asks the C library, as Python's pwd and grp report a database that cannot be read (no descriptor left, a server
+ * that does not answer) as a user that does not exist. */
 #include "internal.h"
 
 #include <grp.h>
 #include <pwd.h>
 
-/* 1: found; 0: there is none, which getpwnam_r(3) may say in three ways; else a negative errno. */
+/* 1: found; 0: not there, which getpwnam_r(3) may report in three ways; otherwise a negative errno. */
 static int outcome(int r, const void *found)
 {
     if (found)
@@ -57,7 +57,8 @@ int fp_group_get(const char *name, uint32_t gid, char *buffer, size_t size, stru
 void fp_ids_get(uint32_t ret_uids[4], uint32_t ret_gids[4])
 {
 #if FP_LINUX
-    /* By system calls, as they belong to the thread. -1 is no id, so setfsuid(2) changes nothing and tells what there is. */
+    /* By system calls, as the ids belong to the thread. -1 is not a valid id: setfsuid(2) changes nothing and returns
+     * the current one. */
     fp__sys3(SYS_getresuid, &ret_uids[0], &ret_uids[1], &ret_uids[2]);
     fp__sys3(SYS_getresgid, &ret_gids[0], &ret_gids[1], &ret_gids[2]);
     ret_uids[3] = (uint32_t)fp__sys1(SYS_setfsuid, -1);

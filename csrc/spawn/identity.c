@@ -4,9 +4,9 @@
  * Every step is verified. A call that returns 0 proves nothing: a seccomp filter or a tracer can return 0 without
  * having done anything (GOTCHAS G3), and a child that keeps its privileges unnoticed is the worst failure there is. So:
  *
- * 1. Each step reads back, by another call, what holds now. Where the kernel has no call for that, or its answer would not
- * tell (mount propagation, Landlock, seccomp), the step first makes its call with an argument that only the kernel refuses with a certain errno:
- * an answer from a filter would be another one.
+ * 1. Each step reads back, by another call, what holds now. Where the kernel has no call for that, or its answer would
+ * not tell (mount propagation, Landlock, seccomp), the step first makes its call with an argument that the kernel, and
+ * only the kernel, refuses with a certain errno: a filter would have answered something else.
  *
  * 2. After all changes, fp__step_verify_irrevocable() tries to get back what was given up, root and the old ids, which
  * must fail; and it compares the complete list of ids, groups, capability sets and securebits once more, since a later
