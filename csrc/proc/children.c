@@ -1,7 +1,7 @@
-/* children.c: a process's children by /proc/PID/task/TID/children, which the kernel keeps for each thread (3.5).
+/* children.c: the children of a process, by /proc/PID/task/TID/children, which the kernel keeps for each thread (3.5).
  *
- * proc(5): a child that ends while the list is read may make it skip another one. So each list is read until two readings
- * are alike. */
+ * A child that ends while the list is read may make the kernel skip another child (proc(5)). So each list is read until
+ * two readings are alike. */
 #include "grow.h"
 #include "internal.h"
 
@@ -10,7 +10,7 @@
 
 #define READINGS_MAX 8
 
-/* Bytes of a file, in a buffer that grows. */
+/* The bytes of a file, in a buffer that grows. */
 struct text {
     char *bytes;
     size_t size;
@@ -25,7 +25,7 @@ struct family {
     struct text list, again;
 };
 
-/* The kernel's own bound: PID_MAX_LIMIT, 2^22. */
+/* The kernel's limit: PID_MAX_LIMIT, 2^22. */
 #define PIDS_MAX (1u << 22)
 
 static int read_all(int directory, const char *path, struct text *text)
@@ -73,7 +73,7 @@ static void add(struct family *family, const struct text *text)
     }
 }
 
-/* The children of one thread. A thread that has gone has left them to another one of its process. */
+/* Adds the children of one thread. A thread that has ended has left its children to another thread of its process. */
 static int of_thread(struct family *family, int tasks, const char *tid)
 {
     char path[64];
@@ -139,11 +139,12 @@ int fp_children(const char *root, int is_proc, int32_t pid, int recursive, int32
     if (family.seen && pid > 0 && (uint32_t)pid < PIDS_MAX)
         family.seen[pid / 64] |= 1ULL << pid % 64;
     r = family.seen ? of_process(&family, (int)fd, pid) : -ENOMEM;
-    /* What was found is the queue of what is looked into. Without room the caller comes again. */
+    /* The pids found so far are the queue of processes to look into. Where ret_pids is too small, the caller calls
+     * again. */
     for (uint32_t i = 0; recursive && r >= 0 && family.count <= max && i < family.count; i++) {
         r = of_process(&family, (int)fd, ret_pids[i]);
         if (r == -ESRCH || r == -EACCES || r == -EPERM)
-            r = 0; /* it has ended since */
+            r = 0; /* the process has ended since */
     }
     fp__close((int)fd);
     free(family.seen);

@@ -1,4 +1,4 @@
-/* fields.c: the table of the fields of a snapshot: one row for each. */
+/* fields.c: the table of the fields of a snapshot, one row for each field. */
 #include "fields.h"
 
 #define STAT_IN(field, form, what) [field] = {STAT, what, form, field, NULL}

@@ -1,8 +1,8 @@
-/* proc.c: whether a proc file system shows this process's own PID namespace, so that the numbers in it are those that system
- * calls of this process take.
+/* namespace.c: whether a proc file system shows this process's own PID namespace, so that system calls of this process
+ * accept the pids in it.
  *
- * Another one can be at /proc: after unshare(CLONE_NEWPID) without a new mount, in a container that has its host's. Its
- * numbers name strangers here (pid_namespaces(7)). */
+ * /proc can belong to another namespace: after unshare(CLONE_NEWPID) without a new mount, or in a container that has
+ * its host's /proc. Then its pids name strangers here (pid_namespaces(7)). */
 #include "internal.h"
 
 #if FP_LINUX
@@ -12,8 +12,9 @@
 #define CGROUP2_SUPER_MAGIC 0x63677270
 #define NSPID "\nNSpid:\t"
 
-/* The number of PID namespaces in which self/status names this process: from the one of the proc file system down to its own
- * (Linux 4.1). 0 where the kernel does not list them. The line may stand behind 65,536 groups. */
+/* Returns the number of PID namespaces in which self/status names this process: from the namespace of the proc file
+ * system down to its own (Linux 4.1). 0 where the kernel does not list them. The line may come after a line with 65,536
+ * groups. */
 static long count_names(int directory)
 {
     char buffer[2048];
@@ -38,8 +39,8 @@ static long count_names(int directory)
     return n < 0 ? n : names;
 }
 
-/* This process and this mount, for which count_names() has given 1: neither can come to be in another namespace. A copy made
- * by fork has another pid, in its parent's namespace for all its life, and a mount its own device and time of birth. */
+/* Identifies a process and a mount for which count_names() has returned 1. Neither can move to another namespace. A
+ * forked copy has another pid and stays in its namespace forever; a mount has its own device and time of birth. */
 static _Atomic uint64_t proven;
 
 static uint64_t mix(uint64_t hash, uint64_t value)
@@ -59,7 +60,7 @@ static uint64_t name_of(int directory, long pid)
     return mix(mix(hash, (uint64_t)status.st_ctim.tv_sec), (uint64_t)status.st_ctim.tv_nsec);
 }
 
-/* 0, -ENODEV or -EXDEV. */
+/* Returns 0, -ENODEV or -EXDEV. */
 static long check(int directory)
 {
     long fs[32];
@@ -69,7 +70,7 @@ static long check(int directory)
         return r;
     if (fs[0] != FP__PROC_SUPER_MAGIC)
         return -ENODEV;
-    /* In a proc file system of a namespace that this process is not in, self points nowhere (proc_self_get_link() in
+    /* In the proc file system of a namespace that this process is not in, self points nowhere (proc_self_get_link() in
      * fs/proc/self.c). */
     long n = fp__sys4(SYS_readlinkat, directory, "self", text, sizeof text);
     if (n < 0)
@@ -78,7 +79,7 @@ static long check(int directory)
         pid = pid * 10 + (text[i] - '0');
     if (pid != fp__sys0(SYS_getpid))
         return -EXDEV;
-    /* In an outer namespace this process can have the same number by accident. */
+    /* In an outer namespace this process may have the same number by accident. */
     uint64_t name = name_of(directory, pid);
     if (name != 0 && name == atomic_load(&proven))
         return 0;

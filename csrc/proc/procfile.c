@@ -1,6 +1,7 @@
-/* procfile.c: one process's files: how they are read, what stands in them, and which cells it becomes.
+/* procfile.c: the files of one process: how they are read, what they contain, and which cells that becomes.
  *
- * Whatever is in a file leads to a value or to a reason: a kernel's later lines, a folder that somebody made, nonsense. */
+ * Any content leads to a value or to a reason why there is none: lines of later kernels, a folder that somebody made,
+ * garbage. */
 #include "grow.h"
 #include "snapshot.h"
 
@@ -14,7 +15,7 @@
 
 #define PF_KTHREAD 0x00200000  /* include/linux/sched.h; in stat's flags */
 #define TASK_COMM_CUT 15       /* a comm of this length may have been cut */
-#define STRING_MAX (16u << 20) /* prctl(PR_SET_MM) may say that the arguments are terabytes */
+#define STRING_MAX (16u << 20) /* prctl(PR_SET_MM) can claim terabytes of arguments */
 
 union cell {
     int64_t i;
@@ -27,7 +28,7 @@ union cell {
 void fp__put_absent(struct work *work, struct fp_column *column, int reason)
 {
     column->absent[work->row] = (int16_t)reason;
-    if (column->kind != 'S') /* of which the cell is where the bytes begin */
+    if (column->kind != 'S') /* whose cell is the offset of the row's bytes */
         ((union cell *)column->cells)[work->row].u = 0;
 }
 
@@ -73,7 +74,7 @@ int fp__put_bytes(struct work *work, struct fp_column *column, const char *bytes
 
 /* -- files */
 
-/* Our own lack, which says nothing about the process. */
+/* A shortage of this process, which tells nothing about the other. */
 bool fp__is_own_lack(long error)
 {
     return error == -EMFILE || error == -ENFILE || error == -ENOMEM;
@@ -88,8 +89,8 @@ int fp__take_space(struct work *work, size_t more)
     return 0;
 }
 
-/* Reads a file into work->text and puts a NUL behind it. With once: what the kernel gives in one piece, without another read
- * to see the end, as long as there was room for all of it. */
+/* Reads a file into work->text and adds a NUL. With `once` it reads what the kernel returns in one piece, and does not
+ * read again to see the end, as long as the buffer had room for all of it. */
 int fp__slurp(struct work *work, int directory, const char *name, bool once)
 {
     long fd = fp__sys4(SYS_openat, directory, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
@@ -129,14 +130,15 @@ int fp__read_link(struct work *work, const char *name)
     return 0;
 }
 
-/* The letter in a stat, behind the last parenthesis: the name may have some itself. NULL when it is none. */
+/* Returns the letter of the state in a stat, after the last parenthesis, as the name may contain some. NULL when there
+ * is none. */
 static char *behind_name(struct work *work)
 {
     char *end = memrchr(work->text, ')', work->size);
     return end && end[1] == ' ' && end[2] ? end + 2 : NULL;
 }
 
-/* One that has ended since its stat was read is found out: its status would be there if it were a zombie still. */
+/* Finds out whether the process has ended since its stat was read: a zombie still has a stat. */
 int fp__reason_of(struct work *work, int error)
 {
     if (error != -ENOENT && error != -ESRCH)
@@ -154,7 +156,7 @@ int fp__reason_of(struct work *work, int error)
 
 /* -- forms */
 
-/* One number; *at is moved behind it. False: there is none, or none of 64 bits. */
+/* Reads one number and moves *at behind it. Returns false where there is none, or none of 64 bits. */
 bool fp__number(const char **at, uint8_t unit, uint64_t *ret_value)
 {
     const char *p = *at;
@@ -182,7 +184,7 @@ bool fp__number(const char **at, uint8_t unit, uint64_t *ret_value)
     return true;
 }
 
-/* Why there is no number: a kernel that has fewer of them, or something that is none. */
+/* Why there is no number: the kernel writes fewer of them, or the text is not a number. */
 static int why_no_number(const char *at)
 {
     while (*at == ' ' || *at == '\t')
@@ -190,7 +192,7 @@ static int why_no_number(const char *at)
     return *at == '\n' || *at == '\0' ? FP_ABSENT_UNTOLD : FP_ABSENT_FORMAT;
 }
 
-/* The words of a file that is nothing but numbers. */
+/* Fills the columns of a file that consists of numbers. */
 void fp__put_words(struct work *work, enum file file)
 {
     uint64_t values[8];
@@ -210,7 +212,7 @@ void fp__put_words(struct work *work, enum file file)
     }
 }
 
-/* The text of a line behind its key, without the blanks around it. */
+/* The text of a line after its key, without the blanks around it. */
 static int put_line(struct work *work, struct fp_column *column, const char *text, const char *end)
 {
     bool numbers = column->field == FP_FIELD_GROUPS || column->field == FP_FIELD_NS_PID;
@@ -251,7 +253,7 @@ static bool has_key(const struct field *field, const char *line, size_t length)
     return length == n && memcmp(line, field->key, n) == 0;
 }
 
-/* "Key: value" lines. */
+/* Fills the columns of a file of "Key: value" lines. */
 int fp__put_lines(struct work *work, enum file file)
 {
     int missing = work->kthread ? FP_ABSENT_KTHREAD : work->state == 'Z' ? FP_ABSENT_ZOMBIE : FP_ABSENT_UNTOLD;
@@ -289,7 +291,7 @@ static int put_comm(struct work *work, enum fp_field wanted, const char *name, s
     return 0;
 }
 
-/* The kernel keeps 15 bytes of a name. Where it was cut, the program's name in cmdline that begins with it is longer. */
+/* The kernel keeps 15 bytes of a name. Where it was cut, the longer name in cmdline begins with it. */
 static int put_name(struct work *work, const char *comm, size_t size)
 {
     char kept[64], path[32];
@@ -298,7 +300,7 @@ static int put_name(struct work *work, const char *comm, size_t size)
     if (size < TASK_COMM_CUT || work->kthread)
         return put_comm(work, FP_FIELD_NAME, kept, size);
     snprintf(path, sizeof path, "%d/cmdline", work->pid);
-    /* A number that was given anew in between has a name of its own, which does not begin so. */
+    /* A new process with the same number has another name, which does not begin with these bytes. */
     bool own = work->directory >= 0;
     int r = fp__slurp(work, own ? work->directory : work->pids, own ? "cmdline" : path, true);
     if (fp__is_own_lack(r))
@@ -311,14 +313,14 @@ static int put_name(struct work *work, const char *comm, size_t size)
     return put_comm(work, FP_FIELD_NAME, name, strlen(name));
 }
 
-/* do_task_stat() in fs/proc/array.c writes 0 or 1 in their place for who may not trace the process. */
+/* For callers that may not trace the process do_task_stat() in fs/proc/array.c writes 0 or 1 in place of these. */
 static bool is_hidden(int32_t field)
 {
     return (field >= FP_FIELD_STARTCODE && field <= FP_FIELD_KSTKEIP) ||
            (field >= FP_FIELD_START_DATA && field <= FP_FIELD_EXIT_CODE);
 }
 
-/* A zombie has no memory whose start would tell; its exe is asked for the same right. */
+/* A zombie has no memory whose start would show that; reading its exe needs the same right. */
 static void prove_exit_code(struct work *work)
 {
     if ((work->state != 'Z' && work->state != 'X') || work->directory < 0)

@@ -1,11 +1,24 @@
-/* snapshot.c: many processes' files below /proc in one call, as columns.
+/* snapshot.c: the files of many processes below /proc, read in one call, as a table with a column for each field.
  *
- * A row's files are opened below one descriptor of its directory, so that all belong to one process: when that has gone they
- * say ESRCH or ENOENT, also when its number lives on (a row of stat alone is one file, and needs no descriptor). Nothing is
- * guessed: a cell has the kernel's value or the reason why there is none.
+ * One row is one process. A pid can be reused between two reads. So the files of a row are opened below one descriptor
+ * of /proc/PID: when that process has gone they fail with ESRCH or ENOENT, also when another process has its number by
+ * then. A row for which only stat is read is one file, and needs no descriptor.
  *
- * What stat says costs no lock of the process; cmdline, environ, smaps_rollup and exe take the lock of its memory, which a
- * process in an uninterruptible page fault may hold: they are read only when asked for, cmdline also for a name of 15 bytes. */
+ * A cell has the kernel's value, or the reason why there is none; nothing is guessed. The same ENOENT can mean that the
+ * process has ended, is a zombie (which has no environment), is a kernel thread (which has no executable), that this
+ * kernel has no such file, or that /proc hides the process from us (hidepid=). stat tells the first three apart, so it
+ * is read for every row that needs any other file, and once more when a file of the row was missing (fp__reason_of()).
+ *
+ * Values that the kernel hides. stat has 0 or 1 in place of addresses and of the exit code for callers that may not
+ * trace the process. The start of the code is 1 only then, so it shows which of the others are not real; a zombie has
+ * no code, so its exe is asked for the same right.
+ *
+ * What it costs the others. stat, statm and status take no lock that a process can hold for long. cmdline, environ,
+ * smaps_rollup and exe take the lock of the process's memory, which a process that waits in an uninterruptible page
+ * fault may hold; reading them can then wait as long. So they are read only when a column needs them; cmdline also for
+ * a name of 15 bytes, which the kernel may have cut.
+ *
+ * Our own shortage (EMFILE, ENFILE, ENOMEM) is never a cell: it tells nothing about the process, and ends the call. */
 #include "grow.h"
 #include "snapshot.h"
 
@@ -44,7 +57,7 @@ static const char *const names[FILES] = {
 
 static int put_whole(struct work *work, enum file file)
 {
-    /* Neither has arguments or an environment: an empty one would be a lie. */
+    /* Neither a kernel thread nor a zombie has arguments or an environment: an empty value would be false. */
     bool none = work->size == 0 && (file == CMDLINE || file == ENVIRON);
     int reason = !none ? 0 : work->kthread ? FP_ABSENT_KTHREAD : work->state == 'Z' ? FP_ABSENT_ZOMBIE : 0;
     for (uint32_t i = 0; i < work->snapshot->ncolumns; i++) {
@@ -62,7 +75,7 @@ static int put_whole(struct work *work, enum file file)
     return 0;
 }
 
-/* The number of names in a directory that are numbers. */
+/* Counts the names in a directory that are numbers. */
 static int count_numbers(struct work *work, const char *name)
 {
     long fd = fp__sys4(SYS_openat, work->directory, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
@@ -85,11 +98,13 @@ static int put_fds(struct work *work)
 {
     struct stat status;
     int n = count_numbers(work, "fd");
-    /* Of this process the snapshot's own are among them: /proc, the row's directory, and fd while it is listed. */
+    /* In this process three descriptors of the snapshot itself are among them: /proc, the row's directory, and fd while
+     * it is listed. */
     int own = work->pid == work->self ? 3 : 0;
     int saved = errno;
-    /* Since 6.2 the size of the directory is their number, for everybody. One that is being opened is counted too (a FIFO
-     * that waits for its other side), so it is asked for only where the directory may not be listed. */
+    /* Since 6.2 anybody may ask for the size of the directory, which is the number of descriptors. It also counts a
+     * descriptor that is being opened (a FIFO that waits for its other side), so it is used only where the directory
+     * may not be listed. */
     if ((n == -EACCES || n == -EPERM) && fstatat(work->directory, "fd", &status, 0) == 0 && status.st_size > 0) {
         n = (int)status.st_size;
         own -= own != 0;
@@ -107,7 +122,8 @@ static int put_fds(struct work *work)
     return 0;
 }
 
-/* The number of this process in a proc file system; 0 in one that is of no namespace of ours, and in a folder. */
+/* Returns the number of this process in a proc file system; 0 in a folder, and in one that belongs to no namespace of
+ * ours. */
 static int32_t find_self(int directory)
 {
     struct statfs status;
@@ -180,7 +196,7 @@ static int put_file(struct work *work, enum file file)
     }
 }
 
-/* A process that cannot be found may live all the same, when /proc hides it from us (proc(5), hidepid=2). */
+/* A process that is not found may exist all the same, when /proc hides it (proc(5), hidepid=2). */
 static int why_not_found(const struct work *work)
 {
     long fd = work->is_proc ? fp__sys2(SYS_pidfd_open, work->pid, 0) : -ENOSYS;
@@ -190,7 +206,7 @@ static int why_not_found(const struct work *work)
     return FP_ABSENT_HIDDEN;
 }
 
-/* Reads stat, alone or below the row's directory, which is opened when more is asked for. */
+/* Reads stat: by its path alone, or below the row's directory, which is opened when other files are needed. */
 static int begin_row(struct work *work)
 {
     char path[32];
@@ -206,7 +222,7 @@ static int begin_row(struct work *work)
     return fp__slurp(work, work->directory, "stat", true);
 }
 
-/* Puts a row. Returns 1 when there is one, 0 when there is no such process and nobody asked for it. */
+/* Fills a row. Returns 1 when there is one, 0 when there is no such process and nobody asked for it. */
 static int read_row(struct work *work, bool asked)
 {
     struct fp_snapshot *snapshot = work->snapshot;
@@ -241,7 +257,7 @@ static int read_row(struct work *work, bool asked)
             fp__put_number(work, column, (uint64_t)work->pid, PLAIN);
         else if (reason)
             fp__put_absent(work, column, reason);
-        /* The end of this row's bytes is where the next one's begin. */
+        /* The end of this row's bytes is the beginning of the next row's. */
         if (column->kind == 'S')
             ((uint64_t *)column->cells)[work->row + 1] = column->size;
     }
@@ -256,7 +272,7 @@ static int by_number(const void *one, const void *other)
     return (a > b) - (a < b);
 }
 
-/* The numbers in a directory, ascending, as the kernel lists them; a folder that stands for it is sorted. */
+/* Returns the numbers in a directory, ascending, as the kernel lists them; a folder in its place is sorted. */
 static int list_pids(int directory, int32_t **ret_pids, uint32_t *ret_count)
 {
     enum { BUFFER = 32768 };
@@ -303,7 +319,7 @@ static int make_columns(struct work *work, const int32_t *wanted, uint32_t n, ui
 {
     struct fp_snapshot *snapshot = work->snapshot;
     size_t places = (size_t)rows + 1;
-    /* One piece of memory: the columns, then when each row was read, then all cells, then all reasons. */
+    /* One block: the columns, the times at which the rows were read, all cells, all reasons. */
     size_t of_columns = n * sizeof *snapshot->columns;
     char *memory = calloc(1, of_columns + places * 8 + n * places * (8 + sizeof(int16_t)));
     if (!memory)
@@ -325,7 +341,7 @@ static int make_columns(struct work *work, const int32_t *wanted, uint32_t n, ui
         work->name |= wanted[i] == FP_FIELD_NAME;
         work->exit_code |= wanted[i] == FP_FIELD_EXIT_CODE;
     }
-    /* Only stat says whether another file is missing because the process is a zombie or the kernel's. */
+    /* Only stat tells whether another file is missing because the process is a zombie or a kernel thread. */
     if (work->files & ~(1u << DIRECTORY))
         work->files |= 1u << STAT;
     return 0;
@@ -344,8 +360,8 @@ static int open_root(const char *root, bool is_proc)
     long fd = fp__sys4(SYS_openat, AT_FDCWD, root, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (fd < 0 || !is_proc)
         return (int)fd;
-    /* An empty directory has no processes, and another PID namespace's /proc has others: either table would be a lie
-     * (GOTCHAS K5). */
+    /* An empty directory has no processes, and the /proc of another PID namespace has other ones: either table would be
+     * false (GOTCHAS K5). */
     int r = fp_proc_check((int)fd);
     if (r < 0) {
         fp__close((int)fd);

@@ -1,9 +1,11 @@
 /* lines.c: an iterator over the lines of a block, as the extension fastproc._native._lines.
  *
- * A list of all lines costs more than the loop over it: every line's memory is new. Made one by one, each lies where the one
- * before lay, in the processor's cache. The same in Python, for comparison and where this was not built: Cut in _values/lines.py.
+ * A list of all lines costs more than the loop over it, as every line needs new memory. Lines made one by one reuse the
+ * memory of the line before, which is still in the processor's cache. The same in Python, for comparison and for
+ * installations without this extension: Cut in _values/lines.py.
  *
- * The only file that knows Python, by its stable ABI of 3.11 (on a free-threaded build, which has none, by its own). */
+ * This is the only file that uses Python, through the stable ABI of 3.11 (on a free-threaded build, which has no stable
+ * ABI, through its own). */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -22,17 +24,17 @@
 #define LOCKED(self, result, call) result = call
 #endif
 
-/* It refers to bytes or str alone, which refer to nothing: no cycle can go through it. */
+/* Refers to bytes or str only, which refer to nothing: so no reference cycle can include it. */
 struct cut {
-    PyObject_HEAD PyObject *block; /* exactly bytes or str: nobody can change it */
+    PyObject_HEAD PyObject *block; /* exactly bytes or str, which nobody can change */
     const char *data;              /* NULL: it is text */
-    Py_ssize_t at;                 /* what was given out */
+    Py_ssize_t at;                 /* how much was returned */
     Py_ssize_t size;
     Py_UCS4 end;
     bool keep;
 };
 
-/* Where the first end at or after a place is; the size if there is none; -1 with an exception. */
+/* Returns the place of the first line end at or after `from`; the size if there is none; -1 with an exception. */
 static Py_ssize_t find(const struct cut *cut, Py_ssize_t from)
 {
     if (cut->data != NULL) {
@@ -120,7 +122,7 @@ static PyObject *cut_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         char *first;
         if (PyBytes_AsStringAndSize(block, &data, &size) < 0 || PyBytes_AsStringAndSize(end, &first, &length) < 0)
             return NULL;
-        last = (unsigned char)first[0]; /* an empty one has a NUL there */
+        last = (unsigned char)first[0]; /* empty bytes have a NUL there */
     } else if (PyUnicode_CheckExact(block) && PyUnicode_Check(end)) {
         size = PyUnicode_GetLength(block);
         length = PyUnicode_GetLength(end);
@@ -154,7 +156,7 @@ static void cut_dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     Py_DECREF(((struct cut *)self)->block);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
-    Py_DECREF(type); /* an instance of a type that is made at run time holds it */
+    Py_DECREF(type); /* an instance of a heap type holds a reference to the type */
 }
 
 static PyMethodDef cut_methods[] = {
@@ -180,7 +182,7 @@ static PyType_Spec cut_spec = {
     .slots = cut_slots,
 };
 
-/* Every interpreter has a type of its own; there is no state but that. */
+/* Every interpreter has its own type; there is no other state. */
 static int fill(PyObject *module)
 {
     PyObject *type = PyType_FromModuleAndSpec(module, &cut_spec, NULL);
@@ -191,7 +193,7 @@ static int fill(PyObject *module)
     return r;
 }
 
-/* That interpreters with a GIL of their own may load it (3.12); the ABI of 3.11 has no name for that. */
+/* Lets interpreters with their own GIL load this (3.12). The ABI of 3.11 has no names for it. */
 #ifndef Py_mod_multiple_interpreters
 #define Py_mod_multiple_interpreters 3
 #define Py_MOD_PER_INTERPRETER_GIL_SUPPORTED ((void *)2)
