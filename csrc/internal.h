@@ -1,6 +1,7 @@
-/* internal.h: what the C files share: raw system calls, constants that old headers lack, the child's context.
+/* internal.h: what the C files share: raw system calls, constants that old headers lack, the child's context, and the
+ * functions (fp__...) that one file exports to others.
  *
- * Raw calls are used on both sides of clone: they do not touch errno, are no cancellation points, and reach no PLT. */
+ * Raw calls are used on both sides of clone: they do not touch errno, are not cancellation points, and need no PLT. */
 #ifndef FASTPROC_INTERNAL_H
 #define FASTPROC_INTERNAL_H
 
@@ -34,7 +35,7 @@ static inline int64_t fp__now(void)
     return ts.tv_sec * FP_NSEC + ts.tv_nsec;
 }
 
-/* Before the next try of a file that is open for writing (GOTCHAS C2): 1, 4, 16, 64 ms. */
+/* The pause before the next try of a file that is open for writing (GOTCHAS C2): 1, 4, 16, 64 ms. */
 static inline int64_t fp__busy_pause(int tries)
 {
     return (int64_t)FP_BUSY_PAUSE_NS << (2 * tries);
@@ -80,8 +81,9 @@ static inline long fp__sys6(long nr, long a, long b, long c, long d, long e, lon
 #define fp__sys4(nr, a, b, c, d) fp__sys6((nr), (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
 #define fp__sys5(nr, a, b, c, d, e) fp__sys6((nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
 
-/* A spin lock for sections of a few system calls. Its word is the pid of the process whose thread has it, or 0: a forked copy,
- * which has no thread but the one that forked, takes over a lock that a thread of its parent had. Returns whether it did. */
+/* A spin lock for a few system calls. Its word is the pid of the process whose thread holds it, or 0. A forked copy has
+ * no thread but the one that forked, so it takes over a lock that a thread of its parent held; fp__lock() returns true
+ * then. */
 static inline bool fp__lock(_Atomic int32_t *word, int32_t self)
 {
     for (;;) {
@@ -115,7 +117,7 @@ static inline void fp__close(int fd)
 }
 #endif
 
-/* Those that are open; -1 is in their place then. */
+/* Closes the descriptors that are not -1, and sets them to -1. */
 static inline void fp__close_all(int *fds, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
@@ -125,7 +127,7 @@ static inline void fp__close_all(int *fds, unsigned n)
     }
 }
 
-/* Constants by the kernel that brought them; each can go when that kernel is the oldest supported one. */
+/* Constants, with the kernel that introduced them. Each can go when that kernel is the oldest supported one. */
 #ifndef CLONE_PIDFD
 #define CLONE_PIDFD 0x00001000 /* 5.2 */
 #endif
@@ -176,7 +178,8 @@ struct fp__clone_args {
 #define FP__CLONE_ARGS_V0 64
 #define FP__CLONE_ARGS_V2 88
 
-/* The kernel's structs, the same on x86_64 and aarch64: of getdents64(2), and of rt_sigaction(2), where the C library's differs. */
+/* Two structs of the kernel, the same on x86_64 and aarch64: of getdents64(2), and of rt_sigaction(2), which differs
+ * from the C library's. */
 struct fp__dirent {
     uint64_t ino;
     int64_t off;
@@ -191,16 +194,17 @@ struct fp__sigaction {
     uint64_t mask;
 };
 
-/* The child's word to the parent. In shared memory, or (fork_pipe) sent through a pipe. */
+/* What the child reports: report.c. */
 struct fp__report {
     int32_t stage;
     int32_t error;
     int32_t detail;
     int32_t alive;
-    uint64_t stops; /* stop signals that the child took back: the parent sends them again after exec */
+    uint64_t stops; /* stop signals that the child discarded: the parent sends them again after the exec */
 };
 
-/* What the child is to be, with what the parent itself has taken into account. Plain data: the launcher gets a copy. */
+/* The credentials that the child shall have, with those of the parent taken into account. Plain data: the launcher gets
+ * a copy. */
 struct fp__child_credentials {
     uint32_t flags; /* FP_ID_* */
     uint32_t uid;
@@ -209,10 +213,10 @@ struct fp__child_credentials {
     uint32_t nfilter;
     uint32_t namespaces;
     uint32_t securebits;
-    uint32_t parent_uid; /* the parent's, which must not come back */
+    uint32_t parent_uid; /* must not be possible to get back */
     uint32_t parent_gid;
     uint32_t reserved;
-    uint64_t parent_permitted; /* the launcher begins with no more */
+    uint64_t parent_permitted; /* the launcher keeps no more than these */
     uint64_t effective;
     uint64_t permitted;
     uint64_t inheritable;
@@ -221,7 +225,7 @@ struct fp__child_credentials {
     int64_t time_offset_ns[2];
 };
 
-/* By inode and device, to see that a descriptor is still the launcher's; and who may write to it. */
+/* Identifies a file, by inode and device; with who may write to it. */
 struct fp__file_id {
     uint64_t inode;
     uint32_t major;
@@ -233,55 +237,55 @@ struct fp__file_id {
 struct fp__move {
     int32_t to;
     int32_t from;
-    int32_t lift; /* from is overwritten by an earlier move: take a copy first */
+    int32_t lift; /* an earlier move overwrites `from`: copy it first */
 };
 
-/* Everything the child reads. Built by the parent, constant while the child runs. */
+/* Everything that the child reads. The parent fills it before the clone. */
 struct fp__context {
     const struct fp_attr *attr;
     const char *const *paths;
     uint32_t npaths;
     uint32_t nmoves;
     char *const *argv;
-    char *const *envp; /* a vector of this child alone */
+    char *const *envp; /* only this child uses the vector */
     char listen_pid[24];
     struct fp__move *moves;
-    const int32_t *keep; /* sorted numbers that stay open, 0 to 2 among them */
+    const int32_t *keep; /* sorted numbers that stay open, with 0 to 2 */
     uint32_t nkeep;
-    int32_t highest_fd; /* the parent's, where close_range(2) is refused; else -1 */
+    int32_t highest_fd; /* of the parent, where close_range(2) is refused; else -1 */
     int32_t cwd_fd;
     int32_t lifted_cwd; /* posix_spawn: a copy of cwd_fd to close, or -1 */
     int32_t cgroup_fd;  /* cgroup.procs, where clone3 did not place the child; else -1 */
     int32_t report_fd;  /* fork_pipe, launcher; else -1 */
-    int32_t gate_fd[2]; /* what the child waits at for its pidfd or its maps; else -1 */
-    /* With an identity. */
+    int32_t gate_fd[2]; /* the child waits here for its pidfd or its maps; else -1 */
+    /* The fields below are set with an identity. */
     const struct fp__child_credentials *credentials; /* or NULL */
-    uint32_t *groups;                                /* with room for as many behind them */
+    uint32_t *groups;                                /* with room for as many after them */
     const uint64_t *filter;
-    char *const *launcher_argv; /* or NULL: the steps are done here */
+    char *const *launcher_argv; /* or NULL: the child does all steps itself */
     struct fp__file_id launcher_id;
     int32_t launcher_fd;
     int32_t root_fd;
     int32_t ruleset_fd;
-    bool gated;  /* the gate opens by a byte; without one there is no parent any more */
-    bool shares; /* the ids change in memory of the parent's: shared.c */
+    bool gated;         /* a byte opens the gate; without a byte the parent is gone */
+    bool shares_memory; /* the ids change in the parent's memory: shared.c */
     int32_t parent_pid;
-    int32_t tty_fd;    /* of FOREGROUND: the parent's number */
-    bool parent_waits; /* for the exec */
+    int32_t tty_fd;    /* for FOREGROUND; the parent's number */
+    bool parent_waits; /* until the exec */
     bool sighand_cleared;
     bool has_close_range;
     uint64_t parent_mask;
     volatile struct fp__report *report;
 };
 
-/* Functions of the child: no instrumentation, which would look at memory of the parent's threads or call a library. */
+/* For functions of the child: no instrumentation, which would use memory of the parent's threads or call a library. */
 #if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 11)
 #define FP__BARE __attribute__((no_sanitize("address", "undefined", "thread"), no_stack_protector))
 #else
 #define FP__BARE __attribute__((no_sanitize("address", "undefined", "thread")))
 #endif
 
-/* The place of the first of these sorted numbers that is not below fd. */
+/* Returns the index of the first of these sorted numbers that is not below fd. */
 static inline FP__BARE uint32_t fp__keep_from(const int32_t *keep, uint32_t nkeep, long fd)
 {
     uint32_t lo = 0, hi = nkeep;
@@ -301,25 +305,27 @@ static inline FP__BARE bool fp__is_kept(const int32_t *keep, uint32_t nkeep, int
     return at < nkeep && keep[at] == fd;
 }
 
-/* execvp(3)'s order of errors: go on after "not here" and "not allowed" (EACCES, which is remembered), stop at anything else. */
+/* execvp(3)'s order of errors: continue after "not here" and "not allowed" (EACCES, which is remembered), stop at any
+ * other error. */
 static inline FP__BARE bool fp__exec_goes_on(long error)
 {
     return error == EACCES || error == ENOENT || error == ENOTDIR || error == ENODEV || error == ESTALE ||
            error == ETIMEDOUT || error == ENAMETOOLONG;
 }
 
-/* child.c: runs the step table and executes; returns only through exit_group. fp__child_finish() is the launcher's share. */
+/* child.c: fp__child_main() runs the step table and executes, and never returns. fp__child_finish() is the launcher's
+ * part. */
 int fp__child_main(void *context);
 void fp__child_finish(struct fp__context *c);
 void fp__send_report(struct fp__context *c);
 
-#define FP__IN_LAUNCHER -2 /* launcher_fd there */
-/* identity.c: the steps that change who the child is. */
+#define FP__IN_LAUNCHER -2 /* the value of launcher_fd in the launcher */
+/* identity.c: the steps that change the child's identity. */
 struct fp__capabilities {
     uint64_t effective, permitted, inheritable;
 };
 long fp__capabilities_get(struct fp__capabilities *ret_capabilities); /* of the calling thread */
-#define FP__NOT_VERIFIED EPROTO /* a call said that it succeeded, and what is read back says otherwise */
+#define FP__NOT_VERIFIED EPROTO /* a call returned success, and what is read back differs */
 long fp__step_gate(struct fp__context *c);
 long fp__step_namespaces(struct fp__context *c);
 long fp__step_chroot(struct fp__context *c);
@@ -343,7 +349,7 @@ long fp__file_id(int fd, const char *path, struct fp__file_id *ret_id);
 bool fp__same_file(const struct fp__file_id *a, const struct fp__file_id *b);
 long fp__proc_open(const char *path, int access);
 #define FP__PROC_SUPER_MAGIC 0x9fa0
-/* A system call of a step; in builds with fault points it can be made to fail, or to lie. */
+/* A system call of a step. In builds with fault points it can be made to fail, or to do nothing and return success. */
 #ifdef FP_FAULTS
 long fp__call(long nr, long a, long b, long c, long d, long e);
 #elif FP_LINUX
@@ -365,16 +371,16 @@ long fp__maps_write(const struct fp_identity *identity, int pid);
 #define FP__PROC_PATH 48
 void fp__proc_path(char path[FP__PROC_PATH], int pid, const char *name); /* /proc/PID/NAME, without the C library */
 #define FP__CHUNK 65536
-/* What the launcher is told, in its first arguments: this, the groups, the filter, two letters for each byte. */
+/* The launcher's first arguments: this, the list of groups, the filter; two letters for each byte. */
 struct fp__launcher_message {
     uint32_t size;
-    uint32_t chunks; /* arguments that hold it */
+    uint32_t chunks; /* arguments that hold all of it */
     uint32_t npaths; /* arguments after them */
     int32_t report_fd;
     int32_t ruleset_fd;
     int32_t parent_pid;
     uint32_t parent_waits;
-    int32_t fault[13]; /* only builds with fault points look at it */
+    int32_t fault[13]; /* for builds with fault points */
     uint64_t parent_mask;
     struct fp__child_credentials credentials;
     struct fp_attr attr;
@@ -398,7 +404,7 @@ void fp__features_keep(const struct fp_features *features);
 bool fp__may_signal_by_pidfd(void);
 #endif
 
-/* fds.c, parent half. moves and keep have room for nfds + 3 and nfds + 4 entries. */
+/* fds.c, the parent's half. moves and keep have room for nfds + 3 and nfds + 4 entries. */
 void fp__fdmap_prepare(struct fp__context *context, int32_t *keep);
 int fp__fd_lift(int fd, int floor);
 int fp__fd_copy_aside(int fd, const int32_t *keep, uint32_t nkeep);
@@ -408,7 +414,7 @@ int fp__fd_highest(void);
 int fp__mask_block(uint64_t *ret_mask);
 void fp__mask_restore(uint64_t mask);
 struct fp__stack {
-    char *base; /* guard page first */
+    char *base; /* the guard page is first */
     char *top;
 };
 int fp__stack_take(struct fp__stack *ret_stack);
@@ -417,15 +423,15 @@ struct fp__clone_options {
     struct fp__stack *stack;
     int cgroup_fd;
     bool want_pidfd;
-    uint32_t namespaces;            /* CLONE_NEW* at state */
+    uint32_t namespaces;            /* CLONE_NEW* at birth */
     int exit_signal;                /* clone3_vm */
-    _Atomic int32_t *memory_in_use; /* clone3_vm: not vfork; a word that is 0 once the child has left our memory */
+    _Atomic int32_t *memory_in_use; /* clone3_vm: no vfork; 0 when the child has left our memory */
 };
 long fp__clone(int mechanism, int (*fn)(void *), void *arg, const struct fp__clone_options *options, int *ret_pidfd);
 struct fp__report *fp__report_map(void);
 void fp__report_unmap(struct fp__report *report);
 
-/* shared_vm.c: what the children of this thread inherit in the place of its own mask, or NULL. */
+/* shared_vm.c: the mask that children of this thread inherit instead of its own, or NULL. */
 extern _Thread_local const uint64_t *fp__child_mask;
 static inline uint64_t fp__inherited_mask(uint64_t own)
 {
@@ -441,7 +447,7 @@ bool fp__mechanism_lost(int mechanism);
 
 /* spawn.c */
 
-/* One spawn as it was asked for. What it points to must stay until the child has executed. */
+/* The arguments of a spawn. What they point to must stay until the child has executed. */
 struct fp__spawn_args {
     const struct fp_attr *attr;
     const struct fp_identity *identity; /* or NULL */
@@ -450,27 +456,26 @@ struct fp__spawn_args {
     uint32_t npaths, argc, envc, nfds;
     int cwd_fd, cgroup_fd;
     int stdio[3];
-    int nonblock;         /* a bit for each standard stream's pipe */
-    int64_t until_ns;     /* when the exec is no longer waited for, or -1 */
-    bool report_later;    /* with deferred: fp__spawn_verdict() will be asked, or fp__spawn_close_report() called */
-    bool deferred;        /* not to wait for the exec where that is possible */
-    bool no_pidfd;        /* with deferred: no pidfd where nobody but the caller can reap; SIGCHLD then stays blocked */
-    bool sigchld_blocked; /* the caller has blocked SIGCHLD for that, and `no_pidfd` is so */
+    int nonblock;         /* a bit for the pipe of each standard stream */
+    int64_t until_ns;     /* when to stop waiting for the exec, or -1 */
+    bool report_later;    /* with deferred: the caller will call fp__spawn_verdict() or fp__spawn_close_report() */
+    bool deferred;        /* do not wait for the exec, where that is possible */
+    bool no_pidfd;        /* with deferred: no pidfd where only the caller can reap; SIGCHLD stays blocked then */
+    bool sigchld_blocked; /* with no_pidfd: the caller has blocked SIGCHLD */
 };
 
-/* What a spawn makes and the child memory_in_use, from the first system call until it has executed. */
+/* What a spawn makes and the child uses, from the first system call until the exec: see spawn_state.c. */
 #define FP__LOCAL_BYTES 6144
 struct fp__spawn_state {
     struct fp__context context;
     struct fp__spawn_args args;
     struct fp__report report;
     struct fp__stack stack;
-    struct fp__spawn_state *next; /* among those that were left behind */
-    _Atomic int32_t
-        memory_in_use; /* clone3_vm: the kernel clears it when the child has left our memory, by exec or death */
-    bool unreclaimed;  /* clone3_vm: the stack and the vectors are not given back yet */
-    bool exec_unknown; /* clone3_vm: whether it ever executed was not looked at yet */
-    bool no_pidfd;     /* the child has no pidfd, and SIGCHLD, which was not blocked before, is */
+    struct fp__spawn_state *next;  /* in the list of abandoned states */
+    _Atomic int32_t memory_in_use; /* clone3_vm: cleared by the kernel when the child has left our memory */
+    bool unreclaimed;              /* clone3_vm: the stack and the vectors were not taken back yet */
+    bool exec_unknown;             /* clone3_vm: whether it executed is not known yet */
+    bool no_pidfd;                 /* the child has no pidfd, and SIGCHLD was blocked for it */
     int child_end[3];
     int null_fd;
     int procs_fd;
@@ -478,20 +483,20 @@ struct fp__spawn_state {
     void *heap;
     struct fp__child_credentials credentials;
     int32_t child_pid;    /* of a child for which the memory is closed */
-    int32_t closed_epoch; /* the memory is closed for this child, since when: shared.c; or 0 */
+    int32_t closed_epoch; /* the epoch in which the memory was closed for this child (shared.c), or 0 */
     void *launcher_block;
     int ruleset_fd;            /* a copy off the numbers of the moves, or -1 */
-    int report_fd;             /* deferred, with the launcher: what it says is read when the child has ended; else -1 */
-    struct fp__move wanted[3]; /* the standard streams' moves */
+    int report_fd;             /* the launcher's report, read when the child has ended; else -1 */
+    struct fp__move wanted[3]; /* the moves of the standard streams */
     uint32_t nwanted;
     char local[FP__LOCAL_BYTES] __attribute__((aligned(16)));
 };
 
 #define FP__DEFERRED FP_SPAWN_AGAIN
 
-/* state->args is filled. As fp_spawn(); with `deferred`, FP__DEFERRED says that the child lives and has perhaps not executed
- * yet: then fp__spawn_reclaim() tells when it has left our memory, and fp__spawn_verdict(), once it is dead, whether it ever
- * executed. */
+/* state->args is filled. Returns as fp_spawn() does; or, with `deferred`, FP__DEFERRED: the child lives and may not
+ * have executed yet. Then fp__spawn_reclaim() tells when it has left our memory, and fp__spawn_verdict(), once it is
+ * dead, whether it ever executed. */
 int fp__spawn(struct fp__spawn_state *state, struct fp_child *child);
 void fp__child_close_ends(struct fp_child *child);
 long fp__pipe(uint32_t size, int ends[2]);
@@ -522,38 +527,43 @@ static inline int fp__fail(struct fp_child *child, int stage, long r)
     return (int)r;
 }
 
-/* shared.c: before a child changes its ids in our memory; false where it must not. And when it has left it. */
+/* shared.c: closes the memory before a child changes its ids in it, or returns false where that must not be; and opens
+ * it when the child has left. */
 bool fp__memory_close(struct fp__spawn_state *state);
 void fp__memory_open(struct fp__spawn_state *state);
 bool fp__memory_left(const struct fp__spawn_state *state, bool dead);
-/* The flag of this process as it is without such children; a new one holds when they have left. */
+/* The dumpable flag of this process as it is without such children. A new value takes effect when they have left. */
 int fp__dumpable_get(void);
 int fp__dumpable_set(int on);
 
 /* spawn_state.c */
 
-/* What the child said, once it has executed, failed or died. 0 only when it executed; else it is reaped and the pidfd closed. */
+/* Evaluates the report of a child that executed, failed or died. Returns 0 only when it executed; otherwise the child
+ * is reaped and the pidfd closed. */
 int fp__report_read(struct fp__report report, int pidfd, int pid, struct fp_child *child);
 void fp__vectors_free(struct fp__spawn_state *state);
-void fp__spawn_close_report(struct fp__spawn_state *state); /* stop listening: close the launcher's report pipe */
-void fp__spawn_child_left(struct fp__spawn_state *state);   /* it is known to have left our memory */
+void fp__spawn_close_report(struct fp__spawn_state *state); /* the launcher's report is not read */
+void fp__spawn_child_left(struct fp__spawn_state *state);   /* the caller knows that it has */
 bool fp__spawn_reclaim(struct fp__spawn_state *state);
 int fp__spawn_verdict(struct fp__spawn_state *state, int sig, struct fp_child *child);
-/* Sleeps until the child has left our memory, timeout_ns at most; 0 or a negative errno of futex(2). */
+/* Sleeps until the child has left our memory, at most timeout_ns. Returns 0 or a negative errno of futex(2). */
 long fp__spawn_await_left(struct fp__spawn_state *state, int64_t timeout_ns);
-/* Waits for the exec: 0, a negative errno, FP_SPAWN_AGAIN, or FP_SPAWN_LATE when it was killed because the time is over. */
+/* Waits for the exec. Returns 0, a negative errno, FP_SPAWN_AGAIN, or FP_SPAWN_LATE when time was over and the child
+ * was killed. */
 int fp__spawn_await_exec(struct fp__spawn_state *state, struct fp_child *child);
-/* Frees the block that begins with a birth: now, or at a later spawn when its child, which was killed, is held before its exec. */
+/* Frees the block that begins with this state: now, or in a later spawn when the child, which was killed, has not left
+ * yet. */
 void fp__spawn_abandon(struct fp__spawn_state *state);
 void fp__spawn_sweep_abandoned(void);
 
 /* sink.c */
-#define FP__PIPE_LARGE (1 << 20) /* what a pipe that filled once is asked to hold */
+#define FP__PIPE_LARGE (1 << 20) /* the size that a pipe gets which was full once */
 char *fp__sink_room(struct fp_sink *sink, int fd, size_t *room);
 void fp__sink_rest(struct fp_sink *sink, size_t came);
 void fp__sink_free(struct fp_sink *sink);
 
-/* run.c, for the driver of several jobs. Of what cannot be waited for (no pidfd, a tracer) gather makes *until earlier. */
+/* run.c, for files that drive several jobs. Where a child cannot be polled for (no pidfd, a tracer), fp__job_pollfds()
+ * makes *until earlier. */
 #define FP__JOB_FDS 4
 struct pollfd;
 static inline bool fp__job_has_exited(const struct fp_job *job)
@@ -570,13 +580,14 @@ static inline int64_t fp__earlier(int64_t a, int64_t b) /* -1 is never */
         return b;
     return b < 0 || a < b ? a : b;
 }
-/* How long others may hold the outputs after the end: `drain_ns`, which a deadline that has passed limits. */
+/* How long other processes may keep the outputs open after the end: `drain_ns`, or less after a deadline. */
 static inline int64_t fp__job_drain(const struct fp_job *job, int64_t drain_ns)
 {
     bool late = job->flags & FP_JOB_TIMED_OUT && (drain_ns < 0 || drain_ns > FP_HELD_BY_OTHERS_NS);
     return late ? FP_HELD_BY_OTHERS_NS : drain_ns;
 }
-/* Whether the child gets no pidfd at first: if nobody else can reap it, or because the caller has made sure of that. */
+/* When the child gets its pidfd: at once; later, if nobody else can reap it; later, as the caller has made sure of
+ * that. */
 #define FP__PIDFD_NOW 0
 #define FP__PIDFD_LATER_IF_SAFE 1
 #define FP__PIDFD_LATER 2
@@ -587,7 +598,7 @@ void fp__job_open_pidfd(struct fp_job *job, bool more);
 bool fp__sigchld_block(void);
 void fp__sigchld_unblock(void);
 int fp__wait_for_sigchld(int64_t until);
-/* Waits for the exec of a job that did not, and makes its child again where its file was busy. */
+/* Waits for the exec of a job that did not wait, and makes its child again where the file was busy. */
 int fp__job_await_exec(struct fp_job *job, int64_t until);
 unsigned fp__job_pollfds(struct fp_job *job, struct pollfd *fds, bool watch_end, int64_t *until);
 bool fp__job_handle_ready(struct fp_job *job, const struct pollfd *fds, unsigned n); /* whether the pidfd was ready */
@@ -605,15 +616,15 @@ bool fp__sigpipe_block(uint64_t *ret_old);
 void fp__sigpipe_unblock(uint64_t old, bool was_pending);
 #endif
 
-/* group.c: slot is 0 to 2 for the streams; harmless where nothing is watched. */
+/* run.c: stops watching a descriptor, 0 to 2 for the streams. Harmless where nothing is watched. */
 #define FP__JOB_PIDFD 3
 void fp__job_unwatch(struct fp_job *job, int slot);
 
-/* pidfd.c: the pidfd of a child that has none, or -1. */
+/* pidfd.c: returns the pidfd of a child that has none, or -1. */
 #if FP_LINUX
 long fp__pidfd_open(const struct fp_features *features, int pid);
-/* Looks at a child and takes nothing: 0 or a negative errno, and info->si_pid is 0 where there is nothing to see. `more` are
- * further flags of waitid(2). By the pidfd where there is one: a later child can have the same number. */
+/* Looks at a child without reaping it. Returns 0 or a negative errno; info->si_pid is 0 where nothing has happened.
+ * `more`: further flags of waitid(2). It uses the pidfd where there is one, as a later child can have the same pid. */
 long fp__look(int pidfd, int pid, int more, siginfo_t *info);
 #endif
 
@@ -627,7 +638,7 @@ struct fp__fault {
     int error;
     int nth;
     int hits;
-    int first; /* FP_POINT_CALL: of the call; nth is its number */
+    int first; /* FP_POINT_CALL: its first argument; nth is its number */
     int moved; /* fp_fault_order() */
     int other;
     int after;
@@ -637,7 +648,7 @@ struct fp__fault {
 };
 extern struct fp__fault fp__fault;
 int fp__fault_check(int point);
-/* The call, or the armed error instead of it. */
+/* Makes the call, or returns the armed error instead. */
 #define FP__TRY(point, call) (fp__fault_check(point) ? -(long)fp__fault.error : (long)(call))
 #else
 #define FP__TRY(point, call) ((long)(call))

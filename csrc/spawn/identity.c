@@ -470,7 +470,7 @@ FP__BARE long fp__step_keyring(struct fp__context *c)
  * the launcher makes another. */
 static FP__BARE bool memory_is_open(struct fp__context *c)
 {
-    if (!c->shares || ask(FP__PR_GET_DUMPABLE, 0, 0) == 0)
+    if (!c->shares_memory || ask(FP__PR_GET_DUMPABLE, 0, 0) == 0)
         return false;
     c->report->stage = FP_STAGE_LAUNCHER;
     return true;

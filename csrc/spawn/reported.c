@@ -273,7 +273,7 @@ static int spawn_in_closed_memory(struct fp__spawn_state *s, const struct fp_fea
     if (!fp__memory_close(s))
         return FP_SPAWN_LATE;
     child->mechanism = FP_MECHANISM_CLONE3_VM;
-    s->context.shares = true;
+    s->context.shares_memory = true;
     long r = prepare_identity(s, false, &stage);
     if (r < 0)
         fp__fail(child, stage, r);
@@ -310,7 +310,7 @@ int fp__spawn_identity(struct fp__spawn_state *s, int mechanism, const struct fp
     }
     bool gated = identity->namespaces & FP__CLONE_NEWUSER;
     bool report_later = s->args.report_later && mechanism == FP_MECHANISM_CLONE3_VM;
-    c->shares = false;
+    c->shares_memory = false;
     int r = report_later && fp__mechanism_forced() != FP_MECHANISM_LAUNCHER ? spawn_in_closed_memory(s, features, child)
                                                                             : FP_SPAWN_LATE;
     if (r != FP_SPAWN_LATE)
