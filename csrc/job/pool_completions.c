@@ -24,10 +24,10 @@ void fp__completion_queue_end(struct completion_queue *completions)
     }
 }
 
-int fp_completion_queue_new(void *of, void **ret_tray)
+int fp_completion_queue_new(void *of, void **ret_completions)
 {
     struct pool *pool = of;
-    *ret_tray = NULL;
+    *ret_completions = NULL;
     if (in_forked_copy(pool))
         return -ECHILD;
     int saved = errno;
@@ -55,7 +55,7 @@ int fp_completion_queue_new(void *of, void **ret_tray)
     pool->queues = completions;
     pool->references++;
     pthread_mutex_unlock(&pool->lock);
-    *ret_tray = completions;
+    *ret_completions = completions;
     return fd;
 }
 
@@ -239,10 +239,10 @@ int fp_completion_queue_take(void *of, struct fp_done *ret_done, int n, char *ar
 
 #else /* other POSIX systems */
 
-int fp_completion_queue_new(void *pool, void **ret_tray)
+int fp_completion_queue_new(void *pool, void **ret_completions)
 {
     (void)pool;
-    *ret_tray = NULL;
+    *ret_completions = NULL;
     return -ENOSYS;
 }
 
