@@ -281,8 +281,8 @@ struct fp_sink {
 #define FP_SUM_ON_HEAP 10 /* 1 when a stream did not fit its fixed buffer */
 #define FP_SUM_COUNT 11
 
-/* The state of one fp_run(). Zeroed, or given to fp_job_init(), before its first use; then used again. After a SIGKILL that
- * was refused (error EPERM) status.state is RUNNING, and the caller owns the child and its pidfd. */
+/* The state of one fp_run(). Zeroed, or given to fp_job_init(), before its first use; then used again. After a SIGKILL
+ * that was refused (error EPERM) status.state is RUNNING, and the caller owns the child and its pidfd. */
 struct fp_job {
     int64_t summary[FP_SUM_COUNT];
     struct fp_child child;

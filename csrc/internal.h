@@ -495,8 +495,8 @@ struct fp__spawn_state {
 #define FP__DEFERRED FP_SPAWN_AGAIN
 
 /* state->args is filled. Returns as fp_spawn() does; or, with `deferred`, FP__DEFERRED: the child lives and may not
- * have executed yet. Then fp__spawn_reclaim() tells when it has left our memory, and fp__spawn_verdict(), once it is
- * dead, whether it ever executed. */
+ * have executed yet. Then fp__spawn_reclaim() returns whether it has left our memory, and
+ * fp__spawn_verdict(), once it is dead, whether it ever executed. */
 int fp__spawn(struct fp__spawn_state *state, struct fp_child *child);
 void fp__child_close_ends(struct fp_child *child);
 long fp__pipe(uint32_t size, int ends[2]);

@@ -139,8 +139,8 @@ int fp_pool_set(void *of, int64_t limit, int64_t interval_ns, int gated)
     return 0;
 }
 
-static void give(struct task *task, const struct fp_request *request, const char *paths, uint32_t npaths,
-                 const char *argv, uint32_t argc, const char *env, uint32_t envc)
+static void set_command(struct task *task, const struct fp_request *request, const char *paths, uint32_t npaths,
+                        const char *argv, uint32_t argc, const char *env, uint32_t envc)
 {
     task->request = request;
     task->paths = paths;
@@ -170,7 +170,7 @@ int fp_pool_submit(void *of, void *to, int64_t key, const struct fp_request *req
         task->key = key;
         task->order = ++pool->order;
         task->priority = priority;
-        give(task, request, paths, npaths, argv, argc, env, envc);
+        set_command(task, request, paths, npaths, argv, argc, env, envc);
         task->completions = completions;
         task->not_before_ns = delay_ns > 0 ? fp__now() + delay_ns : 0;
         *ret_ticket = (struct fp_ticket){.task = task, .serial = (int64_t)task->serial};
@@ -207,7 +207,7 @@ int fp_pool_dispatch(void *of, const struct fp_ticket *ticket, const struct fp_r
     struct task *task = task_of_ticket(pool, ticket);
     int r = -ESRCH;
     if (task != NULL && task->state == TASK_DELEGATED) {
-        give(task, request, paths, npaths, argv, argc, env, envc);
+        set_command(task, request, paths, npaths, argv, argc, env, envc);
         task_move(&task->state, TASK_DISPATCH);
         list_add(&pool->dispatched, task);
         fp__pool_wake_one(pool);

@@ -1,7 +1,7 @@
 /* pool_threads.c: the threads of a pool. Each starts tasks, watches their children, and passes ended tasks on.
  *
- * Polled and epolled. Most commands of a pool live for a few milliseconds. An epoll costs two more system calls for each
- * descriptor of such a child, about as many as all its reads. So a thread passes the descriptors of its youngest
+ * Polled and epolled. Most commands of a pool live for a few milliseconds. An epoll costs two more system calls for
+ * each descriptor of such a child, about as many as all its reads. So a thread passes the descriptors of its youngest
  * children to ppoll(2) directly, and moves a child to its epoll when it has lived for FP_POOL_POLLED_NS. The epoll then
  * carries any number of long-lived children at a cost that does not grow with their number.
  *

@@ -13,8 +13,8 @@
  * SIGCHLD.
  *
  * When nobody else can reap it: the process has one thread, SIGCHLD has its default action without SA_NOCLDWAIT (so
- * that the kernel keeps zombies), SIGCHLD was not blocked before, and pidfd_open(2) works. SIGCHLD is blocked from before
- * the clone until the run has ended or the pidfd is made, so that its arrival ends rt_sigtimedwait(2); by its default
+ * that the kernel keeps zombies), SIGCHLD was not blocked before, and pidfd_open(2) works. SIGCHLD is blocked from
+ * before the clone until the run has ended or the pidfd is made, so that its arrival ends rt_sigtimedwait(2); by its default
  * action nobody else would see it. A child without a pidfd has the exit signal SIGCHLD from birth. While outputs are
  * open, poll(2) on them is enough, as they usually close when the child exits; the wait follows their end of file.
  *
@@ -154,7 +154,7 @@ static void collect(struct fp_job *job, int i, short events)
     }
 }
 
-/* A reader that closes its end early is not an error; the child's status tells how it ended (GOTCHAS E4). */
+/* A reader that closes its end early is not an error; the child's status shows how it ended (GOTCHAS E4). */
 void fp__job_feed(struct fp_job *job)
 {
     while (job->input_done < job->input_len) {

@@ -74,7 +74,7 @@ int fp__put_bytes(struct work *work, struct fp_column *column, const char *bytes
 
 /* -- files */
 
-/* A shortage of this process, which tells nothing about the other. */
+/* A shortage of this process, not a property of the other. */
 bool fp__is_own_lack(long error)
 {
     return error == -EMFILE || error == -ENFILE || error == -ENOMEM;

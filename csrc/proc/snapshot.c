@@ -6,8 +6,8 @@
  *
  * A cell has the kernel's value, or the reason why there is none; nothing is guessed. The same ENOENT can mean that the
  * process has ended, is a zombie (which has no environment), is a kernel thread (which has no executable), that this
- * kernel has no such file, or that /proc hides the process from us (hidepid=). stat tells the first three apart, so it
- * is read for every row that needs any other file, and once more when a file of the row was missing (fp__reason_of()).
+ * kernel has no such file, or that /proc hides the process from us (hidepid=). stat distinguishes the first three, so
+ * it is read for every row that needs any other file, and once more when a file of the row was missing (fp__reason_of()).
  *
  * Values that the kernel hides. stat has 0 or 1 in place of addresses and of the exit code for callers that may not
  * trace the process. The start of the code is 1 only then, so it shows which of the others are not real; a zombie has
@@ -18,7 +18,7 @@
  * fault may hold; reading them can then wait as long. So they are read only when a column needs them; cmdline also for
  * a name of 15 bytes, which the kernel may have cut.
  *
- * Our own shortage (EMFILE, ENFILE, ENOMEM) is never a cell: it tells nothing about the process, and ends the call. */
+ * Our own shortage (EMFILE, ENFILE, ENOMEM) is never a cell: it is not a property of the process, and ends the call. */
 #include "grow.h"
 #include "snapshot.h"
 
@@ -341,7 +341,7 @@ static int make_columns(struct work *work, const int32_t *wanted, uint32_t n, ui
         work->name |= wanted[i] == FP_FIELD_NAME;
         work->exit_code |= wanted[i] == FP_FIELD_EXIT_CODE;
     }
-    /* Only stat tells whether another file is missing because the process is a zombie or a kernel thread. */
+    /* Only stat shows whether another file is missing because the process is a zombie or a kernel thread. */
     if (work->files & ~(1u << DIRECTORY))
         work->files |= 1u << STAT;
     return 0;

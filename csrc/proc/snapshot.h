@@ -32,7 +32,7 @@ void fp__put_absent(struct work *work, struct fp_column *column, int reason);
 void fp__put_failed(struct work *work, enum file file, int reason);
 void fp__put_number(struct work *work, struct fp_column *column, uint64_t value, uint8_t unit);
 int fp__put_bytes(struct work *work, struct fp_column *column, const char *bytes, size_t size);
-/* A shortage of descriptors or memory here, which tells nothing about the process. */
+/* A shortage of descriptors or memory in this process, not a property of the other. */
 bool fp__is_own_lack(long error);
 int fp__take_space(struct work *work, size_t more);
 /* Reads a file into work->text and adds a NUL. With `once`: only what the kernel returns in one piece. */

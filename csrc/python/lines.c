@@ -160,7 +160,7 @@ static void cut_dealloc(PyObject *self)
 }
 
 static PyMethodDef cut_methods[] = {
-    {"rest", cut_rest, METH_NOARGS, "Give what no line was made of yet, as one; nothing is left then."},
+    {"rest", cut_rest, METH_NOARGS, "Return the part of the block that no line was made of yet, and leave nothing."},
     {"__length_hint__", cut_length_hint, METH_NOARGS, "The number of lines that are left."},
     {NULL, NULL, 0, NULL},
 };

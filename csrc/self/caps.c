@@ -15,7 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/vfs.h>
 
-#define SIG_SPREAD 33 /* glibc: SIGSETXID; musl: SIGCANCEL. sival_ptr tells ours from theirs. */
+#define SIG_SPREAD 33 /* glibc: SIGSETXID; musl: SIGCANCEL. sival_ptr marks ours. */
 #define SLOTS (2 * FP_CRED_THREADS_MAX)
 #define SLICE_NS 1000000
 #define LOOK_NS 20000000 /* after so long, the state of a missing thread is looked at */

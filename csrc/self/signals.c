@@ -123,7 +123,7 @@ static void force(struct tap *tap, const struct fp_signal_record *record)
     fp_signal_default(record->signo);
 }
 
-static void tell(struct tap *tap, const struct fp_signal_record *record)
+static void notify_tap(struct tap *tap, const struct fp_signal_record *record)
 {
     switch (tap->options.kind) {
     case FP_TAP_PIPE:
@@ -159,7 +159,7 @@ static bool deliver(struct fp_signal_record *record)
             /* Read again: fp_tap_remove() waits for the handlers that `users` counts. */
             if (atomic_load(&tap->mask) & bit && (tap->options.kind == FP_TAP_FORCE) == last) {
                 wanted = true;
-                tell(tap, record);
+                notify_tap(tap, record);
             }
             atomic_fetch_sub(&tap->users, 1);
         }

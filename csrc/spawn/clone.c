@@ -9,7 +9,7 @@
  * copies (no CLONE_FILES, CLONE_SIGHAND, CLONE_FS), so the child can change them freely. The rules for the child follow
  * from that:
  *
- * 1. It runs on its own stack, below which lies a guard page.
+ * 1. It runs on its own stack, with a guard page below.
  *
  * 2. It must not run a signal handler: that would be the parent's code, working on the parent's memory as if it were
  * the parent. Every signal is blocked before the clone, 32 and 33 of the C library too, and all handlers are reset

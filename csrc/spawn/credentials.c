@@ -141,7 +141,7 @@ static long launcher_check(int fd)
 }
 
 /* Opens the launcher once, and again when somebody has closed the number; with O_PATH, so that opening another kind of
- * file does not wait. No flag tells that a thread is opening it: a forked copy would wait for a thread that it does not
+ * file does not wait. No flag marks that a thread is opening it: a forked copy would wait for a thread that it does not
  * have. */
 long fp__launcher_fd(struct fp__file_id *ret_id)
 {

@@ -8,7 +8,7 @@
  * and root can touch it.
  *
  * How it works. It is the second half of the step table: made of child.c, identity.c and report.c, it runs the rows
- * after LAUNCHER. Its first arguments tell it what to do (struct fp__launcher_message, the list of groups, the seccomp
+ * after LAUNCHER. Its first arguments describe what to do (struct fp__launcher_message, the list of groups, the seccomp
  * filter, as letters), followed by the paths and the arguments of the program. It reports through a pipe (report.c). It
  * has no C library: a few pages are all that is executed.
  *

@@ -12,7 +12,7 @@
 
 #define UNTRIED 254 /* no errno is that large, and it fits in eight bits */
 
-/* A shortage tells nothing about the feature and must not be remembered (GOTCHAS K2). */
+/* A shortage is not a property of the kernel and must not be remembered (GOTCHAS K2). */
 static bool is_shortage(long r)
 {
     return r == -EAGAIN || r == -ENOMEM || r == -EMFILE || r == -ENFILE;

@@ -14,8 +14,8 @@
  * set again only if it was set before and this process is still root.
  *
  * Forked copies. A copy has its own memory, with the flag as it was at the fork. It sets the flag again in the
- * pthread_atfork(3) handler, or, after a raw clone, with its next child of this kind; `epoch` tells it which states it
- * has only inherited.
+ * pthread_atfork(3) handler, or, after a raw clone, with its next child of this kind; `epoch` marks the states
+ * that it has only inherited.
  *
  * Where somebody could notice the cleared flag, the launcher is used instead: see fp__memory_close(). */
 #include "internal.h"
@@ -138,7 +138,7 @@ bool fp__memory_close(struct fp__spawn_state *s)
 
 /* The kernel clears `memory_in_use` a little before the child, with its new uid, gives the memory up: mm_release()
  * comes before exit_mm() has waited for a lock of the memory, and before exec_mmap() has put the new memory in its
- * place. kcmp(2) waits for an exec that is under way, and then tells the two apart. A child that its parent sees as
+ * place. kcmp(2) waits for an exec that is under way, and then distinguishes the two. A child that its parent sees as
  * dead has given the memory up. */
 bool fp__memory_left(const struct fp__spawn_state *s, bool dead)
 {

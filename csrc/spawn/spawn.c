@@ -259,7 +259,7 @@ int fp_pidfd_of_child(int pid)
     return (int)fp__pidfd_of_child(pid);
 }
 
-/* cgroup.freeze has the cgroup's own setting; cgroup.events tells whether an ancestor is frozen, and it with the
+/* cgroup.freeze has the cgroup's own setting; cgroup.events shows whether an ancestor is frozen, and it with the
  * ancestor (cgroups(7)). */
 static bool is_frozen(int cgroup_fd)
 {
