@@ -365,8 +365,8 @@ def locks(kind: str) -> list[Any]:
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        ("content", "its lock file PLACE/.x.pid.lock has content, so it is not one of fastproc's"),
-        ("readable", "its lock file PLACE/.x.pid.lock has the mode 0644, so it is not one of fastproc's"),
+        ("content", "its lock file PLACE/.x.pid.lock has content, so it was not made by fastproc"),
+        ("readable", "its lock file PLACE/.x.pid.lock has the mode 0644, so it was not made by fastproc"),
         ("symlink", "it is a symbolic link"),
         ("hard link", "it has 2 names (hard links)"),
     ],
@@ -578,11 +578,11 @@ FORGED = {
     "a victim": "does not hold the lock",
     "a victim's number alone": "it records no start time",
     "the daemon's number alone": "it records no start time",
-    "the daemon and another start": "is another one: it began at another time",
+    "the daemon and another start": "is another process: it began at another time",
     "another boot": "it is from before the last boot",
     "a number of nobody": "process 31999 has ended; another process, perhaps a child of it, holds the lock",
     "oneself": "it names this very process",
-    "a victim with the daemon as its keeper": "is no child of its keeper",
+    "a victim with the daemon as its keeper": "is not a child of its keeper",
     "nothing": "starting",
 }
 
@@ -643,7 +643,7 @@ def test_pid_file_of_the_daemons_user_is_believed_where_it_is_declared() -> None
 
 def test_pid_file_of_a_user_cannot_make_root_signal_roots_processes() -> None:
     """Not even one that holds the lock: who writes the file must be able to signal the process himself."""
-    said = "it belongs to user 65534, and process PREY runs as another one"
+    said = "it belongs to user 65534, and process PREY runs as another user"
     assert isolated(owned, "forged", pid_namespace=True) == [65534, said, True]
 
 
@@ -751,7 +751,7 @@ def test_stale_pid_file_whose_number_is_used_again_signals_nobody() -> None:
 
 def test_number_used_again_under_a_held_lock_signals_nobody() -> None:
     """The start time tells them apart."""
-    said = "process PID is another one: it began at another time"
+    said = "process PID is another process: it began at another time"
     expected = [True, said, said, "unverified", True, True, True, True, []]
     assert isolated(reused, "the lock inherited", pid_namespace=True) == expected
 

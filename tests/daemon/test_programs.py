@@ -454,7 +454,7 @@ def hangs() -> list[Any]:
 
 def test_fresh_interpreter_that_hangs_is_told_as_any_other_failure() -> None:
     """spawn() and call() raise DaemonError, and nothing else."""
-    expected = ["fork", "TimeoutExpired", "the fresh interpreter hangs", []]
+    expected = ["fork", "TimeoutExpired", "the new interpreter hangs", []]
     assert isolated(hangs, pid_namespace=True) == expected
 
 
@@ -593,7 +593,7 @@ def stranger_says_ready() -> list[Any]:
 
 def test_ready_of_a_stranger_is_not_believed() -> None:
     """The kernel says who sent it."""
-    expected = ["ready", "it did not say that it is ready within 0.8 s"]
+    expected = ["ready", "the daemon did not report within 0.8 s that it is ready"]
     assert isolated(stranger_says_ready, pid_namespace=True) == expected
 
 

@@ -128,7 +128,7 @@ def _stay(one: Daemon, command: list[str], ready: str | float, sockets: _Sockets
     from fastproc.daemon._program_monitor import keep
 
     prepared = command_of(one.settings, tuple(command), {"listen_fds": sockets} if sockets else {})
-    outcome = one._execute(keeps=True, speaks=True)
+    outcome = one._execute(keeps=True, notifies_manager=True)
     return keep(outcome, one.settings, prepared, ready)
 
 

@@ -1,8 +1,8 @@
-"""Daemons that say whether they started, and pid files that name nobody else (daemon(7)).
+"""Daemons that report whether they started, and pid files that never name a stranger (daemon(7)).
 
-The launcher of a daemon returns when the daemon has said that it is ready, and raises with the daemon's own error, its
-traceback and its exit code when it has not. Under a service manager, or as the first process of a container, a daemon
-stays in the foreground by itself.
+The launcher of a daemon returns when the daemon has reported that it is ready. If the daemon does not start, the
+launcher raises an exception with the daemon's error, traceback and exit code. Under a service manager, or as the first
+process of a container, a daemon stays in the foreground by default.
 
 A program that becomes a daemon::
 
@@ -12,7 +12,7 @@ A program that becomes a daemon::
     running.ready()                   # now the launcher ends, with status 0
     serve(server)
 
-Any program, from any process: `Daemon("echo", user="nobody").spawn("socat", ...)`, or on the command line
+For any program, from any process: `Daemon("echo", user="nobody").spawn("socat", ...)`, or on the command line
 `python -m fastproc daemon start echo --user nobody -- socat ...`.
 """
 

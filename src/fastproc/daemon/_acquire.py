@@ -1,4 +1,4 @@
-"""A pid file taken for a daemon that starts: nothing is changed before the lock and the contents allow it."""
+"""Taking a pid file for a daemon that starts: nothing is changed before the lock and the contents allow it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 
 
 def acquire(path: str, owners: frozenset[int] = frozenset()) -> Lock:
-    """Make a pid file, or take an abandoned one, and lock it. It is empty then.
+    """Create a pid file, or take over an abandoned pid file, and lock it. The file is empty afterwards.
 
     Args:
-        path: absolute.
-        owners: who may own an abandoned file, beside root and this process's user.
+        path: an absolute path.
+        owners: users that may own an abandoned file, in addition to root and this process's user.
 
     Raises:
-        AlreadyRunning: another process holds its lock, or a process that it names still runs.
-        PidFileError: it is not what it must be, is not ours, or lies where others can change it; it is as it was.
-        OSError: openat(2).
+        AlreadyRunning: another process holds the lock, or a process that the file names still runs.
+        PidFileError: the file is not a regular file or was not written by fastproc, or other users can change its
+            directory. The file is unchanged.
+        OSError: openat(2) failed.
     """
     check_path(path)
     deadline = deadline_from("PATIENCE", PATIENCE)
@@ -44,8 +45,8 @@ def acquire(path: str, owners: frozenset[int] = frozenset()) -> Lock:
                             return lock
                         lock.give_back()
                 except _Survivor as survivor:
-                    # A program whose keeper was killed is being killed, too; a daemon that has removed its file is
-                    # about to end. Unless it stays.
+                    # A program whose keeper was killed is being killed too, and a daemon that has removed its pid file
+                    # is about to end: look again until the deadline.
                     refused = AlreadyRunning(path, survivor.reason, survivor.pid)
                 if over.callback is None:
                     raise refused
@@ -55,7 +56,7 @@ def acquire(path: str, owners: frozenset[int] = frozenset()) -> Lock:
 
 
 class _Survivor(Exception):
-    """A process that a pid file names runs on, and nobody holds the lock."""
+    """A process that a pid file names still runs, and no process holds the lock."""
 
     def __init__(self, pid: int, reason: str) -> None:
         super().__init__(pid, reason)
@@ -64,7 +65,7 @@ class _Survivor(Exception):
 
 
 def _look(path: str, owners: frozenset[int]) -> None:
-    """Refuse a file that is not ours, or whose daemon runs, before anything is made beside it."""
+    """Refuse a file that is not ours, or whose daemon runs, before a lock file is created next to it."""
     state = PidFile(path, owner=next(iter(owners), None)).status()
     if state.state == "running":
         raise AlreadyRunning(path, f"process {state.pid} is running", state.pid)
@@ -77,11 +78,11 @@ def _look(path: str, owners: frozenset[int]) -> None:
 
 
 def _take(lock: Lock, owners: frozenset[int]) -> bool:
-    """Make the pid file of a lock, or empty the abandoned one; return False if it came or went just now.
+    """Create the pid file of a lock or empty an abandoned file; return False if it appeared or vanished meanwhile.
 
     Raises:
-        _Survivor: the process that it names still runs.
-        PidFileError: it is not ours.
+        _Survivor: the process that the file names still runs.
+        PidFileError: fastproc did not write the file.
     """
     try:
         found = _open_or_make(lock.path, owners)
@@ -92,15 +93,15 @@ def _take(lock: Lock, owners: frozenset[int]) -> bool:
             recorded = None if made else read(lock.path, fd.number)
             if recorded is not None:
                 if not is_ours(recorded):
-                    raise PidFileError(lock.path, "it is another program's")
+                    raise PidFileError(lock.path, "the file belongs to another program")
                 survivor = survivor_of(lock.path, recorded, lock.made)
                 if survivor:
                     raise _Survivor(recorded.pid, survivor)
                 os.ftruncate(fd.number, 0)
             if made:
                 os.fchmod(fd.number, MODE)
-            # An empty file beside a lock file is one of ours whose daemon was killed before it had written. Any other
-            # empty one is taken, and stays as it is if this start fails.
+            # An empty file next to an existing lock file is ours: its daemon was killed before it wrote the file. Any
+            # other empty file is used too, and stays if this start fails.
             lock.adopt(fd, made or recorded is not None or not lock.made)
     except BaseException:
         lock.give_back()

@@ -1,4 +1,4 @@
-"""Closing what a daemon has inherited, in an interpreter whose objects still believe in it."""
+"""Closing the descriptors that a daemon has inherited, and marking the Python objects that own them as closed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def close_all_but(keep: Iterable[int]) -> None:
-    """Close every descriptor but the standard streams and those to keep.
+    """Close every descriptor except the standard streams and `keep`.
 
-    Files, sockets and epolls of this interpreter that lose theirs are told so, and lose what they had buffered: it is
-    the launcher's to write (GOTCHAS H14), and a number that is closed twice would be a stranger's by then
-    (GOTCHAS C12). What lies in libraries, such as a database connection, cannot be told: it is to be opened
-    afterwards, or kept.
+    File objects, sockets and epoll objects of this interpreter whose descriptor is closed are marked as closed.
+    Otherwise such an object would later close a number that is in use again (GOTCHAS C12). Buffered data is dropped:
+    the launcher writes it (GOTCHAS H14). Descriptors inside libraries, such as a database connection, cannot be marked:
+    open the connection afterwards, or keep its descriptor.
     """
     kept = {0, 1, 2, *keep}
     selector = getattr(sys.modules.get("selectors"), "BaseSelector", Reactor)
@@ -31,21 +31,21 @@ def close_all_but(keep: Iterable[int]) -> None:
         try:
             _let_go(thing, kept, selector)
         except (OSError, ValueError, ReferenceError):
-            continue  # it has none any more
+            continue  # the object has no descriptor any more
     for number in sorted({*_open_numbers()} - kept):
         try:
             os.close(number)
         except OSError:
-            pass  # nothing is open there
+            pass  # the number is not open
 
 
 def _open_numbers() -> Iterable[int]:
-    """Return the numbers of all open descriptors; where no proc file system tells them, all that there can be."""
+    """Return the numbers of all open descriptors; without /proc, all possible numbers."""
     try:
         with OwnedFd() as folder:
             folder.fill(os.open, "/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             found = set(map(int, os.listdir(folder.number)))
-            # A folder of another file system, whatever its names, does not have this number.
+            # Only procfs lists the descriptor by which the directory is read.
             if folder.number in found:
                 return found - {folder.number}
     except (OSError, ValueError):
@@ -55,22 +55,22 @@ def _open_numbers() -> Iterable[int]:
 
 
 NUMBERS_MAX = 2**20
-"""The kernel's limit of descriptors, unless somebody has raised it (fs.nr_open, proc_sys_fs(5))."""
+"""The kernel's default maximum for RLIMIT_NOFILE (fs.nr_open, proc_sys_fs(5))."""
 
 
 def _let_go(thing: object, kept: set[int], selector: type) -> None:
     kind = type(thing)
     if issubclass(kind, OwnedFd):
         if thing.number not in kept:  # type: ignore[attr-defined]
-            # The number is closed with the rest.
+            # close_all_but() closes the number itself.
             thing.detach()  # type: ignore[attr-defined]
     elif issubclass(kind, io.FileIO):
-        # closefd=False: it borrows the number from somebody.
+        # With closefd=False another object owns the descriptor.
         if thing.fileno() not in kept and thing.closefd:  # type: ignore[attr-defined]
             thing.close()  # type: ignore[attr-defined]
     elif issubclass(kind, _socket.socket):
         if thing.fileno() not in kept:  # type: ignore[attr-defined]
             _socket.socket.detach(thing)  # type: ignore[arg-type]
     elif issubclass(kind, (Reactor, selector)):
-        # Its epoll is the launcher's too (GOTCHAS I2).
+        # The launcher uses the same epoll (GOTCHAS I2).
         thing.close()  # type: ignore[attr-defined]

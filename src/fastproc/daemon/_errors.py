@@ -1,4 +1,4 @@
-"""What goes wrong with daemons and pid files."""
+"""The exceptions of daemons and pid files."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from fastproc._values.quoting import printable
 from fastproc.errors import ProcessError
 
 _TEXT = "\n\t"
-"""What a text of several lines may have."""
+"""Control characters that a text of several lines may contain."""
 
 
 class DaemonError(ProcessError):
-    """A daemon did not start; nothing of it is left.
+    """A daemon did not start. Its process and its children have ended.
 
     Attributes:
-        step: where it failed, such as "pid file", "chroot", "user", "privileged action"; "ready" for the daemon's own
-            code before it said that it is ready; "exec" for a program that cannot be executed.
-        kind: the name of the exception that the daemon raised; "" when it ended without one, or said nothing in time.
-        text: its text.
-        traceback: its traceback as text, or "".
-        exit_code: what the daemon ended with, negative for a signal; None when that is not known.
-        pid: its pid, which is not in use any more; 0 when it was not made.
+        step: the step that failed, such as "pid file", "chroot", "user" or "privileged action"; "ready" for the
+            daemon's own code before it called `ready()`; "exec" for a program that cannot be executed.
+        kind: the class name of the exception that the daemon raised; "" if it ended without an exception or did not
+            report in time.
+        text: the text of that exception.
+        traceback: the traceback as text, or "".
+        exit_code: the exit code of the daemon, negative for a signal; None if it is not known.
+        pid: the pid of the daemon, which no longer exists; 0 if the daemon was not forked.
     """
 
     __module__ = "fastproc.daemon"
@@ -47,11 +48,11 @@ class DaemonError(ProcessError):
 
 
 class PidFileError(ProcessError):
-    """A pid file, or its place, is not what it must be; nothing was changed or signalled.
+    """A pid file or its directory is invalid. Nothing was changed, and no signal was sent.
 
     Attributes:
-        path: the file.
-        reason: what is wrong.
+        path: the path of the pid file.
+        reason: what is wrong with the file or the directory.
     """
 
     __module__ = "fastproc.daemon"
@@ -68,10 +69,10 @@ class PidFileError(ProcessError):
 
 
 class AlreadyRunning(PidFileError):
-    """Another process holds the lock of the pid file, or a process that the file names runs.
+    """Another process holds the lock of the pid file, or a process that the file names is running.
 
     Attributes:
-        pid: that process; 0 when the file does not name it yet.
+        pid: the pid of that process; 0 if the file does not name a process yet.
     """
 
     __module__ = "fastproc.daemon"
@@ -84,6 +85,6 @@ class AlreadyRunning(PidFileError):
 
 
 class UnsafeFork(ProcessError, RuntimeError):
-    """This process cannot be forked safely; the text says why, and what to use instead. Nothing was forked."""
+    """This process cannot be forked safely. The text has the reason and the alternative. Nothing was forked."""
 
     __module__ = "fastproc.daemon"

@@ -1,6 +1,7 @@
-"""What the kernel says about processes and locks, for the proofs of a pid file.
+"""What the kernel reports about processes and locks, as evidence for a pid file.
 
-All of it is about this PID namespace: a /proc of another one names strangers by the same numbers, and is no evidence.
+All evidence is about this PID namespace. In a /proc of another namespace the same numbers name strangers, so such a
+/proc is refused.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ if TYPE_CHECKING:
 
 
 def facts(pid: int) -> Facts | None:
-    """Return what is known of a process; None when it has gone, or may not be seen.
+    """Return the facts about a process; None if it does not exist or is hidden.
 
     Raises:
-        OSError: /proc is no evidence; EMFILE, ENFILE.
+        OSError: /proc does not belong to this PID namespace; EMFILE, ENFILE.
     """
     return facts_of(pid)
 
 
 def began(pid: int) -> int:
-    """Return when a process began, in clock ticks since the boot; also of one that has ended and was not reaped.
+    """Return when a process started, in clock ticks since boot. A zombie has a start time too.
 
     Raises:
-        ProcessLookupError: there is none, or it may not be seen.
-        OSError: /proc is no evidence.
+        ProcessLookupError: the process does not exist or is hidden.
+        OSError: /proc does not belong to this PID namespace.
     """
     found = facts(pid)
     if found is None:
@@ -41,24 +42,24 @@ def began(pid: int) -> int:
 
 
 def is_it(pid: int, start: int) -> bool:
-    """Return whether a process runs that began at this time.
+    """Return whether a process with this pid and start time is running.
 
     Raises:
-        OSError: /proc is no evidence.
+        OSError: /proc does not belong to this PID namespace.
     """
     found = facts(pid)
     return found is not None and not found.ended and found.start == start
 
 
 def exists(pid: int) -> bool:
-    """Return whether a process of this number runs. One about which nothing can be known does."""
+    """Return whether a process with this pid is running; True also if that cannot be found out."""
     try:
         with OwnedFd() as fd:
             fd.fill(_native.fp_pidfd_open, pid)
     except ProcessLookupError:
         return False
     except OSError:
-        return True  # a thread, or no descriptor is left to ask with
+        return True  # the number of a thread, or no descriptor is left (EMFILE)
     try:
         found = facts(pid)
     except OSError:
@@ -67,12 +68,12 @@ def exists(pid: int) -> bool:
 
 
 def may_live(pid: int, start: int) -> bool:
-    """Return whether a process that began at this time can still run: it is not proven that it does not."""
+    """Return False only if it is proven that no process with this pid and start time is running."""
     try:
         found = facts(pid)
     except OSError:
         found = None
-    # /proc may hide it (hidepid=, proc(5)).
+        # /proc may hide the process (hidepid=, proc(5)).
     return exists(pid) if found is None else not found.ended and found.start == start
 
 
@@ -80,22 +81,22 @@ def uids(pid: int) -> frozenset[int]:
     """Return the real, effective, saved and file system user ids of a process.
 
     Raises:
-        OSError: it has gone, or /proc is no evidence.
+        OSError: the process has ended, or /proc does not belong to this PID namespace.
     """
     return frozenset(read_identity(pid).uids)
 
 
 def boot_id() -> str:
-    """Return which boot this is."""
+    """Return the id of this boot (/proc/sys/kernel/random/boot_id)."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()
 
 
 def holds_lock(pid: int, status: os.stat_result) -> bool:
-    """Return whether a process has a file open by a descriptor that holds its flock(2).
+    """Return whether a process has a descriptor of the file that holds its flock(2).
 
-    The kernel shows that in /proc/PID/fdinfo. Where another user's may not be seen, /proc/locks has to do: it names the
-    process that has taken the lock.
+    /proc/PID/fdinfo shows this. Where the /proc/PID/fd of another user is hidden, /proc/locks is read instead: it names
+    the process that took the lock.
     """
     proc.check()
     try:
@@ -118,12 +119,12 @@ def holds_lock(pid: int, status: os.stat_result) -> bool:
 
 
 def took_lock(pid: int | None, status: os.stat_result) -> bool:
-    """Return whether a process, or any, has taken the flock(2) of a file, by the kernel's list of locks."""
+    """Return whether /proc/locks lists a flock(2) of a file, taken by a process; None for any process."""
     proc.check()
     with open("/proc/locks", encoding="ascii", errors="replace") as file:
         for line in file:
             words = line.split()
-            # Devices are shown otherwise than stat(2) has them where file systems lie on each other.
+            # Only the inode number is compared: on stacked file systems /proc/locks and stat(2) show different devices.
             if words[1:2] == ["FLOCK"] and pid in (None, int(words[4])) and words[5].endswith(f":{status.st_ino}"):
                 return True
     return False

@@ -1,7 +1,7 @@
-"""Daemons of a fresh interpreter: for launchers that cannot be forked, and for programs that are not Python's.
+"""Daemons of a new interpreter: for launchers that cannot be forked, and for programs that are not Python functions.
 
-The launcher runs an interpreter of its own kind to its end; that one forks the daemon, as it has one thread, and says
-what came of it. Order, answer and options go through one file in memory.
+The launcher runs a new interpreter and waits for its end. The new interpreter has one thread, so it can fork the
+daemon. It then reports the result. Options and result are passed in a memfd.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 BOOT = "from fastproc.daemon import _fresh_main; _fresh_main.main()"
 PATIENCE = 30.0
-"""Seconds beyond the start's own deadline after which the interpreter itself counts as hung."""
+"""Seconds after the start's own deadline until the new interpreter counts as hung."""
 
 
 def check_ready(ready: object) -> str | float:
-    """Return how the readiness of a program is known.
+    """Check how a program reports that it is ready.
 
     Raises:
-        TypeError, ValueError: it is none of "exec", "notify" and seconds.
+        TypeError, ValueError: `ready` is not "exec", "notify" or a number of seconds.
     """
     if isinstance(ready, str):
         if ready not in ("exec", "notify"):
@@ -47,10 +47,10 @@ def check_ready(ready: object) -> str | float:
 
 
 def command_of(settings: Settings, argv: tuple[Text, ...], options: dict[str, Any]) -> Command:
-    """Return the command of a keeper, with what the daemon's options say about the program.
+    """Return the command of the program, which the keeper will start, with the options of the daemon.
 
     Raises:
-        TypeError, ValueError: an argument or option is not possible.
+        TypeError, ValueError: an argument or option is invalid.
     """
     from fastproc import cmd
 
@@ -59,7 +59,7 @@ def command_of(settings: Settings, argv: tuple[Text, ...], options: dict[str, An
     taken = {"user", "group", "groups", "capabilities", "ambient", "bounding", "root", "cwd", "umask", "rlimits"}
     taken |= {*NAMES, "clean_env", "pass_fds", "die_with_parent", "setsid", "no_new_privs", "capture", "timeout"}
     for name in sorted(taken.intersection(options)):
-        raise TypeError(f"{name}: is decided by the options of the Daemon")
+        raise TypeError(f"{name}: is set by the options of the Daemon")
     target = Looked(settings).target
     found: dict[str, Any] = {"cwd": settings.working_directory, "die_with_parent": True, **options}
     passed = {each for _, each in options["listen_fds"].items()} if "listen_fds" in options else set()
@@ -72,39 +72,40 @@ def command_of(settings: Settings, argv: tuple[Text, ...], options: dict[str, An
             found[name] = value
     if settings.drops:
         found["groups"] = "keep" if target.groups is None else list(target.groups)
-        # As drop_privileges() has it: none is to be had by any execve either.
+        # As in drop_privileges(): no execve may add a capability.
         found.update(dict.fromkeys(("capabilities", "ambient", "bounding"), settings.capabilities or ()))
         found["no_new_privs"] = settings.no_new_privs
     if settings.drops or settings.chroot is not None:
-        # It stays in the keeper's session, which has no terminal and does not get one.
+        # The program stays in the keeper's session, which has no terminal and cannot get one.
         found["setsid"] = False
     return cmd([check_text("argv", item) for item in argv], **found)
 
 
 def check_start(settings: Settings, argv: tuple[Text, ...]) -> None:
-    """Refuse what is known beforehand not to start, before a daemon is stopped for it.
+    """Refuse a program that cannot be started, before the running daemon is stopped for it.
 
     Raises:
-        TypeError, ValueError, LookupError: an argument or option is not possible; there is no such user or group.
-        DaemonError: the root or the program is not there.
+        TypeError, ValueError: an argument or option is invalid.
+        LookupError: a user or group does not exist.
+        DaemonError: the root directory or the program does not exist.
     """
     import shutil
 
     check_root(settings)
     program = os.fsdecode(command_of(settings, argv, {}).argv[0])
     if settings.chroot is not None or ("/" in program and not program.startswith("/")):
-        return  # only the start itself knows what these are
+        return  # such a path can only be checked at the start
     found = os.path.exists(program) if program.startswith("/") else shutil.which(program) is not None
     if not found:
         raise DaemonError("exec", "FileNotFoundError", f"{program}: there is no such program")
 
 
 def check_root(settings: Settings) -> None:
-    """Refuse a user, group or root that is not there.
+    """Refuse a user, group or root directory that does not exist.
 
     Raises:
-        LookupError: there is no such user or group.
-        DaemonError: there is no such root.
+        LookupError: the user or group does not exist.
+        DaemonError: the root directory does not exist.
     """
     Looked(settings)
     if settings.chroot is not None and not os.path.isdir(settings.chroot):
@@ -112,16 +113,16 @@ def check_root(settings: Settings) -> None:
 
 
 def spawn(settings: Settings, argv: tuple[Text, ...], ready: str | float, options: dict[str, Any]) -> int:
-    """As `Daemon.spawn()`."""
+    """Implement `Daemon.spawn()`."""
     return _start(settings, ("spawn", command_of(settings, argv, options), check_ready(ready)))
 
 
 def call(settings: Settings, function: Callable[..., Any], args: tuple[Any, ...]) -> int:
-    """As `Daemon.call()`."""
+    """Implement `Daemon.call()`."""
     if not callable(function):
         raise TypeError(f"function: must be callable, not {type(function).__name__}")
     if getattr(function, "__module__", None) == "__main__":
-        raise ValueError("function: it is in __main__, which the fresh interpreter does not have: put it in a module")
+        raise ValueError("function: it is in __main__, which the new interpreter does not have: put it in a module")
     Looked(settings)
     return _start(settings, ("call", function, args))
 
@@ -131,7 +132,7 @@ def _start(settings: Settings, order: tuple[Any, ...]) -> int:
     from fastproc.errors import SpawnError, TimeoutExpired
 
     if settings.foreground:
-        raise ValueError("foreground: spawn() and call() make another process; use execute()")
+        raise ValueError("foreground: spawn() and call() start another process; use execute()")
     interpreter.program()
     try:
         data = pickle.dumps((settings, order))
@@ -157,12 +158,12 @@ def _start(settings: Settings, order: tuple[Any, ...]) -> int:
                 check=False,
             )
         except (TimeoutExpired, SpawnError) as error:
-            text = "the fresh interpreter hangs" if isinstance(error, TimeoutExpired) else str(error)
+            text = "the new interpreter hangs" if isinstance(error, TimeoutExpired) else str(error)
             raise DaemonError("fork", type(error).__name__, text) from error
         try:
             answer = pickle.loads(read_all(fd.number))
         except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError) as error:
-            text = f"the fresh interpreter said nothing: {error}"
+            text = f"the new interpreter reported no result: {error}"
             raise DaemonError("fork", "", text, "", result.returncode) from None
     if not isinstance(answer, int):
         raise answer
@@ -170,7 +171,7 @@ def _start(settings: Settings, order: tuple[Any, ...]) -> int:
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Make the contents of a file these."""
+    """Replace the contents of a file."""
     os.ftruncate(fd, 0)
     view, at = memoryview(data), 0
     while at < len(data):
@@ -178,7 +179,7 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def read_all(fd: int) -> bytes:
-    """Return the contents of a file, from its begin."""
+    """Return the contents of a file, from the beginning."""
     pieces: list[bytes] = []
     at = 0
     while piece := os.pread(fd, 1 << 20, at):

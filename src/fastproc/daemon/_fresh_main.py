@@ -1,4 +1,4 @@
-"""The fresh interpreter's side: it has one thread, forks the daemon, and writes into the file what came of it."""
+"""The new interpreter of `_fresh.py`: it has one thread, forks the daemon, and writes the result into the memfd."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Be the fresh interpreter."""
+    """Be the new interpreter: read the options, fork the daemon, write the result."""
     outcome = None
     answer: int | BaseException
     fd = OwnedFd(int(sys.argv[1]))
@@ -40,7 +40,7 @@ def main() -> None:
     except Exception as error:
         answer = error if _can_travel(error) else DaemonError("fork", type(error).__name__, str(error))
     if outcome is not None and outcome.is_child:
-        # The file was closed with the rest.
+        # The daemon has closed the memfd with the other descriptors.
         sys.exit(_be(outcome, settings, order))
     write_all(fd.number, pickle.dumps(answer))
 

@@ -1,9 +1,9 @@
-"""How a daemon's launcher learns whether it started: a watcher between them, two channels, one wait.
+"""How a daemon's launcher learns whether the daemon started: a watcher between them, two channels, one wait.
 
-The daemon tells its steps, its readiness or its error by a pipe. The watcher, which is its parent until it is ready,
-tells its pid, and how it ended if it does, as only a parent knows that; and kills it when the launcher is gone before.
-Not here: what the daemon does meanwhile. Invariant: when `wait` raises, nothing of the daemon is left, nor of its
-process group.
+The daemon reports its steps, its readiness or its error through a pipe. The watcher is the daemon's parent until the
+daemon is ready. It reports the daemon's pid and exit code through a socket, because only a parent gets the exit code.
+If the launcher ends first, the watcher kills the daemon. The daemon's own steps are in `_steps.py`. Invariant: when
+`wait` raises, the daemon and the processes of its process group have ended.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 
 SIGTERM = 15
 GRACE = 1.0
-"""Seconds that a daemon which is not ready in time gets to end by itself."""
+"""Seconds between SIGTERM and SIGKILL for a daemon that is not ready in time."""
 CLOSE_PATIENCE = 0.2
-"""Seconds that a daemon which is ready gets to close its end."""
+"""Seconds for a daemon that is ready to close its end of the pipe."""
 END_PATIENCE = 5.0
-"""Seconds that a daemon which has told its error gets to end."""
+"""Seconds for a daemon that has reported an error to end."""
 
 _RELEASE = b"r"
 
 
 class Failed(Exception):
-    """The daemon is not there: what it told, and how it ended.
+    """The daemon did not start.
 
     Attributes:
-        error: what it told of its error, or None.
-        step: the last step that it began.
-        exit_code: how it ended, negative for a signal; None when that is not known.
-        pid: its number; 0 when it was not made.
-        late: whether it said nothing until the deadline.
+        error: the error that the daemon reported, or None.
+        step: the last step that the daemon began.
+        exit_code: the exit code of the daemon, negative for a signal; None if it is not known.
+        pid: the pid of the daemon; 0 if it was not forked.
+        late: whether the daemon reported nothing until the deadline.
     """
 
     def __init__(self, wait: _Wait, late: bool) -> None:
@@ -54,7 +54,7 @@ class Failed(Exception):
 
 
 class Handshake:
-    """Both channels, before the forks. Each process closes what is not its own."""
+    """Both channels, made before the forks. Each process closes the ends that it does not use."""
 
     __slots__ = ("_here", "_said", "_say", "_there")
 
@@ -68,18 +68,18 @@ class Handshake:
         self._there.lift()
 
     def close(self) -> None:
-        """Close all."""
+        """Close all ends."""
         for end in (self._said, self._say, self._here, self._there):
             end.close()
 
-    def voice(self) -> Voice:
-        """The daemon's end; the others are closed."""
+    def status_pipe(self) -> StatusPipe:
+        """Return the daemon's end of the pipe, and close the others."""
         for end in (self._said, self._here, self._there):
             end.close()
-        return Voice(self._say)
+        return StatusPipe(self._say)
 
     def watch(self, pid: int) -> None:
-        """Be the watcher of a child, until the launcher lets go of it. All signals must be blocked; end by _exit(2)."""
+        """Be the watcher of a child until the launcher closes its end. The caller blocks all signals and then exits."""
         for end in (self._said, self._say, self._here):
             end.close()
         pidfd = OwnedFd()
@@ -93,7 +93,7 @@ class Handshake:
                 reactor.run_once()
             if events[0] == "ended":
                 reactor.unwatch(pidfd.number)
-                # Left in the process table until the launcher has heard of it, so that its number stays its own.
+                # Reap the daemon only after the launcher has read this, so that the pid is not reused before.
                 ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
                 assert ended is not None
                 code = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
@@ -105,20 +105,20 @@ class Handshake:
                 _native.signal(pidfd.number, pid, SIGKILL)
                 os.waitpid(pid, 0)
             if "gone" in events and os.getpgrp() == os.getpid():
-                # What the daemon has started, and this process, which leads their group.
+                # Kill the daemon's children and this process, which leads their process group.
                 os.kill(0, SIGKILL)
 
     def wait(self, watcher: int, timeout: float | None, begin: Callable[[], object]) -> int:
-        """Be the launcher: return the daemon's pid when it is ready.
+        """Be the launcher: return the daemon's pid when the daemon is ready.
 
         Args:
-            watcher: the child that watches it; reaped when this returns.
+            watcher: the child that watches the daemon. It has been reaped when this returns.
             timeout: seconds; None for no limit.
-            begin: called first; lets signals in, of which one may raise.
+            begin: called first; it unblocks signals, and a signal handler may raise.
 
         Raises:
-            Failed: it will not be ready.
-            BaseException: what interrupts the wait; the daemon was killed.
+            Failed: the daemon did not start.
+            BaseException: the wait was interrupted; the daemon was killed.
         """
         self._say.close()
         self._there.close()
@@ -137,12 +137,12 @@ class Handshake:
                 try:
                     os.write(self._here.number, _RELEASE)
                 except OSError:
-                    pass  # it has ended already
+                    pass  # the watcher has ended
             self.close()
             try:
                 os.waitpid(watcher, 0)
             except ChildProcessError:
-                pass  # SIGCHLD is ignored here, or somebody waits for any child
+                pass  # SIGCHLD is ignored here, or another thread reaps every child
         return wait.told or wait.pid
 
     def _listen(self, wait: _Wait, reactor: Reactor, timeout: float | None) -> None:
@@ -156,7 +156,8 @@ class Handshake:
             while not wait.ready and wait.error is None and not wait.over and not late:
                 _step(reactor, said, here)
             if not wait.ready and wait.error is None and wait.over:
-                # Its last words may be in the pipe still; of which a child of its may hold the other end.
+                # The last report may still be in the pipe. Do not wait for its end: a child of the daemon may hold it
+                # open.
                 while said.read():
                     pass
         except BaseException:
@@ -168,15 +169,15 @@ class Handshake:
         if wait.ready:
             self._until_closed(reactor, said, here)
             return
-        # What it says of its own end by our signal is not the reason.
+        # After SIGTERM the daemon may report the signal as its error. The reason is the deadline.
         was_late = bool(late) and wait.error is None
         self._end(wait, reactor, said, here, SIGTERM if was_late else 0)
         raise Failed(wait, was_late)
 
     def _until_closed(self, reactor: Reactor, said: _Lines, here: _Lines) -> None:
-        """Let the daemon close its end, so that it has no descriptor of ours when it counts as started.
+        """Wait until the daemon has closed its end, so that it has none of our descriptors when it counts as started.
 
-        A child that it has forked may hold a copy; that is not waited for.
+        A child of the daemon may hold a copy of the end, so the wait has a limit (CLOSE_PATIENCE).
         """
         over: list[int] = []
         timer = reactor.call_after(CLOSE_PATIENCE, lambda: over.append(1))
@@ -185,7 +186,7 @@ class Handshake:
         timer.cancel()
 
     def _end(self, wait: _Wait, reactor: Reactor, said: _Lines, here: _Lines, sig: int) -> None:
-        """See to it that the daemon ends, and hear how."""
+        """Make the daemon end, and read how it ended."""
         for signal, patience in ((sig, GRACE if sig else END_PATIENCE), (SIGKILL, END_PATIENCE)):
             if wait.over:
                 return
@@ -212,7 +213,7 @@ def _launcher_says(fd: int) -> str:
 
 
 class _Wait:
-    """What the launcher has heard."""
+    """What the launcher has read from both channels."""
 
     __slots__ = ("error", "exit_code", "over", "pid", "pidfd", "ready", "step", "told")
 
@@ -221,19 +222,19 @@ class _Wait:
         self.error: dict[str, Any] | None = None
         self.step = "fork"
         self.pid = 0
-        # The one to be known as the daemon, where that is a child of it.
+        # The pid to return, if it is not the daemon's own: the program of a keeper.
         self.told = 0
         self.pidfd = OwnedFd()
         self.exit_code: int | None = None
         self.over = False
 
     def gone(self) -> None:
-        # The watcher was killed by somebody: then nobody can tell how the daemon ended.
+        # The watcher was killed: the exit code of the daemon cannot be known.
         self.over = True
 
     def hear(self, message: dict[str, Any]) -> None:
         if "pid" in message:
-            # The watcher has not reaped it, so the number is its own.
+            # The watcher has not reaped the daemon, so the pid is still the daemon's.
             self.pid = message["pid"]
             self.pidfd.fill(_native.fp_pidfd_open, self.pid)
         elif "exit" in message:
@@ -254,16 +255,16 @@ class _Wait:
             try:
                 _native.signal(self.pidfd.number, self.pid, sig)
             except OSError:
-                pass  # it has ended, or may not be killed by us any more
+                pass  # the daemon has ended, or runs as another user and may not be killed
 
 
 class _Lines:
-    """One channel: JSON, a line for each message.
+    """One channel: a JSON object per line.
 
     Args:
-        fd: its descriptor.
+        fd: the descriptor.
         hear: called with each message.
-        gone: called at its end.
+        gone: called at the end of the channel.
     """
 
     __slots__ = ("_gone", "_hear", "_rest", "ended", "fd")
@@ -281,7 +282,7 @@ class _Lines:
         self.read()
 
     def read(self) -> bool:
-        """Read once; return whether there was anything."""
+        """Read once; return whether there were any data."""
         try:
             data = os.read(self.fd, 65536)
         except BlockingIOError:
@@ -298,11 +299,11 @@ class _Lines:
         return True
 
 
-class Voice:
-    """The daemon's end of the channel.
+class StatusPipe:
+    """The daemon's end of the status pipe.
 
     Attributes:
-        ended: whether it has said its last word: that it is ready, or what failed.
+        ended: whether the last report was sent: that the daemon is ready, or its error.
     """
 
     __slots__ = ("_fd", "ended")
@@ -317,15 +318,15 @@ class Voice:
         return self._fd.number
 
     def step(self, name: str) -> None:
-        """Say which step begins."""
+        """Report which step begins."""
         _tell(self._fd.number, {"step": name})
 
     def ready(self, pid: int = 0) -> None:
-        """Say that the daemon is ready; another process than this one, where a pid is given."""
+        """Report that the daemon is ready; with a pid, that another process is the daemon."""
         self._last({"ready": pid})
 
     def failed(self, step: str, kind: str, text: str, traceback: str, exit_code: int | None = None) -> None:
-        """Say that it will not be; with how the program ended, where that is another process than this one."""
+        """Report that the start failed; with the exit code of the program, if the daemon is a keeper."""
         error = {"step": step, "kind": kind, "text": text, "traceback": traceback, "exit_code": exit_code}
         self._last({"error": error})
 
@@ -342,4 +343,4 @@ def _tell(fd: int, message: dict[str, Any]) -> None:
         while data:
             data = data[os.write(fd, data) :]
     except OSError:
-        pass  # nobody listens any more
+        pass  # the reader has closed its end

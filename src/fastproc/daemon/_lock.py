@@ -1,10 +1,10 @@
-"""The daemon's half of a pid file: made, locked, written, and left.
+"""The daemon's half of a pid file: making, locking, writing and removing it.
 
-Invariants: the lock decides, never the number (GOTCHAS H10). It is that of a second file, which only its owner can
-open: flock(2) asks for no more than to read, so whoever can read a file can keep its lock from everybody. It is held
-by a descriptor that is closed on exec and in forked copies, and that cannot write: a daemon that has become another
-user cannot make its file name somebody else. Nothing of a file is changed before its lock is held and it is known to be
-ours: made here, written by fastproc, or empty. Every other one is refused, as it may be anything.
+Invariants: the lock decides whether a daemon runs, not the pid in the file (GOTCHAS H10). The lock is on a second file
+that only its owner can open: flock(2) works on a descriptor that can only read, so any process that can read a file can
+lock it and keep it locked. The descriptor of the lock is closed on exec and in forked copies. It is read-only, so a
+daemon that has changed its user cannot change the file to name another process. A file is changed only after its lock
+is held and the file is known to be ours: made here, written by fastproc, or empty. Any other file is refused.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from fastproc.daemon._errors import PidFileError
 from fastproc.daemon._pidfile_text import SIZE_MAX, Recorded, format_pid_file, parse_pid_file
 
 COMMON = _COMMON | os.O_NOFOLLOW
-"""Of every open of a pid file: no symbolic link, and a FIFO or a terminal holds nobody (GOTCHAS H8)."""
+"""Flags of every open of a pid file: a symbolic link is refused, and a FIFO or terminal cannot block (GOTCHAS H8)."""
 
 MODE = 0o644
 LOCK_MODE = 0o600
 PATIENCE = 1.0
-"""Seconds for which a lock may be held by one who only looks, or has not written yet, before it counts as another's."""
+"""Seconds until a held lock counts as another daemon's. A reader, or a daemon that starts, may hold it that long."""
 PAUSE = 0.01
 
 _alive: WeakSet[Lock] = WeakSet()
@@ -37,9 +37,9 @@ class Lock:
     """A pid file whose lock this process holds.
 
     Args:
-        path: of the pid file, absolute.
-        fd: the locked descriptor, of the lock file, which only reads.
-        made: whether the lock file was not there before.
+        path: the absolute path of the pid file.
+        fd: the locked, read-only descriptor of the lock file.
+        made: whether this process created the lock file.
     """
 
     __slots__ = ("__weakref__", "_fd", "_file", "_owner", "_ours", "_writer", "made", "path")
@@ -60,45 +60,45 @@ class Lock:
         return self._fd.number
 
     def adopt(self, file: OwnedFd, ours: bool) -> None:
-        """Take the pid file itself, to be written, if it is open for that.
+        """Become the owner of the pid file's descriptor.
 
         Args:
-            file: its descriptor.
-            ours: whether it is known to be a pid file of ours, which is removed with the lock.
+            file: the descriptor; writable if the file is to be written.
+            ours: whether fastproc wrote or made the file. Then `remove()` removes it.
         """
         self._file = os.fstat(file.number)
         self._ours = ours
         self._writer.take_over(file)
 
     def chown(self, uid: int, gid: int) -> None:
-        """Give both files to another user or group; -1 leaves one."""
+        """Change the owner and group of both files; -1 keeps a value."""
         os.fchown(self._fd.number, uid, gid)
         os.fchown(self._writer.number, uid, gid)
 
     def write(self, recorded: Recorded) -> None:
-        """Write who the daemon is. Afterwards nothing more can be written."""
+        """Write the pid and start time of the daemon, and close the file for writing."""
         data = format_pid_file(recorded)
-        # From here on nobody else needs what is in it.
+        # Even after a partial write the file has no contents that another process needs.
         self._ours = True
         os.ftruncate(self._writer.number, 0)
         if os.pwrite(self._writer.number, data, 0) != len(data):
-            raise PidFileError(self.path, "it could not be written whole")
+            raise PidFileError(self.path, "it could not be written completely")
         self._writer.close()
 
     def drop(self) -> None:
-        """Give the lock up; the files stay as they are, and the pid file is known to be stale."""
+        """Release the lock and leave the files. The pid file is then stale."""
         self._writer.close()
         self._fd.close()
 
     def give_back(self) -> None:
-        """Give the lock up, and leave all as it was: a lock file that was made for it is removed. Raises nothing."""
+        """Release the lock, and remove the lock file if it was created here. Raises nothing."""
         if self.made:
             self.remove()
         else:
             self.drop()
 
     def remove(self) -> None:
-        """Remove both files, if they are ours, still are these and may be removed, and give the lock up.
+        """Remove both files and release the lock. A file that was replaced or is not ours stays.
 
         Raises nothing.
         """
@@ -106,13 +106,13 @@ class Lock:
             return
         try:
             with enter(os.path.dirname(self.path)) as folder:
-                # GOTCHAS H11: while the lock is held nobody else has these very files, and a successor's are others.
-                # The lock file is the last, as it keeps the successor from making his.
+                # GOTCHAS H11: while the lock is held, a file with the same inode cannot belong to a successor. The lock
+                # file is removed last: until then a successor cannot make its pid file.
                 if self._file is not None and self._ours:
                     _unlink(folder, self.path, self._file)
                 _unlink(folder, lock_path(self.path), os.fstat(self._fd.number))
         except (OSError, Untrusted, ValueError):
-            # Another user by now, or in another root. It is stale once the lock is gone.
+            # This process has changed its user or root. The pid file is stale when the lock is released.
             pass
         finally:
             self.drop()
@@ -128,7 +128,7 @@ def _unlink(folder: OwnedFd, path: str, status: os.stat_result) -> None:
 
 
 def _after_fork() -> None:
-    # GOTCHAS C17: a copy of the daemon must not hold its lock, or it could not be started again while the copy lives.
+    # GOTCHAS C17: with the lock in a forked copy, the daemon could not be started again while the copy lives.
     for lock in list(_alive):
         lock.drop()
 
@@ -137,7 +137,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def lock_path(path: str) -> str:
-    """Return the file whose lock is that of a pid file."""
+    """Return the path of the lock file of a pid file."""
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}.lock")
 
@@ -146,7 +146,7 @@ def check_path(path: str) -> tuple[str, str]:
     """Return the directory and the name of a pid file.
 
     Raises:
-        ValueError: it has no name.
+        ValueError: the path does not end in a file name.
     """
     folder, name = os.path.split(path)
     if not name or name in (".", ".."):
@@ -155,12 +155,12 @@ def check_path(path: str) -> tuple[str, str]:
 
 
 def open_checked(path: str, flags: int, owners: frozenset[int], mode: int = 0) -> tuple[OwnedFd, OwnedFd]:
-    """Open a pid file: its directory and itself.
+    """Open a pid file and its directory.
 
     Raises:
-        PidFileError: it is not what it must be, or lies where others can change it.
-        FileNotFoundError: it is not there.
-        OSError: another reason of openat(2).
+        PidFileError: the file is not a regular file of these owners, or other users can change its directory.
+        FileNotFoundError: the file does not exist.
+        OSError: openat(2) failed for another reason.
     """
     name, fd = os.path.basename(path), OwnedFd()
     try:
@@ -188,26 +188,26 @@ def open_checked(path: str, flags: int, owners: frozenset[int], mode: int = 0) -
 
 
 def _refuse_other_kind(path: str, name: str, folder: OwnedFd, owners: frozenset[int]) -> None:
-    # Not even opened: some devices act when they are.
+    # Refused without an open: the open of some devices has an effect.
     try:
         status = os.stat(name, dir_fd=folder.number, follow_symlinks=False)
     except OSError:
-        return  # the open says why
+        return  # the open reports the error
     if not stat.S_ISREG(status.st_mode):
         raise PidFileError(path, why_not_regular(status, owners))
 
 
 def hold(path: str, owners: frozenset[int], make: bool = True) -> Lock | None:
-    """Take the lock of a pid file; None when another process holds it, or removes it just now.
+    """Take the lock of a pid file; return None if another process holds or removes it.
 
     Args:
-        path: of the pid file.
-        owners: who may own the lock file.
-        make: whether to make the lock file; otherwise None is returned where there is none.
+        path: the path of the pid file.
+        owners: users that may own the lock file.
+        make: whether to create a missing lock file; if not, None is returned.
 
     Raises:
-        PidFileError: the lock file is not what it must be, or lies where others can change it.
-        OSError: openat(2).
+        PidFileError: the lock file is invalid, or other users can change its directory.
+        OSError: openat(2) failed.
     """
     place = lock_path(path)
     made = False
@@ -226,13 +226,13 @@ def hold(path: str, owners: frozenset[int], make: bool = True) -> Lock | None:
     with folder:
         try:
             if made:
-                # Whatever the umask was (GOTCHAS G26).
+                # Independent of the umask (GOTCHAS G26).
                 os.fchmod(fd.number, LOCK_MODE)
             fcntl.flock(fd.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
             now = os.fstat(fd.number)
             if os.path.samestat(os.stat(os.path.basename(place), dir_fd=folder.number, follow_symlinks=False), now):
                 return Lock(path, fd, made)
-            # Its last owner has removed it in between (GOTCHAS H11).
+            # The last owner has removed the lock file between the open and the lock (GOTCHAS H11).
         except (BlockingIOError, FileNotFoundError):
             pass
         except BaseException:
@@ -243,12 +243,12 @@ def hold(path: str, owners: frozenset[int], make: bool = True) -> Lock | None:
 
 
 def open_lock(path: str, owners: frozenset[int]) -> tuple[OwnedFd, OwnedFd]:
-    """Open the lock file of a pid file, if it is one: empty, and for its owner alone.
+    """Open the lock file of a pid file. A valid lock file is empty, and only its owner can open it.
 
     Raises:
-        PidFileError: it is something else.
-        FileNotFoundError: it is not there.
-        OSError: another reason of openat(2).
+        PidFileError: the file is not a valid lock file.
+        FileNotFoundError: the file does not exist.
+        OSError: openat(2) failed for another reason.
     """
     place = lock_path(path)
     folder, fd = open_checked(place, os.O_RDONLY, owners)
@@ -257,15 +257,15 @@ def open_lock(path: str, owners: frozenset[int]) -> tuple[OwnedFd, OwnedFd]:
         folder.close()
         fd.close()
         what = "has content" if status.st_size else f"has the mode {stat.S_IMODE(status.st_mode):04o}"
-        raise PidFileError(path, f"its lock file {place} {what}, so it is not one of fastproc's")
+        raise PidFileError(path, f"its lock file {place} {what}, so it was not made by fastproc")
     return folder, fd
 
 
 def read(path: str, fd: int) -> Recorded | None:
-    """Return what an open pid file says.
+    """Return the contents of an open pid file.
 
     Raises:
-        PidFileError: it is not a pid file.
+        PidFileError: the file is not a pid file.
     """
     try:
         return parse_pid_file(os.pread(fd, SIZE_MAX + 1, 0))

@@ -1,7 +1,7 @@
-"""The process that takes a daemon's output to syslog, line by line: one that lives as long as somebody writes.
+"""The log process, which sends a daemon's output to syslog, one message a line. It lives until every writer has ended.
 
-It is no thread of the daemon and not its child: what a crashing daemon says last is read too, and a daemon that forks
-or waits for any child meets nobody.
+The log process is not a thread, so it also reads the last lines of a crashing daemon. It is not a child of the daemon,
+so a daemon that forks or waits for any child does not meet it.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 SIZE = 1 << 16
 CLOSE_TIMEOUT = 5.0
-"""Seconds for the last lines, where the syslog daemon is away."""
+"""Seconds for the last lines if the syslog daemon is away."""
 LAST_WORDS = 1.0
-"""Seconds more for which process 1 waits for it, before both end."""
+"""Further seconds for which process 1 waits for its log process, before both end."""
 PUMP_EVERY = 0.1
-"""Seconds between two tries to send what waits, while nobody writes."""
+"""Seconds between two tries to send the backlog, while no process writes."""
 LINE_MAX = 8192
-"""Bytes of one message; a longer line is several."""
+"""Maximum of bytes in a message; a longer line becomes several messages."""
 
 
 class Logs:
-    """The pipes to it, for the streams that go to syslog; none otherwise."""
+    """The pipes to the log process, one for each stream that goes to syslog."""
 
     def __init__(self, settings: Settings, looked: Looked) -> None:
         self._settings = settings
@@ -45,19 +45,19 @@ class Logs:
                 self._read[index], self._write[index] = make_pipe()
 
     def daemons_ends(self) -> dict[int, OwnedFd]:
-        """The write ends; the others are closed. For the daemon."""
+        """Return the write ends, for the daemon, and close the read ends."""
         for fd in self._read.values():
             fd.close()
         return self._write
 
     def forward(self, daemon: int) -> None:
-        """Fork the process, in the watcher; the pipes are its and the daemon's then.
+        """In the watcher: fork the log process, and close the pipes here.
 
-        It has a process group of its own, so that it is not killed with a daemon that does not start.
+        The log process has its own process group, so it is not killed with a daemon that does not start.
         """
         if self._read:
             logs = os.fork()
-            os.setpgid(logs, logs)  # in both, as either may be the first
+            os.setpgid(logs, logs)  # in both processes, because either may run first
             if logs == 0:
                 try:
                     self._be(daemon)
@@ -67,9 +67,10 @@ class Logs:
             fd.close()
 
     def forward_apart(self) -> None:
-        """Fork it twice, in the foreground, so that it is no child of the daemon.
+        """In the foreground: fork twice, so that the log process is not a child of the daemon.
 
-        Process 1 takes it along when it ends (pid_namespaces(7)): it lets it say the last words first.
+        When process 1 ends, the kernel kills the log process (pid_namespaces(7)). So process 1 first waits until the
+        last lines are sent.
 
         Raises:
             Unsupported: this process has other threads.
@@ -94,12 +95,12 @@ class Logs:
 
             global _last_words
             ends[1].close()
-            # Opened now: there may be no /dev at the end.
+            # Opened now, because /dev may be missing at the end.
             _last_words = LastWords(ends[0], open_null(), self._write)
             atexit.register(last_words)
 
     def _be(self, daemon: int, *kept: int) -> None:
-        """Read until nobody writes any more. All signals of the watcher are blocked."""
+        """Be the log process: read until every writer has closed its pipe. All signals of the watcher stay blocked."""
         for fd in self._write.values():
             fd.close()
         with open_null() as null:
@@ -122,7 +123,7 @@ class Logs:
 
 
 class LastWords:
-    """What process 1 waits for at its end: that the log process, which ends with it, has sent all."""
+    """The wait of process 1 at its end until the log process has sent everything."""
 
     def __init__(self, end: OwnedFd, null: OwnedFd, write: dict[int, OwnedFd]) -> None:
         self._end = end
@@ -131,7 +132,7 @@ class LastWords:
         self._pipes = [os.fstat(fd.number) for fd in write.values()]
 
     def wait(self) -> None:
-        """Stop writing, and wait until all is sent, or others who write go on for too long."""
+        """Stop writing, and wait until everything is sent, for at most CLOSE_TIMEOUT + LAST_WORDS seconds."""
         flush()
         for index in (1, 2):
             with suppress(OSError):
@@ -153,7 +154,7 @@ _last_words: LastWords | None = None
 
 
 def last_words() -> None:
-    """Let process 1 say its last words to syslog; nothing elsewhere, or a second time."""
+    """In process 1: wait until the log process has sent everything. Otherwise, and on a second call, do nothing."""
     global _last_words
     waiting, _last_words = _last_words, None
     if waiting is not None and os.getpid() == 1:
@@ -161,9 +162,10 @@ def last_words() -> None:
 
 
 def forward_lines(sources: dict[int, OwnedFd], sender: Syslog) -> None:
-    """Send each line of some pipes with its stream's priority, until all have ended.
+    """Send each line of some pipes with the priority of its stream, until all pipes have ended.
 
-    What could not be sent is tried again without a further line, and what was lost is told when the receiver is there.
+    Messages that could not be sent are tried again every PUMP_EVERY seconds. The number of lost messages is sent when
+    the receiver is back.
     """
     told = 0
     timer: Timer | None = None
@@ -175,7 +177,7 @@ def forward_lines(sources: dict[int, OwnedFd], sender: Syslog) -> None:
             nonlocal told
             counts = sender.counts
             lost = counts.dropped + counts.uncertain
-            # Not into a full backlog, where each message drops another one.
+            # Not with a full backlog, where each message would drop another.
             if lost > told and not counts.waiting:
                 sender.send(f"{lost - told} messages lost", "warning")
                 told = lost

@@ -1,4 +1,4 @@
-"""The options of a Daemon: their checks, before anything is forked or opened."""
+"""The options of a Daemon and their checks, which are made before anything is forked or opened."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fastproc.privileges._switch import Target
 
 WORDS = ("null", "keep", "syslog", "journal")
-"""What a stream may be beside a path, which has a slash."""
+"""What a stream can be other than a path. A path has a slash."""
 
 DEFAULTS: dict[str, Any] = {
     "name": None,
@@ -58,14 +58,14 @@ def _check_name(name: str, value: object) -> str | None:
 
 
 def _absolute(name: str, value: object) -> str | None:
-    # GOTCHAS H15: what is relative is so to where the launcher is now, not to the daemon's directory.
+    # GOTCHAS H15: a relative path is relative to the launcher's directory, not to the daemon's.
     return None if value is None else absolute(name, check_path(name, value))
 
 
 def _check_directory(name: str, value: object) -> str:
     path = check_path(name, value)
     if not path.startswith("/"):
-        raise ValueError(f"{name}: {path!r} is relative, and the daemon begins nowhere: give an absolute path")
+        raise ValueError(f"{name}: {path!r} is relative: give an absolute path")
     return path
 
 
@@ -155,16 +155,16 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
 
 
 class Settings:
-    """The options of one daemon, checked. Pickles where its privileged action does.
+    """The checked options of a daemon. Can be pickled if the privileged action can be pickled.
 
-    Attributes are those of `Daemon`; paths are absolute.
+    The attributes are the options of `Daemon`; paths are absolute.
     """
 
     def __init__(self, given: Mapping[str, Any]) -> None:
-        """Check all.
+        """Check all options.
 
         Raises:
-            TypeError, ValueError: the message starts with the option's name.
+            TypeError, ValueError: an option is invalid; the message starts with the name of the option.
         """
         for name, value in {**DEFAULTS, **given}.items():
             if name not in CHECKS:
@@ -175,7 +175,7 @@ class Settings:
         if self.chown_pid_file is not None and self.pid_file is None:
             raise ValueError("chown_pid_file: needs pid_file")
         if self.chown_pid_file is True and self.user is None and self.group is None:
-            raise ValueError("chown_pid_file: needs user or group, whose it shall be")
+            raise ValueError("chown_pid_file: True needs user or group")
         if self.groups == "init" and self.user is None:
             raise ValueError("groups: 'init' needs a user, whose groups these are")
         if self.pid_file is not None:
@@ -189,21 +189,21 @@ class Settings:
 
     @property
     def drops(self) -> bool:
-        """Whether something is given up."""
+        """Whether the daemon changes its user, groups or capabilities."""
         return any(value is not None for value in (self.user, self.group, self.groups, self.capabilities))
 
     @property
     def ident(self) -> str:
-        """What it is called in logs."""
+        """The name of the daemon in logs."""
         return self.name or "daemon"
 
 
 class Looked:
-    """What the names of users and groups are, looked up before anything is forked (GOTCHAS G8).
+    """The ids of the users and groups, looked up before anything is forked (GOTCHAS G8).
 
     Attributes:
-        target: whom to become.
-        owner: whose the pid file shall be, as a pair for chown(2), or None.
+        target: the user and groups of the daemon.
+        owner: the owner of the pid file as arguments of chown(2), or None.
     """
 
     __slots__ = ("owner", "target")
@@ -218,12 +218,12 @@ class Looked:
             self.owner = _or_same(self.target.uid), _or_same(self.target.gid)
         elif given is not None:
             found = _step("pid file owner", target, given[0], given[1], () if given[0] is None else "keep")
-            # A user alone leaves the group as it is.
+            # A user without a group keeps the group of the file.
             self.owner = _or_same(found.uid), _or_same(found.gid if given[1] is not None else None)
 
     @property
     def owners(self) -> frozenset[int]:
-        """Who may own the pid file beside root."""
+        """Users that may own the pid file in addition to root."""
         return frozenset() if self.owner is None or self.owner[0] < 0 else frozenset((self.owner[0],))
 
 

@@ -1,7 +1,7 @@
-"""Everybody else's half of a pid file: who runs there, and telling it something.
+"""The other processes' half of a pid file: finding out whether the daemon runs, and signalling it.
 
-Invariant: nothing is signalled but a process that holds the lock of the file, or is the child of one that does for it,
-and that began when the file says; by a pidfd that was opened before this was looked at (GOTCHAS D1, H9).
+Invariant: only a process that holds the lock of the file, or the program whose keeper holds it, is signalled, and only
+if its start time is the one in the file. The pidfd is opened before this evidence is read (GOTCHAS D1, H9).
 """
 
 from __future__ import annotations
@@ -28,25 +28,30 @@ if TYPE_CHECKING:
     State = Literal["running", "starting", "stopped", "stale", "unverified"]
 
 KILL_PATIENCE = 10.0
-"""Seconds for a daemon that was killed to be gone."""
+"""Seconds for a daemon to end after SIGKILL."""
 HANDOVER = 5.0
-"""Seconds for the lock of a daemon that has ended to be free."""
+"""Seconds for the keeper of a program that has ended to end too, which releases the lock."""
 LOOKS = 20
-"""How often a file that is missing while its lock is held is looked for, within PATIENCE of the lock."""
+"""How often a missing file is looked for while its lock is held, within the PATIENCE of `_lock.py`."""
 
 
 class Status:
-    """What a pid file tells, checked.
+    """What a pid file says about the daemon, after a check against the kernel.
 
     Attributes:
-        state: "running"; "starting": its lock is held and it names nobody yet; "stopped": there is no file, or an empty
-            one; "stale": the process that it names does not run; "unverified": its lock is held, and not by the process
-            that it names, or nobody holds it and that process runs, or the file is another program's and that process
-            runs.
-        pid: the daemon, while it runs; the number in the file, if it is stale or unverified; or 0.
-        reason: of "unverified", why, and what to do; and that a stale file is another program's.
-        foreign: whether the file is another program's: a number alone.
-        locked: whether somebody holds the lock.
+        state: the state of the daemon:
+            "running": the process in the file holds the lock.
+            "starting": the lock is held, and the file does not name a process yet.
+            "stopped": the file does not exist or is empty.
+            "stale": the process in the file does not run.
+            "unverified": one of three cases. The lock is held by another process than the one in the file. Or no
+            process holds the lock, and the process in the file runs. Or another program wrote the file, and the process
+            in it runs.
+        pid: the pid of the running daemon; if the state is "stale" or "unverified", the pid in the file; otherwise 0.
+        reason: if the state is "unverified", the reason and the remedy; if the file belongs to another program, a note
+            about this; otherwise "".
+        foreign: whether the file belongs to another program: it has only a number.
+        locked: whether a process holds the lock.
     """
 
     __module__ = "fastproc.daemon"
@@ -64,21 +69,21 @@ class Status:
 
     @property
     def running(self) -> bool:
-        """Whether the daemon runs."""
+        """Whether the state is "running"."""
         return self.state == "running"
 
     def __repr__(self) -> str:
-        """Show what is known."""
+        """Show state, pid and reason."""
         return f"Status({self.state!r}, {self.pid}{f', {self.reason!r}' if self.reason else ''})"
 
     def __eq__(self, other: object) -> bool:
-        """Compare all."""
+        """Compare state, pid and reason."""
         if not isinstance(other, Status):
             return NotImplemented
         return (self.state, self.pid, self.reason) == (other.state, other.pid, other.reason)
 
     def __hash__(self) -> int:
-        """Hash state and number."""
+        """Hash state and pid."""
         return hash((self.state, self.pid))
 
 
@@ -86,8 +91,8 @@ class Stopped:
     """How a daemon was stopped.
 
     Attributes:
-        pid: who it was.
-        killed: whether it had to be killed, as it did not end within the grace.
+        pid: the pid of the daemon.
+        killed: whether the daemon was killed because it did not end within the grace period.
     """
 
     __module__ = "fastproc.daemon"
@@ -104,12 +109,12 @@ class Stopped:
 
 
 class PidFile:
-    """A pid file, and the daemon behind it.
+    """A pid file, and the daemon that it names.
 
     Args:
-        path: the file; a relative one is taken from the current directory now.
-        owner: the uid that may own the file beside root and this process's user: that of the daemon, where it was
-            given to it. Such a file can only name processes of this very user.
+        path: the path of the file. A relative path is resolved now, from the current directory.
+        owner: the uid of a user that may own the file, in addition to root and this process's user: the daemon's user,
+            if the file was given to it (`chown_pid_file`). Such a file can only name processes of the same user.
     """
 
     __module__ = "fastproc.daemon"
@@ -117,7 +122,7 @@ class PidFile:
     __slots__ = ("_owner", "path")
 
     def __init__(self, path: str | bytes | os.PathLike[str], *, owner: int | None = None) -> None:
-        """Take the path; nothing is opened."""
+        """Store the path; nothing is opened."""
         self.path = absolute("pid_file", check_path("pid_file", path))
         _lock.check_path(self.path)
         self._owner = owner
@@ -129,11 +134,11 @@ class PidFile:
     # -- looking
 
     def status(self) -> Status:
-        """Say whether the daemon runs. Nothing is changed, and nobody is signalled.
+        """Return whether the daemon runs. Nothing is changed, and no signal is sent.
 
         Raises:
-            PidFileError: the file is not what it must be, or lies where others can change it, or is not a pid file.
-            OSError: it cannot be opened.
+            PidFileError: the file is not a pid file, has another owner, or other users can change its directory.
+            OSError: the file cannot be opened.
         """
         with _Look(self) as look:
             return look.status
@@ -144,8 +149,9 @@ class PidFile:
         """Send a signal to the daemon, and return its pid.
 
         Raises:
-            PidFileError: it does not run, or whether it does cannot be proven; nothing was signalled.
-            PermissionError: it may not be signalled.
+            PidFileError: the daemon does not run, or it cannot be proven that the process is the daemon. No signal was
+                sent.
+            PermissionError: this process may not signal the daemon.
         """
         number = signals.number("sig", sig)
         with _Look(self) as look:
@@ -155,26 +161,26 @@ class PidFile:
             return look.status.pid
 
     def reload(self) -> int:
-        """Send SIGHUP, and return the daemon's pid. Raises as `signal`."""
+        """Send SIGHUP to the daemon, and return its pid. Raises as `signal()`."""
         return self.signal("HUP")
 
     def stop(self, grace: float | None = 10.0, sig: int | str = "TERM") -> Stopped | None:
-        """End the daemon: a signal, and SIGKILL when it has not ended in time. Returns when it and its lock are gone.
+        """Stop the daemon by a signal, and by SIGKILL if it does not end in time. Return when the lock is free too.
 
-        An abandoned file of ours is removed, where that is allowed. Any other file is left as it is.
+        A stale file that fastproc wrote is removed if this is permitted. Any other file is left.
 
         Args:
-            grace: seconds until SIGKILL; None: never.
+            grace: seconds between the first signal and SIGKILL; None for no SIGKILL.
             sig: the first signal.
 
         Returns:
-            who it was and whether it had to be killed; None when none was running.
+            the pid, and whether the daemon was killed; None if no daemon was running.
 
         Raises:
-            PidFileError: what runs cannot be proven to be the daemon; nothing was signalled. Or the file is not a pid
-                file. Or the daemon was killed, and is still there: in the kernel, or held by a tracer or a frozen
-                cgroup.
-            PermissionError: it may not be signalled.
+            PidFileError: one of three cases. It cannot be proven that the running process is the daemon; no signal was
+                sent. Or the file is not a pid file. Or the daemon was killed and has not ended: the kernel, a tracer or
+                a frozen cgroup holds it.
+            PermissionError: this process may not signal the daemon.
         """
         seconds = check_seconds("grace", grace)
         number = signals.number("sig", sig)
@@ -196,12 +202,12 @@ class PidFile:
         return Stopped(look.status.pid, killed)
 
     def _tidy(self) -> None:
-        """Remove a file of ours that nobody holds. Raises nothing."""
+        """Remove a file that fastproc wrote and no process holds. Raises nothing."""
         try:
             folder, fd = _lock.open_checked(self.path, os.O_RDONLY, self._owners())
             with folder, fd:
                 recorded = _lock.read(self.path, fd.number)
-                # An empty file is ours only beside its lock file.
+                # An empty file is ours only if it has a lock file.
                 lock = _lock.hold(self.path, self._owners(), make=recorded is not None and is_ours(recorded))
                 if lock is None:
                     return
@@ -219,7 +225,7 @@ class PidFile:
 
 
 class _Look:
-    """One look at a pid file: the status, and the process pinned by its pidfd for as long as the block lasts."""
+    """One look at a pid file: the status, and a pidfd of the process until the block ends."""
 
     def __init__(self, place: PidFile) -> None:
         self._place = place
@@ -251,11 +257,12 @@ class _Look:
             except (FileNotFoundError, NotADirectoryError):
                 if not _is_locked(place.path, place._owners()):
                     return Status("stopped")
-            # A daemon that starts or ends has the lock for a moment without the file.
+            # A daemon that starts or ends holds the lock for a moment without the file.
             with borrowed() as reactor:
                 _until(reactor, [], _lock.PATIENCE / LOOKS)
         else:
-            reason = f"the file is missing, and its lock {_lock.lock_path(place.path)} is held: end who holds it"
+            lock = _lock.lock_path(place.path)
+            reason = f"the file is missing, and its lock {lock} is held: end the process that holds it"
             return Status("unverified", 0, reason, locked=True)
         with folder, fd:
             held, missing = _held(place.path, place._owners())
@@ -269,11 +276,11 @@ class _Look:
             except OSError as error:
                 if error.errno not in (EXDEV, ENODEV):
                     raise
-                reason = str(error)  # without a /proc of ours nothing is proven
+                reason = str(error)  # without the /proc of this namespace nothing can be proven
         return Status("unverified" if reason else "running", recorded.pid, reason, locked=True)
 
     def _prove(self, recorded: Recorded, lock: os.stat_result, owner: int) -> str:
-        """Pin the process and return why it is not the daemon, or ""."""
+        """Open a pidfd of the process; return the reason why it is not the daemon, or ""."""
         if not is_ours(recorded):
             return "it records no start time, so its process cannot be verified"
         if recorded.boot != boot_id():
@@ -287,22 +294,22 @@ class _Look:
                 keeper = self._keeper = Member(recorded.keeper)
         except ProcessLookupError:
             return f"process {recorded.pid} has ended; another process, perhaps a child of it, holds the lock"
-        # All evidence is read while the pidfds hold the numbers; is_there() at the end proves that they still do.
+        # The evidence is read while the pidfds are open. is_there() at the end proves that the pids were not reused.
         if not is_it(recorded.pid, recorded.start):
-            return f"process {recorded.pid} is another one: it began at another time"
+            return f"process {recorded.pid} is another process: it began at another time"
         if recorded.keeper:
             if not is_it(recorded.keeper, recorded.keeper_start):
-                return f"its keeper, process {recorded.keeper}, is another one: it began at another time"
+                return f"its keeper, process {recorded.keeper}, is another process: it began at another time"
             program = facts(recorded.pid)
             if program is None or program.ppid != recorded.keeper:
-                return f"process {recorded.pid} is no child of its keeper, process {recorded.keeper}"
+                return f"process {recorded.pid} is not a child of its keeper, process {recorded.keeper}"
         if not holds_lock(keeper.pid, lock):
             return f"process {keeper.pid} does not hold the lock"
         if owner not in trusted_owners():
-            # GOTCHAS H9: who can write the file must be one who could signal the process himself.
+            # GOTCHAS H9: a user who can write the file must also have the permission to signal the process.
             for pid in {member.pid, keeper.pid}:
                 if uids(pid) != {owner}:
-                    return f"it belongs to user {owner}, and process {pid} runs as another one"
+                    return f"it belongs to user {owner}, and process {pid} runs as another user"
         if not member.is_there() or not keeper.is_there():
             return f"process {recorded.pid} has just ended"
         return ""
@@ -310,10 +317,10 @@ class _Look:
     # -- the process, which is the daemon
 
     def send(self, sig: int) -> None:
-        """Send a signal.
+        """Send a signal to the daemon.
 
         Raises:
-            PermissionError: pidfd_send_signal(2).
+            PermissionError: pidfd_send_signal(2) failed with EPERM.
         """
         assert self._member is not None
         self._member.refused = False
@@ -322,24 +329,24 @@ class _Look:
             raise PermissionError(1, f"process {self._member.pid} may not be signalled: it runs as another user")
 
     def has_ended(self, timeout: float | None) -> bool:
-        """Wait for its end; return whether it came in time."""
+        """Wait for the end of the daemon; return whether it ended in time."""
         assert self._member is not None
         return wait_for_end(self._member.number, timeout)
 
     def why_it_stays(self) -> str:
-        """Say what the kernel tells of a process that was killed and does not end."""
+        """Return a message with the state of a daemon that was killed and has not ended."""
         pid = self.status.pid
         found = facts(pid)
         state = "" if found is None else f" (state {found.state})"
         return f"process {pid} was killed, and has not ended after {KILL_PATIENCE:g} s{state}"
 
     def keeper_has_ended(self, timeout: float) -> bool:
-        """Wait for the end of the one who holds the lock for it."""
+        """Wait for the end of the keeper, which holds the lock; return whether it ended in time."""
         return self._keeper is None or wait_for_end(self._keeper.number, timeout)
 
 
 def wait_for_end(pidfd: int, timeout: float | None) -> bool:
-    """Wait until a process, not only a child, has ended; return whether it did in time."""
+    """Wait until a process has ended, which need not be a child; return whether it ended in time."""
     ended: list[int] = []
     with borrowed() as reactor:
         reactor.watch(pidfd, READ, ended.append)
@@ -362,7 +369,7 @@ def _until(reactor: Reactor, done: list[int], timeout: float | None) -> None:
 
 
 def _is_locked(path: str, owners: frozenset[int]) -> bool:
-    """Return whether somebody holds the lock of a pid file that is not there."""
+    """Return whether a process holds the lock of a missing pid file."""
     try:
         return _held(path, owners)[0] is not None
     except NotADirectoryError:
@@ -370,9 +377,10 @@ def _is_locked(path: str, owners: frozenset[int]) -> bool:
 
 
 def _held(path: str, owners: frozenset[int]) -> tuple[os.stat_result | None, bool]:
-    """Return the status of the lock file, if somebody holds its lock; else None. And whether there is no lock file.
+    """Return the status of the lock file if its lock is held, otherwise None; and whether the lock file is missing.
 
-    Takes it shared for a moment, which a starter waits out (PATIENCE). Whoever may not open it asks the kernel's list.
+    This takes a shared lock for a moment; a daemon that starts waits for it (PATIENCE). If the lock file may not be
+    opened, /proc/locks is read instead.
     """
     try:
         folder, fd = _lock.open_lock(path, owners)
@@ -395,7 +403,7 @@ def _held(path: str, owners: frozenset[int]) -> tuple[os.stat_result | None, boo
 
 
 def _without_lock(path: str, recorded: Recorded | None, missing: bool) -> Status:
-    """Return what a file means whose lock nobody holds."""
+    """Return the status of a file whose lock is not held."""
     if recorded is None:
         return Status("stopped")
     pid = recorded.pid
@@ -413,21 +421,21 @@ def _without_lock(path: str, recorded: Recorded | None, missing: bool) -> Status
 
 
 def survivor_of(path: str, recorded: Recorded, missing: bool) -> str:
-    """Return why a process may be the daemon though nobody holds the lock, or "".
+    """Return why a process may be the daemon although no process holds the lock, or "".
 
-    A program was to die with its keeper, but the kernel forgets that when the program changes its user (prctl(2)). And
-    a lock file that somebody has removed is locked by a daemon that nobody can ask any more.
+    The kernel kills a program with its keeper, except if the program has changed its user (prctl(2),
+    PR_SET_PDEATHSIG). And if the lock file was removed, the lock of the running daemon cannot be examined.
 
     Args:
-        path: of the pid file, which is ours.
-        recorded: what it says.
-        missing: whether there is no lock file.
+        path: the path of a pid file that fastproc wrote.
+        recorded: the contents of the file.
+        missing: whether the lock file is missing.
     """
     if recorded.boot != boot_id() or not may_live(recorded.pid, recorded.start):
         return ""
     runs = f"process {recorded.pid} still runs"
     if missing:
-        return f"its lock file {_lock.lock_path(path)} is missing, and {runs}: end that, and start the daemon again"
+        return f"its lock file {_lock.lock_path(path)} is missing, and {runs}: end it, and start the daemon again"
     if recorded.keeper:
         return f"nobody holds its lock, as its keeper has ended, and {runs}"
     return f"nobody holds its lock, and {runs}"

@@ -1,8 +1,8 @@
-"""What stands in a pid file: writing it, and reading it without belief. Pure.
+"""The text of a pid file: writing it, and reading it without trust. Pure.
 
-The first line is the number alone, for all who expect just that. The second makes it checkable: when the process began,
-by the kernel's clock of this boot (GOTCHAS D1). A file that is not exactly what `format_pid_file` writes is not ours: a
-number alone is another program's pid file, or anything else that is a number.
+The first line is the pid alone, for programs that expect only a number. The second line has the start time by the
+kernel's clock, and the boot, so that the pid can be verified (GOTCHAS D1). A file is ours only if `format_pid_file`
+could have written it exactly. A file with only a number is another program's pid file, or is not a pid file.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import NamedTuple
 
     class Recorded(NamedTuple):
-        """What a pid file says. See below."""
+        """The contents of a pid file. See below."""
 
         pid: int
         start: int
@@ -24,18 +24,18 @@ else:
     from collections import namedtuple
 
     Recorded = namedtuple("Recorded", "pid start boot keeper keeper_start", defaults=(0, 0), module=__name__)
-    Recorded.__doc__ = """What a pid file says.
+    Recorded.__doc__ = """The contents of a pid file.
 
 Attributes:
-    pid: the daemon.
-    start: when it began, in clock ticks since the boot (proc_pid_stat(5)); -1 in a file of another program.
-    boot: which boot (/proc/sys/kernel/random/boot_id).
-    keeper: the process that holds the lock for it; 0 when it does that itself.
-    keeper_start: when that began.
+    pid: the pid of the daemon.
+    start: its start time in clock ticks since boot (proc_pid_stat(5)); -1 in a file of another program.
+    boot: the id of the boot (/proc/sys/kernel/random/boot_id).
+    keeper: the pid of the process that holds the lock for the daemon; 0 if the daemon holds the lock.
+    keeper_start: the start time of that process.
 """
 
 SIZE_MAX = 512
-"""Bytes; what is longer is no pid file."""
+"""Maximum size of a pid file in bytes."""
 
 _NUMBERS = {"start": "start", "keeper": "keeper", "keeper-start": "keeper_start"}
 
@@ -58,7 +58,7 @@ def is_ours(recorded: Recorded) -> bool:
 
 
 def parse_pid_file(data: bytes) -> Recorded | None:
-    r"""Return what a pid file says, ours or another program's number alone; None for an empty one.
+    r"""Return the contents of a pid file of fastproc or another program; None for an empty file.
 
     >>> parse_pid_file(b"321\nstart=4500 boot=ab-cd\n").pid
     321
@@ -66,7 +66,7 @@ def parse_pid_file(data: bytes) -> Recorded | None:
     False
 
     Raises:
-        ValueError: it is not a pid file, or names a process that nobody may signal; the text says why.
+        ValueError: the data are not a pid file, or name a process that must never be signalled.
     """
     if not data:
         return None
@@ -79,7 +79,7 @@ def parse_pid_file(data: bytes) -> Recorded | None:
     first, _, rest = text.partition("\n")
     pid = _number("the pid", first.strip())
     if pid <= 1:
-        # GOTCHAS D17: 0 and negative numbers are groups and everybody, 1 is init.
+        # GOTCHAS D17: for kill(2), 0 and negative numbers are process groups or all processes. Process 1 is init.
         raise ValueError(f"it names process {pid}, which is never a daemon's")
     if not rest.strip():
         return Recorded(pid, -1, "")
@@ -103,7 +103,7 @@ _NOT_ONE = "it is not a pid file"
 
 
 def _number(name: str, text: str) -> int:
-    # int() would take "+1", "1_0", " 1" and digits of other scripts.
+    # int() would accept "+1", "1_0", " 1" and digits of other scripts.
     digits = text[1:] if text.startswith("-") else text
     if not (digits.isascii() and digits.isdigit()):
         raise ValueError(f"{_NOT_ONE}: {name} is not a number: {text[:20]!r}")

@@ -1,9 +1,9 @@
-"""The keeper of a program that is a daemon: it holds the lock, and tells signals and ends from one side to the other.
+"""The keeper of a program that is a daemon: it holds the lock, forwards signals and reports the program's end.
 
-A program cannot hold the lock itself: its descriptor would go on to every program that it starts (GOTCHAS C17).
-Invariants: the keeper, and so the lock, lives as long as the program, whatever it is told. A program dies with its
-keeper unless it has changed its user by itself, as the kernel forgets that; then its pid file tells that it still runs,
-and no second one is started.
+A program cannot hold the lock itself, because its children would inherit the descriptor (GOTCHAS C17). Invariants: the
+keeper, and with it the lock, lives as long as the program, whatever signals it gets. If the keeper is killed, the
+kernel kills the program, except if the program has changed its user by itself. Then the pid file still names the
+running program, and a second start is refused.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from fastproc.daemon._options import Settings
 
 FORWARDED = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "CONT", "WINCH")
-"""What others may send to the process that they take for the daemon."""
+"""Signals that the keeper forwards, because other programs send them to the process that they take for the daemon."""
 
 STEPS = {"chroot": "chroot", "cwd": "working directory", "setgroups": "user", "setgid": "user", "setuid": "user"}
-"""Stages of a spawn under the names that the daemon's own steps have."""
+"""The daemon's step for each stage of a spawn."""
 
 
 def keep(outcome: Outcome, settings: Settings, command: Command, ready: str | float) -> int:
-    """Start the program, say when it is ready, wait for its end; return the exit status to end with.
+    """Start the program, report when it is ready, and wait for its end; return the exit status of the keeper.
 
-    A start that fails is told, and ends this process.
+    If the start fails, the failure is reported and this process exits.
     """
     steps = outcome._needs("keep")
     os.chdir("/")
@@ -46,11 +46,11 @@ def keep(outcome: Outcome, settings: Settings, command: Command, ready: str | fl
         server = Server(os.geteuid() if uid is None else uid, steps.pass_on)
         command = command.options(
             env_add={**dict(command._options.get("env_add")), "NOTIFY_SOCKET": server.address},
-            # It names the keeper, which passes the program's pings on.
+            # It names the keeper, which forwards the program's watchdog messages.
             env_remove=(*command._options.get("env_remove"), "WATCHDOG_PID"),
         )
     else:
-        # Not the keeper's manager: the program would speak for both.
+        # Remove the address of the keeper's service manager: the program's messages would count as the keeper's.
         command = command.options(env_remove=(*command._options.get("env_remove"), "NOTIFY_SOCKET"))
     try:
         process = command.start()
@@ -74,10 +74,11 @@ def keep(outcome: Outcome, settings: Settings, command: Command, ready: str | fl
         except Exception as error:
             process.kill()
             outcome.fail(error)
-        # Who is heard by the manager is its main process: the keeper, where that passes on what the program says.
+        # A service manager may accept messages of the main process only (NotifyAccess=main). So the keeper stays the
+        # main process if it forwards the program's messages.
         steps.tell_manager(status, process.pid if server is None else 0)
-        if steps.voice is not None:
-            steps.voice.ready(process.pid)
+        if steps.status_pipe is not None:
+            steps.status_pipe.ready(process.pid)
         if server is not None:
             serve(process, server)
             server.close()
@@ -92,14 +93,14 @@ def _pass_on(process: Process) -> None:
         try:
             process.send_signal(number)
         except OSError:
-            pass  # it is another user's by now; without the keeper nobody would hold its lock
+            pass  # the program runs as another user. The keeper must not end, because it holds the lock
 
     for name in FORWARDED:
         signal.signal(getattr(signal, f"SIG{name}"), send)
 
 
 def _drop(settings: Settings) -> None:
-    """Be no more than the program is, and less: no capability at all is needed here."""
+    """Take the program's identity, without any capability: the keeper needs none."""
     from fastproc.privileges import drop_privileges
     from fastproc.users import FakeUsers
 

@@ -1,7 +1,7 @@
-"""How a keeper knows that its program is ready: by living for a while, or by its own message (sd_notify(3)).
+"""How a keeper learns that its program is ready: because it runs for a time, or by a message (sd_notify(3)).
 
-The program's later messages are taken, too, as long as it lives, or a barrier of its would never end; what a service
-manager of the keeper's wants to know is passed on.
+The keeper also receives the program's later messages. Otherwise a barrier of the program (sd_notify_barrier(3)) would
+never end. Messages that concern the keeper's own service manager are forwarded.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ PASSED_ON = (
     *("STATUS", "WATCHDOG", "WATCHDOG_USEC", "STOPPING", "RELOADING", "MONOTONIC_USEC", "EXTEND_TIMEOUT_USEC"),
     *("ERRNO", "BUSERROR", "EXIT_STATUS"),
 )
-"""What is true of the keeper when it is true of its program. READY=1 is so when the keeper itself has said it."""
+"""Assignments that are forwarded. READY=1 is forwarded too, after the keeper itself has reported it."""
 
 _CREDENTIALS = struct.Struct("iII")
 """struct ucred of unix(7)."""
 
 
 class Server:
-    """A socket for a program's messages, in the abstract namespace: no chroot and no user is kept from it.
+    """A socket for the messages of a program. It is in the abstract namespace, so any root and user can reach it.
 
-    Anybody could send to it. Whom the kernel names as the sender decides: only root, this process's user and the
-    program's are listened to.
+    Any process could send to the socket. The kernel reports the sender's user, and only messages of root, of this
+    process's user and of the program's user are accepted.
 
     Args:
-        uid: the program's user.
-        tell: called with the lines that a service manager wants to know.
+        uid: the user of the program.
+        tell: called with the lines for the service manager.
 
     Attributes:
-        address: for NOTIFY_SOCKET.
-        is_ready: whether the keeper has said that it is ready.
+        address: the value of NOTIFY_SOCKET.
+        is_ready: whether the keeper has reported that it is ready.
     """
 
     def __init__(self, uid: int, tell: Callable[[list[str]], object]) -> None:
@@ -55,11 +55,11 @@ class Server:
         self._socket.bind(b"\0" + self.address[1:].encode())
 
     def fileno(self) -> int:
-        """Readable when there is a message."""
+        """Return the descriptor, which is readable when a message is there."""
         return self._socket.fileno()
 
     def receive(self) -> dict[str, str]:
-        """Return the assignments of one message; none where it is not to be believed."""
+        """Return the assignments of one message; none if the sender is not accepted or the message is truncated."""
         room = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(4 * notify.FDS_MAX)
         data, extras, flags, _ = self._socket.recvmsg(notify.MESSAGE_MAX, room)
         uid = -1
@@ -67,7 +67,7 @@ class Server:
             if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
                 uid = _CREDENTIALS.unpack(content)[1]
             elif level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                # Closed, and so is the wait of a sender's barrier.
+                # Closing the descriptor ends the barrier of the sender.
                 for at in range(0, len(content) - len(content) % 4, 4):
                     socket.close(int.from_bytes(content[at : at + 4], "little"))
         if uid not in self._uids or flags & socket.MSG_TRUNC:
@@ -85,10 +85,10 @@ class Server:
 
 
 def await_ready(process: Process, ready: str | float, server: Server | None) -> str | None:
-    """Return when a program is ready, with the status line that it gave.
+    """Wait until a program is ready; return its last status line.
 
     Raises:
-        DaemonError: it ended first; with its exit code, and a text.
+        DaemonError: the program ended first. It has the exit code and a text.
     """
     status: list[str | None] = [None]
     if process.poll() is not None:
@@ -128,7 +128,7 @@ def await_ready(process: Process, ready: str | float, server: Server | None) -> 
 
 
 def serve(process: Process, server: Server) -> None:
-    """Take a program's messages until it has ended."""
+    """Receive the messages of a program until it has ended."""
     server.is_ready = True
     if process.poll() is not None:
         return
@@ -147,5 +147,5 @@ def serve(process: Process, server: Server) -> None:
 
 
 def _ended(process: Process, status: str | None) -> DaemonError:
-    said = f", having said: {status}" if status else ""
+    said = f"; its last status: {status}" if status else ""
     return DaemonError("ready", "", f"the program ended before it was ready{said}", "", process.wait())

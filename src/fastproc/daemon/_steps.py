@@ -1,8 +1,8 @@
-"""What a daemon does to itself before its own code runs: a table of steps, each with a name that errors tell.
+"""The steps of a daemon before its own code runs: a table. Errors have the name of the failed step.
 
-The order is the kernel's and that of safety: the lock before the log is emptied; every path before the chroot; names
-were looked up before the fork (GOTCHAS G8); what needs privileges before they go; who the daemon is, written before it
-is another user (GOTCHAS H9).
+Rules for the order: the pid file is locked before a log is truncated. All paths are opened before the chroot. Names are
+looked up before the fork (GOTCHAS G8). Privileged actions come before the privileges are dropped. The pid is written
+before the user changes (GOTCHAS H9).
 """
 
 from __future__ import annotations
@@ -31,53 +31,53 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastproc.daemon._handshake import Voice
+    from fastproc.daemon._handshake import StatusPipe
     from fastproc.daemon._options import Looked, Settings
 
 LOADED = linecache, traceback
-"""What the message of an error needs, and must not be looked for in a new root or as another user."""
+"""Modules for an error's message. They must not be imported in a new root or as another user."""
 
 SUPERVISED = (
     *("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS"),
     *("LISTEN_FDNAMES", "JOURNAL_STREAM", "INVOCATION_ID", "SYSTEMD_EXEC_PID", "MAINPID", "MANAGERPID"),
 )
-"""Variables by which a service manager speaks to the process that it has started."""
+"""Variables that a service manager sets for the process that it starts."""
 
 UNTOUCHED = (signal.SIGKILL, signal.SIGSTOP)
 PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
 class Steps:
-    """One daemon's way, in the process that it is.
+    """The steps of one daemon, in its own process.
 
     Args:
-        settings: its options.
-        looked: its users and groups.
-        voice: its end of the handshake; None in the foreground.
-        pipes: the write ends for syslog.
-        keeps: leaves the root, the user and what stands in the pid file to the program that it will start.
-        speaks: whether a service manager that waits for the launcher waits for this process.
+        settings: the options.
+        looked: the ids of the users and groups.
+        status_pipe: the daemon's end of the status pipe; None in the foreground.
+        pipes: the write ends of the pipes to the log process.
+        keeps: whether this process is a keeper. Its program changes root and user, and the keeper writes the pid file.
+        notifies_manager: whether this process notifies the service manager instead of the launcher.
 
     Attributes:
-        name: the step at which it is.
-        value: what the privileged action returned.
-        lock: of the pid file.
+        name: the name of the current step.
+        value: the value that the privileged action returned.
+        lock: the lock of the pid file.
     """
 
     def __init__(
         self,
         settings: Settings,
         looked: Looked,
-        voice: Voice | None,
+        status_pipe: StatusPipe | None,
         pipes: dict[int, OwnedFd],
         keeps: bool,
-        speaks: bool,
+        notifies_manager: bool,
     ) -> None:
         self.settings = settings
         self.looked = looked
-        self.voice = voice
+        self.status_pipe = status_pipe
         self.keeps = keeps
-        self.speaks = speaks
+        self.notifies_manager = notifies_manager
         self.name = "fork"
         self.value: object = None
         self.lock: Lock | None = None
@@ -91,13 +91,13 @@ class Steps:
     @property
     def foreground(self) -> bool:
         """Whether nothing was forked."""
-        return self.voice is None
+        return self.status_pipe is None
 
     def run(self) -> None:
-        """Do all.
+        """Perform all steps.
 
         Raises:
-            Exception: what the step `name` raised.
+            Exception: the step `name` failed.
         """
         for name, is_wanted, step in TABLE:
             if is_wanted(self):
@@ -109,19 +109,19 @@ class Steps:
         self.begin("ready")
 
     def begin(self, name: str) -> None:
-        """Say that a step begins."""
+        """Report that a step begins."""
         self.name = name
-        if self.voice is not None:
-            self.voice.step(name)
+        if self.status_pipe is not None:
+            self.status_pipe.step(name)
 
     def tell_manager(self, status: str | None, mainpid: int = 0) -> None:
-        """Tell a service manager that the daemon is ready, if one waits for it.
+        """Notify a service manager that the daemon is ready, if one waits.
 
         Args:
-            status: a line for it.
-            mainpid: the main process, where that is another one.
+            status: a line of status.
+            mainpid: the pid of the main process, if it is not this process.
         """
-        if not self.speaks:
+        if not self.notifies_manager:
             return
         if not self.foreground:
             mainpid = mainpid or os.getpid()
@@ -132,32 +132,32 @@ class Steps:
         self._manager.send("\n".join(lines).encode())
 
     def pass_on(self, lines: list[str]) -> None:
-        """Tell a service manager that waits for this process what its program has said. Raises nothing."""
-        if self.speaks and self.foreground:
+        """Forward lines of the program to the service manager of this process. Raises nothing."""
+        if self.notifies_manager and self.foreground:
             others = dict(line.split("=", 1) for line in lines)
             try:
                 systemd.notify(others=others)
             except (OSError, ValueError):
-                pass  # it is away
+                pass  # the service manager is not there
 
     # -- the steps
 
     def _signals(self) -> None:
-        # The launcher's wakeup descriptor is the launcher's loop's (GOTCHAS I3).
+        # The event loop of the launcher owns the wakeup descriptor (GOTCHAS I3).
         signal.set_wakeup_fd(-1)
         for number in signal.valid_signals():
-            # nohup(1) and shells hand down signals that are ignored (GOTCHAS A3); Python's own handlers stay.
+            # nohup(1) and shells pass on ignored signals (GOTCHAS A3). Python's own handlers stay.
             if number not in (*UNTOUCHED, *PYTHON_IGNORES) and signal.getsignal(number) is signal.SIG_IGN:
                 signal.signal(number, signal.SIG_DFL)
-        # Those that came before are delivered now.
+        # Pending signals are delivered now.
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def _descriptors(self) -> None:
         given = [getattr(self.settings, name) for name in NAMES]
         keep = [*self.settings.keep_fds, *(fd.number for fd in self._pipes.values())]
         keep += [one for one in given if isinstance(one, int) and one > 2]
-        if self.voice is not None:
-            keep.append(self.voice.number)
+        if self.status_pipe is not None:
+            keep.append(self.status_pipe.number)
         for fd in self.settings.keep_fds:
             try:
                 os.fstat(fd)
@@ -166,7 +166,7 @@ class Steps:
         close_all_but(keep)
 
     def _close_given(self) -> None:
-        """Close the descriptors that have become standard streams: the writer of a pipe would never be its last."""
+        """Close descriptors that were copied to standard streams. Otherwise a pipe would keep a second writer."""
         given = {getattr(self.settings, name) for name in NAMES if type(getattr(self.settings, name)) is int}
         for fd in given.difference(self.settings.keep_fds):
             if fd > 2:
@@ -177,9 +177,9 @@ class Steps:
 
     def _environment(self) -> None:
         names = self.settings.clean_env
-        if not self.speaks:
+        if not self.notifies_manager:
             for name in SUPERVISED:
-                os.environ.pop(name, None)  # what a manager has told the launcher is not for this process
+                os.environ.pop(name, None)  # these variables are meant for the launcher
         if names is None:
             return
         kept = clean(dict(os.environb), names)
@@ -203,7 +203,7 @@ class Steps:
         self._streams.place(index, chosen(self.settings, self.foreground)[index])
 
     def _open_root(self) -> None:
-        # Before the action and the drop, so that it is known to be there; entered by this descriptor.
+        # Opened before the action and the drop, so that a missing directory fails early. Entered by this descriptor.
         self._root.open(self.settings.chroot, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._root.lift()
 
@@ -216,19 +216,19 @@ class Steps:
         self.value = self.settings.privileged_action()
 
     def _chroot(self) -> None:
-        # Nothing is to be imported in the new root, whose files may be anybody's.
+        # No module may be imported in the new root, where any user may own the files.
         loading.load_all()
         if self.settings.drops:
             cap_last_cap()
-            # In the new root there may be no /proc, in which the drop is read back.
+            # The drop is verified in /proc, which may be missing in the new root.
             self._proc.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         address = os.environ.get("NOTIFY_SOCKET", "")
-        if self.speaks and address.startswith("/"):
+        if self.notifies_manager and address.startswith("/"):
             self._manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             connect(self._manager, os.fsencode(address))
         os.fchdir(self._root.number)
         os.chroot(".")
-        # GOTCHAS G25: the old directory would be the way out.
+        # GOTCHAS G25: the old working directory would be a way out of the new root.
         os.chdir("/")
         loading.refuse_imports()
         self._root.close()
@@ -242,7 +242,7 @@ class Steps:
         self.lock.write(self._recorded)
 
     def _who(self) -> None:
-        # Read while there is a /proc.
+        # Read while /proc is reachable.
         self._recorded = Recorded(os.getpid(), began(os.getpid()), boot_id())
 
     def _drop(self) -> None:
@@ -252,7 +252,7 @@ class Steps:
 
         uid, gid, groups = self.looked.target
         with _credentials.proc_at(self._proc):
-            # FakeUsers: everything is a number by now, and in a new root no database is to be believed (GOTCHAS G8).
+            # FakeUsers: all ids are numbers now, and the user database of a new root is not trusted (GOTCHAS G8).
             drop_privileges(
                 uid,
                 group=gid,
@@ -311,4 +311,4 @@ TABLE: tuple[tuple[str, Callable[[Steps], bool], Callable[[Steps], None]], ...] 
     ("pid file", _itself(_has("pid_file")), Steps._write_pid),
     ("user", _itself(lambda steps: steps.settings.drops), Steps._drop),
 )
-"""Name, when, what."""
+"""Name of the step, condition, function."""

@@ -1,4 +1,4 @@
-"""Where a daemon's standard streams go: opened before the chroot and the change of user, put in place by dup2(2)."""
+"""The standard streams of a daemon: opened before the chroot and the change of user, then copied by dup2(2)."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ NAMES = ("stdin", "stdout", "stderr")
 NULL = "/dev/null"
 JOURNAL = "/run/systemd/journal/stdout"
 PRIORITIES = {1: 6, 2: 3}
-"""Of lines on stdout and stderr in a log: informational, error (syslog(3))."""
+"""The priority of lines on stdout and stderr: informational, error (syslog(3))."""
 
 
 def chosen(settings: Settings, foreground: bool) -> tuple[Any, Any, Any]:
-    """What each stream shall be; a supervisor's are kept where nothing is said."""
+    """Return the target of each stream. None means the null device, or in the foreground that the stream is kept."""
     default = "keep" if foreground else "null"
     first, out, err = (getattr(settings, name) for name in NAMES)
     return tuple(default if one is None else one for one in (first, out, err))  # type: ignore[return-value]
 
 
 class Streams:
-    """The three, one after the other.
+    """The three standard streams.
 
     Args:
-        ident: what the daemon is called in logs.
-        whom: the user that it becomes, with whose rights files are opened that others could exchange.
-        pipes: the write ends to the process that tells syslog, for the streams that want it.
+        ident: the name of the daemon in logs.
+        whom: the identity of the daemon. A file that other users could replace is opened with these rights.
+        pipes: the write ends of the pipes to the log process.
     """
 
     def __init__(self, ident: str, whom: Target, pipes: dict[int, OwnedFd]) -> None:
@@ -49,10 +49,11 @@ class Streams:
         self._files: dict[str, OwnedFd] = {}
 
     def place(self, index: int, what: Any) -> None:
-        """Put what was chosen in place of a stream.
+        """Replace a standard stream.
 
         Raises:
-            OSError, Untrusted: it cannot be opened, or is not what it must be.
+            OSError: the file cannot be opened.
+            Untrusted: another user could have replaced the file.
         """
         if what == "keep":
             self._keep(index)
@@ -69,14 +70,14 @@ class Streams:
             fd.close()
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close the files and pipes."""
         for fd in self._files.values():
             fd.close()
         for fd in self._pipes.values():
             fd.close()
 
     def _keep(self, index: int) -> None:
-        # A stream that is closed would be the number of the next file that is opened (GOTCHAS C8).
+        # The next open would return the number of a closed stream (GOTCHAS C8).
         try:
             os.fstat(index)
         except OSError:
@@ -91,7 +92,8 @@ class Streams:
         if what == "syslog":
             return self._pipes[index]
         path = _path(what)
-        # One open file for both streams in one file, so that neither writes over the other.
+        # stdout and stderr with the same path share one open file description, so that they do not overwrite each
+        # other.
         if index == 0:
             return self._open_file(path, os.O_RDONLY)
         if path not in self._files:
@@ -104,8 +106,8 @@ class Streams:
         uid = self._whom.uid
         if uid is None or uid == os.geteuid():
             return open_file(path, flags)
-        # Opened with our rights for another user's daemon: only where that user could not put a link in its place. A
-        # log in a directory of the user's is opened with the user's rights, and by nobody else's links.
+        # The file is opened with the launcher's rights only if the daemon's user cannot replace it by a link. A log in
+        # a directory of the daemon's user is opened with the rights of this user, and links of other users are refused.
         try:
             with enter(folder) as place:
                 return _of_roots_directory(path, flags, name, place)
@@ -144,10 +146,10 @@ def _of_roots_directory(path: str, flags: int, name: str, place: OwnedFd) -> Own
 
 
 def open_null() -> OwnedFd:
-    """Open the null device, if it is that (GOTCHAS H13).
+    """Open the null device, and verify that it is the null device (GOTCHAS H13).
 
     Raises:
-        OSError: it is missing, or something else.
+        OSError: the device is missing, or the file is not the null device.
     """
     fd = OwnedFd()
     fd.open(NULL, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
@@ -161,10 +163,10 @@ def open_null() -> OwnedFd:
 
 
 def open_journal(ident: str, priority: int) -> OwnedFd:
-    """Connect a stream to the journal, which takes its lines with the process's own metadata (sd_journal_stream_fd(3)).
+    """Connect a stream to the journal, which adds the metadata of the process to each line (sd_journal_stream_fd(3)).
 
     Raises:
-        OSError: there is no journal.
+        OSError: the journal cannot be reached.
     """
     import socket
 
@@ -175,7 +177,7 @@ def open_journal(ident: str, priority: int) -> OwnedFd:
             error.filename = JOURNAL
             raise
         stream.shutdown(socket.SHUT_RD)
-        # Identifier, unit, priority, whether lines may begin with <N>, and three ways on that the journal decides.
+        # Identifier, unit, priority, whether lines may begin with <N>, and three forwarding flags.
         stream.sendall(f"{ident}\n\n{priority}\n1\n0\n0\n0\n".encode())
         fd = OwnedFd()
         fd.fill(socket.SocketType.detach, stream)
@@ -184,7 +186,7 @@ def open_journal(ident: str, priority: int) -> OwnedFd:
 
 
 def flush() -> None:
-    """Write what is in the buffers of stdout and stderr, so that only one process does (GOTCHAS H14)."""
+    """Write the buffers of stdout and stderr, so that only one process writes them (GOTCHAS H14)."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, OSError, ValueError):  # there is none, or it is closed
+        with suppress(AttributeError, OSError, ValueError):  # the stream is None or closed
             stream.flush()
