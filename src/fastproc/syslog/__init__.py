@@ -1,7 +1,7 @@
-"""Messages to a syslog daemon or server: RFC 5424 or RFC 3164, by a unix socket, UDP, or TCP. Nothing here waits.
+"""Messages to a syslog daemon or server: RFC 5424 or RFC 3164, over a unix socket, UDP or TCP. Sending never waits.
 
-A receiver that is away, slow or restarted costs the program nothing but memory up to a bound, and every message is
-counted: delivered, dropped, uncertain, or still on its way.
+If the receiver is away, slow or restarting, the program uses memory up to a limit and is not delayed. Every message is
+counted: delivered, dropped, uncertain, waiting or in flight.
 
 >>> import logging
 >>> from fastproc import syslog
@@ -38,24 +38,24 @@ PROTOCOLS = ("datagram", "stream", "udp", "tcp")
 
 
 class Counts(NamedTuple):
-    """What became of the messages given to a Syslog.
+    """The number of messages given to a Syslog, by what happened to them.
 
-    Always: given == delivered + dropped + uncertain + waiting + in_flight.
+    At any moment given == delivered + dropped + uncertain + waiting + in_flight.
 
-    `delivered` means, by a unix socket: the receiver has read it. By TCP: the receiver's kernel has acknowledged it,
-    and where the receiver has closed the connection in order, it has read it. By UDP: this machine's kernel has taken
-    it, and no host has answered that nobody listens; a UDP sender cannot know more.
+    The meaning of `delivered` depends on the protocol. Unix socket: the receiver has read the message. TCP: the
+    receiver's kernel has acknowledged the message; if the receiver has closed the connection normally, it has also read
+    it. UDP: this machine's kernel has accepted the message, and no host has replied that the port is closed.
 
     Attributes:
-        given: by the program.
-        delivered: as above.
-        dropped: certainly never handed to a receiver: the backlog was full, or the Syslog was closed.
-        uncertain: the receiver had it and ended before it had read everything, so that nobody knows. With `resend` only
-            what there was no room or time to send again.
-        waiting: not sent yet.
-        in_flight: sent, and not known to have arrived.
-        resent: sent again, as the receiver had ended before it was known to have read them: these may arrive twice.
-        connections: how often the receiver was there anew.
+        given: messages that the program has sent.
+        delivered: see above.
+        dropped: messages that were never passed to a receiver, because the backlog was full or the Syslog was closed.
+        uncertain: messages that the receiver got, but may not have read before it ended. With `resend` these are only
+            messages that could not be sent again, because the backlog was full or the Syslog was closed.
+        waiting: messages in the backlog.
+        in_flight: messages that were sent and are not known to have arrived.
+        resent: messages that were sent again because the receiver may not have read them. They may arrive twice.
+        connections: the number of connections that were made.
     """
 
     given: int
@@ -69,35 +69,35 @@ class Counts(NamedTuple):
 
 
 class Syslog:
-    """A sender of messages. May be used by several threads; in a forked copy it has a connection and counts of its own.
+    """A sender of messages. Threads may share a sender. A forked copy gets its own connection and counts.
 
-    No call but `flush()` and `close()` with a timeout ever waits. There is no thread: what could not be sent is tried
-    again by the next message, by `pump()`, or by these two.
+    Only `flush()` and `close()` wait, for at most their timeout. There is no thread: messages that could not be sent
+    are tried again by the next message, by `pump()`, `flush()` or `close()`.
 
     Args:
-        address: the path of a unix socket ("@name": an abstract one), or (host, port). A host's name is looked up here
-            and now, which may take long, and never again.
-        protocol: "datagram" or "stream" for a path, "udp" or "tcp" for a host; None: "datagram", or "udp".
-        format: "rfc5424" or "rfc3164"; None: the old one for a unix socket, as syslog(3) has it, else the new one.
+        address: the path of a unix socket ("@name" for an abstract address), or (host, port). A host name is looked up
+            once, now; this may take long.
+        protocol: "datagram" or "stream" for a path; "udp" or "tcp" for a host. Default: "datagram" or "udp".
+        format: "rfc5424" or "rfc3164". Default: "rfc3164" for a unix socket, as syslog(3); otherwise "rfc5424".
         facility: a name or number.
-        app_name: the program; None: that of sys.argv.
-        procid: its pid; None: this process's.
-        hostname: None: this machine's.
-        framing: of a stream: "octet", "newline" or "nul" (RFC 6587); None: "octet" for TCP, "nul" for a unix socket,
-            as syslog(3) has it.
-        backlog: messages that may wait for the receiver. The oldest is dropped for each one too many.
-        max_size: bytes of a message; what is longer is cut off. RFC 5424 has every receiver take 480, RFC 5426 asks for
-            2048, rsyslog takes 8192.
-        resend: what the receiver may not have read, when it has ended, is sent again, and may arrive twice. By TCP,
-            where a reset tells that something was not read, but not what, these are the messages that were acknowledged
-            within the last second, and all that were not. False: they are counted as uncertain. By UDP nothing tells of
-            a doubt; what a host has refused is sent again in any case.
-        bom: whether a message of RFC 5424 says by a byte order mark that it is UTF-8; many receivers show the mark.
+        app_name: the name of the program. Default: from sys.argv.
+        procid: the pid of the program. Default: the pid of this process.
+        hostname: the name of this machine. Default: gethostname(2).
+        framing: the framing of a stream: "octet", "newline" or "nul" (RFC 6587). Default: "octet" for TCP, and "nul"
+            for a unix socket, as syslog(3).
+        backlog: the maximum number of waiting messages. When it is exceeded, the oldest message is dropped.
+        max_size: the maximum size of a message in bytes; longer messages are truncated. RFC 5424 requires receivers to
+            accept 480 bytes and recommends 2048. rsyslog accepts 8192 by default.
+        resend: whether to send messages again if the receiver ended and may not have read them. They may arrive twice.
+            With False they are counted as uncertain. When a TCP connection is reset, these are the messages that were
+            not acknowledged, and those that were acknowledged within the last second. UDP has no such messages: a
+            message that a host has refused is always sent again.
+        bom: whether a message of RFC 5424 has a byte order mark that declares UTF-8. Many receivers show the mark.
 
     Raises:
-        TypeError, ValueError: an argument is not possible; its name comes first.
-        OSError: the host has no address (socket.gaierror). That a receiver is away is no error.
-        Unsupported: elsewhere than on Linux, whose kernel tells what became of a message.
+        TypeError, ValueError: an argument is invalid; the message starts with its name.
+        OSError: the host has no address (socket.gaierror). An unreachable receiver raises nothing.
+        Unsupported: the system is not Linux. Other kernels do not report what happened to a message.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Syslog:
         bom: bool = False,
     ) -> None:
         if sys.platform != "linux":
-            raise Unsupported("fastproc.syslog: needs Linux, whose kernel tells what became of a message")
+            raise Unsupported("fastproc.syslog: needs Linux, whose kernel reports what happened to a message")
         self._facility = values.facility(facility)
         local = isinstance(address, str)
         protocol = _one_of("protocol", protocol, PROTOCOLS[:2] if local else PROTOCOLS[2:])
@@ -125,7 +125,7 @@ class Syslog:
         self._local = local
         stream = protocol in ("stream", "tcp")
         if framing is not None and not stream:
-            raise ValueError(f"framing: {protocol} has messages, a frame is for a stream")
+            raise ValueError(f"framing: is for a stream, and {protocol} has messages")
         self._framing = _one_of("framing", framing, ("nul", "octet", "newline") if local else values.FRAMINGS)
         for name, number, low in (("backlog", backlog, 1), ("max_size", max_size, 64)):
             if isinstance(number, bool) or not isinstance(number, int):
@@ -145,12 +145,12 @@ class Syslog:
         _senders.add(self)
 
     def __repr__(self) -> str:
-        """Show where the messages go, and what became of them."""
+        """Show the address and the counts."""
         return f"<Syslog to {self._channel.address!r}: {self.counts}>"
 
     @property
     def counts(self) -> Counts:
-        """What became of the messages until now."""
+        """The counts of messages at this moment."""
         with self._lock:
             found = self._channel
             found.look()
@@ -167,7 +167,7 @@ class Syslog:
 
     @property
     def error(self) -> OSError | None:
-        """The last error of the connection; None when there was none. It may be there again since."""
+        """The last error of the connection, or None. The connection may have been restored since."""
         return self._channel.broken
 
     def send(
@@ -181,19 +181,19 @@ class Syslog:
         app_name: str | None = None,
         procid: int | str | None = None,
     ) -> None:
-        """Send a message as soon as that is possible.
+        """Send a message as soon as possible. Never waits.
 
         Args:
             text: the message.
             severity: a name, such as "warning", or a number.
-            msgid: the type of message (RFC 5424 only).
-            structured_data: parameters by the names of their elements (RFC 5424 only).
-            created: seconds since 1970; None: now.
-            app_name: another program's than this one.
-            procid: with it its pid.
+            msgid: the type of the message (RFC 5424 only).
+            structured_data: for each element its parameters (RFC 5424 only).
+            created: the time of the message, in seconds since 1970. Default: now.
+            app_name: the name of the program, if it is not this program.
+            procid: the pid of that program.
 
         Raises:
-            TypeError, ValueError: there is no such severity, or created is no time of the calendar.
+            TypeError, ValueError: `severity` is invalid, or `created` is outside the years 1 to 9998.
         """
         number = values.severity(severity)
         header = self._header(app_name, procid)
@@ -211,24 +211,24 @@ class Syslog:
             self._channel.put(message)
 
     def pump(self) -> None:
-        """Send what waits, as far as that is possible now: for programs that log seldom."""
+        """Send waiting messages as far as this is possible without a wait. For programs that seldom log."""
         with self._lock:
             self._channel.pump()
 
     def flush(self, timeout: float = 1.0) -> bool:
-        """Wait until nothing is on its way any more, `timeout` seconds at most; give whether that is so."""
+        """Wait for at most `timeout` seconds until no message is waiting or in flight; return whether this is so."""
         deadline = channels.after(timeout)
         while True:
             with self._lock:
                 left = self._channel.settle()
             if left is None:
                 return True
-            # Without the lock: nobody who logs meanwhile is held.
+            # Wait without the lock, so that other threads can log meanwhile.
             if not channels.rest(left, deadline):
                 return False
 
     def close(self, timeout: float = 1.0) -> Counts:
-        """Wait as flush(), then close the connection, and give the final counts; later messages open it again."""
+        """Wait as flush(), close the connection, and return the final counts. A later message opens it again."""
         self.flush(timeout)
         with self._lock:
             self._channel.close()
@@ -239,7 +239,7 @@ class Syslog:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        """Close it."""
+        """Close the sender."""
         self.close()
 
     def _header(self, app_name: str | None, procid: object) -> values.Header:
@@ -260,7 +260,7 @@ _senders: WeakSet[Syslog] = WeakSet()
 
 
 def _after_fork() -> None:
-    # The thread that held a lock is not in a forked copy, and what it was sending is the parent's.
+    # The thread that held a lock does not exist in a forked copy. The parent sends the messages of the backlog.
     for sender in _senders:
         sender._lock = RLock()
         sender._channel.disown()
@@ -300,13 +300,13 @@ def _channel(address: Any, protocol: str, backlog: int, resend: bool, framing: s
 
 
 class Handler(logging.Handler):
-    """A logging.Handler that gives its records to a Syslog, and so never waits and never raises.
+    """A logging.Handler that passes its records to a Syslog. It never waits and never raises.
 
-    A record's attribute `structured_data` goes into a message of RFC 5424, `msgid` too.
+    The attributes `structured_data` and `msgid` of a record go into a message of RFC 5424.
 
     Args:
-        target: a Syslog, or the address for a new one.
-        level: as logging.Handler has it.
+        target: a Syslog, or the address of a new Syslog.
+        level: the level, as for logging.Handler.
 
     Attributes:
         syslog: the sender, with its counts.
@@ -330,11 +330,11 @@ class Handler(logging.Handler):
             self.handleError(record)
 
     def flush(self) -> None:
-        """Send what waits, as far as that is possible without waiting."""
+        """Send waiting messages as far as this is possible without a wait."""
         self.syslog.pump()
 
     def close(self) -> None:
-        """Send what waits within a second, and close the connection."""
+        """Send waiting messages for at most one second, and close the connection."""
         try:
             self.syslog.close()
         finally:
@@ -342,7 +342,7 @@ class Handler(logging.Handler):
 
 
 def _severity(level: int) -> int:
-    """Return the severity of a level of logging; between them 25 is a notice."""
+    """Return the severity for a level of logging. A level of 25 to 29 is a notice."""
     for least, number in ((60, 1), (50, 2), (40, 3), (30, 4), (25, 5), (20, 6)):
         if level >= least:
             return number
@@ -350,20 +350,20 @@ def _severity(level: int) -> int:
 
 
 class Lines(OnLine):
-    """For `on_line`: every line of a child's outputs becomes a message, with the child's name and pid.
+    """A value for `on_line`: every line of a child's output becomes a message with the child's name and pid.
 
     Args:
-        target: a Syslog, or the address for a new one.
-        stdout: the severity of its lines; None: they are not sent.
-        stderr: the same.
-        name: the program's name in the messages; None: its own, without the directory.
-        encoding: of the lines.
-        errors: what becomes of bytes that are no text, as bytes.decode() has it.
-        newline: what ends a line: one character, or "universal".
-        longest: characters; a longer line comes in pieces, as several messages.
+        target: a Syslog, or the address of a new Syslog.
+        stdout: the severity of lines on stdout; None: do not send them.
+        stderr: the severity of lines on stderr; None: do not send them.
+        name: the program's name in the messages. Default: the name of the command, without a directory.
+        encoding: the encoding of the lines.
+        errors: the error handler for undecodable bytes, as for bytes.decode().
+        newline: the end of a line: one character, or "universal".
+        longest: the maximum of characters in a message. A longer line becomes several messages.
 
     Raises:
-        TypeError, ValueError: an argument is not possible; its name comes first.
+        TypeError, ValueError: an argument is invalid; the message starts with its name.
     """
 
     __slots__ = ("_name", "_severities", "syslog")
@@ -396,7 +396,7 @@ class Lines(OnLine):
         )
 
     def of(self, child: Any) -> Any:
-        """Return what is called for the lines of one child."""
+        """Return the function that is called for the lines of one child."""
         return lambda stream, line: self._tell(child, stream, line)
 
     def _tell(self, child: Any, stream: str, line: str) -> None:

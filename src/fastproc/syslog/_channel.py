@@ -1,9 +1,8 @@
-"""The ways to a syslog receiver: unix sockets, UDP, TCP. Nothing here ever waits, but what is told to by its name.
+"""The ways to a syslog receiver: unix sockets, UDP, TCP. Only rest() and readable() wait.
 
-A message waits here, is in flight (with the kernel, and not known to have arrived), was delivered, or is lost. Each is
-counted, and the sum is what was given (see Counts in fastproc.syslog). What is known of those in flight differs: each
-Channel says how.
-Invariant: no send, connect or close waits. Time goes by only in `rest()`.
+A message waits here, is in flight (sent, and not known to have arrived), was delivered, or is lost. Each is counted,
+and the sum equals the messages given (see Counts in fastproc.syslog). What the kernel reports about messages in flight
+depends on the protocol: each Channel describes it. Invariant: no send, connect or close waits.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ if TYPE_CHECKING:
 
 PAUSE_FIRST = 0.05
 PAUSE_MAX = 5.0
-"""Seconds between two tries to reach a receiver; each failed one doubles them."""
+"""Seconds between two tries to reach a receiver: the first pause, doubled after each failure, and the maximum."""
 
 BATCH = 256
-"""Messages that one call sends at most: a long backlog must not hold who happens to log next."""
+"""Maximum of messages that one call sends, so that a long backlog does not hold the thread that happens to log next."""
 
 BACKLOG_BYTES = 32 << 20
 
 LOOK_EVERY = 0.005
-"""Seconds between two looks at what a receiver has read."""
+"""Seconds between two checks of how much a receiver has read."""
 
 SIOCOUTQ = 0x5411
 IP_RECVERR = 11
@@ -45,7 +44,7 @@ FULL = (EAGAIN, ENOBUFS)
 
 
 class Doubtful(bytes):
-    """A message that is sent again, and may have arrived."""
+    """A message that is sent again and may already have arrived."""
 
     __slots__ = ()
 
@@ -54,16 +53,16 @@ class Channel:
     """The messages on their way to one receiver.
 
     Args:
-        places: where it may be: families and addresses of the socket module, of which one after the other is tried; for
-            the network with numbers, as a name's look-up may take long.
-        backlog: messages that may wait; then the oldest is dropped for each new one.
-        resend: whether those that may not have been read, when a receiver has ended, are sent again.
+        places: pairs of a family and an address of the socket module, which are tried in turn. Network addresses are
+            numeric, because a name look-up may take long.
+        backlog: the maximum number of waiting messages. When it is exceeded, the oldest message is dropped.
+        resend: whether to send messages again that a receiver may not have read before it ended.
 
     Attributes:
-        waiting: messages that the kernel has not taken.
-        flying: how many it has, that are not known to have arrived.
+        waiting: messages that were not sent.
+        flying: the number of messages that were sent and are not known to have arrived.
         given, delivered, dropped, uncertain, resent, connections: counts.
-        broken: the last error, for whoever asks why nothing arrives.
+        broken: the last error, which explains why no message arrives.
     """
 
     kind = socket.SOCK_DGRAM
@@ -87,11 +86,11 @@ class Channel:
 
     @property
     def flying(self) -> int:
-        """How many messages the kernel has, that are not known to have arrived."""
+        """The number of messages that were sent and are not known to have arrived."""
         raise NotImplementedError
 
     def put(self, message: bytes) -> None:
-        """Take a message, and send what can be sent now."""
+        """Add a message, and send as much as possible."""
         self.look()
         self.given += 1
         self.waiting.append(message)
@@ -99,7 +98,7 @@ class Channel:
         self.pump()
 
     def pump(self) -> None:
-        """Send what can be sent now; nothing in the middle of another call of it, as by a signal handler that logs."""
+        """Send as much as possible; nothing if a signal handler that logs interrupts another call."""
         self.look()
         if self._pumping:
             return
@@ -108,7 +107,7 @@ class Channel:
             self._trim()
             self._pump()
         except BaseException:
-            # An interrupt: what was sent last is not recorded, and a stream would go on in the middle of a message.
+            # An interrupt: the last send is not recorded, so a stream could continue in the middle of a message.
             self._leave()
             raise
         finally:
@@ -129,12 +128,12 @@ class Channel:
             self._failed(error)
 
     def confirm(self) -> None:
-        """Look what has become of the messages in flight."""
+        """Update the counts of the messages in flight."""
 
     def settle(self) -> tuple[int, int, float] | None:
-        """Send and look at what became of it; give None when all is delivered.
+        """Send and update the counts; return None if all messages are delivered.
 
-        Else what is worth waiting for: a descriptor or -1, events of poll(2), and seconds at most.
+        Otherwise return what to wait for: a descriptor or -1, events of poll(2), and the maximum of seconds.
         """
         self.pump()
         if self.socket is not None:
@@ -143,11 +142,11 @@ class Channel:
             return None
         if self.socket is None:
             return -1, 0, max(0.001, self._retry_at - monotonic())
-        # What arrives is an end or an error. Nothing tells when a receiver has read: that is looked at.
+        # A readable socket means an end or an error. The kernel does not notify of a read, so it is polled.
         return self.socket.fileno(), POLLIN | (POLLOUT if self.waiting else 0), LOOK_EVERY
 
     def close(self) -> None:
-        """Give up the connection; what is in flight may arrive all the same, what waits is lost."""
+        """Close the connection. Messages in flight may still arrive. Waiting messages are dropped."""
         self.look()
         self._leave(True)
         while self.waiting:
@@ -162,7 +161,7 @@ class Channel:
             raise OSError(error, os.strerror(error), place.replace("\0", "@", 1) if place else None)
 
     def _prepare(self, _new: socket.socket) -> None:
-        """Set a new socket's options."""
+        """Set the options of a new socket."""
 
     def _connected(self) -> None:
         self.connections += 1
@@ -172,10 +171,10 @@ class Channel:
         raise NotImplementedError
 
     def _leave(self, ours: bool = False) -> None:
-        """Close the socket and settle what was in flight.
+        """Close the socket, and count the messages that were in flight.
 
         Args:
-            ours: it is our wish, not the receiver's end.
+            ours: whether this process closes the connection, and not the receiver.
         """
         found, self.socket = self.socket, None
         if found is not None:
@@ -186,7 +185,7 @@ class Channel:
         connections = self.connections
         self._leave()
         if connections == self._reached:
-            # It was never there: perhaps the next address is.
+            # This address was never reached: try the next address.
             self._tried = (self._tried + 1) % len(self._places)
             self.family, self.address = self._places[self._tried]
         self._reached = connections
@@ -198,13 +197,13 @@ class Channel:
         self._size -= len(self.waiting.popleft())
 
     def _back(self, messages: list[bytes]) -> None:
-        """Let messages that did not arrive wait again, before all others."""
+        """Put messages that did not arrive back, before all others."""
         self.waiting.extendleft(reversed(messages))
         self._size += sum(map(len, messages))
         self.resent += len(messages)
 
     def _doubt(self, messages: list[bytes], ours: bool) -> None:
-        """Settle messages of which nobody knows whether they were read."""
+        """Send messages again that may not have been read, or count them as uncertain."""
         if self._resend and not ours:
             self._back([*map(Doubtful, messages)])
         else:
@@ -215,7 +214,7 @@ class Channel:
             self._give_up(0)
 
     def _give_up(self, index: int) -> None:
-        """Drop a message that waits."""
+        """Drop a waiting message."""
         message = self.waiting[index]
         del self.waiting[index]
         self._size -= len(message)
@@ -225,7 +224,7 @@ class Channel:
             self.dropped += 1
 
     def _shorten(self) -> bool:
-        """Cut the next message to half, after EMSGSIZE; give whether something of it is left."""
+        """Cut the next message to half its size after EMSGSIZE; return whether some of it is left."""
         message = self.waiting.popleft()
         shorter = shortened(message, len(message) // 2)
         self._size -= len(message) - len(shorter)
@@ -236,23 +235,23 @@ class Channel:
         return True
 
     def look(self) -> None:
-        """Disown what a forked copy has inherited; a fork that Python does not know of is found only so."""
+        """Call disown() in a forked copy. This finds forks that Python does not know of."""
         if os.getpid() != self._owner:
             self.disown()
 
     def disown(self) -> None:
-        """In a forked copy: what waits is the parent's, who sends it; the connection is a new one."""
+        """Reset the channel of a forked copy: a new connection, and no messages, because the parent sends them."""
         if self.socket is not None:
             self.socket.close()
         self.__init__(self._places, self.backlog, self._resend)  # type: ignore[misc]
 
 
 class UnixDatagrams(Channel):
-    """To a unix datagram socket, such as /dev/log.
+    """A channel to a unix datagram socket, such as /dev/log.
 
-    The kernel counts what the receiver has not read yet (SIOCOUTQ), until its socket is closed, when it forgets it. So
-    what is in flight has arrived when nothing was left unread and the same socket was there afterwards; else, when it
-    is gone, nobody knows.
+    The kernel counts the bytes that the receiver has not read (SIOCOUTQ), and forgets them when the receiver closes its
+    socket. So messages in flight have arrived if nothing is unread and the same socket exists afterwards. If the socket
+    is gone, it is not known whether they were read.
     """
 
     def __init__(self, places: Places, backlog: int, resend: bool) -> None:
@@ -262,7 +261,7 @@ class UnixDatagrams(Channel):
 
     @property
     def flying(self) -> int:
-        """Those of which it is not known that they were read."""
+        """The number of messages that are not known to have been read."""
         return len(self._unread)
 
     def _connect(self) -> None:
@@ -287,13 +286,13 @@ class UnixDatagrams(Channel):
                 self._shorten()
                 continue
             if empty:
-                # It still was there, and had read everything before.
+                # The send succeeded, so the socket still exists. Before the send it had read everything.
                 self._was_read()
             self._unread.append(message)
             self._sent()
 
     def confirm(self) -> None:
-        """Look whether all was read: nothing is left, and then the socket is still that of this file, and open."""
+        """Count messages as delivered if nothing is unread and the same socket still exists."""
         if self._unread and self.socket is not None and outq(self.socket) == 0 and self._is_there():
             self._was_read()
 
@@ -313,11 +312,11 @@ class UnixDatagrams(Channel):
 
 
 class Udp(Channel):
-    """To a UDP port.
+    """A channel to a UDP port.
 
-    That the kernel has taken a datagram is all that is known, unless a host answers that nobody listens: then the
-    kernel tells which one it was (IP_RECVERR of ip(7)), and it waits again. On this machine each one gets that answer
-    at once.
+    The sender only knows that the kernel has accepted a datagram. If a host replies that the port is closed, the kernel
+    reports which datagram this was about (IP_RECVERR, ip(7)), and this message waits again. A port of this machine
+    replies at once.
     """
 
     def __init__(self, places: Places, backlog: int, resend: bool) -> None:
@@ -327,7 +326,7 @@ class Udp(Channel):
 
     @property
     def flying(self) -> int:
-        """None: nothing will ever be known of them."""
+        """Zero: the kernel never reports that a datagram has arrived."""
         return 0
 
     def _prepare(self, new: socket.socket) -> None:
@@ -339,7 +338,7 @@ class Udp(Channel):
     def _connect(self) -> None:
         super()._connect()
         self._recent.clear()
-        # The first after a refusal goes alone.
+        # After a refusal, only one message is sent first.
         self._probing = self.broken is not None
 
     def _send(self) -> None:
@@ -356,7 +355,7 @@ class Udp(Channel):
                 if error.errno == EMSGSIZE:
                     self._shorten()
                     continue
-                # It is about one that was sent before, of which the kernel tells.
+                # The error is about an earlier message. The error queue has that message.
                 self._hear()
                 raise
             self._recent.append(self.waiting[0])
@@ -368,7 +367,7 @@ class Udp(Channel):
                 self._connected()
 
     def _hear(self) -> None:
-        """Take the refusals that came."""
+        """Read the error queue, and put refused messages back."""
         refused = []
         while True:
             try:
@@ -389,17 +388,17 @@ def places(host: str, port: int, kind: int) -> Places:
     """Return the addresses of a host. This may wait for a name server.
 
     Raises:
-        OSError: there are none (socket.gaierror).
+        OSError: the host has no address (socket.gaierror).
     """
     found = socket.getaddrinfo(host, port, type=kind)
     return tuple(dict.fromkeys((family, address) for family, _, _, _, address in found))
 
 
 def after(seconds: float) -> float:
-    """The monotonic instant `seconds` from now.
+    """Return the monotonic time `seconds` from now.
 
     Raises:
-        TypeError, ValueError: it is no time.
+        TypeError, ValueError: `seconds` is not a number of 0 or more.
     """
     if not seconds >= 0:
         raise ValueError(f"timeout: {seconds} is not a time in seconds")
@@ -407,38 +406,38 @@ def after(seconds: float) -> float:
 
 
 def rest(what: tuple[int, int, float], deadline: float) -> bool:
-    """Wait for what Channel.settle() has given; give False when the deadline has passed."""
+    """Wait for the result of Channel.settle(); return False if the deadline has passed."""
     fd, events, pause = what
     left = deadline - monotonic()
     if left <= 0.0:
         return False
     poller = poll()
     if fd >= 0:
-        # Another thread may close it meanwhile: then this ends at once, or when the time is over.
+        # Another thread may close the descriptor. Then poll(2) returns at once, or at the end of the pause.
         poller.register(fd, events)
     poller.poll(min(left, pause) * 1000.0)
     return True
 
 
 def readable(fd: int, seconds: float) -> bool:
-    """Wait until there is something to read, or its end, and give whether there is."""
+    """Wait until the descriptor is readable or at its end; return whether it is."""
     poller = poll()
     poller.register(fd, POLLIN)
     return bool(poller.poll(seconds * 1000.0))
 
 
 def now() -> float:
-    """The time of a message, in seconds since 1970."""
+    """Return the current time in seconds since 1970."""
     return time()
 
 
 def outq(sender: socket.socket) -> int:
-    """Bytes that the receiver has not taken, with what the kernel needs around them (unix(7), tcp(7))."""
+    """Return the number of bytes that the receiver has not read, with the kernel's overhead (unix(7), tcp(7))."""
     return int(struct.unpack("i", ioctl(sender.fileno(), SIOCOUTQ, b"\0\0\0\0"))[0])
 
 
 def _identity(address: Any) -> tuple[int, int, int] | None:
-    """Which file a path is; None for an abstract address. bind(2) makes a new one for each socket."""
+    """Return the identity of a socket file, which each bind(2) creates; None for an abstract address."""
     if not isinstance(address, str) or address[:1] == "\0":
         return None
     try:

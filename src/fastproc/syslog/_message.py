@@ -1,7 +1,7 @@
 """The two formats of syslog messages, RFC 5424 and RFC 3164, and their framing on a stream (RFC 6587).
 
-Pure: who sends a message, and when, is given. What a field may not hold is replaced, never left to break the format: a
-message is the last place where an error about a message would help.
+Pure: the caller passes the sender and the time. Characters that a field may not contain are replaced, so that they
+never break the format. Nothing raises for them: logging is the wrong place for an error about a message.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SEVERITIES = {
 _OTHER_NAMES = {"panic": 0, "critical": 2, "error": 3, "warn": 4}
 
 FORMATS = ("rfc5424", "rfc3164")
-# A year of four digits, in every zone.
+# The year has four digits in every time zone.
 TIME_MIN, TIME_MAX = -62_135_500_000, 253_370_000_000
 
 FRAMINGS = ("octet", "newline", "nul")
@@ -45,7 +45,7 @@ def facility(value: object) -> int:
     """Return the number of a facility.
 
     Raises:
-        TypeError, ValueError: there is none of that name or number.
+        TypeError, ValueError: there is no facility with this name or number.
     """
     return _named("facility", value, FACILITIES, 23)
 
@@ -71,19 +71,19 @@ def _named(name: str, value: object, known: Mapping[str, int], highest: int) -> 
 
 
 def _field(name: str, value: object) -> str:
-    """Return a header field: PRINTUSASCII of a bounded length, or "-" for none."""
+    """Return a header field: PRINTUSASCII of limited length, or "-" for None."""
     text = "" if value is None else str(value)
     return "".join(letter if letter in _PRINTABLE else "_" for letter in text[: _LENGTHS[name]]) or "-"
 
 
 class Header:
-    """What is the same in all messages of one sender.
+    """The part of the header that all messages of one sender share.
 
     Args:
         facility: a number.
-        hostname: the FQDN, address or name of this machine; None or empty: unknown.
-        app_name: the program.
-        procid: its pid, or another name of this run of it; None: unknown.
+        hostname: the FQDN, address or name of this machine; None or empty if unknown.
+        app_name: the name of the program.
+        procid: the pid or another id of the process; None if unknown.
     """
 
     __slots__ = ("_facility", "_host", "_middle", "_minute", "_prefix", "_tag")
@@ -92,10 +92,11 @@ class Header:
         self._facility = facility * 8
         self._host = _field("hostname", hostname)
         self._middle = f"{self._host} {_field('app_name', app_name)} {_field('procid', procid)}"
-        # RFC 3164, 4.1.3: alphanumeric, and ended by what is not. Programs' names have more than that.
+        # RFC 3164, 4.1.3: the tag is alphanumeric and ends before another character. Program names have more
+        # characters.
         tag = "".join(letter if letter in _PRINTABLE and letter not in "[]:" else "_" for letter in app_name[:_TAG_MAX])
         self._tag = f"{tag or '-'}[{_field('procid', procid)}]:" if procid is not None else f"{tag or '-'}:"
-        # The minute's text, and the seconds since 1970 at which it begins: a local time is made once a minute.
+        # The text of a minute, and its start in seconds since 1970: the local time is formatted once a minute.
         self._minute = (-60, "", "", "")
 
     def _time(self, created: float) -> tuple[float, str, str, str]:
@@ -103,7 +104,7 @@ class Header:
         if not begin <= created < begin + 60:
             moment = datetime.fromtimestamp(int(created // 60) * 60).astimezone()
             begin = int(moment.timestamp())
-            # No zone of today has seconds in its offset; RFC 3339 could not say them.
+            # No time zone has seconds in its offset today, and RFC 3339 has no notation for them.
             offset = moment.strftime("%z")
             offset = "Z" if offset == "+0000" else f"{offset[:3]}:{offset[3:5]}"
             day = moment.strftime("%Y-%m-%dT%H:%M:")
@@ -125,10 +126,10 @@ class Header:
         Args:
             severity: a number.
             created: seconds since 1970.
-            text: the message; what is no Unicode (surrogates) is escaped.
-            msgid: the type of message.
-            data: structured data: parameters by the name of their element, such as "origin" or "mine@32473".
-            bom: whether a byte order mark says that the text is UTF-8, as the RFC has it; many receivers show it.
+            text: the message; surrogates are escaped.
+            msgid: the type of the message.
+            data: structured data: for each element, such as "origin" or "mine@32473", its parameters.
+            bom: whether to put a byte order mark before the text, which declares UTF-8. Many receivers show the mark.
         """
         seconds, day, _, offset = self._time(created)
         second, micro = divmod(int(seconds * 1e6), 1_000_000)
@@ -146,7 +147,7 @@ class Header:
             severity: a number.
             created: seconds since 1970.
             text: the message.
-            local: leave the host out, as syslog(3) does it for the daemon of this machine.
+            local: whether to leave the host out, as syslog(3) does for the local daemon.
         """
         seconds, _, old, _ = self._time(created)
         host = "" if local else f"{self._host.rstrip(':') or '-'} "
@@ -155,9 +156,9 @@ class Header:
 
 
 def structured(data: Mapping[str, Mapping[str, object]]) -> str:
-    r"""Return structured data (RFC 5424, 6.3): names are made valid, values escaped.
+    r"""Return structured data (RFC 5424, 6.3): names are made valid, values are escaped.
 
-    Elements whose names become the same are one: a name may be there once.
+    Elements whose names become equal are merged, because a name may occur only once.
 
     >>> structured({"mine@32473": {"path": 'a"]b'}})
     '[mine@32473 path="a\\"\\]b"]'
@@ -175,10 +176,10 @@ def _sd_name(name: str) -> str:
 
 
 def _sd_value(value: object) -> str:
-    # What is no Unicode becomes text before the backslashes of that are escaped.
+    # Escape surrogates first, then the backslashes of these escapes.
     text = str(value).encode("utf-8", "backslashreplace").decode()
     text = text.replace("\\", "\\\\").replace('"', '\\"').replace("]", "\\]")
-    # Control characters are allowed there; a line end breaks every receiver that frames by lines, others a terminal.
+    # Control characters are valid, but a line end breaks receivers that frame by lines, and others affect a terminal.
     return text if text.isprintable() else "".join(map(_sd_char, text))
 
 
@@ -187,10 +188,9 @@ def _sd_char(char: str) -> str:
 
 
 def shortened(message: bytes, size: int) -> bytes:
-    """Return at most `size` bytes of a message, without a piece of a character at the end.
+    """Return at most `size` bytes of a message, without an incomplete character at the end.
 
-    Structured data that does not fit is left out as a whole: a piece of it would make the message invalid (RFC 5424,
-    6.1).
+    Structured data that does not fit is left out completely: truncated structured data is invalid (RFC 5424, 6.1).
     """
     if len(message) <= size:
         return message
@@ -207,7 +207,7 @@ def shortened(message: bytes, size: int) -> bytes:
 
 
 def _data_bounds(message: bytes) -> tuple[int, int] | None:
-    """Return where the structured data of a message of RFC 5424 begins and ends; None for another message."""
+    """Return the range of the structured data in a message of RFC 5424; None for another message."""
     if not message[message.find(b">") :].startswith(b">1 "):
         return None
     fields = message.split(b" ", 6)
@@ -221,7 +221,7 @@ def _data_bounds(message: bytes) -> tuple[int, int] | None:
         char = message[end]
         end += 1
         if quoted:
-            # A backslash takes the next one with it.
+            # A backslash escapes the next byte.
             end += char == 0x5C
             quoted = char != 0x22
         elif char == 0x22:
@@ -232,12 +232,12 @@ def _data_bounds(message: bytes) -> tuple[int, int] | None:
 
 
 def framed(message: bytes, framing: str) -> bytes:
-    """Return a message as it goes into a stream.
+    """Return a message with its frame for a stream.
 
     Args:
-        message: without a frame.
-        framing: "octet": its length before it (RFC 6587, 3.4.1), any bytes may be inside. "newline", "nul": that byte
-            behind it; inside it becomes #012 or #000, as rsyslog writes it.
+        message: the message without a frame.
+        framing: "octet": the length comes first (RFC 6587, 3.4.1), and the message may contain any byte. "newline",
+            "nul": this byte ends the message; inside the message it becomes #012 or #000, as in rsyslog.
     """
     if framing == "octet":
         return b"%d %s" % (len(message), message)

@@ -1,4 +1,4 @@
-"""The ways to a syslog receiver by a stream: TCP and unix stream sockets. As syslog.py, nothing here ever waits."""
+"""The ways to a syslog receiver over a stream: TCP and unix stream sockets. Like _channel.py, nothing here waits."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ if TYPE_CHECKING:
     from fastproc.syslog._channel import Places
 
 CONNECT_MAX = 10.0
-"""Seconds that a TCP connection may take."""
+"""Maximum of seconds for a TCP connect."""
 
 DOUBT = 1.0
-"""Seconds for which an acknowledged message of a connection that is reset is not taken for read."""
+"""Seconds after the acknowledgement in which a message counts as possibly unread if the connection is reset."""
 
 DEAD_PEER_MS = 30_000
-"""TCP_USER_TIMEOUT: how long data may be unacknowledged before the connection counts as broken (tcp(7))."""
+"""TCP_USER_TIMEOUT: milliseconds without acknowledgement until the connection counts as broken (tcp(7))."""
 
 TCP_USER_TIMEOUT = 18
 TCP_INFO = 11
 _BYTES_ACKED = 120
-"""Its place in struct tcp_info (linux/tcp.h), since Linux 4.1."""
+"""The offset of tcpi_bytes_acked in struct tcp_info (linux/tcp.h, Linux 4.1)."""
 
 
 class Stream(Channel):
-    """To a stream socket. What is common to TCP and unix streams.
+    """A channel to a stream socket: the common part of TCP and unix streams.
 
-    A receiver that has read everything ends a connection in order; one that had not resets it (tcp(7), unix(7)).
+    If the receiver has read everything, its close ends the connection normally; otherwise its close resets the
+    connection (tcp(7), unix(7)).
     """
 
     kind = socket.SOCK_STREAM
@@ -43,7 +44,7 @@ class Stream(Channel):
     def __init__(self, places: Places, backlog: int, resend: bool, framing: str) -> None:
         super().__init__(places, backlog, resend)
         self.framing = framing
-        # What the kernel has taken of the first that waits, with its frame.
+        # The bytes of the first waiting message, with its frame, that were sent.
         self._begun = 0
         self._total = 0
         self._flight: deque[tuple[int, bytes]] = deque()
@@ -51,7 +52,7 @@ class Stream(Channel):
 
     @property
     def flying(self) -> int:
-        """Those that are not known to have arrived."""
+        """The number of messages that are not known to have arrived."""
         return len(self._flight)
 
     def disown(self) -> None:
@@ -64,14 +65,14 @@ class Stream(Channel):
         super()._connect()
 
     def _open(self) -> bool:
-        """Whether the connection is there."""
+        """Return whether the connection is established."""
         assert self.socket is not None
         assert self._opening is not None
         poller = poll()
         poller.register(self.socket.fileno(), POLLOUT)
         if not poller.poll(0):
             if monotonic() >= self._opening:
-                raise TimeoutError("the connection was not there in time")
+                raise TimeoutError("the connection was not established in time")
             return False
         error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
@@ -106,16 +107,16 @@ class Stream(Channel):
             self._sent()
 
     def _watch(self) -> None:
-        """Look whether the receiver is still there, and what it has taken.
+        """Check that the receiver is still connected, and update the counts.
 
         Raises:
-            OSError: it is not.
+            OSError: the connection has ended.
         """
         self.confirm()
         assert self.socket is not None
         try:
             while self.socket.recv(4096):
-                # Nothing that it could say means anything.
+                # A syslog receiver sends nothing that has a meaning.
                 pass
         except BlockingIOError:
             return
@@ -123,11 +124,11 @@ class Stream(Channel):
         raise OSError(EPIPE, "the receiver has closed the connection")
 
     def _ended(self) -> None:
-        """The receiver has closed the connection in order: it has read what it has."""
+        """Count the messages after the receiver has closed the connection normally."""
         raise NotImplementedError
 
     def _trim(self) -> None:
-        # Not the one of which a part is sent: the stream would go on in its middle.
+        # Keep a message that was sent partly: otherwise the stream would continue in the middle of it.
         while self._begun and (len(self.waiting) > max(1, self.backlog) or self._size > BACKLOG_BYTES):
             if len(self.waiting) < 2:
                 return
@@ -142,13 +143,13 @@ class Stream(Channel):
 
 
 class UnixStream(Stream):
-    """To a unix stream socket. The kernel counts what the receiver has not read (SIOCOUTQ)."""
+    """A channel to a unix stream socket. The kernel counts the bytes that the receiver has not read (SIOCOUTQ)."""
 
-    # Whether the receiver has ended with something unread; that is told once (unix(7), ECONNRESET).
+    # Whether the receiver has ended with unread data. The kernel reports this once (unix(7), ECONNRESET).
     _reset = False
 
     def _open(self) -> bool:
-        # connect(2) does not wait here: it is there, or EAGAIN says that the receiver's queue is full.
+        # connect(2) does not wait here: it succeeds, or fails with EAGAIN if the receiver's queue is full.
         self._opening = None
         self._total = 0
         self._reset = False
@@ -156,7 +157,7 @@ class UnixStream(Stream):
         return True
 
     def confirm(self) -> None:
-        """Look whether all was read: nothing was left, and then the connection had not ended."""
+        """Count messages as delivered if nothing is unread and the connection has not ended afterwards."""
         if not self._flight or self.socket is None or outq(self.socket):
             return
         try:
@@ -183,16 +184,17 @@ class UnixStream(Stream):
 
 
 class Tcp(Stream):
-    """To a TCP port.
+    """A channel to a TCP port.
 
-    The kernel tells how many bytes were acknowledged, by the receiver's kernel (TCP_INFO). When the receiver closes the
-    connection in order it has read these, and nothing else: the rest is sent again. When the connection is reset it had
-    not read all of them: those of the last second, and what was not acknowledged, are in doubt.
+    The kernel reports how many bytes the receiver's kernel has acknowledged (TCP_INFO). If the receiver closes the
+    connection normally, it has read exactly these bytes, and the other messages are sent again. If the connection is
+    reset, the receiver has not read all of these bytes. Then the messages that were acknowledged within the last
+    second, and those that were not acknowledged, are in doubt.
     """
 
     def __init__(self, places: Places, backlog: int, resend: bool, framing: str) -> None:
         super().__init__(places, backlog, resend, framing)
-        # When which ones were acknowledged.
+        # Acknowledged messages, with the time of the acknowledgement.
         self._recent: deque[tuple[float, bytes]] = deque()
         self._base = 0
         self._in_order = False
@@ -206,14 +208,14 @@ class Tcp(Stream):
         if not super()._open():
             return False
         assert self.socket is not None
-        # The handshake counts in some kernels.
+        # Some kernels count the handshake.
         self._base = _acknowledged(self.socket)
         self._recent.clear()
         self._in_order = False
         return True
 
     def confirm(self) -> None:
-        """Look how much was acknowledged."""
+        """Update the counts from the number of acknowledged bytes."""
         if not self._flight or self.socket is None:
             return
         acknowledged = _acknowledged(self.socket) - self._base
@@ -225,7 +227,7 @@ class Tcp(Stream):
             self._recent.popleft()
 
     def _ended(self) -> None:
-        # After the end was seen, so that what came with it counts.
+        # Read again after the end was seen: the last segment may have acknowledged more.
         self.confirm()
         self._in_order = True
 
@@ -236,7 +238,7 @@ class Tcp(Stream):
         if self._in_order:
             self._back(rest)
         elif ours:
-            # The kernel goes on with them.
+            # The kernel still tries to deliver these.
             self._doubt(rest, ours)
         else:
             self.delivered -= len(self._recent)
