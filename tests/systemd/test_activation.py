@@ -268,7 +268,7 @@ def test_passed_descriptors_that_are_no_sockets(tmp_path: Path) -> None:
     ):
         passed = systemd.PassedFd(fd, name)
         found[name] = passed.kind
-        with pytest.raises(OSError, match=rf"descriptor {fd} \({name}\) is no socket"):
+        with pytest.raises(OSError, match=rf"descriptor {fd} \({name}\) is not a socket"):
             passed.socket()
         os.close(passed.fileno())
     assert found == {"fifo": "fifo", "end": "fifo", "special": "special", "file": "file", "directory": "directory"}

@@ -145,7 +145,7 @@ def test_notify_unsets_the_environment_also_on_failure(manager: Manager, tmp_pat
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ({}, ValueError, "nothing to tell"),
+        ({}, ValueError, "nothing to send"),
         ({"status": "a\nREADY=1"}, ValueError, "status: must be one line"),
         ({"others": {"X": "a\nREADY=1"}}, ValueError, "X: must be one line"),
         ({"others": {"A=B": "1"}}, ValueError, "A=B: cannot be the name"),
@@ -156,7 +156,7 @@ def test_notify_unsets_the_environment_also_on_failure(manager: Manager, tmp_pat
         ({"errno": -2}, ValueError, "errno: -2"),
         ({"watchdog": "now"}, TypeError, "watchdog: must be"),
         ({"extend_timeout_usec": 0}, ValueError, "extend_timeout_usec: 0"),
-        ({"fdname": "x"}, ValueError, "fdname: names the descriptors"),
+        ({"fdname": "x"}, ValueError, "fdname: needs fdstore"),
         ({"fdname": "a:b", "fdstore": [0]}, ValueError, "fdname: must be 1 to 255"),
         ({"fdname": "x" * 256, "fdstore": [0]}, ValueError, "fdname: must be 1 to 255"),
         ({"fdstoreremove": True}, ValueError, "fdstoreremove: needs fdname"),

@@ -1,10 +1,10 @@
 """systemd's protocols, without libsystemd: readiness, status and the watchdog (sd_notify(3)), and socket activation.
 
-For a service, which tells its manager about itself; and for who starts services: `NotifyServer` waits until one is
-ready, the option `listen_fds` passes it sockets. All of it also works with other managers that speak these protocols.
+A service can notify its manager. A program that starts services can use `NotifyServer`, which waits until a service is
+ready, and the option `listen_fds`, which passes sockets. Other managers that implement these protocols work too.
 
 >>> from fastproc import systemd
->>> systemd.notify(ready=True, status="listening")  # outside of a service: nobody to tell
+>>> systemd.notify(ready=True, status="listening")  # not in a service: NOTIFY_SOCKET is not set
 False
 """
 

@@ -1,4 +1,4 @@
-"""Descriptors that a service manager has passed to this process: found, marked close-on-exec, and what each is."""
+"""Descriptors that a service manager has passed to this process: found, marked close-on-exec, and identified."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _SOCKETS = {socket.SOCK_STREAM: "stream", socket.SOCK_DGRAM: "datagram", socket.
 
 
 def passed(environment: Mapping[str, str]) -> list[tuple[int, str]]:
-    """Return number and name of each descriptor passed to this process, which is made close-on-exec.
+    """Return the number and name of each descriptor that was passed to this process, and make it close-on-exec.
 
     Raises:
-        ValueError: as listen.read().
-        OSError: EBADF: LISTEN_FDS counts one that is not open.
+        ValueError: as for listen.read().
+        OSError: EBADF: LISTEN_FDS counts a descriptor that is not open.
     """
     count, names = listen.read(environment, os.getpid())
     if count == 0 or not _is_ours(environment.get("LISTEN_PIDFDID")):
@@ -43,7 +43,7 @@ def passed(environment: Mapping[str, str]) -> list[tuple[int, str]]:
 
 
 def _is_ours(pidfd_id: str | None) -> bool:
-    """Whether LISTEN_PIDFDID, where there is one, is the inode of our own pidfd: a pid alone comes again."""
+    """Return whether LISTEN_PIDFDID, if set, is the inode of this process's pidfd. A pid alone may be reused."""
     if pidfd_id is None or not hasattr(os, "pidfd_open"):
         return True
     with OwnedFd() as pidfd:
@@ -55,7 +55,7 @@ def _is_ours(pidfd_id: str | None) -> bool:
 
 
 def kind(fd: int) -> str:
-    """Return what a descriptor is: "stream", "datagram", "seqpacket", "fifo", "special", "file", "directory", "other".
+    """Return the kind of a descriptor: stream, datagram, seqpacket, fifo, special, file, directory or other.
 
     Raises:
         OSError: EBADF.
@@ -68,7 +68,7 @@ def kind(fd: int) -> str:
 
 
 class _borrow:
-    """A socket object over a descriptor that it does not close."""
+    """A socket object for a descriptor that it does not own or close."""
 
     __slots__ = ("_socket",)
 
@@ -93,11 +93,11 @@ def check_socket(
     """Check a socket as sd_is_socket(3), sd_is_socket_inet(3) and sd_is_socket_unix(3) do.
 
     Raises:
-        ValueError: it is another one; the message starts with `what`.
+        ValueError: a property of the socket differs; the message starts with `what`.
         OSError: EBADF, ENOTSOCK.
     """
     if os.fstat(fd).st_mode & S_IFMT != S_IFSOCK:
-        raise OSError(ENOTSOCK, f"{what} is no socket")
+        raise OSError(ENOTSOCK, f"{what} is not a socket")
     with _borrow(fd) as view:
         if family is not None and view.family != family:
             raise ValueError(f"{what}: is of the family {view.family.name}, not {socket.AddressFamily(family).name}")

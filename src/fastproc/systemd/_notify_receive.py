@@ -1,7 +1,7 @@
-"""The receiving side of sd_notify(3): one socket, whose messages count only when their sender is the right process.
+"""The receiving side of sd_notify(3): one socket. Messages count only if their sender is the right process.
 
-The kernel tells who has sent a message (SCM_CREDENTIALS of unix(7)); a number in the message itself proves nothing.
-Invariant: every descriptor that comes is owned from the moment it is here, and closed unless it is to be stored.
+The kernel reports the sender of a message (SCM_CREDENTIALS, unix(7)). A pid in the text of a message proves nothing.
+Invariant: every received descriptor has an owner from the moment it arrives, and is closed unless it is stored.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _UCRED = struct.Struct("iII")
 _SPACE = socket.CMSG_SPACE(_UCRED.size) + socket.CMSG_SPACE(4 * values.FDS_MAX)
 
 ANCESTORS_MAX = 64
-"""How far up a sender's parents are looked at."""
+"""How many ancestors of a sender are examined."""
 
 
 class Message:
     """One message.
 
     Attributes:
-        fields: its assignments.
-        pid, uid, gid: the sender's, as the kernel says.
-        fds: the descriptors that came with it.
+        fields: the assignments.
+        pid, uid, gid: the sender, as reported by the kernel.
+        fds: the descriptors that came with the message.
     """
 
     __slots__ = ("fds", "fields", "gid", "pid", "uid")
@@ -55,24 +55,25 @@ class Message:
         self.fds = fds
 
     def close(self) -> None:
-        """Close its descriptors."""
+        """Close the descriptors."""
         for fd in self.fds:
             fd.close()
         self.fds.clear()
 
 
 class Receiver:
-    """The socket.
+    """The socket that receives messages.
 
     Args:
-        path: where it is made; None: an abstract address that the kernel chooses.
+        path: the path of the socket; None: an abstract address that the kernel chooses.
 
     Attributes:
-        address: what NOTIFY_SOCKET is to be.
-        malformed: messages that were cut off, without credentials, or from nobody in our PID namespace.
+        address: the value for NOTIFY_SOCKET.
+        malformed: the number of messages that were truncated, had no credentials, or came from a process outside this
+            PID namespace.
 
     Raises:
-        OSError: bind(2).
+        OSError: bind(2) failed.
     """
 
     __slots__ = ("_file", "_owner", "_path", "_socket", "address", "malformed")
@@ -85,7 +86,7 @@ class Receiver:
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             if path is None:
-                # "" binds to a number of the kernel's choice (unix(7), autobind).
+                # An empty name binds to an address that the kernel chooses (unix(7), autobind).
                 self._socket.bind("")
             else:
                 self._file = self._bind(path)
@@ -106,16 +107,16 @@ class Receiver:
         except Untrusted as error:
             raise PermissionError(EPERM, str(error), path) from None
         with place:
-            # By the descriptor: nobody puts another directory in its place meanwhile.
+            # Bound by the directory's descriptor, so that no other directory can take its place meanwhile.
             self._socket.bind(f"/proc/self/fd/{place.number}/{name}")
             return os.stat(name, dir_fd=place.number, follow_symlinks=False)
 
     def fileno(self) -> int:
-        """The descriptor, readable when there is a message."""
+        """Return the descriptor, which is readable when a message is there."""
         return self._socket.fileno()
 
     def receive(self) -> Message | None:
-        """Return the next message that has a sender, or None when there is none. Never waits."""
+        """Return the next message with a valid sender, or None if there is none. Never waits."""
         while True:
             try:
                 data, ancillary, flags, _ = self._socket.recvmsg(values.MESSAGE_MAX, _SPACE, MSG_CMSG_CLOEXEC)
@@ -146,16 +147,16 @@ class Receiver:
             self._socket.close()
             if self._path is not None:
                 try:
-                    # Only this socket's: somebody may have removed it, and a successor have made his in its place.
+                    # Remove only this socket's file: it may have been removed and replaced by a successor.
                     if os.path.samestat(os.lstat(self._path), self._file) and os.getpid() == self._owner:
                         os.unlink(self._path)
                 except OSError:
-                    # Somebody else has removed it.
+                    # Another process has removed it.
                     pass
 
 
 def descends(pid: int, ancestor: int) -> bool:
-    """Whether a process is another one's descendant now; who has lost its parents on the way is none any more."""
+    """Return whether a process descends from another now. A process whose ancestor has exited may no longer do so."""
     from fastproc._native import proc
 
     for at in range(ANCESTORS_MAX):
@@ -165,10 +166,10 @@ def descends(pid: int, ancestor: int) -> bool:
             return False
         try:
             if at == 0:
-                # In another PID namespace's /proc the number has a stranger's parents.
+                # In the /proc of another PID namespace the number names a stranger.
                 proc.check()
             with open(f"/proc/{pid}/stat", "rb") as file:
-                # The name may hold anything; the last bracket ends it (proc_pid_stat(5)).
+                # The name may contain any character; the last ")" ends it (proc_pid_stat(5)).
                 pid = int(file.read().rpartition(b")")[2].split()[1])
         except (OSError, IndexError, ValueError):
             return False
@@ -176,13 +177,13 @@ def descends(pid: int, ancestor: int) -> bool:
 
 
 def hold_descendant(pid: int, ancestors: tuple[int | None, ...]) -> OwnedFd | None:
-    """Return a pidfd of a process that descends from one of some others now; None when it is none."""
+    """Return a pidfd of a process that descends from one of `ancestors` now; None if it does not."""
     held = OwnedFd()
     try:
         held.fill(_native.fp_pidfd_open, pid)
     except OSError:
         return None
-    # The pidfd comes first, and the process still is there afterwards: so it is the one that was looked at.
+    # The pidfd is opened first. If the process still exists after the check, the pid was not reused meanwhile.
     if any(descends(pid, one) for one in ancestors if one is not None) and _is_there(held):
         return held
     held.close()
@@ -190,7 +191,7 @@ def hold_descendant(pid: int, ancestors: tuple[int | None, ...]) -> OwnedFd | No
 
 
 def is_still(pid: int, held: OwnedFd) -> bool:
-    """Whether a process still has its number; also when nobody has it: what it sent before its end is its own."""
+    """Return whether no other process has the pid. A message that was sent before the sender's end is still valid."""
     if _is_there(held):
         return True
     try:
@@ -199,7 +200,7 @@ def is_still(pid: int, held: OwnedFd) -> bool:
     except ProcessLookupError:
         return True
     except OSError:
-        # Somebody has it, or nobody can tell.
+        # Another process has the pid, or this cannot be found out.
         pass
     return False
 
@@ -220,13 +221,14 @@ def wait(
     take: Callable[[], bool],
     deadline: Callable[[], float | None],
 ) -> bool:
-    """Wait until `take` says that it is enough; give False when the process ended or the deadline passed first.
+    """Wait until `take` returns True; return False if the process ended or the deadline passed first.
 
     Args:
         server: the socket.
         process: the child.
-        take: takes the messages that are there.
-        deadline: a monotonic instant, asked for again after each message, as one may move it.
+        take: processes the messages that have arrived.
+        deadline: returns a monotonic time, or None. It is called after each message, because a message may extend the
+            deadline.
     """
     if take():
         return True
@@ -237,7 +239,7 @@ def wait(
         if not has_ended(process):
             watch.begin()
         while True:
-            # The end is looked at first: what was sent before it is there then.
+            # Look at the end first: all messages that were sent before it have then arrived.
             ended = has_ended(process)
             if take():
                 return True
@@ -251,5 +253,5 @@ def wait(
 
 
 def after(seconds: float) -> float:
-    """The monotonic instant `seconds` from now."""
+    """Return the monotonic time `seconds` from now."""
     return monotonic() + seconds

@@ -1,6 +1,6 @@
-"""sd_notify(3): a message to the service manager, its barrier, and the watchdog's pings.
+"""sd_notify(3): messages to the service manager, barriers, and pings of the watchdog.
 
-Invariant: no call waits longer than it was told, and none leaves a descriptor.
+Invariant: no call waits longer than its timeout, and no call leaves a descriptor open.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from fastproc._engine.reactor import Timer
 
     class Timers(Protocol):
-        """A reactor, as far as the watchdog knows it."""
+        """The part of a reactor that the watchdog uses."""
 
         def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
-            """Call once, at a monotonic instant."""
+            """Call the callback once, at a monotonic time."""
 
 
 def monotonic_usec() -> str:
-    """CLOCK_MONOTONIC in microseconds, for MONOTONIC_USEC."""
+    """Return CLOCK_MONOTONIC in microseconds, for MONOTONIC_USEC."""
     return str(clock_gettime_ns(CLOCK_MONOTONIC) // 1000)
 
 
@@ -46,23 +46,24 @@ def _wait(fd: int, events: int, deadline: float | None, what: str) -> None:
 
 
 def send(address: bytes, data: bytes, fds: Sequence[int] = (), timeout: float | None = None) -> None:
-    """Send one datagram to a unix socket, with descriptors.
+    """Send one datagram with descriptors to a unix socket.
 
     Args:
-        address: as _values/notify.py gives it.
+        address: the result of address() in _notify_text.py.
         data: the message.
-        fds: descriptors of ours; the receiver gets copies.
+        fds: descriptors of this process; the receiver gets copies.
         timeout: seconds to wait while the receiver's queue is full.
 
     Raises:
         TimeoutError: the queue stayed full.
-        OSError: sendmsg(2): ENOENT, ECONNREFUSED: nobody listens there; EBADF: a descriptor is closed.
+        OSError: sendmsg(2) failed. ENOENT, ECONNREFUSED: no process listens at the address. EBADF: a descriptor is
+            closed.
     """
     deadline = deadline_from("timeout", timeout)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
         try:
-            # Connected: only so poll(2) waits for room in the receiver's queue (unix(7)).
+            # poll(2) waits for room in the receiver's queue only if the socket is connected (unix(7)).
             connect(sender, address)
             while True:
                 try:
@@ -79,7 +80,7 @@ def connect(sender: socket.socket, address: bytes) -> None:
     """Connect a socket to a unix address.
 
     Raises:
-        OSError: connect(2); its filename is the address.
+        OSError: connect(2) failed; the exception's filename is the address.
     """
     try:
         sender.connect(address)
@@ -89,45 +90,45 @@ def connect(sender: socket.socket, address: bytes) -> None:
 
 
 def shown(address: bytes) -> str:
-    """Return a unix address as it is written: an abstract one with "@" before it."""
+    """Return a unix address as text; an abstract address begins with "@"."""
     return "@" + os.fsdecode(address[1:]) if address.startswith(b"\0") else os.fsdecode(address)
 
 
 def barrier(address: bytes, timeout: float | None) -> None:
-    """Return when the manager has read everything that was sent before: it closes a descriptor that it is sent.
+    """Return when the manager has read all earlier messages: it then closes a descriptor that is sent to it.
 
     Raises:
-        TimeoutError: it has not, within `timeout` seconds.
-        OSError: as send().
+        TimeoutError: the manager did not read them within `timeout` seconds.
+        OSError: as for send().
     """
     deadline = deadline_from("timeout", timeout)
     ours, theirs = make_pipe()
     with ours, theirs:
         send(address, b"BARRIER=1", (theirs.number,), timeout)
         theirs.close()
-        # Nobody writes: readable means that the last copy of the other end is closed.
+        # No process writes to the pipe, so readable means that the last copy of the other end is closed.
         _wait(ours.number, POLLIN, deadline, "barrier: the service manager has not read all messages")
 
 
 def seconds_left(deadline: float | None) -> float | None:
-    """Seconds until an instant, 0.0 when it is past; None where there is none."""
+    """Return the seconds until a monotonic time, 0.0 if it has passed; None for None."""
     return None if deadline is None else max(0.0, deadline - monotonic())
 
 
 def connect_stream(path: str, header: bytes, timeout: float | None) -> socket.socket:
-    """Return a stream socket that was connected and has sent a header; it blocks, and nothing is read from it.
+    """Return a connected stream socket that has sent a header. The socket is blocking and write-only.
 
     Raises:
-        TimeoutError: the other side did not take the connection.
-        OSError: connect(2), send(2).
+        TimeoutError: the other side did not accept the connection.
+        OSError: connect(2) or send(2) failed.
     """
     deadline = deadline_from("timeout", timeout)
     stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        # A full queue of connections gives EAGAIN, and nothing tells when there is room (connect(2)).
+        # With a full queue connect(2) fails with EAGAIN, and the kernel does not notify when there is room.
         while (error := stream.connect_ex(path)) == EAGAIN:
             if deadline is not None and monotonic() >= deadline:
-                raise TimeoutError(ETIMEDOUT, f"{path}: the connection was not taken before the deadline")
+                raise TimeoutError(ETIMEDOUT, f"{path}: the connection was not accepted before the deadline")
             sleep(0.005)
         if error:
             raise OSError(error, os.strerror(error), path)
@@ -141,18 +142,18 @@ def connect_stream(path: str, header: bytes, timeout: float | None) -> socket.so
 
 
 class Watchdog:
-    """Pings at half the time that the manager allows (sd_watchdog_enabled(3)), from a reactor's timers.
+    """Pings at half the interval of the manager (sd_watchdog_enabled(3)), by a reactor's timers.
 
     Args:
-        usec: the time that the manager allows.
-        ping: sends one.
-        alive: asked before each ping; a false answer, or an exception, leaves the ping out.
+        usec: the interval of the manager.
+        ping: a function that sends a ping.
+        alive: a function that is called before each ping. If it returns a false value or raises, no ping is sent.
         timers: the reactor.
 
     Attributes:
-        sent: pings that were sent.
-        withheld: those left out.
-        errors: those that could not be sent; the next is tried all the same.
+        sent: the number of pings that were sent.
+        withheld: the number of pings that were not sent because `alive` returned a false value.
+        errors: the number of pings that failed.
     """
 
     __slots__ = ("_alive", "_every", "_ping", "_timer", "_timers", "errors", "sent", "withheld")
@@ -168,11 +169,11 @@ class Watchdog:
         self.sent = self.withheld = self.errors = 0
 
     def begin(self) -> None:
-        """Ping now, and from now on."""
+        """Send a ping now, and start the timer."""
         self._go()
 
     def _go(self) -> None:
-        # Set first: what is raised below must not end the pings.
+        # The timer is set first: an exception below must not end the pings.
         self._timer = self._timers.call_at(monotonic() + self._every, self._go)
         if self._alive is not None and not self._alive():
             self.withheld += 1
@@ -181,11 +182,11 @@ class Watchdog:
             self._ping()
             self.sent += 1
         except OSError:
-            # The manager is being restarted, or its queue is full for a moment.
+            # The manager is restarting, or its queue is full.
             self.errors += 1
 
     def close(self) -> None:
-        """Ping no more."""
+        """Stop the pings."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

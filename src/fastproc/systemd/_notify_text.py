@@ -1,7 +1,7 @@
-"""The messages of sd_notify(3), made and read, and the addresses that NOTIFY_SOCKET can have.
+"""The messages of sd_notify(3), formatting and parsing, and the addresses of NOTIFY_SOCKET.
 
-Every value is checked before it is put into a message: a line end inside of one would be an assignment of its own, such
-as READY=1. Not here: sockets, descriptors, clocks.
+Every value is checked before it goes into a message: a newline in a value would start another assignment, such as
+READY=1. This file uses no sockets, descriptors or clocks.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 MESSAGE_MAX = 4096
-"""Bytes of one message: a service manager ignores longer ones (NOTIFY_BUFFER_MAX, which is PIPE_BUF)."""
+"""Maximum of bytes in a message. A service manager ignores longer messages (NOTIFY_BUFFER_MAX, which is PIPE_BUF)."""
 
 FDS_MAX = 253
-"""Descriptors of one message: SCM_MAX_FD of the kernel (unix(7))."""
+"""Maximum of descriptors in a message: the kernel's SCM_MAX_FD (unix(7))."""
 
 USEC_MAX = 2**64 - 1
 
@@ -29,11 +29,11 @@ PATH_MAX = 108
 
 
 def address(value: str) -> bytes:
-    r"""Return the address of a unix socket that NOTIFY_SOCKET names: a path, or "@" for an abstract one.
+    r"""Return the unix address for a value of NOTIFY_SOCKET: a path, or "@" and an abstract name.
 
     Raises:
-        ValueError: it is empty, relative, or longer than sun_path.
-        Unsupported: "vsock:" and its like, which a virtual machine's manager on the host has.
+        ValueError: the value is empty, relative, or longer than sun_path.
+        Unsupported: the value begins with "vsock", the address of a virtual machine's host.
     """
     if value.startswith("vsock"):
         raise errors.Unsupported(f"NOTIFY_SOCKET: {value!r} is an AF_VSOCK address, which is not supported")
@@ -55,7 +55,7 @@ def _line(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name}: must be str, not {type(value).__name__}")
     if "\n" in value or "\0" in value:
-        raise ValueError(f"{name}: must be one line: what follows a line end would be an assignment of its own")
+        raise ValueError(f"{name}: must be one line: text after a newline would be another assignment")
     return value
 
 
@@ -74,7 +74,7 @@ def _watchdog(name: str, value: object) -> str | None:
     return "trigger" if value == "trigger" else _flag(name, value)
 
 
-# In the order in which they are sent. A status is in force before the state that it explains.
+# In the order of sending. A status comes before the state that it explains.
 _FIELDS: dict[str, tuple[str, Any]] = {
     "status": ("STATUS", _line),
     "errno": ("ERRNO", _number(0, 4095)),
@@ -96,11 +96,11 @@ def assignments(given: dict[str, Any], others: dict[str, str]) -> list[str]:
     """Return the lines of a message.
 
     Args:
-        given: by the names of notify(), without those that are None.
-        others: further assignments, by their own names.
+        given: the arguments of notify() by name, without those that are None.
+        others: further assignments by name.
 
     Raises:
-        TypeError, ValueError: a value is not possible, or two states exclude each other; the name comes first.
+        TypeError, ValueError: a value is invalid, or two states exclude each other; the message starts with the name.
     """
     states = [name for name in STATES if given.get(name) is True]
     if len(states) > 1:
@@ -119,11 +119,11 @@ def assignments(given: dict[str, Any], others: dict[str, str]) -> list[str]:
 
 
 def store(name: str | None, poll: bool) -> list[str]:
-    """Return the lines that put descriptors into the manager's store.
+    """Return the lines that store descriptors at the manager.
 
     Args:
-        name: of the descriptors, or None for the manager's choice.
-        poll: whether the manager drops one that reports an error or hang-up.
+        name: the name of the descriptors; None: the manager chooses a name.
+        poll: whether the manager drops a descriptor that reports an error or hang-up.
     """
     lines = ["FDSTORE=1"]
     if name is not None:
@@ -137,7 +137,7 @@ def message(lines: Iterable[str]) -> bytes:
     """Return the bytes of a message.
 
     Raises:
-        ValueError: it is longer than a service manager reads.
+        ValueError: the message is longer than MESSAGE_MAX.
     """
     data = "\n".join(lines).encode("utf-8", "surrogateescape")
     if len(data) > MESSAGE_MAX:
@@ -146,7 +146,7 @@ def message(lines: Iterable[str]) -> bytes:
 
 
 def read(data: bytes) -> dict[str, str]:
-    """Return the assignments of a message; of a name that comes twice the last one. Other lines are left out."""
+    """Return the assignments of a message; of a repeated name, the last. Other lines are ignored."""
     found = {}
     for line in data.decode("utf-8", "replace").split("\n"):
         key, equals, value = line.partition("=")
@@ -156,7 +156,7 @@ def read(data: bytes) -> dict[str, str]:
 
 
 def usec(value: str | None) -> int | None:
-    """Return a number of microseconds as it stands in a message or variable; None for anything else, 0 and infinity."""
+    """Return a number of microseconds from a message or variable; None for other text, for 0 and for infinity."""
     if value is None or not value.isascii() or not value.isdigit():
         return None
     number = int(value)
@@ -164,7 +164,7 @@ def usec(value: str | None) -> int | None:
 
 
 def number(value: str | None, low: int, high: int, other: int | None) -> int | None:
-    """Return a decimal number as it stands in a message, and `other` for anything else, also out of its range."""
+    """Return a decimal number from a message; `other` if the text is not a number or is out of range."""
     if value is None or not value.isascii() or not value.isdigit() or len(value) > 10:
         return other
     found = int(value)

@@ -1,4 +1,4 @@
-"""Where this process runs: below a manager, in a container, writing to the journal; and a stream to the journal."""
+"""The environment of this process: a service manager, a container, the journal; and a stream to the journal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def booted() -> bool:
-    """Whether systemd is the system's init (sd_booted(3))."""
+    """Return whether systemd is the init process of this system (sd_booted(3))."""
     try:
         return os.lstat("/run/systemd/system").st_mode & 0o170000 == 0o040000
     except OSError:
@@ -24,9 +24,9 @@ booted.__module__ = "fastproc.systemd"
 
 
 def journal_stream(fd: int = 2) -> bool:
-    """Whether a descriptor is connected to the journal: JOURNAL_STREAM names its device and inode (systemd.exec(5)).
+    """Return whether a descriptor is connected to the journal: it is the file of JOURNAL_STREAM (systemd.exec(5)).
 
-    The variable alone says nothing: shells and their children inherit it, with other streams.
+    The variable alone proves nothing, because shells and their children inherit it with other streams.
     """
     device, colon, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
     if not colon:
@@ -42,16 +42,16 @@ journal_stream.__module__ = "fastproc.systemd"
 
 
 def foreground_reason() -> str | None:
-    """Say why a daemon that is started here must stay in the foreground; None when nothing speaks for it.
+    """Return why a daemon that is started now should stay in the foreground; None if there is no reason.
 
-    A supervisor watches the process that it has started, and takes its end for the service's (GOTCHAS H12).
+    A supervisor watches the process that it has started, and takes its exit for the exit of the service (GOTCHAS H12).
 
     Returns:
         "notify": a manager waits for messages (NOTIFY_SOCKET).
-        "systemd": systemd has executed this very process (SYSTEMD_EXEC_PID).
+        "systemd": systemd has executed this process (SYSTEMD_EXEC_PID).
         "listen": sockets were passed to this process (LISTEN_PID).
-        "journal": standard output or error is the journal (JOURNAL_STREAM matches the stream).
-        "pid 1": it is the first process of a container.
+        "journal": standard output or standard error is connected to the journal (JOURNAL_STREAM matches).
+        "pid 1": this is the first process of a container.
     """
     pid = str(os.getpid())
     if os.environ.get("NOTIFY_SOCKET"):
@@ -77,22 +77,22 @@ def journal_socket(
     path: str = "/run/systemd/journal/stdout",
     timeout: float | None = 5.0,
 ) -> socket.socket:
-    """Return a stream to the journal, as systemd gives to a service: for `stdout` and `stderr` of a child.
+    """Return a stream to the journal, as systemd passes to a service. Use it for `stdout` and `stderr` of a child.
 
-    Every line that is written to it becomes an entry of the writing process.
+    Every line that is written to the stream becomes a journal entry of the writing process.
 
     Args:
         identifier: SYSLOG_IDENTIFIER= of the entries.
-        priority: of lines without a prefix of their own: a name or number of syslog.
-        level_prefix: whether a line may begin with its priority, as "<3>".
-        unit: the unit that the entries are of, which only root may name.
-        path: of the journal's socket.
-        timeout: seconds to wait while the journal does not take the connection.
+        priority: the priority of lines without a prefix: a name or number of syslog.
+        level_prefix: whether a line may begin with its priority, such as "<3>".
+        unit: the unit of the entries. Only root may set a unit.
+        path: the path of the journal's socket.
+        timeout: seconds to wait until the journal accepts the connection.
 
     Raises:
-        TypeError, ValueError: an argument is not possible; its name comes first.
-        TimeoutError: the journal did not take it.
-        OSError: ENOENT, ECONNREFUSED: there is no journal here.
+        TypeError, ValueError: an argument is invalid; the message starts with its name.
+        TimeoutError: the journal did not accept the connection.
+        OSError: ENOENT, ECONNREFUSED: the journal does not run.
     """
     number = severity(priority)
     for name, text in (("identifier", identifier), ("unit", unit)):

@@ -1,4 +1,4 @@
-"""The manager's side of sd_notify(3): start a service, wait until it is ready, hear what it says."""
+"""The manager's side of sd_notify(3): start a service, wait until it is ready, receive its messages."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 ACCESS = ("main", "all")
 
 ERRNO_MAX = 4095
-"""The highest that the kernel has (MAX_ERRNO of linux/err.h)."""
+"""The highest error number of the kernel (MAX_ERRNO, linux/err.h)."""
 
 
 class NotReady(ProcessError):
     """A service did not become ready.
 
     Attributes:
-        argv: its command.
-        pid: its pid.
-        returncode: how it ended; None: it still runs.
-        status: the last STATUS= that it sent, or None.
+        argv: the command of the service.
+        pid: the pid of the service.
+        returncode: the return code of the service; None if it still runs.
+        status: the last STATUS= of the service, or None.
         errno: the last ERRNO=, or None.
     """
 
@@ -63,7 +63,7 @@ class NotReady(ProcessError):
 
 
 class StartTimeout(NotReady, TimeoutError):
-    """It was not ready when the time was over. It still runs: end it, or wait on."""
+    """The service was not ready in time. It still runs: kill it, or wait again."""
 
     __module__ = "fastproc.systemd"
 
@@ -72,10 +72,10 @@ class Notification:
     """One message of the service.
 
     Attributes:
-        fields: its assignments, as "READY": "1".
-        pid: the sender's.
-        uid: the sender's.
-        gid: the sender's.
+        fields: the assignments, such as {"READY": "1"}.
+        pid: the pid of the sender.
+        uid: the uid of the sender.
+        gid: the gid of the sender.
     """
 
     __module__ = "fastproc.systemd"
@@ -89,7 +89,7 @@ class Notification:
         self.gid = message.gid
 
     def __repr__(self) -> str:
-        """Show what was said, and by whom."""
+        """Show the assignments and the sender."""
         return f"Notification({self.fields!r}, pid={self.pid})"
 
 
@@ -109,7 +109,7 @@ class StoredFd:
         self._owned = owned
 
     def fileno(self) -> int:
-        """The descriptor; it is closed with the server. Pass it on by `listen_fds`."""
+        """Return the descriptor. It is closed with the server. Pass it to a child by `listen_fds`."""
         return self._owned.fileno()
 
     def __repr__(self) -> str:
@@ -118,40 +118,41 @@ class StoredFd:
 
 
 class NotifyServer:
-    """Starts a service with NOTIFY_SOCKET, and hears it.
+    """Starts a service with NOTIFY_SOCKET, and receives its messages.
 
-    Messages are taken by wait_ready(), wait(), receive() and pump(), and by nobody else. A message counts only when the
-    kernel says that the service has sent it; others are counted in `refused`. The service's state is in the attributes,
-    as of the messages taken by now.
+    Messages are received only by wait_ready(), wait(), receive() and pump(). A message counts only if the kernel
+    reports that the service has sent it. Other messages are counted in `refused`. The attributes hold the state of the
+    service after the messages received so far.
 
     Args:
-        access: "main": only the main process may speak (NotifyAccess=main). "all": its descendants too, such as
-            systemd-notify(1) in a script; they must still be running when their message is taken, and have their
-            parents (systemd-notify waits for that by a barrier).
-        path: where the socket is made; its directory decides who can reach it. None: an abstract address, which a
-            service in a network namespace of its own does not reach.
-        watchdog_usec: the time between two pings that is demanded, in microseconds; None: none are.
-        fds_max: descriptors that the service may store.
+        access: "main": only the main process may send messages (NotifyAccess=main). "all": its descendants may send
+            messages too, such as systemd-notify(1) in a script. A descendant must still run when its message is
+            received, and so must all processes between it and the main process. systemd-notify waits for this by a
+            barrier.
+        path: the path of the socket. The permissions of its directory decide which processes can reach it. None: an
+            abstract address. A service in another network namespace cannot reach an abstract address.
+        watchdog_usec: the maximum time between two pings in microseconds; None: the service need not send pings.
+        fds_max: the maximum number of descriptors that the service may store.
 
     Attributes:
-        process: the service, once it was started.
-        main_pid: its main process: MAINPID= if the child or the main process has named one of its descendants, which
-            then still had its parents, else the child.
-        ready: READY=1 has come; not while it is reloading.
-        reloading: RELOADING=1 was the last word.
-        stopping: STOPPING=1 has come.
+        process: the service, after it was started.
+        main_pid: the pid of the main process. This is the child, or the pid of the last MAINPID= that the child or the
+            main process has sent, if that process was a descendant.
+        ready: whether READY=1 was received; False during a reload.
+        reloading: whether RELOADING=1 was received, and no READY=1 after it.
+        stopping: whether STOPPING=1 was received.
         status: the last STATUS=.
         errno: the last ERRNO=.
-        watchdog_usec: as given, or the last WATCHDOG_USEC=.
-        fds: what the service has stored.
-        notifications: all messages that counted, in order; the oldest go when there are 1000.
-        refused: messages of other senders.
-        deadline: the monotonic instant at which the wait for READY=1 is over, or None.
+        watchdog_usec: the argument, or the last WATCHDOG_USEC=.
+        fds: the descriptors that the service has stored.
+        notifications: the last 1000 messages that counted, in order.
+        refused: the number of messages of other senders.
+        deadline: the monotonic time at which the wait for READY=1 ends, or None.
 
     Raises:
-        ValueError, TypeError: an argument is not possible; its name comes first.
-        OSError: the socket cannot be made.
-        Unsupported: elsewhere than on Linux, whose kernel tells who has sent a message (SCM_CREDENTIALS).
+        ValueError, TypeError: an argument is invalid; the message starts with its name.
+        OSError: the socket cannot be created.
+        Unsupported: the system is not Linux. Other kernels do not report the sender of a message (SCM_CREDENTIALS).
     """
 
     __module__ = "fastproc.systemd"
@@ -164,7 +165,7 @@ class NotifyServer:
         fds_max: int = 0,
     ) -> None:
         if sys.platform != "linux":
-            raise Unsupported("NotifyServer: needs Linux, whose kernel tells who has sent a message")
+            raise Unsupported("NotifyServer: needs Linux, whose kernel reports the sender of a message")
         if access not in ACCESS:
             raise ValueError(f"access: must be one of {', '.join(ACCESS)}, not {access!r}")
         if path is not None:
@@ -178,7 +179,7 @@ class NotifyServer:
         self._fds_max = fds_max
         self.process: Process | None = None
         self.main_pid: int | None = None
-        # A pidfd of it, where it is not the child.
+        # A pidfd of the main process, if it is not the child.
         self._main: OwnedFd | None = None
         self.ready = self.reloading = self.stopping = False
         self.status: str | None = None
@@ -190,7 +191,7 @@ class NotifyServer:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that the service needs."""
+        """The environment variables that the service needs."""
         found = {"NOTIFY_SOCKET": self._receiver.address}
         if self.watchdog_usec is not None:
             found["WATCHDOG_USEC"] = str(self.watchdog_usec)
@@ -199,16 +200,16 @@ class NotifyServer:
     def start(
         self, program: Expression | Text | list[Text] | tuple[Text, ...], /, *args: Text, **options: Unpack[OptionsDict]
     ) -> Process:
-        """Start the service, with the variables in its environment. Takes what fastproc.start() takes.
+        """Start the service with the variables of `environment`. The arguments are those of fastproc.start().
 
         Raises:
-            SpawnError, TypeError, ValueError: as fastproc.start().
-            RuntimeError: one was started already, and has not ended.
+            SpawnError, TypeError, ValueError: as for fastproc.start().
+            RuntimeError: a service was started before and has not ended.
         """
         if self.process is not None and self.process.poll() is None:
             raise RuntimeError(f"the service was started already, as {self.process!r}")
         add: dict[Any, Any] = dict(options.get("env_add", ()))
-        # A watchdog that is meant for us names our pid.
+        # WATCHDOG_PID has the pid of this process if this process is a service with a watchdog.
         removed = [*options.get("env_remove", ()), "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"]
         options["env_add"] = {**add, **self.environment}
         options["env_remove"] = removed
@@ -217,7 +218,7 @@ class NotifyServer:
         return self.process
 
     def follow(self, process: Process) -> None:
-        """Hear this child, which was started with the variables of `environment`, from now on."""
+        """Receive the messages of this child from now on. It must have the variables of `environment`."""
         self.process = process
         self.main_pid = process.pid
         self._forget_main()
@@ -226,11 +227,11 @@ class NotifyServer:
         self._ping_until = None
 
     def fileno(self) -> int:
-        """A descriptor that is readable when pump() or receive() has something to do: for any event loop."""
+        """Return a descriptor for an event loop. It is readable when pump() or receive() has something to do."""
         return self._receiver.fileno()
 
     def receive(self) -> Notification | None:
-        """Take the next message that counts, and give it; None when there is none now."""
+        """Receive the next message that counts, and return it; return None if there is none now."""
         while (message := self._receiver.receive()) is not None:
             try:
                 if self._may_speak(message.pid):
@@ -241,51 +242,51 @@ class NotifyServer:
         return None
 
     def pump(self) -> None:
-        """Take all messages that are there."""
+        """Receive all messages that have arrived."""
         while self.receive() is not None:
             pass
 
     def wait_ready(self, timeout: float | None = None) -> None:
-        """Wait until the service says that it is ready. EXTEND_TIMEOUT_USEC= of the service moves the deadline.
+        """Wait until the service reports that it is ready. EXTEND_TIMEOUT_USEC= of the service extends the deadline.
 
         Args:
             timeout: seconds; None for no limit.
 
         Raises:
-            NotReady: it has ended without; `returncode` says how.
-            StartTimeout: it was not ready in time. It still runs.
-            RuntimeError: nothing was started.
+            NotReady: the service has ended; `returncode` has its return code.
+            StartTimeout: the service was not ready in time. It still runs.
+            RuntimeError: no service was started.
         """
         process = self.expect(timeout)
         if not notified.wait(self._receiver, process, self.take_until_ready, lambda: self.deadline):
             raise self.failure(timeout)
 
     def expect(self, timeout: float | None) -> Process:
-        """Begin the wait of wait_ready(), for whoever waits by other means: see `deadline`, take_until_ready().
+        """Begin a wait as wait_ready() does, for a caller that waits itself: see `deadline` and take_until_ready().
 
         Raises:
-            RuntimeError: nothing was started.
+            RuntimeError: no service was started.
         """
         process = self._started()
         self.deadline = deadline_from("timeout", timeout)
         return process
 
     def take_until_ready(self) -> bool:
-        """Take messages until the service is ready, and give whether it is."""
+        """Receive messages until the service is ready; return whether it is ready."""
         while not self.ready and self.receive() is not None:
             pass
         return self.ready
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait until the child has ended, taking messages meanwhile, and give its return code.
+        """Wait until the child has ended, receive messages meanwhile, and return its return code.
 
-        Somebody must take them as long as the service runs: one that sends a barrier, as systemd-notify(1) does, waits
-        for that. Else by pump(), whenever fileno() is readable.
+        Messages must be received while the service runs, because a service that sends a barrier, as systemd-notify(1)
+        does, waits until its messages are read. Instead of wait(), call pump() whenever fileno() is readable.
 
         Raises:
-            TimeoutExpired: it still runs.
-            ExitStatusUnknown: as Process.wait().
-            RuntimeError: nothing was started.
+            TimeoutExpired: the service still runs.
+            ExitStatusUnknown: as for Process.wait().
+            RuntimeError: no service was started.
         """
         process = self._started()
         deadline = deadline_from("timeout", timeout)
@@ -298,7 +299,7 @@ class NotifyServer:
         return False
 
     def failure(self, timeout: float | None) -> NotReady:
-        """Return what is to be raised for a service that is not ready."""
+        """Return the exception for a service that is not ready."""
         process = self._started()
         code = process.poll()
         if code is None:
@@ -310,11 +311,11 @@ class NotifyServer:
 
     @property
     def watchdog_late(self) -> bool:
-        """Whether a ping is missing: none came within `watchdog_usec` after the last, or after READY=1."""
+        """Whether a ping is missing: none was received within `watchdog_usec` after the last ping, or after READY=1."""
         return self._ping_until is not None and notified.after(0.0) > self._ping_until
 
     def close(self) -> None:
-        """Close the socket and what was stored. The service goes on."""
+        """Close the socket and the stored descriptors. The service continues."""
         self._receiver.close()
         self._forget_main()
         for stored in self.fds:
@@ -326,7 +327,7 @@ class NotifyServer:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        """Close it."""
+        """Close the server."""
         self.close()
 
     def _forget_main(self) -> None:
@@ -336,7 +337,7 @@ class NotifyServer:
 
     def _started(self) -> Process:
         if self.process is None:
-            raise RuntimeError("no service was started: start() or follow()")
+            raise RuntimeError("no service was started: call start() or follow()")
         return self.process
 
     def _may_speak(self, pid: int) -> bool:
@@ -351,7 +352,7 @@ class NotifyServer:
         fields = message.fields
         found = Notification(message)
         if "BARRIER" in fields:
-            # Its descriptor is closed by receive(), after everything that came before it.
+            # receive() closes the descriptor of the barrier after all earlier messages.
             return found
         self.notifications.append(found)
         del self.notifications[:-1000]

@@ -1,4 +1,4 @@
-"""What a service tells its manager and is given by it: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3)."""
+"""The service's side of sd_notify(3), sd_watchdog_enabled(3) and sd_listen_fds(3)."""
 
 from __future__ import annotations
 
@@ -44,38 +44,40 @@ def notify(
     unset_environment: bool = False,
     timeout: float | None = _STATE_TIMEOUT,
 ) -> bool:
-    """Tell the service manager about this service, by one message (sd_notify(3)).
+    """Send one message about this service to the service manager (sd_notify(3)).
 
     Args:
-        ready: start-up, or a reload, has ended.
-        reloading: the configuration is being read again; `ready` must follow. MONOTONIC_USEC is sent with it, as
-            Type=notify-reload needs it.
-        stopping: the service is about to end.
+        ready: the start or reload is complete.
+        reloading: the service is reloading its configuration. A call with `ready` must follow. MONOTONIC_USEC is sent
+            too, because Type=notify-reload requires it.
+        stopping: the service is stopping.
         status: one line for `systemctl status`.
         errno: the error with which the service fails, a positive number.
-        buserror: the same as a D-Bus error name.
-        varlinkerror: the same as a Varlink error name.
+        buserror: the error as a D-Bus error name.
+        varlinkerror: the error as a Varlink error name.
         exit_status: the exit status, for a manager that does not see it.
-        mainpid: the main process from now on.
-        watchdog: True: a ping. "trigger": as if pings had been missing.
-        watchdog_usec: the watchdog's time from now on, in microseconds.
-        extend_timeout_usec: start-up, run time or stop may take this long from now on, in microseconds; repeat it.
-        fdstore: descriptors that the manager shall keep, and pass again at the next start; it gets copies.
-        fdname: their name, or that of those to remove.
-        fdpoll: False: the manager keeps them also when they report a hang-up.
-        fdstoreremove: the descriptors called `fdname` are no longer to be kept.
+        mainpid: the pid of the new main process.
+        watchdog: True: send a ping. "trigger": make the manager act as if pings were missing.
+        watchdog_usec: the new maximum time between pings, in microseconds.
+        extend_timeout_usec: the start, run time or stop may take this long from now on, in microseconds. Repeat the
+            call if more time is needed.
+        fdstore: descriptors that the manager stores and passes at the next start. The manager gets copies.
+        fdname: the name of these descriptors, or of the descriptors to remove.
+        fdpoll: False: the manager also keeps descriptors that report a hang-up.
+        fdstoreremove: remove the stored descriptors with the name `fdname`.
         others: further assignments, such as {"X_MINE": "1"}.
-        unset_environment: remove NOTIFY_SOCKET, so that no child tells anything; later calls do nothing.
-        timeout: seconds to wait while the manager does not read. None for no limit.
+        unset_environment: remove NOTIFY_SOCKET, so that children send nothing. Later calls then do nothing.
+        timeout: seconds to wait while the manager does not read; None for no limit.
 
     Returns:
-        Whether there is a manager (NOTIFY_SOCKET). That it has read the message only barrier() tells.
+        True if there is a manager (NOTIFY_SOCKET is set). Call barrier() to wait until the manager has read the
+        message.
 
     Raises:
-        TypeError, ValueError: an argument is not possible, or the message is empty or too long.
+        TypeError, ValueError: an argument is invalid, or the message is empty or too long.
         TimeoutError: the manager did not read.
-        Unsupported: NOTIFY_SOCKET is the address of a virtual machine's host (vsock).
-        OSError: sendmsg(2). ENOENT, ECONNREFUSED: the manager's socket is gone.
+        Unsupported: NOTIFY_SOCKET is a vsock address, of a virtual machine's host.
+        OSError: sendmsg(2) failed. ENOENT, ECONNREFUSED: the socket of the manager is gone.
     """
     address = os.environ.get(_VARIABLE)
     try:
@@ -100,7 +102,7 @@ def notify(
         fds = [_number("fdstore", item) for item in fdstore]
         lines += _store_lines(fds, fdname, fdpoll, fdstoreremove)
         if not lines:
-            raise ValueError("notify: there is nothing to tell")
+            raise ValueError("notify: there is nothing to send")
         data = values.message(lines)
         if address is None:
             return False
@@ -117,16 +119,16 @@ notify.__module__ = "fastproc.systemd"
 def _store_lines(fds: list[int], name: str | None, poll: bool, remove: bool) -> list[str]:
     if remove:
         if fds:
-            raise ValueError("fdstoreremove: and fdstore is given too")
+            raise ValueError("fdstoreremove: cannot be combined with fdstore")
         if name is None:
-            raise ValueError("fdstoreremove: needs fdname, the name of those to remove (sd_notify(3))")
+            raise ValueError("fdstoreremove: needs fdname, the name of the descriptors to remove (sd_notify(3))")
         return ["FDSTOREREMOVE=1", f"FDNAME={listen_values.check_fdname('fdname', name)}"]
     if fds:
         if len(fds) > values.FDS_MAX:
             raise ValueError(f"fdstore: {len(fds)} descriptors; one message takes {values.FDS_MAX} (unix(7))")
         return values.store(name, poll)
     if name is not None:
-        raise ValueError("fdname: names the descriptors of fdstore or fdstoreremove, and none are given")
+        raise ValueError("fdname: needs fdstore or fdstoreremove")
     return []
 
 
@@ -142,17 +144,17 @@ def _number(name: str, item: int | HasFileno) -> int:
 def barrier(timeout: float | None = _STATE_TIMEOUT) -> bool:
     """Return when the manager has read all earlier messages (sd_notify_barrier(3)).
 
-    A short-lived process whose last message was not read yet may not be known any more when it is.
+    The manager may ignore a message of a process that exits before the message is read. A barrier prevents this.
 
     Args:
-        timeout: seconds. None for no limit.
+        timeout: seconds; None for no limit.
 
     Returns:
-        Whether there is a manager.
+        True if there is a manager.
 
     Raises:
-        TimeoutError: it has not read them by then.
-        Unsupported, ValueError, OSError: as notify().
+        TimeoutError: the manager did not read the messages in time.
+        Unsupported, ValueError, OSError: as for notify().
     """
     address = os.environ.get(_VARIABLE)
     if address is None:
@@ -165,12 +167,12 @@ barrier.__module__ = "fastproc.systemd"
 
 
 def watchdog_usec() -> int | None:
-    """The time between two pings after which the manager takes this process for hung, in microseconds; None without.
+    """Return the maximum time between two pings in microseconds; None if the manager has no watchdog for this process.
 
-    As sd_watchdog_enabled(3): WATCHDOG_USEC, if WATCHDOG_PID is this process or not given.
+    As sd_watchdog_enabled(3): the value of WATCHDOG_USEC, if WATCHDOG_PID is the pid of this process or is not set.
 
     Raises:
-        ValueError: a variable is no such number.
+        ValueError: a variable is not a valid number.
     """
     text = os.environ.get("WATCHDOG_USEC")
     if text is None:
@@ -191,20 +193,20 @@ watchdog_usec.__module__ = "fastproc.systemd"
 
 
 class watchdog:
-    """Pings the manager for the time of a `with` block, at half the allowed time, whenever a reactor is waited by.
+    """A context manager that pings the manager at half the allowed interval, while the program drives a reactor.
 
-    The pings come from the reactor's timers: a program that hangs does not ping. Does nothing where no watchdog is
-    asked for. In an event loop: `fastproc.aio.watchdog()`.
+    The pings come from the reactor's timers, so a program that hangs sends no pings. Does nothing if the manager has no
+    watchdog for this process. For event loops see `fastproc.aio.watchdog()`.
 
     Args:
         reactor: a `fastproc.Reactor` that the program drives.
-        alive: called before each ping; when it gives something false, no ping is sent.
+        alive: a function that is called before each ping. If it returns a false value, no ping is sent.
 
     Attributes:
-        enabled: whether the manager asks for pings.
+        enabled: whether the manager wants pings.
 
     Raises:
-        ValueError: as watchdog_usec().
+        ValueError: as for watchdog_usec().
     """
 
     __module__ = "fastproc.systemd"
@@ -220,33 +222,33 @@ class watchdog:
 
     @property
     def sent(self) -> int:
-        """Pings sent until now."""
+        """The number of pings that were sent."""
         return 0 if self._dog is None else self._dog.sent
 
     @property
     def withheld(self) -> int:
-        """Pings left out because of `alive`."""
+        """The number of pings that were not sent because of `alive`."""
         return 0 if self._dog is None else self._dog.withheld
 
     @property
     def errors(self) -> int:
-        """Pings that could not be sent."""
+        """The number of pings that failed."""
         return 0 if self._dog is None else self._dog.errors
 
     def __enter__(self) -> watchdog:
-        """Ping now, and from now on."""
+        """Send a ping now, and start the timer."""
         if self._dog is not None:
             self._dog.begin()
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        """Ping no more."""
+        """Stop the pings."""
         if self._dog is not None:
             self._dog.close()
 
 
 def _ping() -> bool:
-    # No wait: a loop must not stand still for it.
+    # The timeout is 0: a ping must not block the loop.
     return notify(watchdog=True, timeout=0.0)
 
 
@@ -254,11 +256,11 @@ def _ping() -> bool:
 
 
 class PassedFd:
-    """A descriptor that the manager has passed to this process. It is open until somebody closes it.
+    """A descriptor that the manager has passed to this process. It stays open until the program closes it.
 
     Attributes:
-        fd: its number.
-        name: FileDescriptorName= of the socket unit; "unknown" without names.
+        fd: the descriptor.
+        name: FileDescriptorName= of the socket unit; "unknown" if the manager passed no names.
     """
 
     __module__ = "fastproc.systemd"
@@ -274,12 +276,12 @@ class PassedFd:
         return f"PassedFd({self.fd}, {self.name!r})"
 
     def fileno(self) -> int:
-        """The number."""
+        """Return the descriptor."""
         return self.fd
 
     @property
     def kind(self) -> str:
-        """What it is: "stream", "datagram", "seqpacket", "fifo", "special", "file", "directory" or "other"."""
+        """The kind: "stream", "datagram", "seqpacket", "fifo", "special", "file", "directory" or "other"."""
         return listen.kind(self.fd)
 
     def socket(
@@ -289,17 +291,17 @@ class PassedFd:
         listening: bool | None = None,
         address: object = None,
     ) -> socket.socket:
-        """Return it as a socket, which owns it from now on, when it is what is expected.
+        """Check the descriptor and return it as a socket object, which owns it from now on.
 
         Args:
             family: socket.AF_UNIX, AF_INET, ...; None for any.
             type: socket.SOCK_STREAM, SOCK_DGRAM, ...; None for any.
-            listening: whether it must accept connections, or must not; None for either.
-            address: what getsockname() must give; None for any.
+            listening: True: the socket must listen. False: it must not listen. None: either.
+            address: the expected result of getsockname(); None for any.
 
         Raises:
-            ValueError: it is another kind of socket; the message says which.
-            OSError: ENOTSOCK: it is no socket.
+            ValueError: a property of the socket differs; the message has the property.
+            OSError: ENOTSOCK: the descriptor is not a socket.
         """
         listen.check_socket(self.fd, f"descriptor {self.fd} ({self.name})", family, type, listening, address)
         return socket.socket(fileno=self.fd)
@@ -308,14 +310,14 @@ class PassedFd:
 def listen_fds(unset_environment: bool = True) -> list[PassedFd]:
     """Return the descriptors that the manager has passed to this process (sd_listen_fds_with_names(3)).
 
-    They are made close-on-exec. The variables are removed, so that no child takes them for its own; a second call then
-    gives none. What is meant for another process (LISTEN_PID, LISTEN_PIDFDID) gives none.
+    The descriptors are made close-on-exec. The variables are removed, so that children do not use them; a second call
+    then returns an empty list. Variables for another process (LISTEN_PID, LISTEN_PIDFDID) give an empty list.
 
     Args:
-        unset_environment: remove the variables, also when this raises.
+        unset_environment: remove the variables, also if this call raises.
 
     Raises:
-        ValueError: a variable is not what sd_listen_fds(3) describes.
+        ValueError: a variable is invalid by sd_listen_fds(3).
         OSError: EBADF: one of the descriptors is not open.
     """
     try:
