@@ -370,12 +370,12 @@ def test_forwarding_and_values_refuse_bad_input() -> None:
         for bad, kind in ((1.5, TypeError), (True, TypeError), (1 << 63, ValueError), (-(1 << 63) - 1, ValueError)):
             with pytest.raises(kind, match="value: "):
                 signals.queue(child, "USR1", bad)  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="group: the child leads no process group"):
+        with pytest.raises(ValueError, match="group: the child does not lead a process group"):
             signals.forward(child, "TERM", group=True)
         with pytest.raises(ValueError, match="signals: SIGKILL cannot"):
             signals.forward(child, "KILL")
     with (fastproc.cmd("true") | fastproc.cmd("true")).start() as pipeline:
-        with pytest.raises(ValueError, match="group: only for one child"):
+        with pytest.raises(ValueError, match="group: is for one child"):
             signals.forward(pipeline, "TERM", group=True)
         with pytest.raises(TypeError, match="a value is sent to one Process"):
             signals.queue(pipeline, "USR1", 1)

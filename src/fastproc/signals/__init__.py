@@ -1,4 +1,4 @@
-r"""The signals of this process, received with their origin: in blocking code and in event loops, by several at once.
+r"""The signals of this process, with their origin: for blocking code, for event loops, and for several receivers.
 
 >>> import os, signal
 >>> from fastproc import signals
@@ -8,11 +8,11 @@ r"""The signals of this process, received with their origin: in blocking code an
 >>> one.name, one.cause, one.pid == os.getpid()
 ('SIGUSR1', 'SI_TKILL', True)
 
-A handler of the C core tells everybody who asked, then calls the handler that was there before: asyncio's, one of
-`signal.signal()`, a library's. The mask of no thread is changed, so children, of whatever library, inherit nothing.
-What fastproc starts has default dispositions and an empty mask by itself, see `sigmask=`.
+A handler of the C core notifies every receiver, then calls the handler that was there before: asyncio's, one of
+`signal.signal()`, or one of a library. No thread's signal mask is changed, so children of any library inherit nothing.
+Children of fastproc start with default dispositions and an empty mask, see `sigmask=`.
 
-Linux only: elsewhere `Unsupported` is raised.
+On other systems than Linux `Unsupported` is raised.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ __all__ = [
 
 
 def default_of(signal: int | str) -> str:
-    """Return what a signal does by default (signal(7)): "terminate", "core", "stop", "continue" or "ignore".
+    """Return the default action of a signal (signal(7)): "terminate", "core", "stop", "continue" or "ignore".
 
     Raises:
-        TypeError, ValueError: no signal.
+        TypeError, ValueError: the argument is not a signal.
     """
     return _names.default_of(_names.number("signal", signal))
 
 
 def do_default(signal: int | str) -> None:
-    """Do what a signal does when nobody handles it, for a program that has handled it and is done.
+    """Perform the default action of a signal, for a program that has handled the signal and has cleaned up.
 
-    Ends this process by the signal, so that its parent sees the true reason (WIFSIGNALED) and not an exit status;
-    buffers are not written out and nothing is cleaned up, as by the signal itself. Stops it until it is continued
-    (SIGTSTP, ...), and returns then; the handler is there again. Does nothing for those that do nothing.
-    As process 1 of a PID namespace, which no signal of its own can end, it exits with 128 plus the number.
+    If the action ends the process, the process ends by the signal. Its parent sees this signal (WIFSIGNALED) and not an
+    exit status. Buffers are not written and no cleanup runs. If the action stops the process (SIGTSTP, ...), this
+    returns when the process is continued, and the handler is in place again. If the default is to ignore the signal,
+    nothing happens. Process 1 of a PID namespace cannot be ended by its own signals: it exits with 128 plus the number.
 
     Raises:
-        TypeError, ValueError: no signal.
+        TypeError, ValueError: the argument is not a signal.
     """
     _native.do_default(_names.number("signal", signal))

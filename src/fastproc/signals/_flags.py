@@ -1,4 +1,4 @@
-"""What a program looks at from time to time: was a signal received, was it asked to end."""
+"""State that a program polls: whether a signal was received, and whether a shutdown was requested."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from fastproc.signals._received import Received
 
 PATIENCE = 0.2
-"""Seconds in which a second Ctrl-C is taken for the first: a terminal and a parent may both pass it on."""
+"""Seconds after the first Ctrl-C in which another counts as the same: a terminal and a parent may both deliver it."""
 
 
 class _Tapped:
-    """What all that is not a receiver has in common: it is a tap of the C core."""
+    """The common part of Flag and Shutdown: a tap of the C core that counts signals."""
 
     __slots__ = ("__weakref__", "_final", "_tap")
 
@@ -30,11 +30,11 @@ class _Tapped:
 
     @property
     def count(self) -> int:
-        """How many signals came since it was made."""
+        """The number of signals that were received."""
         return self._tap.seen() if self._tap.is_open else self._final
 
     def close(self) -> None:
-        """End it; the count stays. Harmless when repeated."""
+        """Stop counting; the count is kept. Further calls do nothing."""
         self._final = self.count
         self._tap.remove()
 
@@ -46,10 +46,10 @@ class _Tapped:
 
 
 class Flag(_Tapped):
-    """Whether a signal was received: `if flag:` costs no system call.
+    """Whether a signal was received: `if flag:` makes no system call.
 
-    It is set by the handler in the C core, at once, also while this program is busy in other C code. As with Signals,
-    what the signal does by default does not happen as long as the flag is there. For signals that are not blocked.
+    The handler of the C core sets the flag at once, also while this program runs other C code. As with `Signals`, the
+    default action does not happen while the flag exists. A blocked signal does not set the flag.
 
     >>> import signal
     >>> from fastproc.signals import Flag
@@ -72,25 +72,25 @@ class Flag(_Tapped):
     __slots__ = ("_base",)
 
     def __init__(self, *signals: int | str, chain: bool = True) -> None:
-        """Begin to look."""
+        """Start counting."""
         self._base = 0
         mask = mask_of("signals", signals)
         renew()
         super().__init__(native.Tap(native.COUNT, mask, quiet=not chain))
 
     def __bool__(self) -> bool:
-        """Whether one came since the flag was made or cleared."""
+        """Whether a signal was received since the flag was created or cleared."""
         return self.count > self._base
 
     def clear(self) -> bool:
-        """Reset it, and give what it was. One that comes meanwhile is seen now or later, and not missed."""
+        """Reset the flag, and return its earlier value. A signal that arrives meanwhile is seen now or later."""
         count = self.count
         was, self._base = count > self._base, count
         return was
 
 
 class Shutdown(_Tapped):
-    """The first signal asks a program to end, a later Ctrl-C forces it.
+    """A shutdown in two steps: the first signal requests it, a later Ctrl-C forces it.
 
     >>> import signal
     >>> from fastproc.signals import Shutdown
@@ -100,18 +100,18 @@ class Shutdown(_Tapped):
     ...     asked, shutdown.requested, shutdown.wait().name
     (False, True, 'SIGUSR1')
 
-    `requested` costs no system call; `wait()` blocks, `await shutdown` waits in an event loop; any number may wait.
-    Forcing is done by the handler in the C core, also where the program hangs in other C code and Python runs no
-    handlers: the process ends by the signal, so that its parent sees the true reason. Nothing is cleaned up then: what
-    must not outlive it is to be started with die_with_parent=True.
+    `requested` makes no system call. `wait()` blocks; `await shutdown` waits in an event loop. Any number of threads
+    and tasks may wait. The handler of the C core forces the end, also if the program hangs in other C code and Python
+    runs no handlers. The process then ends by the signal, so its parent sees the true reason. No cleanup runs: start
+    children that must not outlive this process with die_with_parent=True.
 
     Args:
-        signals: those that ask.
-        force: those that force, when any has asked before; of `signals`. Only SIGINT by default: a service manager
-            may well send SIGTERM twice.
-        patience: seconds after the first in which others are taken for the same request: a terminal and a parent may
-            both pass a Ctrl-C on.
-        status: the exit status with which a forced process ends; None: by the signal.
+        signals: the signals that request a shutdown. Default: SIGINT and SIGTERM.
+        force: those of `signals` that force the end after a request. Default: SIGINT, if it is one of `signals`.
+            SIGTERM is not a default, because a service manager may send it twice.
+        patience: seconds after the first signal in which other signals count as the same request: a terminal and a
+            parent may both deliver a Ctrl-C.
+        status: the exit status of a forced end; None: end by the signal.
         chain: as for Signals.
 
     Raises:
@@ -130,14 +130,14 @@ class Shutdown(_Tapped):
         status: int | None = None,
         chain: bool = True,
     ) -> None:
-        """Begin to look."""
+        """Start receiving."""
         mask = mask_of("signals", signals or ("INT", "TERM"))
         forcing = ("INT",) if force is None else force
         force_mask = _names.mask({_names.catchable("force", item) for item in forcing})
         if force is None:
             force_mask &= mask
         if force_mask & ~mask:
-            raise ValueError("force: these signals must be among those that ask")
+            raise ValueError("force: each of these signals must be one of `signals`")
         if not 0 <= patience < 1e9:
             raise ValueError(f"patience: must be seconds from 0 on, not {patience!r}")
         if status is not None and (isinstance(status, bool) or not isinstance(status, int) or not 0 <= status <= 255):
@@ -154,22 +154,22 @@ class Shutdown(_Tapped):
 
     @property
     def requested(self) -> bool:
-        """Whether it was asked for."""
+        """Whether a shutdown was requested."""
         return self.count > 0
 
     @property
     def signal(self) -> Received | None:
-        """The signal that asked first, with its origin; None as long as none has."""
+        """The signal that requested the shutdown, with its origin; None if there was none."""
         if self._first is None and self._inbox.look():
             self._first = self._inbox.take()
         return self._first
 
     def wait(self, timeout: float | None = None) -> Received:
-        """Wait until it is asked for, and give the signal.
+        """Wait until a shutdown is requested, and return the signal.
 
         Raises:
-            TimeoutError: it was not.
-            ValueError: this is closed.
+            TimeoutError: no shutdown was requested in time.
+            ValueError: this object is closed.
         """
         deadline = deadline_from("timeout", timeout)
         while (first := self.signal) is None:
@@ -189,7 +189,7 @@ class Shutdown(_Tapped):
         return first
 
     def close(self) -> None:
-        """Look no more; `requested` and `signal` stay. Harmless when repeated."""
+        """Stop receiving; `requested` and `signal` are kept. Further calls do nothing."""
         try:
             if not self._inbox.closed:
                 self.signal  # noqa: B018

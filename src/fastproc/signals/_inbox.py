@@ -1,15 +1,14 @@
 """One receiver of this process's signals: a pipe that the C core's handler fills, and a wait for it on any reactor.
 
-Where a signal is blocked no handler runs, and a signalfd gives it instead; that goes through the pipe, too (the pump),
-as each receiver is to be told of it, whoever has asked the signalfd.
-Not here: who iterates how (signals.py), what the handler does (csrc/self/signals.c).
-Invariants: the mask of a thread is changed only where that was asked for, and by that thread; a signal that is in the
-pipe comes out once; descriptors are closed when nobody waits for them any more.
+A blocked signal runs no handler and is read from a signalfd. It is then written to the pipes of all receivers (the
+pump), so that each receiver gets it, whichever receiver has read the signalfd. The iterators are in `_receiver.py`, the
+handler in csrc/self/signals.c. Invariants: the mask of a thread is changed only on request and only by that thread. A
+signal in the pipe is taken once. Descriptors are closed when no thread or task waits for them.
 """
 
 from __future__ import annotations
 
-import fcntl  # noqa: F401  as at the limit of descriptors nothing can be imported
+import fcntl  # noqa: F401  imported early: at the limit of descriptors an import fails
 import os
 from _signal import (  # type: ignore[import-not-found]
     SIG_BLOCK,
@@ -43,18 +42,17 @@ if TYPE_CHECKING:
     from fastproc._engine.reactor import Poll, Reactor, Timer
 
     class Settable(Protocol):
-        """What is told that there may be something."""
+        """An object that is notified when a signal may have arrived."""
 
         def set(self) -> object:
-            """Be told."""
+            """Notify the object."""
 
 
 PIPE_BYTES = 1 << 20
-"""What a receiver's pipe is asked to hold, 16,384 signals; the system may allow less (GOTCHAS E11)."""
+"""Requested size of a receiver's pipe: 16,384 signals. The system may allow less (GOTCHAS E11)."""
 
 RENEW_EVERY = 0.5
-"""Seconds after which a waiting receiver looks whether somebody has installed a handler over ours: nothing tells of it.
-Not needed in a blocking wait of the main thread, which alone may do so."""
+"""Seconds between two checks of a waiting receiver for handlers that were installed over ours: nothing reports them. A blocking wait in the main thread needs no check, because only the main thread can install a Python handler."""
 
 _BATCH = 1024
 
@@ -63,7 +61,7 @@ _DEFAULT_MODULES = ("trio._core._ki",)
 
 
 def _is_default(handler: object) -> bool:
-    """Return whether a handler of Python's only does what Ctrl-C does by default: raise, or cancel the main task."""
+    """Return whether a Python handler only performs the default of Ctrl-C: it raises, or cancels the main task."""
     if handler is default_int_handler:
         return True
     function = getattr(handler, "func", handler)
@@ -72,15 +70,15 @@ def _is_default(handler: object) -> bool:
 
 
 def renew() -> None:
-    """Put the C core's handlers over those that others have installed since; theirs are called after ours."""
+    """Put the C core's handlers above handlers that were installed later. Those are called after ours."""
     native.renew(signals.mask(number for number in _ALL if _is_default(getsignal(number))))
 
 
 _ALL = tuple(range(1, 32))
-"""Where a handler may be a default one."""
+"""The signals that may have a default handler."""
 
 _blocking: dict[int, tuple[int, set[int]]] = {}
-"""By the id of a receiver: the thread in which signals are blocked for it, and which."""
+"""By the id of a receiver: the thread in which signals are blocked for it, and these signals."""
 
 
 class Inbox:
@@ -88,12 +86,12 @@ class Inbox:
 
     Args:
         mask: the kernel's bit set of the signals.
-        quiet: whether handlers of others are not called for them.
-        block: whether they are blocked in this thread until `close`, which is then for this thread to call.
+        quiet: whether other handlers of these signals are not called.
+        block: whether the signals are blocked in this thread until `close()`, which this thread must call.
 
     Raises:
         OSError: no descriptor is left, or there are too many receivers.
-        Unsupported: another system than Linux.
+        Unsupported: the system is not Linux.
     """
 
     __slots__ = (
@@ -111,8 +109,8 @@ class Inbox:
     )
 
     def __init__(self, mask: int, quiet: bool = False, block: bool = False) -> None:
-        """Begin to receive."""
-        # Until it is open.
+        """Start receiving."""
+        # The finalizer does nothing until the receiver is open.
         self._drop = int  # type: ignore[method-assign, assignment]
         self.closed = True
         self._owner = os.getpid()
@@ -132,7 +130,7 @@ class Inbox:
                 _blocking[id(self)] = get_ident(), fresh
                 pthread_sigmask(SIG_BLOCK, fresh)
         except BaseException:
-            # At once, whoever holds the exception.
+            # Closed now, because the caller may keep the exception, which refers to this object.
             self.closed = False
             self.close()
             raise
@@ -141,7 +139,7 @@ class Inbox:
         for end in (self._read, write):
             os.set_blocking(end.number, False)
         set_pipe_size(write.number, PIPE_BYTES)
-        # Blocked or not: that may change at any time, and one that is not blocked never shows here.
+        # Also for signals that are not blocked, because that may change. A signalfd never reports unblocked signals.
         native.check(self._signalfd.fill(native.fp_signalfd, mask))
         self._signalfd.lift()
         self._poller = make_poller(embedded=True)
@@ -154,10 +152,10 @@ class Inbox:
         del self._drop
 
     def fileno(self) -> int:
-        """The descriptor that is readable when there is something to take.
+        """Return the descriptor that is readable when a signal can be taken.
 
         Raises:
-            ValueError: it is closed.
+            ValueError: the receiver is closed.
         """
         if self.closed or self._poller is None:
             raise ValueError("the receiver is closed")
@@ -165,14 +163,14 @@ class Inbox:
 
     @property
     def lost(self) -> int:
-        """How many signals found the pipe full."""
+        """The number of signals that did not fit into the pipe."""
         return self._tap.counts()[1] if self._tap is not None and self._tap.is_open else 0
 
     def look(self) -> bool:
-        """Read what has come, and return whether there is something to take.
+        """Read the pipe, and return whether a signal can be taken.
 
         Raises:
-            ProcessError: in a forked copy.
+            ProcessError: this process is a forked copy.
         """
         if self._owner != os.getpid():
             raise errors.ProcessError(f"this receiver belongs to process {self._owner}, of which this is a fork")
@@ -187,7 +185,8 @@ class Inbox:
         full = True
         while full:
             had = len(self._come)
-            # GOTCHAS I4: from pipe to queue in one call, so an interrupt comes before the read or loses nothing.
+            # GOTCHAS I4: one call moves the data from pipe to queue, so an interrupt comes before the read or loses
+            # none.
             read = map(os.read, (self._read.number,), (_BATCH * RECORD_SIZE,))
             try:
                 self._come.extend(chain.from_iterable(map(unpack, read)))
@@ -196,14 +195,14 @@ class Inbox:
             full = len(self._come) - had >= _BATCH
 
     def take(self) -> Received | None:
-        """Give the next signal that look() has found; None when there is none."""
+        """Return the next signal that look() has read; None if there is none."""
         try:
             return Received(self._come.popleft())
         except IndexError:
             return None
 
     def wait(self, deadline: float | None) -> bool:
-        """Wait until there is something to take: True; False when a monotonic instant came, or it is closed."""
+        """Wait until a signal can be taken; return False if the monotonic deadline passed or the receiver is closed."""
         renew()
         while not self.look():
             left = None if deadline is None else deadline - monotonic()
@@ -215,7 +214,7 @@ class Inbox:
                 try:
                     number = self._hold()
                 except ValueError:
-                    # Another thread has closed it since it was looked at.
+                    # Another thread has closed the receiver after look().
                     return False
                 try:
                     reactor.watch(number, READ, _nothing)
@@ -227,9 +226,10 @@ class Inbox:
         return True
 
     def tell(self, event: Settable, reactor: Reactor) -> Callable[[], None]:
-        """Set an event when there may be something to take; return what ends that. In the thread of the reactor.
+        """Set an event whenever a signal may be available; return a function that ends this.
 
-        Also at times when there is nothing, and when it is closed.
+        Must be called in the thread of the reactor. The event is also set when the receiver is closed, and may be set
+        without a signal.
         """
         timer: Timer
         events = self._events.setdefault(reactor, [])
@@ -283,13 +283,13 @@ class Inbox:
             self._read.close()
 
     def close(self) -> None:
-        """Receive no more; who waits wakes up. What has come and was not taken is dropped. Harmless when repeated.
+        """Stop receiving, and wake up waiters. Signals that were not taken are dropped. Further calls do nothing.
 
         Raises:
-            ValueError: signals were blocked for it in another thread, where they stay blocked.
+            ValueError: another thread has blocked the signals for this receiver. They stay blocked in that thread.
         """
         if self._owner != os.getpid():
-            # A thread that the copy does not have may hold the lock. Nobody else closes these numbers here.
+            # A thread that the copy does not have may hold the lock. No other thread closes these numbers here.
             self.closed, self._waiting = True, 0
             self._close_fds()
             return
@@ -306,12 +306,12 @@ class Inbox:
         if not mine:
             raise ValueError("signals were blocked in another thread, which has to close this receiver")
 
-    # Of one that is closed it is a function in C, and no handler runs in it.
+    # In a closed receiver _drop is a C function, in which no signal handler runs.
     __del__ = Finalizer(attrgetter("_drop"))
 
     # Bound here: the module's names may be gone at the end of the interpreter (GOTCHAS I9).
     def _drop(self, _getpid: Callable[[], int] = os.getpid, _warn: Callable[..., None] = warn) -> None:
-        """Stop receiving."""
+        """Stop receiving, when the object is garbage-collected."""
         if not getattr(self, "closed", True):
             self.closed = True
             _unblock(self)
@@ -332,9 +332,9 @@ def _unblock(
     _set_mask: Callable[[int, set[int]], object] = pthread_sigmask,
     _how: int = SIG_UNBLOCK,
 ) -> bool:
-    """End what was blocked for a receiver, before its handlers go: what is pending must not do what it does by default.
+    """Unblock the signals of a receiver. This comes before its handlers are removed.
 
-    Returns whether this is the thread that can do that.
+    Otherwise a pending signal would run its default action. Returns whether this thread has blocked them, or none were blocked.
     """
     thread, blocked = _blocking.pop(id(inbox), (0, set()))
     if blocked and thread == _get_ident():
@@ -344,7 +344,7 @@ def _unblock(
 
 
 def _after_fork() -> None:
-    """What a copy must do at once: it is told of its own signals only, and has none blocked (GOTCHAS I3)."""
+    """In a forked copy: receive only the copy's own signals, and unblock all that were blocked (GOTCHAS I3)."""
     native.give_up_copies()
     for thread, blocked in _blocking.values():
         if thread == get_ident():

@@ -1,4 +1,4 @@
-"""A signal that came: what the kernel tells of it, and the bytes in which the C core does."""
+"""A received signal: the information of the kernel, and the bytes in which the C core passes it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from struct import Struct
 from fastproc._values import signals
 
 _RECORD = Struct("=iiiIiiiiqqqq")
-"""struct fp_signal_record of csrc/fastproc.h, which a test compares."""
+"""struct fp_signal_record (csrc/fastproc.h). A test compares the two."""
 
 RECORD_SIZE = _RECORD.size
 
 unpack = _RECORD.iter_unpack
-"""Gives the fields of each record that lies in some bytes; in C, so that nothing comes between."""
+"""Yields the fields of each record in some bytes. It is a C function, so no signal handler runs in it."""
 
 _ANY = {
     0: "SI_USER",
@@ -37,20 +37,20 @@ _VALUED = ("SI_QUEUE", "SI_TIMER", "SI_MESGQ", "SI_ASYNCIO")
 
 
 class Received:
-    """One signal that came, with its origin (sigaction(2), siginfo_t). Equal to another when it is the very same.
+    """One received signal, with its origin (sigaction(2), siginfo_t). Objects are equal if they are the same signal.
 
     Attributes:
-        signal: its number.
+        signal: the number.
         code: si_code.
-        pid: who sent it, or the child that SIGCHLD is about; 0 when that is in no namespace that we see; None where the
-            kernel tells of nobody (a terminal, a timer).
-        uid: the real user of that process; None as pid.
-        value: what sigqueue(3), a timer or a message queue gave with it, as a signed number; None for the others.
-        status: SIGCHLD: the exit code, or the signal that ended, stopped or continued the child; else None.
-        band, fd: SIGIO: what is ready (POLLIN, ...), and where; else None.
-        overrun: SI_TIMER: how often the timer was due meanwhile; else None.
-        time: the monotonic clock when it came, in seconds.
-        serial: counts the signals of this process; the same for all who are told of one.
+        pid: the sender, or for SIGCHLD the child; 0 if that process is in no visible PID namespace; None if the kernel
+            reports no process (a terminal, a timer).
+        uid: the real user of that process; None as for pid.
+        value: the signed number of sigqueue(3), a timer or a message queue; otherwise None.
+        status: for SIGCHLD the exit code, or the signal that ended, stopped or continued the child; otherwise None.
+        band, fd: for SIGIO the events (POLLIN, ...) and the descriptor; otherwise None.
+        overrun: for SI_TIMER the number of further expirations; otherwise None.
+        time: the time of arrival by the monotonic clock, in seconds.
+        serial: the number of this signal in this process, equal in all receivers.
     """
 
     __module__ = "fastproc.signals"
@@ -70,7 +70,7 @@ class Received:
     )
 
     def __init__(self, fields: tuple[int, ...]) -> None:
-        """Take the fields of struct fp_signal_record, in their order."""
+        """Store the fields of struct fp_signal_record, in their order."""
         self.signal, self.code, pid, uid, status, fd, overrun, _, value, band, time_ns, self.serial = fields
         cause = self.cause
         about_child = cause.startswith("CLD_")
@@ -87,7 +87,7 @@ class Received:
 
     @property
     def name(self) -> str:
-        """Its name, such as "SIGTERM"; "SIGRTMIN+2" for real-time ones."""
+        """The name, such as "SIGTERM", or "SIGRTMIN+2" for a real-time signal."""
         if self.signal >= signals.REALTIME_MIN:
             offset = self.signal - signals.REALTIME_MIN
             return f"SIGRTMIN+{offset}" if offset else "SIGRTMIN"
@@ -102,22 +102,22 @@ class Received:
         return _ANY.get(self.code, f"code {self.code}")
 
     def __repr__(self) -> str:
-        """Show what there is to tell."""
-        told = [self.name, self.cause]
+        """Show all fields that are not None."""
+        shown = [self.name, self.cause]
         for field in ("pid", "uid", "value", "status", "band", "fd", "overrun"):
             found = getattr(self, field)
             if found is not None:
-                told.append(f"{field}={found}")
-        return f"<Received {' '.join(told)}>"
+                shown.append(f"{field}={found}")
+        return f"<Received {' '.join(shown)}>"
 
     def __eq__(self, other: object) -> bool:
-        """Whether it is the same signal, perhaps told by another receiver."""
+        """Whether both are the same signal, perhaps from different receivers."""
         if not isinstance(other, Received):
             return NotImplemented
         return (self.serial, self.time, self.signal) == (other.serial, other.time, other.signal)
 
     def __hash__(self) -> int:
-        """As for ==."""
+        """Hash as ==."""
         return hash((self.serial, self.signal))
 
     def __int__(self) -> int:

@@ -1,6 +1,6 @@
-"""The receiver: an iterator, an asynchronous iterator, a context manager over signals.
+"""The receiver of signals: an iterator, an asynchronous iterator and a context manager.
 
-Not here: how signals get into its inbox (_engine/receiving.py).
+`_inbox.py` brings the signals into its inbox.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def mask_of(name: str, given: tuple[int | str, ...]) -> int:
     """Return the kernel's bit set of signals that can be received.
 
     Raises:
-        TypeError, ValueError: as _values.signals.catchable(); ValueError: there are none.
+        TypeError, ValueError: as for _values.signals.catchable(); ValueError also if no signal is given.
     """
     if not given:
         raise ValueError(f"{name}: at least one signal is needed")
@@ -28,31 +28,32 @@ def mask_of(name: str, given: tuple[int | str, ...]) -> int:
 
 
 class Signals:
-    """A receiver of signals: an iterator, an asynchronous iterator, a context manager. It receives from now on.
+    """A receiver of signals: an iterator, an asynchronous iterator, a context manager. It starts when it is created.
 
-    Several are independent: each gets every signal. One may be shared by threads or tasks: then each signal goes to one
-    of them. A process has 256 receivers, flags and forwardings at most.
+    Several receivers are independent: each gets every signal. Threads and tasks may share a receiver: then each signal
+    goes to one of them. A process can have 256 receivers, flags and forwardings together.
 
-    Where a signal is not blocked it is taken by a handler in the C core, in whatever thread it comes, and kept in a
-    pipe of 1 MiB (16,384 signals) until it is asked for; `lost` counts what did not fit. The kernel itself keeps only
-    one pending instance of each standard signal, and all of the real-time ones (signal(7)).
-    Where it is blocked in all threads, by the program or by block=True, the kernel keeps it until some receiver is
-    asked, by a signalfd(2): then senders of real-time signals are told when its queue is full, and nothing is lost.
+    A signal that is not blocked runs a handler of the C core, in any thread. The handler writes it to a pipe of 1 MiB
+    (16,384 signals), where it stays until it is taken. `lost` counts signals that did not fit. The kernel keeps only
+    one pending instance of each standard signal, and all of each real-time signal (signal(7)). If a signal is blocked
+    in all threads, by the program or by block=True, the kernel keeps it until a receiver reads it from a signalfd(2).
+    Then senders of real-time signals get an error when the kernel's queue is full, and no signal is lost.
 
-    With the last receiver of a signal the handler that was there before comes back. Handlers that are installed
-    meanwhile (`signal.signal()`, `loop.add_signal_handler()`) take a signal away only until the next wait of a
-    receiver, or for half a second of one that waits; then both are called.
+    When the last receiver of a signal is closed, the earlier handler is restored. A handler that is installed meanwhile
+    (`signal.signal()`, `loop.add_signal_handler()`) takes the signal from the receiver only until the next wait, or for
+    at most half a second if the receiver is waiting. Then both are called.
 
     Args:
         signals: numbers or names: "TERM", signal.SIGUSR1, "RTMIN+2".
-        chain: whether the handlers of others are called, too. Never called are those that only do what happens by
-            default: Python's KeyboardInterrupt, asyncio's and trio's end of the main task by Ctrl-C.
-        block: whether the signals are blocked in this thread until `close()`, which has to be called in the same one.
-            For programs with one thread. Children of other libraries than this one inherit it.
+        chain: whether other handlers are called too. Handlers that only perform the default of Ctrl-C are never called:
+            Python's, which raises KeyboardInterrupt, and those of asyncio and trio, which cancel the main task.
+        block: whether the signals are blocked in this thread until `close()`, which the same thread must call. For
+            programs with one thread. Children of other libraries inherit the mask.
 
     Raises:
-        TypeError, ValueError: no signal; one that cannot be received, with the reason: SIGKILL, SIGSTOP, those that
-            tell of a fault in a thread (SIGSEGV, SIGBUS, SIGFPE, SIGILL), and 32 and 33, which the C library needs.
+        TypeError, ValueError: an argument is not a signal, or cannot be received; the message has the reason. These are
+            SIGKILL, SIGSTOP, the signals of a fault in a thread (SIGSEGV, SIGBUS, SIGFPE, SIGILL), and 32 and 33, which
+            the C library uses.
         OSError: no descriptor is left, or there are too many receivers (ENOSPC).
     """
 
@@ -61,34 +62,34 @@ class Signals:
     __slots__ = ("__weakref__", "_inbox", "_signals")
 
     def __init__(self, *signals: int | str, chain: bool = True, block: bool = False) -> None:
-        """Begin to receive."""
+        """Start receiving."""
         mask = mask_of("signals", signals)
         self._signals = tuple(_names.members(mask))
         self._inbox = Inbox(mask, not chain, block)
 
     def __repr__(self) -> str:
-        """Show what it receives."""
+        """Show the signals."""
         state = " closed" if self._inbox.closed else ""
         return f"<Signals {' '.join(map(_names.label, self._signals))}{state}>"
 
     @property
     def lost(self) -> int:
-        """How many signals came and found the pipe full."""
+        """The number of signals that did not fit into the pipe."""
         return self._inbox.lost
 
     def fileno(self) -> int:
-        """The descriptor that is readable when `pending()` may give something, for a loop of another kind.
+        """Return a descriptor for another event loop. It is readable when `pending()` may return a signal.
 
         Raises:
-            ValueError: it is closed.
+            ValueError: the receiver is closed.
         """
         return self._inbox.fileno()
 
     def pending(self) -> list[Received]:
-        """Give what has come, without waiting.
+        """Return all signals that have arrived, without a wait.
 
         Raises:
-            ProcessError: in a forked copy.
+            ProcessError: this process is a forked copy.
         """
         inbox = self._inbox
         found = []
@@ -99,15 +100,15 @@ class Signals:
         return found
 
     def get(self, timeout: float | None = None) -> Received:
-        """Wait for the next signal, and give it.
+        """Wait for the next signal, and return it.
 
         Args:
-            timeout: seconds at most; None for no limit.
+            timeout: seconds; None for no limit.
 
         Raises:
-            TimeoutError: none came.
-            ValueError: it is closed.
-            ProcessError: in a forked copy.
+            TimeoutError: no signal arrived in time.
+            ValueError: the receiver is closed.
+            ProcessError: this process is a forked copy.
         """
         received = self._next(timeout)
         if received is None:
@@ -128,7 +129,7 @@ class Signals:
         return self
 
     def __next__(self) -> Received:
-        """Wait for the next signal; the end is when it is closed, also by another thread."""
+        """Wait for the next signal. The iteration ends when the receiver is closed, also by another thread."""
         received = self._next(None)
         if received is None:
             raise StopIteration
@@ -138,18 +139,18 @@ class Signals:
         return self
 
     async def __anext__(self) -> Received:
-        """As __next__(), in an event loop of asyncio, uvloop, trio or fastproc's Reactor."""
+        """Wait for the next signal in an event loop of asyncio, uvloop, trio or fastproc's Reactor."""
         if await come(self._inbox):
             received = self._inbox.take()
-            # Another task may have been faster.
+            # Another task may have taken the signal.
             return await self.__anext__() if received is None else received
         raise StopAsyncIteration
 
     def close(self) -> None:
-        """Receive no more. Who waits gets the end of the iteration. Harmless when repeated.
+        """Stop receiving, and end the iteration of waiters. Further calls do nothing.
 
         Raises:
-            ValueError: signals were blocked for it in another thread; there they stay so.
+            ValueError: another thread has blocked the signals for this receiver. They stay blocked in that thread.
         """
         self._inbox.close()
 
@@ -167,7 +168,7 @@ class Signals:
 
 
 async def come(inbox: Inbox) -> bool:
-    """Wait in the running loop until there is something to take; False when the receiver is closed."""
+    """Wait in the running loop until a signal can be taken; return False if the receiver is closed."""
     from fastproc.aio._current import current_hub
 
     hub = current_hub()

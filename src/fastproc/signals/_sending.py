@@ -1,4 +1,4 @@
-"""Signals that go on to children: forwarded when they come, or sent with a value."""
+"""Signals to children: forwarded when this process gets them, or sent with a value."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     Target = Process | aio.Process | pipeline.Pipeline | aio.Pipeline
 
 FORWARDED = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH")
-"""What `forward()` passes on when nothing else is said."""
+"""The default signals of `forward()`."""
 
 
 class Forwarding:
-    """Signals that are passed on to children; see forward()."""
+    """Signals that are forwarded to children; see forward()."""
 
     __module__ = "fastproc.signals"
 
@@ -39,7 +39,7 @@ class Forwarding:
         self._run: Any = None
         children, self._run = _children(target)
         renew()
-        # Also while there is no child to send to, it is not this process that ends.
+        # Also without a child to forward to, the signal must not end this process.
         self._taps.append(native.Tap(native.COUNT, mask, quiet=quiet))
         try:
             if self._run is not None:
@@ -67,11 +67,11 @@ class Forwarding:
 
     @property
     def count(self) -> int:
-        """How many signals came."""
+        """The number of signals that were received."""
         return self._taps[0].seen() if self._taps and self._taps[0].is_open else 0
 
     def close(self) -> None:
-        """Pass nothing on any more. Harmless when repeated."""
+        """Stop forwarding. Further calls do nothing."""
         run, self._run = self._run, None
         if run is not None and self._add in run.on_started:
             run.on_started.remove(self._add)
@@ -87,12 +87,12 @@ class Forwarding:
 
 
 def forward(target: Target, *signals: int | str, group: bool = False, chain: bool = True) -> Forwarding:
-    r"""Pass signals that this process gets on to a child or to all of a pipeline, until `close()`; for `with`.
+    r"""Forward signals of this process to a child, or to all children of a pipeline, until `close()`; for `with`.
 
-    The handler in the C core does it, through pidfds, at once: also while this program waits in C code. Who has ended
-    gets nothing, and a stranger with its old number does not either. Values of sigqueue(3) are kept. What a terminal
-    sends to its foreground group is not passed on to a child in our group, which has it already. What is blocked in
-    all threads is passed on when a receiver is asked for it.
+    The handler of the C core forwards them at once, through pidfds, also while this program waits in C code. A child
+    that has ended gets nothing, and neither does a stranger with its old pid. Values of sigqueue(3) are kept. Signals
+    that a terminal sends to its foreground group are not forwarded to a child in this process's group, which has them
+    already. Signals that are blocked in all threads are forwarded when a receiver of them is read.
 
     >>> import fastproc, signal
     >>> from fastproc.signals import forward
@@ -105,21 +105,23 @@ def forward(target: Target, *signals: int | str, group: bool = False, chain: boo
     (b'ready\n', 7)
 
     Args:
-        target: a Process, or a Pipeline (commands that it starts later get them, too), of either door.
-        signals: numbers or names; FORWARDED when there are none.
-        group: to the process group that the child leads; not for pipelines.
+        target: a Process or Pipeline, also of `fastproc.aio`. Commands that a Pipeline starts later get the signals
+            too.
+        signals: numbers or names. Default: FORWARDED.
+        group: send to the process group that the child leads; not for pipelines.
         chain: as for Signals.
 
     Raises:
-        TypeError, ValueError, OSError: as for Signals; TypeError: the target is none.
+        TypeError, ValueError, OSError: as for Signals. TypeError: `target` is not a Process or Pipeline. ValueError:
+            `group` is given, and `target` is a Pipeline or does not lead a process group.
         Unsupported: the kernel has no pidfds.
     """
     mask = mask_of("signals", signals or FORWARDED)
     children, run = _children(target)
     if group and run is not None:
-        raise ValueError("group: only for one child; a pipeline's commands get the signal each")
+        raise ValueError("group: is for one child; each command of a pipeline gets the signal")
     if group and not children[0]._leads:
-        raise ValueError("group: the child leads no process group; start it with pgid=0 or setsid=True")
+        raise ValueError("group: the child does not lead a process group; start it with pgid=0 or setsid=True")
     return Forwarding(target, mask, group, not chain)
 
 
@@ -127,42 +129,42 @@ forward.__module__ = "fastproc.signals"
 
 
 def _children(target: object) -> tuple[list[Process], Any]:
-    """Return the children to send to, and the run that may start more."""
+    """Return the children of a target, and its run if that may start more."""
     if isinstance(target, Process):
         return [target], None
     child = getattr(target, "child", None)
     if isinstance(child, Process):
         return [child], None
-    # A pipeline of the blocking door, or of the other one.
+    # The Pipeline is of `fastproc` or of `fastproc.aio`.
     run = getattr(target, "_run", None) or getattr(getattr(target, "_running", None), "run", None)
     if run is None or not hasattr(run, "on_started"):
-        raise TypeError(f"target: must be a Process or Pipeline of fastproc's, not {type(target).__name__}")
+        raise TypeError(f"target: must be a Process or Pipeline of fastproc, not {type(target).__name__}")
     return [child.process for child in run.ordered() if child.alive], run
 
 
 def queue(target: Process | aio.Process, signal: int | str, value: int) -> None:
-    """Send a signal with a value to a child, as sigqueue(3) does, through its pidfd. Nothing when it has ended.
+    """Send a signal with a value to a child through its pidfd, as sigqueue(3). Does nothing if the child has ended.
 
-    Of real-time signals ("RTMIN+1", ...) each one arrives, in order, with its value; of the others the kernel
-    keeps one.
+    Every real-time signal ("RTMIN+1", ...) arrives, in order, with its value. Of other signals the kernel keeps only
+    one pending instance.
 
     Args:
-        target: a Process of either door.
-        signal: number or name.
-        value: a number of 64 bits with sign; a receiver written in C may look at 32 of them (sival_int).
+        target: a Process, also of `fastproc.aio`.
+        signal: a number or name.
+        value: a signed number of 64 bits; a receiver written in C may use only 32 of them (sival_int).
 
     Raises:
-        TypeError, ValueError: no signal, no number, or too large a one.
+        TypeError, ValueError: `signal` is not a signal, or `value` is not an int of 64 bits.
         BlockingIOError: the child's queue is full (RLIMIT_SIGPENDING).
         PermissionError: the child runs as another user.
         Unsupported: the kernel has no pidfds.
-        ProcessError: in a forked copy.
+        ProcessError: this process is a forked copy.
     """
     number = _names.number("signal", signal)
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"value: must be an int, not {type(value).__name__}")
     if not -(1 << 63) <= value < 1 << 63:
-        raise ValueError(f"value: {value} does not fit into 64 bits with sign")
+        raise ValueError(f"value: {value} is not a signed number of 64 bits")
     children, run = _children(target)
     if run is not None:
         raise TypeError("target: a value is sent to one Process, not to a Pipeline")
@@ -175,7 +177,7 @@ def queue(target: Process | aio.Process, signal: int | str, value: int) -> None:
             raise errors.Unsupported("a signal with a value needs a pidfd, which this kernel does not have (Linux 5.3)")
         native.queue(pidfd, process.pid, number, value)
     except ProcessLookupError:
-        # It has just ended.
+        # The child has just ended.
         pass
     finally:
         process.release()
