@@ -1,4 +1,4 @@
-"""Processes of this machine: all of them in one call, their trees, the machine itself.
+"""Processes of this machine: a snapshot of all in one call, their trees, and the state of the machine.
 
 >>> from fastproc import snapshot
 >>> import os
@@ -45,7 +45,7 @@ __all__ = [
     "tree",
 ]
 
-# psutil is not imported before it is needed.
+# These modules import psutil, so they are loaded when a name is first used.
 _LATER = {
     "CgroupUse": "_cgroups",
     "cgroup_use": "_cgroups",

@@ -1,7 +1,7 @@
-"""What a process's cgroups allow it, and how much of it is used: of version 2, of version 1, or of both at once.
+"""Limits and use of a process's cgroups: of version 2, of version 1, or of both.
 
-A limit holds for all cgroups below the one that sets it, so the least of all on the way to the root is what counts. In
-a container the way ends where its own view does; what its host set above that cannot be seen.
+A limit holds for all cgroups below the cgroup that sets it, so the smallest limit on the way to the root is effective.
+In a container the way ends at the root of its cgroup namespace. Limits that the host has set above it are invisible.
 """
 
 from __future__ import annotations
@@ -23,22 +23,27 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 UNLIMITED_V1 = 1 << 62
-"""Version 1 says "no limit" by a number near 2**63, rounded down to pages."""
+"""Version 1 shows "no limit" as a number near 2**63, rounded down to pages."""
 
 
 class CgroupUse(NamedTuple):
-    """Limits and use of a process's cgroups. None: not limited, not counted, or no such controller here.
+    """Limits and use of a process's cgroups. None: no limit, not counted, or the controller is missing.
 
     Attributes:
-        paths: controller, or "" for version 2, and the folder below /sys/fs/cgroup that counts it.
-        memory_max: bytes; memory_high: bytes above which it is slowed (with version 1 its soft
-            limit: bytes above which it is the first to give memory back); memory_used: bytes.
-        swap_max, swap_used: bytes of swap. (Version 1 counts memory and swap together: what is above memory_max.)
-        oom_kills: processes that the limit has killed.
-        cpu_max: CPUs, such as 1.5; cpu_used: seconds of CPU; throttled: seconds that it was held back.
+        paths: for each controller, or "" for version 2, the directory below /sys/fs/cgroup.
+        memory_max: the limit of memory in bytes.
+        memory_high: bytes of memory above which the processes are throttled; for version 1 the soft limit, above which
+            memory is reclaimed first.
+        memory_used: bytes of memory.
+        swap_max, swap_used: bytes of swap. Version 1 counts memory and swap together, so there swap_max is the limit of
+            both minus memory_max, and swap_used the use of both minus memory_used.
+        oom_kills: the number of processes that the OOM killer has killed.
+        cpu_max: CPUs, such as 1.5.
+        cpu_used: seconds of CPU time.
+        throttled: seconds during which the processes were throttled.
         pids_max, pids_used: tasks.
-        read_bytes, write_bytes: from and to disks.
-        pressure: "cpu", "memory", "io" of the cgroup itself (version 2).
+        read_bytes, write_bytes: bytes read from and written to disks.
+        pressure: for "cpu", "memory" and "io" the pressure of the cgroup (version 2).
     """
 
     paths: dict[str, str]
@@ -62,11 +67,11 @@ CgroupUse.__module__ = "fastproc.info"
 
 
 def cgroup_use(pid: int | None = None, root: str = "/proc") -> CgroupUse:
-    """Return limits and use of the cgroups of a process; of this one by default.
+    """Return limits and use of the cgroups of a process. Default: this process.
 
     Raises:
-        ProcessLookupError: there is no such process.
-        OSError: its cgroups may not be read; no /proc is mounted, or another PID namespace's.
+        ProcessLookupError: the process does not exist.
+        OSError: the cgroups of the process cannot be read; /proc is not mounted, or belongs to another PID namespace.
     """
     who = "self" if pid is None else str(int(pid))
     if pid is not None and proc.is_proc(root):
@@ -99,7 +104,7 @@ cgroup_use.__module__ = "fastproc.info"
 
 
 def pressure(root: str = "/proc") -> dict[str, Pressure]:
-    """Return what /proc/pressure tells, as `System.pressure`."""
+    """Return the contents of /proc/pressure, as `System.pressure`."""
     found = {}
     for name in ("cpu", "memory", "io", "irq"):
         try:
@@ -109,18 +114,18 @@ def pressure(root: str = "/proc") -> dict[str, Pressure]:
             if is_own_lack(error):
                 raise
         except ParseError:
-            # Nothing is known of this one; the others stand.
+            # This file is malformed; the others are still valid.
             continue
     return found
 
 
 def is_own_lack(error: OSError) -> bool:
-    """Whether it is our own lack of descriptors or memory, which says nothing about what was to be read."""
+    """Return whether this process lacks descriptors or memory. Such an error says nothing about the file."""
     return error.errno in (EMFILE, ENFILE, ENOMEM)
 
 
 class _Folder:
-    """A cgroup's folder, and those above it up to the mount."""
+    """The directory of a cgroup, and the directories above it up to the mount point."""
 
     __slots__ = ("_top", "path")
 
@@ -130,9 +135,9 @@ class _Folder:
 
     @classmethod
     def of(cls, top: str, root: str, path: str) -> _Folder | None:
-        """The folder of a cgroup whose hierarchy is mounted at top, from its root on; None outside of it.
+        """Return the directory of a cgroup whose hierarchy is mounted at `top`; None if it is outside the mount.
 
-        In a container without a cgroup namespace the path is the host's, and what is mounted its own part of it.
+        In a container without a cgroup namespace the path is the host's path, and the mount starts at `root` of it.
         """
         inner = path
         if root != "/":
@@ -148,7 +153,7 @@ class _Folder:
         return cls(top, folder)
 
     def text(self, name: str, path: str | None = None) -> str | None:
-        """The text of one of its files; None where there is none."""
+        """Return the contents of a file; None if it cannot be read."""
         try:
             with open(os.path.join(path or self.path, name), encoding="ascii", errors="replace") as file:
                 return file.read()
@@ -158,7 +163,7 @@ class _Folder:
             return None
 
     def number(self, name: str, path: str | None = None) -> int | None:
-        """The number in one of its files; None for "max", and where there is none."""
+        """Return the number in a file; None for "max", or if the file cannot be read."""
         text = self.text(name, path)
         try:
             value = int(text) if text is not None else None
@@ -167,7 +172,7 @@ class _Folder:
         return value if value is not None and 0 <= value < UNLIMITED_V1 else None
 
     def words(self, name: str) -> dict[str, int]:
-        """The numbers of a file of lines "key number"."""
+        """Return the numbers of a file with lines "key number"."""
         found = {}
         for line in (self.text(name) or "").splitlines():
             key, _, value = line.partition(" ")
@@ -176,7 +181,7 @@ class _Folder:
         return found
 
     def upwards(self) -> Iterator[str]:
-        """This folder and those above it, in the same mount."""
+        """Yield this directory and the directories above it, in the same mount."""
         path = self.path
         while True:
             yield path
@@ -185,7 +190,7 @@ class _Folder:
             path = os.path.dirname(path)
 
     def least(self, name: str) -> int | None:
-        """The least limit on the way up."""
+        """Return the smallest limit on the way up."""
         return _least(self.number(name, path) for path in self.upwards())
 
 
@@ -195,18 +200,18 @@ def _least(values: Iterator[T | None]) -> T | None:
 
 
 def _quota(folder: _Folder, path: str) -> float | None:
-    """CPUs that cpu.max of one folder allows."""
+    """Return the number of CPUs that cpu.max of one directory allows."""
     quota, _, period = (folder.text("cpu.max", path) or "").strip().partition(" ")
     return int(quota) / int(period) if _is_number(quota) and _is_number(period) and int(period) else None
 
 
 def _is_number(text: str) -> bool:
-    """Whether the kernel writes such a number: isdigit() takes digits that int() does not, int() not the longest."""
+    """Return whether the kernel could have written this number. isdigit() alone accepts more than int()."""
     return text.isascii() and text.isdigit() and len(text) <= 20
 
 
 def _io(text: str | None) -> tuple[int, int] | None:
-    """Bytes read and written, of all disks in io.stat."""
+    """Return the bytes read and written, of all disks in io.stat."""
     if text is None:
         return None
     pairs = [word.partition("=") for line in text.splitlines() for word in line.split()[1:]]

@@ -1,4 +1,4 @@
-"""A snapshot as other libraries' tables. They are imported here, when they are asked for, and nowhere else."""
+"""A snapshot as a table of other libraries. A library is imported only here, when its function is called."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     class Table(Protocol):
-        """The parts of a Snapshot that are read here; info._snapshot imports this file."""
+        """The parts of a Snapshot that are used here. info._snapshot imports this file."""
 
         fields: tuple[str, ...]
 
@@ -32,7 +32,7 @@ def _library(name: str, method: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    r"""A value whose texts are valid Unicode: other bytes of a name stand there as \\xNN."""
+    r"""Return a value in which all strings are valid Unicode: undecodable bytes become \\xNN."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     if isinstance(value, dict):
@@ -41,7 +41,7 @@ def _plain(value: Any) -> Any:
 
 
 def to_arrow(table: Table) -> Any:
-    """A pyarrow.Table; numbers without absent values are not copied one by one."""
+    """Return a pyarrow.Table. A column of numbers without absent values shares the snapshot's memory."""
     arrow = _library("pyarrow", "to_arrow")
     kinds = {"I": arrow.int64(), "U": arrow.uint64(), "D": arrow.float64()}
     text = arrow.string()
@@ -69,7 +69,7 @@ def to_arrow(table: Table) -> Any:
 
 
 def to_pandas(table: Table) -> Any:
-    """A pandas.DataFrame."""
+    """Return a pandas.DataFrame."""
     pandas = _library("pandas", "to_pandas")
     kinds = {"I": "Int64", "U": "UInt64", "D": "Float64"}
     columns = {}

@@ -1,8 +1,8 @@
-"""The fields of a snapshot: what each means, in which unit, and how its bytes become a value.
+"""The fields of a snapshot: the meaning and unit of each, and the conversion of its bytes to a value.
 
-The names are those of proc(5): of stat, statm and io as they are, of status in lower case with underscores, of
-namespaces as ps(1) has them. Times are in seconds, sizes in bytes. What is there to read is the C core's list
-(csrc/proc/fields.c); a test compares the two.
+The names come from proc(5): names in stat, statm and io are unchanged, names in status are in lower case with
+underscores. Namespaces have the names of ps(1). Times are in seconds, sizes in bytes. The C core has the list of fields
+that can be read (csrc/proc/fields.c). A test compares the two.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 UNTOLD = 1004
-"""The C core's FP_ABSENT_UNTOLD, for what is computed of a file that is not there."""
+"""The C core's FP_ABSENT_UNTOLD, for a field that is computed from a missing file."""
 NEW = 1007
-"""Why there is no rate: the process was not there before, or its pid was another's."""
+"""No rate is available: the process did not exist before, or its pid belonged to another process."""
 
 REASONS = {
-    "gone": "the process had ended, or there was none",
-    "zombie": "it has ended and waits for its parent, and has no such thing any more",
-    "kernel thread": "a kernel thread has no such thing",
-    "not in this kernel": "this kernel, or the folder that stands for it, has no such file or line",
-    "malformed": "the file says something else than proc(5) promises",
-    "hidden": "the process lives, and this /proc does not show it (hidepid=)",
+    "gone": "the process has ended or did not exist",
+    "zombie": "the process is a zombie and does not have this value any more",
+    "kernel thread": "kernel threads do not have this value",
+    "not in this kernel": "this kernel, or the directory of `root`, does not have this file or line",
+    "malformed": "the file is not in the format of proc(5)",
+    "hidden": "the process exists, and this /proc hides it (hidepid=)",
     "new": "there is no earlier value of this process",
 }
 """Why a value is absent, apart from the errno of reading it ("EACCES", "EPERM", ...)."""
@@ -34,7 +34,7 @@ _WORDS = {"kthread": "kernel thread", "untold": "not in this kernel", "format": 
 
 
 def reason(code: int, absent: dict[int, str]) -> str:
-    """Return a reason's word, or the errno's name; `absent` has the C core's own codes."""
+    """Return the word for a reason, or the name of an errno; `absent` maps the codes of the C core to words."""
     if code == NEW:
         return "new"
     known = absent.get(code)
@@ -44,87 +44,87 @@ def reason(code: int, absent: dict[int, str]) -> str:
 
 
 _ABOUT = """
-pid                   |              | number of the process
-comm                  |              | name that the kernel keeps: 15 bytes, chosen by the process
+pid                   |              | process id
+comm                  |              | name in the kernel: up to 15 bytes, set by the process
 state                 |              | R S D Z T t X I, as ps(1) shows it
-ppid                  |              | parent; 0 for none, or one outside this PID namespace
-pgrp                  |              | process group
-session               |              | session
+ppid                  |              | pid of the parent; 0 for none, or if it is outside this PID namespace
+pgrp                  |              | process group id
+session               |              | session id
 tty_nr                |              | device number of the controlling terminal, 0 for none
 tpgid                 |              | foreground process group of that terminal, -1 for none
 flags                 |              | the kernel's PF_ bits
-minflt                |              | page faults that needed no disk
-cminflt               |              | those of children that were waited for
-majflt                |              | page faults that needed one
-cmajflt               |              | those of children that were waited for
+minflt                |              | page faults without disk access
+cminflt               |              | minflt of children that were waited for
+majflt                |              | page faults with disk access
+cmajflt               |              | majflt of children that were waited for
 utime                 | seconds      | CPU time in user mode
-stime                 | seconds      | CPU time in the kernel
-cutime                | seconds      | user time of children that were waited for
-cstime                | seconds      | kernel time of children that were waited for
-priority              |              | scheduling priority as the kernel keeps it
-nice                  |              | -20 to 19
-num_threads           |              | threads
+stime                 | seconds      | CPU time in kernel mode
+cutime                | seconds      | utime of children that were waited for
+cstime                | seconds      | stime of children that were waited for
+priority              |              | scheduling priority in the kernel's form
+nice                  |              | nice value, -20 to 19
+num_threads           |              | number of threads
 itrealvalue           |              | always 0
-starttime             | seconds      | when it began, since boot; with the pid it names the process
+starttime             | seconds      | start time since boot; pid and starttime identify a process
 vsize                 | bytes        | virtual memory
-rss                   | bytes        | resident memory by the kernel's quick count; `resident` is exact
+rss                   | bytes        | resident memory by the kernel's fast counter; `resident` is exact
 rsslim                | bytes        | RLIMIT_RSS
-startcode             | address      | where the program's code begins, for who may trace the process, as all addresses
-endcode               | address      | where it ends
-startstack            | address      | where the stack begins
+startcode             | address      | start of the program's code; addresses are visible if you may trace the process
+endcode               | address      | end of the program's code
+startstack            | address      | start of the stack
 kstkesp               | address      | stack pointer; 0 unless the process is exiting
 kstkeip               | address      | instruction pointer; 0 unless the process is exiting
-signal                | bit set      | pending signals, obsolete: see sigpnd
-blocked               | bit set      | blocked signals, obsolete: see sigblk
-sigignore             | bit set      | ignored signals, obsolete: see sigign
-sigcatch              | bit set      | caught signals, obsolete: see sigcgt
-wchan                 |              | 1 if it waits in the kernel
+signal                | bit set      | pending signals; obsolete, see sigpnd
+blocked               | bit set      | blocked signals; obsolete, see sigblk
+sigignore             | bit set      | ignored signals; obsolete, see sigign
+sigcatch              | bit set      | caught signals; obsolete, see sigcgt
+wchan                 |              | 1 if the process waits in the kernel
 nswap                 |              | always 0
 cnswap                |              | always 0
-exit_signal           | signal       | what its parent gets at its end
-processor             |              | CPU that it ran on last
-rt_priority           |              | real-time priority, 0 for none
-policy                |              | SCHED_ policy
-delayacct_blkio_ticks | seconds      | time waited for disks; 0 without delay accounting
-guest_time            | seconds      | time of virtual CPUs
-cguest_time           | seconds      | the same of children that were waited for
-start_data            | address      | where its data begins
-end_data              | address      | where it ends
-start_brk             | address      | where the heap begins
-arg_start             | address      | where the arguments begin
-arg_end               | address      | where they end
-env_start             | address      | where the environment begins
-env_end               | address      | where it ends
-exit_code             |              | of a zombie, as wait(2) has it, for who may trace the process
-name                  |              | comm; where it has 15 bytes, by cmdline, which takes the lock of its memory
+exit_signal           | signal       | signal that is sent to the parent when the process exits
+processor             |              | CPU on which the process ran last
+rt_priority           |              | real-time priority; 0 for none
+policy                |              | scheduling policy (SCHED_*)
+delayacct_blkio_ticks | seconds      | time waited for block I/O; 0 without delay accounting
+guest_time            | seconds      | time running virtual CPUs
+cguest_time           | seconds      | guest_time of children that were waited for
+start_data            | address      | start of the data
+end_data              | address      | end of the data
+start_brk             | address      | start of the heap
+arg_start             | address      | start of the arguments
+arg_end               | address      | end of the arguments
+env_start             | address      | start of the environment
+env_end               | address      | end of the environment
+exit_code             |              | status of a zombie as for wait(2); visible if you may trace the process
+name                  |              | comm; if that has 15 bytes, the longer name in cmdline (takes the memory lock)
 size                  | bytes        | virtual memory
 resident              | bytes        | resident memory
-shared                | bytes        | resident memory of files and shared memory
+shared                | bytes        | resident memory of files and of shared memory
 text                  | bytes        | code
 lib                   | bytes        | always 0
 data                  | bytes        | data and stack
 dt                    | bytes        | always 0
 umask                 |              | file mode mask
-tgid                  |              | thread group: the pid of its process
-tracer_pid            |              | who traces it, 0 for nobody
-uid                   |              | real user
-euid                  |              | effective user
-suid                  |              | saved user
-fsuid                 |              | file system user
-gid                   |              | real group
-egid                  |              | effective group
-sgid                  |              | saved group
-fsgid                 |              | file system group
+tgid                  |              | thread group id: the pid of the process
+tracer_pid            |              | pid of the tracer; 0 for none
+uid                   |              | real user id
+euid                  |              | effective user id
+suid                  |              | saved user id
+fsuid                 |              | file system user id
+gid                   |              | real group id
+egid                  |              | effective group id
+sgid                  |              | saved group id
+fsgid                 |              | file system group id
 groups                | numbers      | supplementary groups
-ns_pid                 | numbers      | its pids, from this PID namespace inwards
-fd_size                |              | places of its descriptor table
+ns_pid                | numbers      | pids in this PID namespace and in those below it
+fd_size               |              | size of the descriptor table
 vm_peak               | bytes        | largest virtual memory
 vm_size               | bytes        | virtual memory
 vm_lck                | bytes        | locked memory
 vm_pin                | bytes        | pinned memory
 vm_hwm                | bytes        | largest resident memory
 vm_rss                | bytes        | resident memory
-rss_anon              | bytes        | resident memory that belongs to no file
+rss_anon              | bytes        | resident anonymous memory
 rss_file              | bytes        | resident memory of files
 rss_shmem             | bytes        | resident shared memory
 vm_data               | bytes        | data
@@ -143,38 +143,38 @@ cap_prm               | bit set      | permitted capabilities
 cap_eff               | bit set      | effective capabilities
 cap_bnd               | bit set      | bounding capabilities
 cap_amb               | bit set      | ambient capabilities
-no_new_privs          |              | 1 if execve grants nothing
+no_new_privs          |              | 1 if execve(2) cannot grant privileges
 seccomp               |              | 0 off, 1 strict, 2 filter
-cpus_allowed_list     |              | CPUs that it may run on, as "0-3,7"
-mems_allowed_list     |              | memory nodes that it may use
-voluntary_ctxt_switches    |         | times its main thread gave up the CPU
-nonvoluntary_ctxt_switches |         | times its main thread lost the CPU
-rchar                 | bytes        | read by system calls, from anywhere
-wchar                 | bytes        | written by system calls, to anywhere
-syscr                 |              | read system calls
-syscw                 |              | write system calls
-read_bytes            | bytes        | read from disks; io jumps when a child is reaped, whose is added
-write_bytes           | bytes        | sent towards disks
-cancelled_write_bytes | bytes        | of those, what was thrown away by truncation
-pss                   | bytes        | resident memory, shared pages divided by who shares them
-uss                   | bytes        | resident memory that nobody else has
-swap                  | bytes        | swapped out
-swap_pss              | bytes        | swapped out, shared pages divided
+cpus_allowed_list     |              | allowed CPUs, such as "0-3,7"
+mems_allowed_list     |              | allowed memory nodes
+voluntary_ctxt_switches    |         | how often the main thread gave up the CPU
+nonvoluntary_ctxt_switches |         | how often the main thread was preempted
+rchar                 | bytes        | read by system calls, from any file
+wchar                 | bytes        | written by system calls, to any file
+syscr                 |              | number of read system calls
+syscw                 |              | number of write system calls
+read_bytes            | bytes        | read from disks; the values of a child are added when it is reaped
+write_bytes           | bytes        | written to disks
+cancelled_write_bytes | bytes        | part of write_bytes that was discarded by truncation
+pss                   | bytes        | resident memory; shared pages are divided by the number of sharers
+uss                   | bytes        | resident memory that no other process shares
+swap                  | bytes        | swapped-out memory
+swap_pss              | bytes        | swapped-out memory; shared pages are divided by the number of sharers
 cmdline               | strings      | arguments, as the process shows them
-environ               | dict         | environment at the last execve
-exe                   |              | program file; " (deleted)" behind it when it was removed
+environ               | dict         | environment at the last execve(2)
+exe                   |              | path of the program; with " (deleted)" at the end if the file was removed
 cwd                   |              | working directory
 root                  |              | root directory
-cgroup                | dict         | controllers (of v1) or "" (of v2), and the path of the cgroup
-limits                |              | the text of /proc/PID/limits
-num_fds               |              | open descriptors; another user's since Linux 6.2, with those being opened
-oom_score             |              | how likely the kernel kills it when memory ends
-oom_score_adj         |              | -1000 to 1000, added to that
-loginuid              |              | who logged in; 4294967295 for nobody
+cgroup                | dict         | path of the cgroup by controllers (v1) or "" (v2)
+limits                |              | contents of /proc/PID/limits
+num_fds               |              | number of open descriptors; for other users' processes since Linux 6.2
+oom_score             |              | score of the OOM killer; the highest score is killed first
+oom_score_adj         |              | adjustment of oom_score, -1000 to 1000
+loginuid              |              | user id at login; 4294967295 for none
 sessionid             |              | audit session; 4294967295 for none
-sched_run_ns          | nanoseconds  | time its main thread ran
-sched_wait_ns         | nanoseconds  | time its main thread could have run and did not
-sched_timeslices      |              | times its main thread was put on a CPU
+sched_run_ns          | nanoseconds  | time the main thread ran
+sched_wait_ns         | nanoseconds  | time the main thread was runnable and waited for a CPU
+sched_timeslices      |              | how often the main thread got a CPU
 cgroupns              | inode        | cgroup namespace
 ipcns                 | inode        | IPC namespace
 mntns                 | inode        | mount namespace
@@ -183,10 +183,10 @@ pidns                 | inode        | PID namespace
 timens                | inode        | time namespace
 userns                | inode        | user namespace
 utsns                 | inode        | UTS namespace
-cpu_time              | seconds      | utime and stime together
-create_time           | seconds      | when it began, since 1970
-age                   | seconds      | since it began
-kthread               |              | whether it is a kernel thread
+cpu_time              | seconds      | utime plus stime
+create_time           | seconds      | start time since 1970
+age                   | seconds      | time since the start
+kthread               |              | whether the process is a kernel thread
 """
 
 
@@ -196,10 +196,10 @@ def _table() -> dict[str, tuple[str, str]]:
 
 
 ABOUT: dict[str, tuple[str, str]] = _table()
-"""Name of a field: its unit, and what it is."""
+"""The unit and the meaning of each field."""
 
 DEFAULT = ("pid", "ppid", "name", "state", "utime", "stime", "rss", "num_threads", "starttime")
-"""All from stat: the fields that cost least."""
+"""The default fields. All come from stat, so they cost least."""
 
 DERIVED = {
     "cpu_time": ("utime", "stime"),
@@ -207,33 +207,33 @@ DERIVED = {
     "age": ("starttime",),
     "kthread": ("flags",),
 }
-"""Fields that are computed, and of what."""
+"""Computed fields, and the fields that they are computed from."""
 
 COUNTERS = (
     *("minflt", "majflt", "rchar", "wchar", "syscr", "syscw", "read_bytes", "write_bytes", "cancelled_write_bytes"),
     *("voluntary_ctxt_switches", "nonvoluntary_ctxt_switches", "delayacct_blkio_ticks", "sched_timeslices"),
 )
-"""Fields that only grow, of which two snapshots make a rate: NAME_per_s. utime and stime make cpu_percent."""
+"""Counters. Two snapshots give a rate of each: NAME_per_s. utime and stime give cpu_percent."""
 
 PF_KTHREAD = 0x00200000
 
 
 def expand(fields: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the fields as they were asked for, once each, and those that have to be read for them.
+    """Return the requested fields without duplicates, and the fields that must be read for them.
 
     Raises:
-        TypeError: a string instead of several, or something else than strings.
+        TypeError: `fields` is one string, or an item is not a string.
         ValueError: there is no such field.
     """
     if isinstance(fields, (str, bytes)):
-        raise TypeError(f"fields: several names are wanted, not {fields!r}")
+        raise TypeError(f"fields: must be several names, not {fields!r}")
     asked = tuple(dict.fromkeys(fields))
     read: dict[str, None] = {"pid": None}
     for name in asked:
         if not isinstance(name, str):
-            raise TypeError(f"fields: a name is a string, not {name!r}")
+            raise TypeError(f"fields: a name must be a string, not {name!r}")
         if name not in ABOUT:
-            raise ValueError(f"fields: there is no {name!r}; fastproc.info.FIELDS has those that there are")
+            raise ValueError(f"fields: there is no {name!r}; fastproc.info.FIELDS has all fields")
         read.update(dict.fromkeys(DERIVED.get(name, (name,))))
     return asked, tuple(read)
 
@@ -253,7 +253,7 @@ def _environ(raw: bytes) -> dict[str, str]:
     found: dict[str, str] = {}
     for part in raw.split(b"\0"):
         name, equals, value = part.partition(b"=")
-        # A process may have written anything there; of a name that stands there twice getenv(3) takes the first.
+        # The process may have overwritten its environment. Of a repeated name getenv(3) returns the first.
         if equals:
             found.setdefault(fsdecode(name), fsdecode(value))
     return found
@@ -275,7 +275,7 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
     "environ": _environ,
     "cgroup": _cgroup,
 }
-"""How the bytes of a field become its value; the others by os.fsdecode."""
+"""Functions that convert the bytes of a field to its value. Default: os.fsdecode."""
 
 UNORDERED = ("environ", "cgroup")
-"""Fields whose values, dicts, cannot be compared."""
+"""Fields whose values are dicts, which cannot be ordered."""

@@ -1,4 +1,4 @@
-"""Reading: many processes in one call of the C core, and the children of one without a look at the others."""
+"""Reading many processes in one call of the C core, and the children of one process without reading the others."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ PROC = "/proc"
 
 
 def snapshot(fields: Iterable[str] = DEFAULT, pids: Iterable[int] | None = None, root: Path = PROC) -> Snapshot:
-    """Read many processes at once, in one call of the C core and without the GIL.
+    """Read many processes in one call of the C core, without the GIL.
 
-    Only the files are read that hold what is asked for: with the default fields one for each process, stat, which takes
-    no lock of the process. All values of a row are one process's, whatever becomes of its pid meanwhile. A value that
-    cannot be had is None, and the record tells why.
+    Only the files of the requested fields are read. For the default fields this is one file for each process, stat,
+    which takes no lock of the process. All values of a row belong to one process, even if its pid is reused meanwhile.
+    A value that is not available is None, and the record has the reason.
 
     Args:
-        fields: names of `fastproc.info.FIELDS`, which has their units and meanings.
-        pids: these processes, in this order, each with a row whether it is there or not ("gone"); None for all that
-            /proc shows, of which those that end while they are read are left out.
-        root: where a proc file system is mounted, or a folder made like one.
+        fields: names in `fastproc.info.FIELDS`, which has their units and meanings.
+        pids: read these processes, in this order. Each gets a row; if it does not exist, the values are None ("gone").
+            None: read all processes in /proc, without those that end meanwhile.
+        root: the mount point of a proc file system, or a directory with the same structure.
 
     Raises:
-        TypeError, ValueError: an argument that is none; the message names it.
-        Unsupported: /proc is not mounted, or is the one of another PID namespace, whose numbers name other processes
-            here; or this is not Linux.
+        TypeError, ValueError: an argument is invalid; the message has its name.
+        Unsupported: /proc is not mounted, or belongs to another PID namespace, where the numbers name other processes;
+            or the system is not Linux.
         OSError: another root cannot be read; no descriptor (EMFILE, ENFILE) or memory is left.
     """
     asked, read = expand(fields)
@@ -56,17 +56,17 @@ snapshot.__module__ = "fastproc"
 
 
 def children(pid: int, recursive: bool = False, root: Path = PROC) -> list[int]:
-    """Return the pids of a process's children, in the order of their births; with recursive of all its descendants.
+    """Return the pids of a process's children in the order of their start; with `recursive`, of all its descendants.
 
-    By /proc/PID/task/TID/children: no other process is looked at, so it costs as much as the family is large. Where the
-    kernel was built without those files (CONFIG_PROC_CHILDREN) all processes are looked at. Zombies are children too. A
-    family that grows meanwhile is not told completely; a pid in the list may be another process's when it is used: see
-    `snapshot(pids=...)`, whose ppid and starttime tell.
+    The function reads /proc/PID/task/TID/children. It does not look at other processes, so its time depends only on the
+    number of descendants. If the kernel was built without these files (CONFIG_PROC_CHILDREN), all processes are read.
+    Zombies are included. The list may be incomplete if processes start or end meanwhile. A pid may belong to another
+    process when it is used: compare ppid and starttime of `snapshot(pids=...)`.
 
     Raises:
-        ProcessLookupError: there is no such process.
-        TypeError, ValueError: pid is none.
-        Unsupported: /proc is not mounted, or is another PID namespace's; or this is not Linux.
+        ProcessLookupError: the process does not exist.
+        TypeError, ValueError: `pid` is not a pid.
+        Unsupported: /proc is not mounted, or belongs to another PID namespace; or the system is not Linux.
         OSError: EMFILE, ENFILE.
     """
     (number,) = _checked([pid])
@@ -77,7 +77,7 @@ def children(pid: int, recursive: bool = False, root: Path = PROC) -> list[int]:
         if error.errno == EOPNOTSUPP:
             return _scanned(number, recursive, root)
         if error.errno == ESRCH:
-            snapshot(("pid",), (number,), root)  # says so when it is /proc that is missing
+            snapshot(("pid",), (number,), root)  # raises Unsupported if /proc is missing
         raise _translated(error, where) from None
 
 
@@ -85,7 +85,7 @@ children.__module__ = "fastproc.info"
 
 
 def tree(fields: Iterable[str] = ("pid", "ppid", "comm"), root: Path = PROC) -> Tree:
-    """Return who is whose parent, of all processes: one snapshot of these fields, pid and ppid among them.
+    """Return the tree of all processes, from one snapshot with these fields and pid and ppid.
 
     Raises:
         As `snapshot()`.
@@ -97,12 +97,12 @@ tree.__module__ = "fastproc.info"
 
 
 def thread_names(pid: int, root: Path = PROC) -> list[str]:
-    """Return the names of a process's threads but its first; none when it has gone.
+    """Return the names of a process's threads except the first; an empty list if the process has ended.
 
     Raises:
-        TypeError, ValueError: pid is none.
-        Unsupported: as `children()`.
-        OSError: EMFILE, ENFILE; the threads of this process may not be looked at.
+        TypeError, ValueError: `pid` is not a pid.
+        Unsupported: as for `children()`.
+        OSError: EMFILE, ENFILE; this process may not read the threads.
     """
     (number,) = _checked([pid])
     where = os.path.join(os.fsencode(root), b"%d" % number, b"task")
@@ -135,13 +135,13 @@ def _scanned(pid: int, recursive: bool, root: Path) -> list[int]:
 
 def _checked(pids: Iterable[int]) -> list[int]:
     if isinstance(pids, (str, bytes, int)):
-        raise TypeError(f"pids: several numbers are wanted, not {pids!r}")
+        raise TypeError(f"pids: must be several numbers, not {pids!r}")
     numbers = []
     for pid in pids:
         if not isinstance(pid, int) or isinstance(pid, bool):
-            raise TypeError(f"pids: {pid!r} is no pid")
+            raise TypeError(f"pids: {pid!r} is not a pid")
         if not 0 < pid < 2**31:
-            raise ValueError(f"pids: {pid} is no pid")
+            raise ValueError(f"pids: {pid} is not a pid")
         numbers.append(int(pid))
     return numbers
 
@@ -157,15 +157,16 @@ def _translated(error: OSError, where: bytes) -> Exception:
 
 
 def _boot(where: bytes) -> float | None:
-    """Return the epoch's second at which the machine was booted, as /proc/stat has it.
+    """Return the time of the boot in seconds since 1970, from /proc/stat.
 
-    None where there is no such file: a proc file system mounted with subset=pid (proc(5)), a folder of processes.
+    Returns None if the file is missing: in a proc file system mounted with subset=pid (proc(5)), or in a directory with
+    only processes.
     """
     try:
         with open(os.path.join(where, b"stat"), "rb") as file:
             for line in file:
                 if line.startswith(b"btime "):
-                    # Nothing that float() takes and no kernel writes: "nan", "1e999".
+                    # float() would also accept words that no kernel writes: "nan", "1e999".
                     word = line[6:].strip()
                     return float(word) if word.isdigit() and len(word) <= 20 else None
     except (FileNotFoundError, PermissionError):

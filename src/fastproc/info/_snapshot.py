@@ -1,7 +1,7 @@
-"""What a snapshot read: a table of columns, its rows as records, and what can be done with it. Pure: no file, no clock.
+"""The result of a snapshot: a table of columns, with records as rows, and its methods. Pure: no file, no clock.
 
-A column is the C core's memory as it came; a value is made when it is asked for. A table that was filtered or sorted
-shares the columns of the first one. Invariant: a value is the kernel's, or None with a reason.
+A column is the memory that the C core returned; a value is made when it is requested. A filtered or sorted table shares
+the columns of its original. Invariant: a value is the kernel's value, or None with a reason.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from typing import Any
 
 TICK = 0.01
-"""Seconds: the steps of utime and stime (USER_HZ)."""
+"""Seconds: the resolution of utime and stime (USER_HZ)."""
 
 _FORMATS = {"I": "q", "U": "Q", "D": "d", "S": "q"}
 
 
 class Column:
-    """One field of all rows of a table as it was read.
+    """One field of all rows, as it was read.
 
     Attributes:
         kind: "I" int64, "U" uint64, "D" double, "S" bytes.
-        cells: a memoryview of one item for each row, 0 where absent; of "S" one more: the offsets in `blob` at which
-            each row's bytes begin, and the end.
+        cells: a memoryview with one item for each row, 0 if the value is absent. For "S": the offsets in `blob` at
+            which the bytes of each row start, and the end of the last.
         absent: a memoryview of int16: 0, or the code of a reason.
-        blob: the bytes of an "S".
+        blob: the bytes of an "S" column.
     """
 
     __module__ = "fastproc.info"
@@ -43,16 +43,16 @@ class Column:
         self.blob = blob
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle by the bytes: a memoryview cannot be."""
+        """Pickle the bytes, because a memoryview cannot be pickled."""
         return Column, self._raw
 
     def bytes_at(self, row: int) -> bytes:
-        """The bytes of an "S" column's row; b"" where absent."""
+        """Return the bytes of a row of an "S" column; b"" if absent."""
         return self.blob[self.cells[row] : self.cells[row + 1]]
 
 
 class Record:
-    """One process of a table: each field is an attribute, and an item. None is a value that is absent: see `why`."""
+    """One process of a table. Each field is an attribute and an item. An absent value is None: see `why`."""
 
     __module__ = "fastproc.info"
 
@@ -74,20 +74,20 @@ class Record:
             raise AttributeError(error.args[0]) from None
 
     def why(self, name: str) -> str | None:
-        """Why a field is absent: a word of fastproc.info.REASONS, such as "gone" or "zombie", or an errno's name.
+        """Return why a field is absent: a word of fastproc.info.REASONS, such as "gone", or the name of an errno.
 
-        None when it is not absent.
+        Returns None if the field is not absent.
         """
         code = self._table._why(name, self._row)
         return reason(code, self._table._codes) if code else None
 
     @property
     def absent(self) -> dict[str, str]:
-        """The fields that are absent, with their reasons."""
+        """The absent fields, with their reasons."""
         return {name: why for name in self._table.fields if (why := self.why(name)) is not None}
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields by name."""
+        """Return all fields by name."""
         return {name: self._table._value(name, self._row) for name in self._table.fields}
 
     def __dir__(self) -> list[str]:
@@ -98,14 +98,15 @@ class Record:
 
 
 class Snapshot:
-    """Many processes at one time: a table with a row for each and a column for each field.
+    """Many processes at one time: a table with a row for each process and a column for each field.
 
-    Iterates over its `Record`s, in the order of /proc, which is that of the pids, or in that of the pids asked for.
+    Iteration yields a `Record` for each process, in the order of /proc, which is ascending by pid, or in the order of
+    the requested pids.
 
     Attributes:
-        fields: their names.
-        root: of the proc file system that was read.
-        taken: monotonic seconds when its first row was read; 0.0 if it is empty.
+        fields: the names of the fields.
+        root: the mount point of the proc file system.
+        taken: the monotonic time in seconds when the first row was read; 0.0 if the table is empty.
     """
 
     __module__ = "fastproc"
@@ -122,7 +123,7 @@ class Snapshot:
         root: str = "/proc",
         rows: Sequence[int] | None = None,
     ) -> None:
-        """Only `snapshot()` makes one; `begin` is CLOCK_BOOTTIME then, and the epoch's second of the boot, if known."""
+        """Called by `snapshot()`; `begin` is CLOCK_BOOTTIME and the time of the boot in seconds since 1970, or None."""
         self.fields = fields
         self.root = root
         self._columns = columns
@@ -149,7 +150,7 @@ class Snapshot:
         if column is not None:
             return column
         if name not in DERIVED:
-            known = "was not asked for" if name in ABOUT else "is no field"
+            known = "was not asked for" if name in ABOUT else "is not a field"
             raise KeyError(f"{name!r} {known}; there are {', '.join(self.fields)}")
         if any(source not in self._columns for source in DERIVED[name]):
             raise KeyError(f"{name!r} was not asked for; there are {', '.join(self.fields)}")
@@ -190,31 +191,31 @@ class Snapshot:
         return self._index
 
     def get(self, pid: int) -> Record | None:
-        """The record of a pid; None when the table has none."""
+        """Return the record of a pid; None if the table has no such pid."""
         row = self._by_pid().get(pid)
         return None if row is None else Record(self, row)
 
     def by_pid(self, pid: int) -> Record:
-        """The record of a pid.
+        """Return the record of a pid.
 
         Raises:
-            KeyError: the table has none.
+            KeyError: the table has no such pid.
         """
         return Record(self, self._by_pid()[pid])
 
     @property
     def pids(self) -> list[int]:
-        """The pids, in the order of the rows."""
+        """The pids in the order of the rows."""
         cells = self._columns["pid"].cells
         return [cells[row] for row in self._rows]
 
     def column(self, name: str) -> Any:
-        """A field of all rows without an object for each: a memoryview of int64 ("q"), uint64 ("Q") or double ("d").
+        """Return a field of all rows as a memoryview of int64 ("q"), uint64 ("Q") or double ("d"), without objects.
 
-        0 stands where it is absent. A field of bytes gives a list of them, undecoded.
+        An absent value is 0. For a field of bytes the result is a list of undecoded bytes objects.
 
         Raises:
-            KeyError: the field was not asked for.
+            KeyError: the field is not in the snapshot.
         """
         column = self._column(name)
         if column.kind == "S":
@@ -226,10 +227,10 @@ class Snapshot:
         return memoryview(array(_FORMATS[column.kind], (column.cells[row] for row in self._rows)))
 
     def values(self, name: str) -> list[Any]:
-        """A field of all rows as Python's own values, None where it is absent.
+        """Return a field of all rows as a list of Python values, None if absent.
 
         Raises:
-            KeyError: the field was not asked for.
+            KeyError: the field is not in the snapshot.
         """
         column = self._column(name)
         if column.kind == "S" or name in ("state", "kthread"):
@@ -238,10 +239,10 @@ class Snapshot:
         return [None if absent[row] else cells[row] for row in self._rows]
 
     def absent(self, name: str) -> dict[int, str]:
-        """The pids of which a field is absent, with the reasons.
+        """Return the pids whose field is absent, with the reasons.
 
         Raises:
-            KeyError: the field was not asked for.
+            KeyError: the field is not in the snapshot.
         """
         column, pid = self._column(name), self._columns["pid"].cells
         found = ((pid[row], column.absent[row]) for row in self._rows)
@@ -250,10 +251,10 @@ class Snapshot:
     # -- other tables
 
     def where(self, test: Callable[[Record], object] | None = None, /, **equal: object) -> Snapshot:
-        """The rows for which `test(record)` is true and whose fields equal those given.
+        """Return a table of the rows for which `test(record)` is true and whose fields equal the given values.
 
         Raises:
-            KeyError: a field was not asked for.
+            KeyError: a field is not in the snapshot.
         """
         rows = self._rows
         for name, wanted in equal.items():
@@ -262,48 +263,49 @@ class Snapshot:
         return self._with(tuple(row for row in rows if test is None or test(Record(self, row))))
 
     def sort_by(self, *names: str, reverse: bool = False) -> Snapshot:
-        """The rows in the order of some fields; what is absent comes last, whichever the direction.
+        """Return a table of the rows sorted by these fields. Absent values come last, also with `reverse`.
 
         Raises:
-            KeyError: a field was not asked for.
+            KeyError: a field is not in the snapshot.
         """
         rows = list(self._rows)
         for name in reversed(names):
             column = self._column(name)
             there = [row for row in rows if not column.absent[row]]
-            # What has no order of its own, such as an environment, is ordered by its bytes.
+            # Values without an order, such as an environment, are sorted by their bytes.
             raw = name in UNORDERED
             there.sort(key=lambda row: column.bytes_at(row) if raw else self._value(name, row), reverse=reverse)
             rows = there + [row for row in rows if column.absent[row]]
         return self._with(tuple(rows))
 
     def rates(self, earlier: Snapshot) -> Snapshot:
-        """The same rows with what changed since an earlier snapshot, by the second.
+        """Return the same rows with the changes since an earlier snapshot, per second.
 
-        `cpu_percent` (100 is one CPU) where both have utime and stime; NAME_per_s of each counter that both have, as
-        read_bytes_per_s, majflt_per_s, voluntary_ctxt_switches_per_s. A process that was not there before, or whose pid
-        was another's (its starttime tells), has none: "new". CPU times have steps (USER_HZ, 10 ms), so over a short
-        interval the percentage is rough; it is not more than threads (num_threads, if asked for) and CPUs make
-        possible, unless the steps do not explain it: threads that came and went.
+        The new fields are `cpu_percent` (100 is one CPU) if both snapshots have utime and stime, and NAME_per_s for
+        each counter that both have, such as read_bytes_per_s, majflt_per_s and voluntary_ctxt_switches_per_s. The rates
+        are absent ("new") if the process did not exist before or its pid belonged to another process, by its starttime.
+        CPU times have a resolution of 10 ms (USER_HZ), so the percentage is rough over a short interval. A percentage
+        that this rounding has raised above the maximum of the process's threads (num_threads, if present) and the
+        machine's CPUs is reduced to it. A larger excess is kept: threads may have started and ended meanwhile.
 
         Raises:
-            ValueError: starttime was not asked for, or `earlier` is the later one.
+            ValueError: starttime is not in both snapshots, or `earlier` is later than this snapshot.
         """
         if "starttime" not in self._columns or "starttime" not in earlier._columns:
-            raise ValueError("rates: both snapshots need starttime, which tells whether a pid is the same process")
+            raise ValueError("rates: both snapshots need starttime, which identifies a process together with its pid")
         if len(self) and len(earlier) and earlier.taken > self.taken:
-            raise ValueError("earlier: it is the later one")
+            raise ValueError("earlier: it is later than this snapshot")
         return _rates(self, earlier)
 
     # -- other forms
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """A dict for each row."""
+        """Return a list with a dict for each row."""
         columns = [self.values(name) for name in self.fields]
         return [dict(zip(self.fields, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def to_arrow(self) -> Any:
-        r"""A pyarrow.Table; absent values are null, and bytes that are not UTF-8 stand in text as \\xNN.
+        r"""Return a pyarrow.Table. Absent values are null; undecodable bytes in text become \\xNN.
 
         Raises:
             ModuleNotFoundError: pyarrow is not installed.
@@ -313,7 +315,7 @@ class Snapshot:
         return to_arrow(self)
 
     def to_pandas(self) -> Any:
-        """A pandas.DataFrame with nullable columns, indexed by row; absent values are NA.
+        """Return a pandas.DataFrame with nullable columns, indexed by row number. Absent values are NA.
 
         Raises:
             ModuleNotFoundError: pandas is not installed.
@@ -327,7 +329,7 @@ class Snapshot:
 
 
 def _derive(name: str, sources: list[Column], begin: tuple[float, float | None]) -> Column:
-    """Compute a column; a cell is absent when one of its sources is."""
+    """Return a computed column. A cell is absent if one of its sources is absent."""
     from array import array
 
     absent = bytes(sources[0].absent)
@@ -374,7 +376,7 @@ def _rates(later: Snapshot, earlier: Snapshot) -> Snapshot:
                 now, then = later._columns[source], earlier._columns[source]
                 code = code or now.absent[row] or then.absent[old]
                 change += now.cells[row] - then.cells[old]
-            # The kernel's sums over threads are not taken at one instant, and may go back a little.
+            # The kernel does not sum over threads at one instant, so a counter may decrease slightly.
             cells[row], absent[row] = (0.0, code) if code else (max(change, 0.0) / elapsed * factor, 0)
         if sources == times:
             _cap(cells, pairs, later, earlier)
@@ -384,7 +386,7 @@ def _rates(later: Snapshot, earlier: Snapshot) -> Snapshot:
 
 
 def _cap(cells: Any, pairs: dict[int, tuple[int, float]], later: Snapshot, earlier: Snapshot) -> None:
-    """Take from percentages of CPU what is beyond the possible and may come of the steps of utime and stime."""
+    """Reduce percentages of CPU time to the maximum, if the resolution of utime and stime explains the excess."""
     now, then = later._columns.get("num_threads"), earlier._columns.get("num_threads")
     cpus = cpu_count() or 1
     for row, (old, elapsed) in pairs.items():

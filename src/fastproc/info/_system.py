@@ -1,6 +1,6 @@
-"""`System`: the machine and its processes, looked at again and again, with what changed between two looks.
+"""`System`: the machine and its processes, read repeatedly, with the changes between two reads.
 
-What is not a process comes from psutil, which is imported here and not before.
+Values that are not about processes come from psutil, which is imported here only.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from fastproc.procfs import Pressure
 
 KINDS = ("processes", "cpu", "disks", "networks")
-"""What `System.refresh()` can read again."""
+"""The arguments of `System.refresh()`."""
 
 
 class CpuUse(NamedTuple):
-    """How a CPU, or all of them, spent the time between two looks: per cent of it.
+    """The use of a CPU, or of all CPUs, between two reads, in percent of the time.
 
-    `busy` is all but idle and iowait, as psutil has it; user has guest in it, and nice guest_nice.
+    `busy` is everything except idle and iowait, as in psutil. `user` includes guest, and `nice` includes guest_nice.
     """
 
     busy: float
@@ -55,7 +55,7 @@ CpuUse.__module__ = "fastproc.info"
 
 
 class Disk(NamedTuple):
-    """A mounted file system: sizes in bytes; None where it cannot be asked."""
+    """A mounted file system. Sizes are in bytes; None if statvfs(3) failed."""
 
     device: str
     mountpoint: str
@@ -70,7 +70,7 @@ Disk.__module__ = "fastproc.info"
 
 
 class DiskIo(NamedTuple):
-    """What a disk has done since the boot, and by the second since the look before; None at the first one."""
+    """The I/O of a disk: totals since boot, and rates per second since the previous read; rates are None at first."""
 
     read_bytes: int
     write_bytes: int
@@ -86,11 +86,13 @@ DiskIo.__module__ = "fastproc.info"
 
 
 class Network(NamedTuple):
-    """A network interface: counters since the boot, by the second since the look before, and its state.
+    """A network interface: totals since boot, rates per second since the previous read, and its state.
 
     Attributes:
-        addresses: psutil's: family, address, netmask, broadcast, ptp.
-        up: whether it is; speed: Mbit/s, 0 for unknown; mtu: bytes.
+        addresses: addresses of psutil: family, address, netmask, broadcast, ptp.
+        up: whether the interface is up.
+        speed: Mbit/s; 0 if unknown.
+        mtu: bytes.
     """
 
     bytes_sent: int
@@ -113,25 +115,25 @@ Network.__module__ = "fastproc.info"
 class System:
     """The machine and its processes.
 
-    Nothing is read before the first `refresh()`, which reads what has to be compared with an earlier look. All else is
-    asked for when it is named: `memory`, `pressure`, `users` and so on are always those of now.
+    Nothing is read before the first `refresh()`. It reads the values that are compared with an earlier read. All other
+    values, such as `memory`, `pressure` and `users`, are read when the attribute is accessed.
 
     Attributes:
-        processes: the last snapshot; from the second look on with cpu_percent and the rates of each counter.
-        cpu, cpus: use of all CPUs together, and of each; None before the second look. A look that comes within 50 ms of
-            the one before leaves them as they are.
-        absent: what could not be read when it was asked for last, as "disks" or "memory", and why: a file that is
-            missing, as in a proc file system mounted with subset=pid, or not as the kernel writes it. What that is
-            stays as it was ("cpu", "networks"), or is empty, None or Absent.
+        processes: the last snapshot; from the second read on with cpu_percent and the rates of all counters.
+        cpu, cpus: the use of all CPUs together, and of each CPU; None before the second read. A read within 50 ms after
+            the previous read does not change them.
+        absent: for values that could not be read at the last access, such as "disks" or "memory", the reason: a file is
+            missing, as in a proc file system mounted with subset=pid, or malformed. The value itself then is unchanged
+            ("cpu", "networks"), empty, None or Absent.
     """
 
     __module__ = "fastproc"
 
     def __init__(self, fields: Iterable[str] = DEFAULT, root: str = "/proc") -> None:
-        """Choose what is read of each process, and where; pid, starttime, utime and stime are always read.
+        """Choose the fields of the processes, and the proc file system. pid, starttime, utime and stime are added.
 
         Raises:
-            TypeError, ValueError: there is no such field (at the first refresh).
+            TypeError, ValueError: there is no such field. Raised by the first refresh().
         """
         self._fields = tuple(dict.fromkeys((*fields, "pid", "starttime", "utime", "stime")))
         self._root = root
@@ -147,14 +149,14 @@ class System:
         self.absent: dict[str, Absent] = {}
 
     def refresh(self, *kinds: str) -> System:
-        """Look again; return this System.
+        """Read again; return this System.
 
         Args:
-            kinds: of "processes", "cpu", "disks", "networks", those to be read; all when none is named.
+            kinds: any of "processes", "cpu", "disks" and "networks". Default: all.
 
         Raises:
             ValueError: there is no such kind.
-            Unsupported, OSError: as `snapshot()`.
+            Unsupported, OSError: as for `snapshot()`.
         """
         unknown = [kind for kind in kinds if kind not in KINDS]
         if unknown:
@@ -165,7 +167,7 @@ class System:
                 getattr(self, f"_refresh_{kind}")()
             except (Unsupported, *_ODD) as error:
                 if kind == "processes":
-                    # The others do not need them.
+                    # Read the other kinds before this is raised.
                     failed = error
                 else:
                     self._miss(kind, error)
@@ -176,14 +178,14 @@ class System:
         return self
 
     def _miss(self, name: str, error: Exception) -> Absent:
-        """Remember why something cannot be read.
+        """Store why a value cannot be read.
 
         Raises:
-            OSError: it is our own lack of descriptors or memory.
+            OSError: this process lacks descriptors or memory.
         """
         if isinstance(error, OSError) and is_own_lack(error):
             raise error
-        # What the reading of a file stumbles over says little without its kind.
+        # The message of a parse error needs the name of its class.
         text = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         found = self.absent[name] = Absent(ERROR, text)
         return found
@@ -202,13 +204,13 @@ class System:
 
     @property
     def processes(self) -> Snapshot:
-        """The last snapshot, with rates from the second one on.
+        """The last snapshot, with rates from the second on.
 
         Raises:
-            RuntimeError: there was no refresh() of processes yet.
+            RuntimeError: refresh() has not read the processes yet.
         """
         if self._processes is None:
-            raise RuntimeError("refresh() reads the processes; it was not called yet")
+            raise RuntimeError("call refresh() first, which reads the processes")
         return self._processes
 
     def _refresh_processes(self) -> None:
@@ -217,13 +219,13 @@ class System:
 
     def _refresh_cpu(self) -> None:
         earlier, times = self._times, psutil.cpu_times(percpu=True)
-        # Shares of less than a few ticks are noise, and zeros of none: the look before stays what is compared with.
+        # Over a few ticks the shares are noise, and over none they are zero: keep the previous values as the base.
         if len(earlier) == len(times) and _elapsed(earlier, times) < SHORTEST * len(times):
             return
         self._times = times
         if not earlier:
             return
-        # A CPU that was switched on or off meanwhile changes what stands in which place.
+        # If a CPU went online or offline, the positions do not match.
         if len(earlier) == len(self._times):
             self.cpus = [_use([then], [now]) for then, now in zip(earlier, self._times, strict=True)]
             self.cpu = _use(earlier, self._times)
@@ -233,7 +235,7 @@ class System:
         try:
             now, counters = _now(), psutil.disk_io_counters(perdisk=True, nowrap=True)
         except _ODD as error:
-            # It takes all lines or none (lxcfs has some with more or fewer columns).
+            # psutil parses all lines or none. lxcfs writes some lines with more or fewer columns.
             now, counters = _now(), self._read_disks(error)
         self._disks = (now, counters)
         self._disk_io = {}
@@ -276,15 +278,15 @@ class System:
 
     @property
     def disk_io(self) -> dict[str, DiskIo]:
-        """By the name of the device, such as "sda1"; empty before the first look."""
+        """The I/O of each device, such as "sda1"; empty before the first read."""
         return self._disk_io
 
     @property
     def networks(self) -> dict[str, Network]:
-        """By the name of the interface; empty before the first look."""
+        """The network interfaces by name; empty before the first read."""
         return self._networks
 
-    # -- of now
+    # -- values that are read at access
 
     @property
     def memory(self) -> Any:
@@ -293,17 +295,17 @@ class System:
 
     @property
     def swap(self) -> Any:
-        """psutil.swap_memory(): total, used, free in bytes, percent, sin and sout since the boot."""
+        """psutil.swap_memory(): total, used, free in bytes; percent; sin and sout in bytes since boot."""
         return self._ask("swap", psutil.swap_memory)
 
     @property
     def load(self) -> tuple[float, float, float] | Absent:
-        """Runnable and uninterruptible tasks, averages over 1, 5 and 15 minutes."""
+        """The load averages over 1, 5 and 15 minutes: the number of runnable and uninterruptible tasks."""
         return self._ask("load", os.getloadavg)
 
     @property
     def uptime(self) -> float:
-        """Seconds since the boot, those asleep too; by the clock where the file does not tell."""
+        """Seconds since boot, including suspend; from CLOCK_BOOTTIME if /proc/uptime cannot be read."""
         try:
             with open(os.path.join(self._root, "uptime"), "rb") as file:
                 return parse_uptime(file.read()).up
@@ -313,31 +315,31 @@ class System:
 
     @property
     def boot_time(self) -> float:
-        """When it was booted, seconds since 1970; by the clocks where /proc/stat does not tell."""
+        """The time of the boot in seconds since 1970; from the clocks if /proc/stat cannot be read."""
         found = self._ask("boot_time", psutil.boot_time)
         return booted_at() if isinstance(found, Absent) else found
 
     @property
     def users(self) -> list[Any]:
-        """psutil.users(): who is logged in, where and since when."""
+        """psutil.users(): the logged-in users, with terminal, host and login time."""
         return self._or("users", psutil.users, [])
 
     @property
     def pressure(self) -> dict[str, Pressure]:
-        """How much time was lost waiting for "cpu", "memory", "io" (and "irq"); empty where the kernel has no PSI."""
+        """The pressure of "cpu", "memory", "io" (and "irq"): time lost by waiting; empty if the kernel has no PSI."""
         return pressure(self._root)
 
     def cgroup(self, pid: int | None = None) -> CgroupUse:
-        """Limits and use of the cgroups of a process; of this one by default.
+        """Return limits and use of the cgroups of a process. Default: this process.
 
         Raises:
-            ProcessLookupError: there is no such process.
+            ProcessLookupError: the process does not exist.
         """
         return cgroup_use(pid, self._root)
 
     @property
     def disks(self) -> list[Disk]:
-        """The mounted file systems that lie on devices."""
+        """The mounted file systems that are on devices."""
         found = []
         parts = self._ask("disks", psutil.disk_partitions)
         for part in () if isinstance(parts, Absent) else parts:
@@ -351,47 +353,47 @@ class System:
 
     @property
     def temperatures(self) -> dict[str, list[Any]]:
-        """psutil.sensors_temperatures(): degrees Celsius by chip; empty where there are no sensors."""
+        """psutil.sensors_temperatures(): degrees Celsius by chip; empty without sensors."""
         return self._or("temperatures", getattr(psutil, "sensors_temperatures", dict), {})
 
     @property
     def fans(self) -> dict[str, list[Any]]:
-        """psutil.sensors_fans(): turns by the minute by chip."""
+        """psutil.sensors_fans(): revolutions per minute by chip."""
         return self._or("fans", getattr(psutil, "sensors_fans", dict), {})
 
     @property
     def battery(self) -> Any:
-        """psutil.sensors_battery(): percent, secsleft, power_plugged; None where there is none."""
+        """psutil.sensors_battery(): percent, secsleft, power_plugged; None without a battery."""
         return self._or("battery", getattr(psutil, "sensors_battery", lambda: None), None)
 
     @property
     def cpu_count(self) -> int:
-        """CPUs that the kernel runs."""
+        """The number of online logical CPUs."""
         return self._or("cpu_count", psutil.cpu_count, None) or os.cpu_count() or 1
 
     @property
     def core_count(self) -> int | None:
-        """Cores, without hyperthreads; None where the kernel does not tell."""
+        """The number of physical cores; None if the kernel does not report it."""
         return self._or("core_count", lambda: psutil.cpu_count(logical=False), None)
 
     @property
     def cpu_frequency(self) -> list[Any]:
-        """psutil.cpu_freq(percpu=True): current, min and max MHz of each CPU; empty where it is not told."""
+        """psutil.cpu_freq(percpu=True): current, min and max MHz of each CPU; empty if it is not reported."""
         return self._or("cpu_frequency", lambda: psutil.cpu_freq(percpu=True), None) or []
 
     @property
     def hostname(self) -> str:
-        """The name of the machine, or of this UTS namespace."""
+        """The host name of this UTS namespace."""
         return os.uname().nodename
 
     @property
     def kernel(self) -> str:
-        """The kernel's release, such as "6.18.44"."""
+        """The release of the kernel, such as "6.18.44"."""
         return os.uname().release
 
     @property
     def distribution(self) -> dict[str, str]:
-        """os-release(5): ID, NAME, VERSION_ID and so on; empty where there is none."""
+        """os-release(5): ID, NAME, VERSION_ID and so on; empty if the file is missing."""
         try:
             return platform.freedesktop_os_release()
         except OSError:
@@ -409,11 +411,11 @@ _ODD = (
     ValueError,
     psutil.Error,
 )
-"""What psutil raises over a file that is missing, empty, or not as the kernel writes it."""
+"""Exceptions of psutil for a file that is missing, empty or malformed."""
 
 
 class _Counters(NamedTuple):
-    """What of a disk is counted, by psutil's names."""
+    """The counters of a disk, with psutil's names."""
 
     read_count: int
     write_count: int
@@ -426,7 +428,7 @@ class _Counters(NamedTuple):
 
 
 SHORTEST = 0.05
-"""Seconds for each CPU: five steps of the kernel's counters."""
+"""Seconds for each CPU: five ticks of the kernel's counters."""
 
 
 def _now() -> float:
@@ -440,18 +442,18 @@ def _per_second(before: Any, now: Any, names: tuple[str, ...], elapsed: float) -
 
 
 def _elapsed(earlier: list[Any], later: list[Any]) -> float:
-    """Seconds of CPU time between, of all CPUs; ticks that the kernel did not count, as of idle ones, are not in it."""
+    """Return the CPU time of all CPUs between two reads, without ticks that the kernel did not count (of idle CPUs)."""
     pairs = zip(earlier, later, strict=True)
-    # A counter that has gone back must not hold up those that have not.
+    # A counter that has decreased must not reduce the sum.
     return float(sum(max(new - old, 0.0) for then, now in pairs for old, new in zip(then[:8], now[:8], strict=True)))
 
 
 def _use(earlier: list[Any], later: list[Any]) -> CpuUse:
-    """Per cent of the time between, of several CPUs together. Old kernels and other systems have fewer names."""
+    """Return the use of several CPUs together, in percent. Old kernels and other systems have fewer counters."""
 
     def spent(name: str) -> float:
         pairs = zip(earlier, later, strict=True)
-        # iowait may go back (proc_stat(5)).
+        # iowait may decrease (proc_stat(5)).
         return sum(max(getattr(now, name, 0.0) - getattr(then, name, 0.0), 0.0) for then, now in pairs)
 
     parts = [spent(name) for name in CpuUse._fields[1:]]

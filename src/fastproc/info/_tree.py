@@ -1,6 +1,6 @@
-"""Parents and children from one snapshot, and their picture as pstree(1) draws it. Pure.
+"""Parents and children in one snapshot, and their drawing in the style of pstree(1). Pure.
 
-Nothing here recurses: a chain of shells may be deeper than Python's stack.
+No function is recursive: a chain of shells may be deeper than Python's stack.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ ASCII = ("  ", "|-", "| ", "`-", "---", "-+-")
 
 
 class Tree:
-    """Who is whose parent, in one snapshot.
+    """The parents and children in one snapshot.
 
-    A process whose parent is not in the table is a root: the first process, the kernel's, and what a filter cut off.
+    A process whose parent is not in the table is a root: the first process, kernel threads without a parent, and
+    processes whose parent was filtered out.
 
     Attributes:
-        snapshot: the table it was made of.
-        roots: pids, ascending.
+        snapshot: the table.
+        roots: the pids of the roots, ascending.
     """
 
     __module__ = "fastproc.info"
@@ -33,7 +34,7 @@ class Tree:
         """Sort the rows into families.
 
         Raises:
-            KeyError: pid and ppid were not asked for.
+            KeyError: pid or ppid is not in the snapshot.
         """
         self.snapshot = snapshot
         parents = snapshot.values("ppid")
@@ -49,7 +50,7 @@ class Tree:
         self._cut_circles(there)
 
     def _cut_circles(self, there: set[int]) -> None:
-        # The rows are not read at one instant. With a pid that was given anew meanwhile they may go round in a circle.
+        # The rows are not read at the same time. If a pid is reused meanwhile, they may form a circle.
         reached = {pid for root in self.roots for pid in self.walk(root)}
         for pid in sorted(there - reached):
             if pid not in reached:
@@ -61,19 +62,19 @@ class Tree:
         return pid in self._parent or pid in self.roots
 
     def record(self, pid: int) -> Record:
-        """The row of a process.
+        """Return the record of a process.
 
         Raises:
-            KeyError: it is not in the table.
+            KeyError: the process is not in the table.
         """
         return self.snapshot.by_pid(pid)
 
     def parent(self, pid: int) -> int | None:
-        """The pid of the parent; None for a root."""
+        """Return the pid of the parent; None for a root."""
         return self._parent.get(pid)
 
     def parents(self, pid: int) -> list[int]:
-        """The pids of all ancestors, the nearest first."""
+        """Return the pids of all ancestors, the nearest first."""
         found = []
         above = self._parent.get(pid)
         while above is not None:
@@ -82,11 +83,11 @@ class Tree:
         return found
 
     def children(self, pid: int, recursive: bool = False) -> list[int]:
-        """The pids of the children, ascending; with recursive of all descendants, each behind its parent."""
+        """Return the pids of the children, ascending; with `recursive`, of all descendants, each after its parent."""
         return list(self.walk(pid))[1:] if recursive else list(self._children.get(pid, ()))
 
     def walk(self, pid: int) -> Iterator[int]:
-        """This pid and all its descendants, each family behind its parent."""
+        """Yield this pid and all its descendants, each family after its parent."""
         waiting = [pid]
         while waiting:
             one = waiting.pop()
@@ -105,20 +106,20 @@ class Tree:
         ascii: bool = False,
         width: int | None = None,
     ) -> str:
-        """The picture: a line for each process that is no first child, as pstree(1) draws it.
+        """Return the drawing. As in pstree(1), a process gets a new line unless it is the first child of its parent.
 
         Args:
-            roots: pids to draw, with what is below them; None for all roots.
-            label: what stands for a process; its comm by default. Equal labels with equal families are equal trees.
+            roots: the pids to draw with their descendants; None for all roots.
+            label: returns the text of a process. Default: its comm. Trees with equal labels are equal.
             compact: draw equal siblings once, with their number: `3*[worker]`.
-            vertical: a line for each process, none compacted, as `pstree -a` has it.
-            by_pid: order siblings by pid and not by label.
-            threads: names of the threads of processes, drawn as `{name}`.
-            ascii: draw with -+|` instead of lines.
-            width: cut lines that are longer; the last place is then a "+".
+            vertical: draw a line for each process, without compaction, as `pstree -a`.
+            by_pid: sort siblings by pid instead of label.
+            threads: the names of the threads of processes, drawn as `{name}`.
+            ascii: draw with -+|` instead of line characters.
+            width: cut longer lines to this width; their last character is then "+".
 
         Raises:
-            KeyError: a root is not in the table; comm was not asked for, and there is no label.
+            KeyError: a root is not in the table; comm is not in the snapshot and `label` is None.
         """
         wanted = self.roots if roots is None else roots
         drawing = _Drawing(self, label or (lambda one: str(one["comm"])), threads or {}, by_pid)
@@ -130,7 +131,7 @@ class Tree:
 
 
 class _Drawing:
-    """Nodes with their labels, families in their order, and a number that equal trees share."""
+    """The labels of the nodes, their sorted children, and a number that equal trees share."""
 
     def __init__(
         self,
@@ -165,7 +166,7 @@ class _Drawing:
             self._kinds[pid] = numbers.setdefault(key, len(numbers))
 
     def _groups(self, node: object, compact: bool) -> list[tuple[object, int]]:
-        """The children, and how many are equal to each."""
+        """Return the children, each with the number of siblings that are equal to it."""
         if not compact:
             return [(one, 1) for one in self._families[node]]
         counts: dict[int, tuple[object, int]] = {}
@@ -176,13 +177,14 @@ class _Drawing:
         return list(counts.values())
 
     def draw(self, root: int, symbols: Sequence[str], compact: bool, vertical: bool) -> Iterator[str]:
-        """The lines of one tree."""
+        """Yield the lines of one tree."""
         self._prepare(root)
         empty, branch, vert, end, single, first_of = symbols
         widths: list[int] = []
         more: list[bool] = []
         line = ""
-        # node, its level, how many like it, whether it goes on the parent's line, is the last, brackets to be closed
+        # node, level, number of equal siblings, whether it continues the parent's line, whether it is last, open
+        # brackets
         waiting: list[tuple[object, int, int, bool, bool, int]] = [(root, 0, 1, False, True, 0)]
         while waiting:
             node, level, count, same_line, last, closing = waiting.pop()

@@ -52,7 +52,8 @@ PIPE_BYTES = 1 << 20
 """Requested size of a receiver's pipe: 16,384 signals. The system may allow less (GOTCHAS E11)."""
 
 RENEW_EVERY = 0.5
-"""Seconds between two checks of a waiting receiver for handlers that were installed over ours: nothing reports them. A blocking wait in the main thread needs no check, because only the main thread can install a Python handler."""
+"""Seconds between two checks of a waiting receiver for handlers that were installed over ours: nothing reports them.
+A blocking wait in the main thread needs no check, because only the main thread can install a Python handler."""
 
 _BATCH = 1024
 
@@ -334,7 +335,8 @@ def _unblock(
 ) -> bool:
     """Unblock the signals of a receiver. This comes before its handlers are removed.
 
-    Otherwise a pending signal would run its default action. Returns whether this thread has blocked them, or none were blocked.
+    Otherwise a pending signal would run its default action. Returns whether this thread has blocked them, or none were
+    blocked.
     """
     thread, blocked = _blocking.pop(id(inbox), (0, set()))
     if blocked and thread == _get_ident():
