@@ -378,18 +378,18 @@ def test_modules_locks_devices_cgroups() -> None:
     [
         ("stat", files.STAT[:300], r"stat, line 1: \d+ fields and not 52"),
         ("stat", b"", "stat, line 1: no name"),
-        ("stat", files.STAT.replace(b" S 1 ", b" S 0x1 "), r"line 1: b'0x1' is no number"),
+        ("stat", files.STAT.replace(b" S 1 ", b" S 0x1 "), r"line 1: b'0x1' is not a number"),
         ("status", b"Name:\tx\n", "there is no state"),
         ("status", files.STATUS_4_18.replace(b"1003", b""), "line 9: 3 ids and not 4"),
-        ("io", b"rchar: 1_0\n", "io, line 1: b'1_0' is no number"),
-        ("maps", b"0-1 rw-x 0 0:0 0\n", "maps, line 1: b'rw-x' are no permissions"),
-        ("smaps", b"Rss: 4 kB\n", "smaps, line 1: no mapping before it"),
+        ("io", b"rchar: 1_0\n", "io, line 1: b'1_0' is not a number"),
+        ("maps", b"0-1 rw-x 0 0:0 0\n", "maps, line 1: b'rw-x' are not permissions"),
+        ("smaps", b"Rss: 4 kB\n", "smaps, line 1: no mapping before this line"),
         ("smaps", files.MAPS[:80], "has no size"),
         ("smaps_rollup", b"", "0 mappings and not one"),
         ("mountinfo", b"22 27 0:21 / /proc rw shared:5 proc proc rw\n", "mountinfo, line 1"),
         ("inet", b"head\n   0: 01:2 3\n", "net/tcp, line 2: 3 fields and not 12"),
         ("unix", b"head\nnonsense\n", "net/unix, line 2: no entry"),
-        ("counters", b"Ip: a\nTcp: 1\n", "line 2: it does not belong to line 1"),
+        ("counters", b"Ip: a\nTcp: 1\n", "line 2: this line does not match line 1"),
         ("cpuinfo", b"processor\t: 0\nnonsense\n", "cpuinfo, line 2: no colon"),
         ("auxv", b"\x06\0\0\0", "auxv, line 1: it does not end with AT_NULL"),
         ("pressure", b"some avg10=1\n", "pressure, line 1: there is no"),
@@ -491,7 +491,7 @@ def test_odd_kernel_stat() -> None:
     assert (found.cpu.idle, list(found.cpus), found.forks, found.softirqs) == (-4, [0], 7, 0)
     assert found.interrupts == found.by_interrupt == found.context_switches == Absent("error")
     assert found.boot_time == Absent("not in this kernel")
-    assert "line 5: b'-1' is no number" in str(found.context_switches)
+    assert "line 5: b'-1' is not a number" in str(found.context_switches)
     assert [text.partition(":")[0] for text in found.refused] == ["stat, line 3", "stat, line 4", "stat, line 5"]
     with pytest.raises(ParseError, match="stat, line 1: 1 numbers and not 10"):
         procfs.parse_kernel_stat(b"cpu 1\n")
@@ -503,9 +503,9 @@ def test_odd_values_by_key() -> None:
     """Each is absent with file, line and reason, and the others are as they were."""
     whole = procfs.parse_status(files.STATUS_4_18)
     for wrong, instead, name, words in (
-        (b" 300 kB", b" 300 MB", "vm_pin", "b'300 MB' is no size in kB"),
-        (b"0-3,32-39", b"3-0", "cpus_allowed", "is no range"),
-        (b"0-3,32-39", b"0-4294967295", "cpus_allowed", "is no range"),
+        (b" 300 kB", b" 300 MB", "vm_pin", "b'300 MB' is not a size in kB"),
+        (b"0-3,32-39", b"3-0", "cpus_allowed", "is not a range"),
+        (b"0-3,32-39", b"0-4294967295", "cpus_allowed", "is not a range"),
     ):
         found = procfs.parse_status(files.STATUS_4_18.replace(wrong, instead))
         changed = [one for one, value in found.items() if value != getattr(whole, one)]

@@ -1,8 +1,8 @@
-"""Everything that /proc says, typed: processes, threads, the whole machine; from a live procfs or from saved files.
+"""The files of /proc as typed values: processes, threads, the whole machine; from a live procfs or from saved files.
 
-A `Process` is known by its directory, which is held open: a later process with the same number is never read. What
-cannot be read is an `Absent`, with the reason; a process that has gone raises `ProcessGone`. The `parse_` functions
-read bytes and nothing else, so they serve for files that were saved elsewhere. docs/procfs.md lists the records.
+A `Process` holds its directory open, so a later process with the same pid is never read. A value that cannot be read is
+an `Absent`, with the reason. If the process has ended and was waited for, `ProcessGone` is raised. The `parse_`
+functions take only bytes, so they can parse files that were saved elsewhere. docs/procfs.md lists the records.
 
 >>> from fastproc import procfs
 >>> with procfs.Process.current() as me:

@@ -1,4 +1,4 @@
-"""What stands in the place of a value that cannot be had: nothing, and the reason. Pure."""
+"""`Absent`: the value of a field that is not available, with the reason. Pure."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 DENIED = "denied"
-"""The kernel refuses it to this user: EACCES or EPERM (ptrace(2), "Ptrace access mode checking")."""
+"""The kernel does not permit this user to read it: EACCES or EPERM (ptrace(2), "Ptrace access mode checking")."""
 KERNEL_THREAD = "kernel thread"
-"""A kernel thread has none: no memory of its own, no program, no command line."""
+"""A kernel thread has no memory, program or arguments."""
 ZOMBIE = "zombie"
-"""The process has ended, and what it had is given back; only its entry in the process table is left."""
+"""The process has ended and has released its resources; only its entry in the process table is left."""
 ENDING = "ending"
-"""The process is in the middle of its end: its memory is gone, and it is no zombie yet."""
+"""The process is exiting: its memory is gone, and it is not yet a zombie."""
 NOT_IN_KERNEL = "not in this kernel"
-"""The kernel is too old, or built without it, or the saved folder does not have it."""
+"""The kernel is too old or was built without it, or the saved directory does not have it."""
 DISABLED = "disabled"
-"""The kernel has it, and it is switched off."""
+"""The kernel has it, but it is switched off."""
 GONE = "gone"
 """The process ended while it was read."""
 NO_PROCFS = "no procfs"
-"""There is nothing at the root that was given: /proc is not mounted here."""
+"""The root is empty or missing: /proc is not mounted."""
 ERROR = "error"
-"""The kernel answered with another error; the detail has it."""
+"""Another error, which the detail describes."""
 
 REASONS = (DENIED, KERNEL_THREAD, ZOMBIE, ENDING, NOT_IN_KERNEL, DISABLED, GONE, NO_PROCFS, ERROR)
 
 
 class Absent:
-    """A value that is not there, and why. False in a condition; equal to every Absent of the same reason.
+    """A value that is not available, with the reason. It is false, and equal to every Absent with the same reason.
 
     Attributes:
         reason: one of "denied", "kernel thread", "zombie", "ending", "not in this kernel", "disabled", "gone",
             "no procfs", "error".
-        detail: more about it, such as the file and its error, or the kernel version that has it.
+        detail: more information, such as the file and its error, or the kernel version that introduced it.
     """
 
     __module__ = "fastproc.procfs"
@@ -44,10 +44,10 @@ class Absent:
     __slots__ = ("detail", "reason")
 
     def __init__(self, reason: str, detail: str = "") -> None:
-        """Take the reason.
+        """Store the reason.
 
         Raises:
-            ValueError: it is none of those above.
+            ValueError: `reason` is not one of the above.
         """
         if reason not in REASONS:
             raise ValueError(f"reason: {reason!r} is none of {', '.join(REASONS)}")
@@ -72,17 +72,17 @@ class Absent:
 
 
 def since(version: str) -> Absent:
-    """Return what a field is on kernels before the one that brought it."""
+    """Return the value of a field on kernels before the version that introduced it."""
     return Absent(NOT_IN_KERNEL, f"since Linux {version}")
 
 
 class Missing(LookupError):
-    """A value was needed that is absent; `absent` says why."""
+    """A required value is absent; the attribute `absent` has the reason."""
 
     __module__ = "fastproc.procfs"
 
     def __init__(self, absent: Absent) -> None:
-        """Take the Absent that was found."""
+        """Store the Absent."""
         super().__init__(absent)
         self.absent = absent
 
@@ -91,10 +91,10 @@ class Missing(LookupError):
 
 
 def need(value: T | Absent) -> T:
-    """Return the value, or raise where it is absent.
+    """Return the value if it is not absent.
 
     Raises:
-        Missing: it is.
+        Missing: the value is absent.
     """
     if isinstance(value, Absent):
         raise Missing(value)

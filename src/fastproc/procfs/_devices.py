@@ -22,17 +22,21 @@ from fastproc.procfs._text import (
 )
 
 SECTOR = 512
-"""Bytes of a sector in diskstats, whatever the device has."""
+"""Bytes of a sector in diskstats, independent of the device's sector size."""
 
 
 class Disk(Record):
     """One line of /proc/diskstats (the kernel's Documentation/admin-guide/iostats.rst). Sectors have 512 bytes.
 
     Attributes:
-        major, minor, name: which device.
-        reads, writes: completed; reads_merged, writes_merged: joined with another before.
-        sectors_read, sectors_written: of 512 bytes; read_ms, write_ms: milliseconds that all of them took, summed.
-        in_flight: now; io_ms: with at least one in flight; weighted_ms: summed over those in flight.
+        major, minor, name: the device.
+        reads, writes: completed requests.
+        reads_merged, writes_merged: requests merged with adjacent ones.
+        sectors_read, sectors_written: sectors of 512 bytes.
+        read_ms, write_ms: milliseconds that all requests took, summed.
+        in_flight: requests in progress now.
+        io_ms: milliseconds with at least one request in progress.
+        weighted_ms: milliseconds, summed over the requests in progress.
         discards, discards_merged, sectors_discarded, discard_ms: the same for discards (4.18).
         flushes, flush_ms: the same for flushes (5.5).
     """
@@ -62,22 +66,22 @@ class Disk(Record):
 
 
 def _disk(line: bytes) -> Disk:
-    # Device names may hold blanks only where a driver errs; "!" stands for "/" (cciss!c0d0).
+    # Device names have no spaces unless a driver has a bug. "!" replaces "/" (cciss!c0d0).
     words = line.split()
     if len(words) < 14:
         raise ValueError(f"{len(words)} fields and not 14")
     count = 14 if len(words) < 18 else 18 if len(words) < 20 else 20
-    # in_flight was seen negative on old kernels.
+    # Old kernels sometimes show a negative in_flight.
     return Disk(number(words[0]), number(words[1]), text(words[2]), *map(signed, words[3:count]))
 
 
 def parse_diskstats(data: bytes) -> Rows[Disk]:
-    """Read /proc/diskstats.
+    """Parse /proc/diskstats.
 
-    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+    A line in another format is left out; `refused` has it, with the reason.
 
     Raises:
-        ParseError: it is no such text: no line is.
+        ParseError: no line has the format of this file.
     """
     return rows(data, "diskstats", _disk)
 
@@ -89,7 +93,8 @@ class Partition(Record):
     """One line of /proc/partitions.
 
     Attributes:
-        major, minor, name: which device; size: bytes.
+        major, minor, name: the device.
+        size: bytes.
     """
 
     __module__ = "fastproc.procfs"
@@ -101,12 +106,12 @@ class Partition(Record):
 
 
 def parse_partitions(data: bytes) -> Rows[Partition]:
-    """Read /proc/partitions.
+    """Parse /proc/partitions.
 
-    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+    A line in another format is left out; `refused` has it, with the reason.
 
     Raises:
-        ParseError: it is no such text: no line is.
+        ParseError: no line has the format of this file.
     """
 
     def convert(line: bytes) -> Partition:
@@ -120,14 +125,15 @@ parse_partitions.__module__ = "fastproc.procfs"
 
 
 class Cpu(Record):
-    """One CPU of /proc/cpuinfo. Architectures differ: what one does not tell is in no field.
+    """One CPU of /proc/cpuinfo. The fields differ between architectures.
 
     Attributes:
-        number: as in /proc/stat; model: "model name" of x86, arm (32 bit), riscv's "uarch"; "" where there is none.
-        mhz: frequency at this moment (x86), or None where it is not told.
-        package, core: "physical id" and "core id" of x86, or None.
-        flags: of x86 ("flags"), arm ("Features"), riscv ("isa" as one word).
-        fields: every line, by its key.
+        number: as in /proc/stat.
+        model: "model name" (x86, 32-bit ARM) or "uarch" (RISC-V); "" if there is none.
+        mhz: current frequency (x86), or None.
+        package, core: "physical id" and "core id" (x86), or None.
+        flags: "flags" (x86), "Features" (ARM) or "isa" as one word (RISC-V).
+        fields: all lines, by key.
     """
 
     __module__ = "fastproc.procfs"
@@ -142,11 +148,11 @@ class Cpu(Record):
 
 
 class Cpuinfo(Record):
-    """What /proc/cpuinfo tells.
+    """The content of /proc/cpuinfo.
 
     Attributes:
-        cpus: each CPU that is online.
-        fields: lines that belong to none, as "Hardware", "Revision", "Serial" of arm, by their key.
+        cpus: each online CPU.
+        fields: lines that belong to no CPU, such as "Hardware", "Revision", "Serial" on ARM, by key.
     """
 
     __module__ = "fastproc.procfs"
@@ -160,7 +166,7 @@ def _cpu(fields: dict[str, str]) -> Cpu:
         return signed(raw(fields[key])) if key in fields else None
 
     mhz = fields.get("cpu MHz")
-    # "Unknown" where a CPU that is idle may not be woken to ask it (6.11).
+    # "Unknown" for an idle CPU that must not be woken (6.11).
     megahertz = None if mhz is None or mhz.lower() == "unknown" else real(raw(mhz))
     flags = fields.get("flags", fields.get("Features", fields.get("isa", "")))
     model = fields.get("model name", fields.get("uarch", fields.get("cpu model", "")))
@@ -169,10 +175,10 @@ def _cpu(fields: dict[str, str]) -> Cpu:
 
 
 def parse_cpuinfo(data: bytes) -> Cpuinfo:
-    """Read /proc/cpuinfo of x86, arm, arm64 or riscv.
+    """Parse /proc/cpuinfo of x86, arm, arm64 or riscv.
 
     Raises:
-        ParseError: it is no such text.
+        ParseError: the data do not have the format of this file.
     """
     blocks: list[tuple[int, dict[str, str]]] = []
     rest: dict[str, str] = {}
@@ -186,7 +192,7 @@ def parse_cpuinfo(data: bytes) -> Cpuinfo:
         name = text(key.strip())
         if not colon:
             raise ParseError("cpuinfo", count, "no colon", line)
-        # 32-bit arm before 3.8 begins with "Processor"; each CPU has a "processor" with a number.
+        # On 32-bit ARM before 3.8 the first line is "Processor"; each CPU has a "processor" with a number.
         if name == "processor" and value.strip().isdigit():
             current, fresh = {}, False
             blocks.append((count, current))
@@ -209,9 +215,13 @@ class Module(Record):
     """One line of /proc/modules.
 
     Attributes:
-        name: of the module; size: bytes; references: how often it is used, -1 where it cannot be unloaded.
-        used_by: names of modules that need it; state: "Live", "Loading", "Unloading".
-        address: 0 where the reader may not know; taints: letters such as "OE", "" for none.
+        name: name of the module.
+        size: bytes.
+        references: number of uses, -1 if the module cannot be unloaded.
+        used_by: names of modules that need this module.
+        state: "Live", "Loading", "Unloading".
+        address: 0 if the reader may not know it.
+        taints: letters such as "OE", "" for none.
     """
 
     __module__ = "fastproc.procfs"
@@ -230,7 +240,7 @@ def _module(line: bytes) -> Module:
     if len(words) not in (6, 7):
         raise ValueError(f"{len(words)} fields and not 6 or 7")
     name, size, references, users, state, address = words[:6]
-    # "-" for a count: built without unloading. "[permanent]," stands among the users.
+    # The count is "-" if the kernel was built without unloading. "[permanent]," may be one of the users.
     used_by = () if users == b"-" else tuple(text(word) for word in users.split(b",") if word)
     count = -1 if references == b"-" else signed(references)
     taints = text(words[6].strip(b"()")) if len(words) == 7 else ""
@@ -238,12 +248,12 @@ def _module(line: bytes) -> Module:
 
 
 def parse_modules(data: bytes) -> Rows[Module]:
-    """Read /proc/modules.
+    """Parse /proc/modules.
 
-    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+    A line in another format is left out; `refused` has it, with the reason.
 
     Raises:
-        ParseError: it is no such text: no line is.
+        ParseError: no line has the format of this file.
     """
     return rows(data, "modules", _module)
 
@@ -252,10 +262,10 @@ parse_modules.__module__ = "fastproc.procfs"
 
 
 class Devices(Record):
-    """What /proc/devices tells: names of drivers by their major number; several may share one.
+    """The content of /proc/devices: names of drivers by major number. Several drivers may share a number.
 
     Attributes:
-        character, block: (major, name) of each.
+        character, block: (major, name) of each driver.
     """
 
     __module__ = "fastproc.procfs"
@@ -265,10 +275,10 @@ class Devices(Record):
 
 
 def parse_devices(data: bytes) -> Devices:
-    """Read /proc/devices.
+    """Parse /proc/devices.
 
     Raises:
-        ParseError: it is no such text.
+        ParseError: the data do not have the format of this file.
     """
     found: dict[bytes, list[tuple[int, str]]] = {b"Character devices:": [], b"Block devices:": []}
     into: list[tuple[int, str]] | None = None
@@ -278,7 +288,7 @@ def parse_devices(data: bytes) -> Devices:
             continue
         try:
             if into is None:
-                raise ValueError("no heading before it")
+                raise ValueError("no heading before this line")
             major, name = line.split(None, 1)
             into.append((number(major), text(name)))
         except BAD as error:
@@ -294,7 +304,10 @@ class Controller(Record):
     """One line of /proc/cgroups (cgroups(7)).
 
     Attributes:
-        name: of the controller; hierarchy: of v1, 0 for none or v2; cgroups: how many there are; enabled: or not.
+        name: name of the controller.
+        hierarchy: v1 hierarchy, 0 for none or v2.
+        cgroups: number of cgroups.
+        enabled: whether the controller is enabled.
     """
 
     __module__ = "fastproc.procfs"
@@ -306,12 +319,12 @@ class Controller(Record):
 
 
 def parse_cgroups(data: bytes) -> Rows[Controller]:
-    """Read /proc/cgroups.
+    """Parse /proc/cgroups.
 
-    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+    A line in another format is left out; `refused` has it, with the reason.
 
     Raises:
-        ParseError: it is no such text: no line is.
+        ParseError: no line has the format of this file.
     """
 
     def convert(line: bytes) -> Controller:
@@ -325,12 +338,12 @@ parse_cgroups.__module__ = "fastproc.procfs"
 
 
 def parse_filesystems(data: bytes) -> Table[bool]:
-    """Read /proc/filesystems: each kind that the kernel knows, and whether it needs a block device.
+    """Parse /proc/filesystems: each known file system type, and whether it needs a block device.
 
-    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+    A line in another format is left out; `refused` has it, with the reason.
 
     Raises:
-        ParseError: it is no such text: no line is.
+        ParseError: no line has the format of this file.
     """
 
     def convert(line: bytes) -> tuple[str, bool]:
@@ -346,7 +359,7 @@ parse_filesystems.__module__ = "fastproc.procfs"
 
 
 def parse_sysctl(data: bytes) -> int | tuple[int, ...] | str:
-    """Read a file below /proc/sys: a number, several numbers between blanks, or a line of text."""
+    """Parse a file below /proc/sys: a number, several numbers separated by spaces, or a line of text."""
     words = data.split()
     try:
         values = tuple(map(signed, words))

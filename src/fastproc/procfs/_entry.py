@@ -1,4 +1,4 @@
-"""What a process and each of its threads have in common: the files of its directory."""
+"""The files that the directories of a process and of a thread have in common."""
 
 from __future__ import annotations
 
@@ -61,17 +61,18 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-# Files that are there and empty for who has no memory of its own; others answer ESRCH or ENOENT.
+# Files that are empty for a process without memory. Opening or reading the others fails with ESRCH or ENOENT.
 _OF_MEMORY = ("cmdline", "environ", "maps", "smaps", "numa_maps", "auxv", "coredump_filter")
 
 
 class Entry:
-    """One directory of a process or a thread, held open; its files.
+    """The directory of a process or a thread, which is held open, and its files.
 
-    Each method reads its file anew and returns what it means, or an Absent with the reason. All raise ProcessGone when
-    the process has gone, ProcessHidden when this user has changed and may not see it now (hidepid), ValueError after
-    `close()`, and OSError for our own lack of descriptors or memory (EMFILE, ENFILE, ENOMEM). A file that has not the
-    form that the kernel gives it is Absent, "error", with the line and the reason.
+    Each method reads its file again and returns the value, or an Absent with the reason. In the descriptions, *its*
+    refers to the process or thread. All methods raise ProcessGone if the process has ended and was waited for,
+    ProcessHidden if this process has changed its user and may not see the process any more (hidepid), ValueError after
+    `close()`, and OSError if this process lacks descriptors or memory (EMFILE, ENFILE, ENOMEM). A file in another
+    format is Absent, "error", with the line and the reason.
     """
 
     def __init__(self, pid: int, folder: Folder) -> None:
@@ -79,19 +80,19 @@ class Entry:
         self._folder = folder
 
     def close(self) -> None:
-        """Close the directory. Again does nothing."""
+        """Close the directory. Further calls do nothing."""
         self._folder.close()
 
     def fileno(self) -> int:
         """Return the descriptor of the directory, for openat(2).
 
         Raises:
-            ValueError: it is closed.
+            ValueError: the directory is closed.
         """
         return self._folder.fileno()
 
     def is_alive(self) -> bool:
-        """Return whether it is there and has not ended: a zombie is not alive, unless other threads of it run."""
+        """Return whether it exists and has not ended. A zombie has ended, unless other threads of the process run."""
         try:
             stat = self.stat()
         except ProcessGone:
@@ -102,11 +103,11 @@ class Entry:
         return stat.is_zombie
 
     def get(self, name: str, parse: Callable[[bytes], T]) -> T | Absent:
-        """Return what a file of the directory means, as `parse` reads it, or why it is absent.
+        """Return the content of a file of the directory, converted by `parse`.
 
         Args:
-            name: below the directory, as "stat" or "attr/current".
-            parse: from its bytes to a value.
+            name: a path below the directory, such as "stat" or "attr/current".
+            parse: converts the bytes to a value.
         """
         try:
             data = self._folder.read(name)
@@ -119,12 +120,12 @@ class Entry:
         try:
             return parse(data)
         except ParseError as error:
-            # Some files are read as empty when the process ends in between.
+            # Some files are empty if the process ends between the open and the read.
             reason = None if data else self._without_memory(name)
             return Absent(ERROR, str(error)) if reason is None else reason
 
     def read(self, name: str) -> bytes | Absent:
-        """Return the bytes of a file of the directory, or why it is absent."""
+        """Return the bytes of a file of the directory."""
         return self.get(name, lambda data: data)
 
     def _link(self, name: str) -> Target | Absent:
@@ -140,10 +141,10 @@ class Entry:
             return self._why(error, name)
 
     def _stat(self) -> Stat | None:
-        """Its state, or None where a saved folder has none.
+        """Return the contents of stat, or None if a saved directory has no such file.
 
         Raises:
-            ProcessGone: it has gone.
+            ProcessGone: the process has ended and was waited for.
         """
         try:
             return parse_stat(self._folder.read("stat"))
@@ -154,19 +155,19 @@ class Entry:
         return None
 
     def _listed(self) -> list[str]:
-        """The names in its directory.
+        """Return the names in the directory.
 
         Raises:
-            ProcessHidden: this user may not see them any more.
-            ProcessGone: there are none. The directory of a process that has gone cannot be opened again (ESRCH), or is
-                empty: getdents(2) gives ENOENT there, which the C library takes for its end. A saved folder has some.
+            ProcessHidden: this user may not see the process any more.
+            ProcessGone: the directory is empty or cannot be opened again (ESRCH). getdents(2) fails with ENOENT for a
+                process that has gone, and the C library treats this as the end. A saved directory is not empty.
         """
         try:
             names = self._folder.names()
         except OSError as error:
             if reason_of(error, ".") is not None:
                 return []
-            # proc_pid_permission() in fs/proc/base.c: ESRCH for one that has gone, ENOENT for one that is hidden.
+            # proc_pid_permission() in fs/proc/base.c: ESRCH for a process that has gone, ENOENT for a hidden one.
             if error.errno == ENOENT and self._folder.is_linked():
                 raise ProcessHidden(self.pid) from None
             names = []
@@ -175,7 +176,7 @@ class Entry:
         return names
 
     def _without_memory(self, name: str) -> Absent | None:
-        """Why it has no memory; None where it has some, or nobody knows."""
+        """Return why the process has no memory; None if it has some, or if this is not known."""
         stat = self._stat()
         if stat is None:
             return None
@@ -186,33 +187,35 @@ class Entry:
         return Absent(ENDING, name) if stat.is_ending else None
 
     def _why(self, error: OSError, name: str) -> Absent:
-        """What an error means.
+        """Return the reason for an error.
 
         Raises:
-            ProcessGone: that the process has gone.
-            OSError: our own shortage.
+            ProcessGone: the process has ended and was waited for.
+            OSError: this process lacks descriptors or memory.
         """
         reason = reason_of(error, name)
         if reason is not None and reason.reason == ERROR:
-            # Such as EINVAL, which mounts_open_common() in fs/proc_namespace.c has for who is in no namespace any more.
+            # Such as EINVAL of mounts_open_common() in fs/proc_namespace.c, for a process that has left its namespaces.
             state = self._without_memory(name)
             return reason if state is None else state
         if reason is not None:
             return reason
         state = self._without_memory(name)
-        # The kernel lists in a directory what it has, whether there is something behind it for this process or not.
+        # The directory lists all files of this kernel, including those that this process does not have.
         known = name.split("/")[0] in self._listed()
         return state if state is not None and known else Absent(NOT_IN_KERNEL, name)
 
     def read_all(self, names: Iterable[str] | None = None) -> dict[str, object]:
-        """Return the values of many methods by name. A process that goes meanwhile leaves Absent("gone") for the rest.
+        """Return the values of several methods by name.
+
+        If the process ends meanwhile, the remaining values are Absent("gone").
 
         Args:
-            names: of methods without arguments, such as "status" and "io"; None for all.
+            names: names of methods without arguments, such as "status" and "io"; None for all.
 
         Raises:
-            ValueError: one is no such name.
-            ProcessGone: it had gone before the first.
+            ValueError: a name is invalid.
+            ProcessGone: the process had gone before the first method.
         """
         chosen = self.NAMES if names is None else tuple(names)
         for name in chosen:
@@ -264,7 +267,7 @@ class Entry:
         return self.get("cmdline", parse_cmdline)
 
     def environ(self) -> dict[str, str] | Absent:
-        """Return the environment that it was started with."""
+        """Return its environment, as it was at execve."""
         return self.get("environ", parse_environ)
 
     def exe(self) -> Target | Absent:
@@ -280,7 +283,7 @@ class Entry:
         return self._link("root")
 
     def io(self) -> Io | Absent:
-        """Return what it read and wrote, in bytes."""
+        """Return the bytes that it read and wrote."""
         return self.get("io", parse_io)
 
     def limits(self) -> dict[str, Limit] | Absent:
@@ -288,11 +291,11 @@ class Entry:
         return self.get("limits", parse_limits)
 
     def maps(self) -> tuple[Mapping, ...] | Absent:
-        """Return its mappings."""
+        """Return its memory mappings."""
         return self.get("maps", parse_maps)
 
     def smaps(self) -> tuple[Smap, ...] | Absent:
-        """Return its mappings with what they use, in bytes. Slow: the kernel looks at each page."""
+        """Return its memory mappings with their memory use, in bytes; slow, because the kernel examines every page."""
         return self.get("smaps", parse_smaps)
 
     def smaps_rollup(self) -> Usage | Absent:
@@ -300,16 +303,16 @@ class Entry:
         return self.get("smaps_rollup", parse_smaps_rollup)
 
     def numa_maps(self) -> tuple[NumaMapping, ...] | Absent:
-        """Return on which memory nodes its pages are."""
+        """Return the memory nodes that hold its pages."""
         return self.get("numa_maps", parse_numa_maps)
 
     def fd_numbers(self) -> tuple[int, ...] | Absent:
-        """Return the numbers of its descriptors, ascending; they may be known where what they are may not."""
+        """Return the numbers of its descriptors, ascending. They may be readable if the descriptors are not."""
         names = self._names("fd")
         if isinstance(names, Absent):
             return names
         numbers = sorted(int(name) for name in names if name.isdecimal())
-        # Two of our own were there for the listing.
+        # For this process, two of the descriptors were open only for the listing.
         return tuple(fd for fd in numbers if self.pid != getpid() or self._is_fd(fd))
 
     def _is_fd(self, fd: int) -> bool:
@@ -320,7 +323,7 @@ class Entry:
         return True
 
     def fds(self) -> tuple[Fd, ...] | Absent:
-        """Return its descriptors, ascending; those that it closes meanwhile are left out."""
+        """Return its open descriptors, ascending; without those that it closes meanwhile."""
         numbers = self.fd_numbers()
         if isinstance(numbers, Absent):
             return numbers
@@ -335,12 +338,12 @@ class Entry:
                     return reason
                 closed = True
         if closed:
-            # Closed by the process, or by its end.
+            # The process has closed the descriptor, or has ended.
             self._stat()
         return tuple(found)
 
     def fdinfo(self, fd: int) -> FdInfo | Absent:
-        """Return position, flags and more of one descriptor; absent, "not in this kernel", where it has none such."""
+        """Return position, flags and more of a descriptor; Absent("not in this kernel") if it is not open."""
         return self.get(f"fdinfo/{int(fd)}", parse_fdinfo)
 
     def cgroup(self) -> tuple[Cgroup, ...] | Absent:
@@ -348,7 +351,7 @@ class Entry:
         return self.get("cgroup", parse_cgroup)
 
     def namespaces(self) -> dict[str, Namespace] | Absent:
-        """Return its namespaces by the name of their link."""
+        """Return its namespaces, by the name of the link."""
         names = self._names("ns")
         if isinstance(names, Absent):
             return names
@@ -362,51 +365,51 @@ class Entry:
         return found
 
     def mountinfo(self) -> tuple[MountInfo, ...] | Absent:
-        """Return the mounts of its mount namespace below its root."""
+        """Return the mounts of its mount namespace, below its root directory."""
         return self.get("mountinfo", parse_mountinfo)
 
     def mounts(self) -> tuple[Mount, ...] | Absent:
-        """Return the same in the form of fstab(5)."""
+        """Return the mounts of its mount namespace in the form of fstab(5)."""
         return self.get("mounts", parse_mounts)
 
     def auxv(self) -> dict[str, int] | Absent:
-        """Return its auxiliary vector (getauxval(3)), by names as "pagesz"."""
+        """Return its auxiliary vector (getauxval(3)), by names such as "pagesz"."""
         return self.get("auxv", parse_auxv)
 
     def oom_score(self) -> int | Absent:
-        """Return how likely it is to be killed for lack of memory, 0 to 2000."""
+        """Return how likely the kernel kills it when memory runs out, 0 to 2000."""
         return self.get("oom_score", parse_number)
 
     def oom_score_adj(self) -> int | Absent:
-        """Return what is added to that, -1000 to 1000."""
+        """Return the value added to oom_score, -1000 to 1000."""
         return self.get("oom_score_adj", parse_number)
 
     def schedstat(self) -> Schedstat | Absent:
-        """Return its time on and waiting for a CPU, in nanoseconds."""
+        """Return its time on a CPU and waiting for a CPU, in nanoseconds."""
         return self.get("schedstat", parse_schedstat)
 
     def wchan(self) -> str | Absent:
-        """Return the kernel's function that it waits in; "0" where it waits in none, or the caller may not know."""
+        """Return the kernel function in which it waits; "0" if it does not wait, or if the caller may not know."""
         return self.get("wchan", parse_line)
 
     def syscall(self) -> Syscall | Absent:
-        """Return the system call that it waits in."""
+        """Return the system call in which it waits."""
         return self.get("syscall", parse_syscall)
 
     def loginuid(self) -> int | Absent | None:
-        """Return the user that logged in, for auditing; None where none did."""
+        """Return the user who logged in, for auditing; None if nobody did."""
         return self.get("loginuid", parse_unset)
 
     def sessionid(self) -> int | Absent | None:
-        """Return the session of auditing; None for none."""
+        """Return the audit session; None if there is none."""
         return self.get("sessionid", parse_unset)
 
     def uid_map(self) -> tuple[IdRange, ...] | Absent:
-        """Return the users of its user namespace."""
+        """Return the user ids of its user namespace."""
         return self.get("uid_map", parse_id_map)
 
     def gid_map(self) -> tuple[IdRange, ...] | Absent:
-        """Return the groups of its user namespace."""
+        """Return the group ids of its user namespace."""
         return self.get("gid_map", parse_id_map)
 
     def projid_map(self) -> tuple[IdRange, ...] | Absent:
@@ -414,7 +417,7 @@ class Entry:
         return self.get("projid_map", parse_id_map)
 
     def setgroups(self) -> str | Absent:
-        """Return whether its user namespace lets it set supplementary groups: "allow" or "deny"."""
+        """Return whether its user namespace permits supplementary groups to be set: "allow" or "deny"."""
         return self.get("setgroups", parse_line)
 
     def personality(self) -> int | Absent:
@@ -426,9 +429,9 @@ class Entry:
         return self.get("cpuset", parse_line)
 
     def label(self) -> str | Absent:
-        """Return its label of SELinux, AppArmor or Smack; absent where there is no such module."""
+        """Return its label of SELinux, AppArmor or Smack; absent if none of these modules is active."""
         found = self.get("attr/current", parse_line)
-        # EINVAL: the file is there in every kernel, and no module answers.
+        # EINVAL: every kernel has the file, but no module is active.
         if isinstance(found, Absent) and found.reason == ERROR:
             return Absent(NOT_IN_KERNEL, f"no security module has labels: {found.detail}")
         return found

@@ -13,17 +13,19 @@ if TYPE_CHECKING:
 
 
 class Lock(Record):
-    """One line of /proc/locks (proc_locks(5)), or of a descriptor's own.
+    """One line of /proc/locks (proc_locks(5)) or of /proc/PID/fdinfo/FD.
 
     Attributes:
-        id: its number in the list; those that wait have the number of what they wait for.
-        blocked: whether it waits.
-        kind: "POSIX", "FLOCK", "OFDLCK", "LEASE", "DELEG", ...; mode: "ADVISORY", "MANDATORY", "ACTIVE", "BREAKING",
-            ...
+        id: number in the list; a waiting lock has the number of the lock that it waits for.
+        blocked: whether this is a waiting lock.
+        kind: "POSIX", "FLOCK", "OFDLCK", "LEASE", "DELEG", ...
+        mode: "ADVISORY", "MANDATORY", "ACTIVE", "BREAKING", ...
         access: "READ", "WRITE", "UNLCK", ...
-        pid: its owner's; -1 for a lock of an open file description.
-        device: (major, minor), None where no file is known; inode: of the file.
-        start: first byte; end: last byte, None for the end of the file.
+        pid: owner; -1 for a lock of an open file description.
+        device: (major, minor), None if there is no file.
+        inode: inode of the file.
+        start: first byte.
+        end: last byte, None for end of file.
     """
 
     __module__ = "fastproc.procfs"
@@ -69,12 +71,12 @@ def _lock(line: bytes) -> Lock:
 
 
 def parse_locks(data: bytes) -> Rows[Lock]:
-    """Read /proc/locks.
+    """Parse /proc/locks.
 
-    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+    A line in another format is left out; `refused` has it, with the reason.
 
     Raises:
-        ParseError: it is no such text: no line is.
+        ParseError: no line has the format of this file.
     """
     return rows(data, "locks", _lock)
 
@@ -86,9 +88,10 @@ class EpollTarget(Record):
     """One descriptor that an epoll watches.
 
     Attributes:
-        fd: its number when it was added; events: bit set of EPOLL constants; data: what epoll_wait(2) returns with
-            it.
-        pos, inode, device: of the file behind it, absent before 4.13; device is the kernel's dev_t.
+        fd: number of the descriptor when it was added.
+        events: bit set of EPOLL constants.
+        data: value that epoll_wait(2) returns with the event.
+        pos, inode, device: of the watched file; absent before 4.13; device is the kernel's dev_t.
     """
 
     __module__ = "fastproc.procfs"
@@ -105,7 +108,10 @@ class InotifyMark(Record):
     """One watch of an inotify descriptor.
 
     Attributes:
-        wd: its number; inode, device: what it watches; mask: bit set of IN_ constants; ignored_mask: the same.
+        wd: watch descriptor.
+        inode, device: the watched file.
+        mask: bit set of IN_ constants.
+        ignored_mask: bit set of IN_ constants that are ignored.
     """
 
     __module__ = "fastproc.procfs"
@@ -118,19 +124,24 @@ class InotifyMark(Record):
 
 
 class FdInfo(Record):
-    """What /proc/PID/fdinfo/FD tells (proc_pid_fdinfo(5)). What only some kinds of files have is None for others.
+    """The content of /proc/PID/fdinfo/FD (proc_pid_fdinfo(5)).
+
+    A field that exists only for some kinds of files is None for others.
 
     Attributes:
-        pos: file position in bytes; flags: of open(2), with O_CLOEXEC; mnt_id: the mount, as in mountinfo.
-        inode: of the file (5.14).
-        pid, ns_pid: of a pidfd: -1 where it has ended and was waited for, 0 where it is in a PID namespace not seen
-            from here.
+        pos: file position in bytes.
+        flags: flags of open(2), including O_CLOEXEC.
+        mnt_id: mount id, as in mountinfo.
+        inode: inode of the file (5.14).
+        pid, ns_pid: of a pidfd: -1 if the process has ended and was waited for, 0 if it is in a PID namespace that is
+            not visible from here.
         eventfd_count, eventfd_id (5.2), eventfd_semaphore (6.5): of an eventfd.
-        sigmask: of a signalfd, bit 0 is signal 1.
-        clock_id, ticks, settime_flags: of a timerfd; value, interval: (seconds, nanoseconds) to its next end, and
-            after that.
-        epoll, inotify: what it watches; locks: file locks of this descriptor.
-        others: other lines as they are: fanotify, io_uring, drm, dma-buf, ...
+        sigmask: of a signalfd; bit 0 is signal 1.
+        clock_id, ticks, settime_flags: of a timerfd.
+        value, interval: of a timerfd: (seconds, nanoseconds) until it expires next, and its interval.
+        epoll, inotify: the watched files.
+        locks: file locks held through this descriptor.
+        others: other lines, unchanged: fanotify, io_uring, drm, dma-buf.
     """
 
     __module__ = "fastproc.procfs"
@@ -158,7 +169,7 @@ class FdInfo(Record):
 
 def _pair(word: bytes) -> tuple[int, int]:
     if word[:1] + word[-1:] != b"()":
-        raise ValueError(f"{word[:40]!r} is no pair")
+        raise ValueError(f"{word[:40]!r} is not a pair")
     first, second = word[1:-1].split(b",")
     return number(first.strip()), number(second.strip())
 
@@ -187,12 +198,12 @@ _TABLE: dict[bytes, tuple[str, Callable[[bytes], Any]]] = {
 
 
 def _pairs(line: bytes) -> dict[bytes, bytes]:
-    """Read "tfd:  5 events:  19 data:  5": keys that end with a colon, values with or without blanks before them."""
+    """Parse "tfd:  5 events:  19 data:  5": each key ends with a colon, and spaces may follow."""
     found: dict[bytes, bytes] = {}
     parts = line.replace(b":", b": ").split()
     for key, value in zip(parts[::2], parts[1::2], strict=True):
         if key[-1:] != b":":
-            raise ValueError(f"{key[:40]!r} is no key")
+            raise ValueError(f"{key[:40]!r} is not a key")
         found[key[:-1]] = value
     return found
 
@@ -212,10 +223,10 @@ def _inotify(line: bytes) -> InotifyMark:
 
 
 def parse_fdinfo(data: bytes) -> FdInfo:
-    """Read /proc/PID/fdinfo/FD.
+    """Parse /proc/PID/fdinfo/FD.
 
     Raises:
-        ParseError: it is no such text.
+        ParseError: the data do not have the format of this file.
     """
     values: dict[str, Any] = {}
     epoll: list[EpollTarget] = []

@@ -29,13 +29,17 @@ if TYPE_CHECKING:
 
 
 class CpuTimes(Record):
-    """What CPUs have done since the boot, in clock ticks (sysconf(_SC_CLK_TCK), mostly hundredths of a second).
+    """CPU times since boot, in clock ticks (sysconf(_SC_CLK_TCK), usually hundredths of a second).
 
     Attributes:
-        user: in user mode, with guest; nice: the same of processes with a nice value, with guest_nice; system: in
-            the kernel.
-        idle: nothing; iowait: nothing, with a disk being waited for (unreliable, proc_stat(5)).
-        irq, softirq: interrupts; steal: taken by the hypervisor; guest, guest_nice: in virtual CPUs.
+        user: in user mode, including guest.
+        nice: in user mode, processes with a nice value, including guest_nice.
+        system: in kernel mode.
+        idle: idle.
+        iowait: idle while waiting for a disk (unreliable, proc_stat(5)).
+        irq, softirq: handling interrupts and softirqs.
+        steal: taken by the hypervisor.
+        guest, guest_nice: running virtual CPUs.
     """
 
     __module__ = "fastproc.procfs"
@@ -58,18 +62,22 @@ class CpuTimes(Record):
 
 
 class KernelStat(Record):
-    """What /proc/stat tells (proc_stat(5)).
+    """The content of /proc/stat (proc_stat(5)). A line that is missing or cannot be read is Absent.
 
     Attributes:
-        cpu: all CPUs together; cpus: each one that is online, by its number.
-        interrupts: how many there were; by_interrupt: of each number.
-        context_switches: how many; boot_time: seconds since 1970; forks: processes and threads made.
-        running: threads ready to run; blocked: waiting for a disk.
-        softirqs: how many; by_softirq: of each kind, in the order of /proc/softirqs.
-        others: lines that are not known here, by their key.
-        refused: why a line could not be read, for each; a CPU whose line is among them is not in `cpus`.
-
-    A line that is missing or cannot be read is Absent, with the reason, and the others stand.
+        cpu: times of all CPUs together.
+        cpus: times of each online CPU, by number.
+        interrupts: number of interrupts.
+        by_interrupt: number of interrupts, by interrupt number.
+        context_switches: number of context switches.
+        boot_time: time of boot, in seconds since 1970.
+        forks: number of processes and threads created.
+        running: number of runnable threads.
+        blocked: number of threads that wait for a disk.
+        softirqs: number of softirqs.
+        by_softirq: number of softirqs of each kind, in the order of /proc/softirqs.
+        others: unknown lines, by key.
+        refused: for each line that could not be read, the reason; a CPU with such a line is not in `cpus`.
     """
 
     __module__ = "fastproc.procfs"
@@ -93,7 +101,7 @@ def _cpu_times(rest: bytes) -> CpuTimes:
     words = rest.split()
     if len(words) < 10:
         raise ValueError(f"{len(words)} numbers and not 10")
-    # A signed number can stand there: counters of idle and iowait were seen to go back.
+    # A number may be negative: the counters of idle and iowait sometimes decrease.
     return CpuTimes(*map(signed, words[:10]))
 
 
@@ -107,10 +115,10 @@ _ONE = {
 
 
 def parse_kernel_stat(data: bytes) -> KernelStat:
-    """Read /proc/stat.
+    """Parse /proc/stat.
 
     Raises:
-        ParseError: it is no such text.
+        ParseError: the data do not have the format of this file.
     """
     values: dict[str, Any] = {"cpus": {}, "others": {}}
     refused: list[ParseError] = []
@@ -146,23 +154,30 @@ parse_kernel_stat.__module__ = "fastproc.procfs"
 
 
 class Meminfo(Record):
-    """What /proc/meminfo tells (proc_meminfo(5)). Bytes, but the four counts of huge pages.
+    """The content of /proc/meminfo (proc_meminfo(5)), in bytes except for the four counts of huge pages.
 
     Attributes:
-        mem_total, mem_free, mem_available: main memory; available is what could be had without swapping.
-        buffers, cached: of block devices and files; swap_cached: in memory and swapped out.
-        active, inactive, active_anon, inactive_anon, active_file, inactive_file: used lately or not.
-        unevictable, mlocked: cannot be taken away.
-        swap_total, swap_free: swap space; zswap, zswapped: compressed, and what it holds (5.19).
-        dirty, writeback: to be written, being written.
-        anon_pages, mapped, shmem: of no file, mapped files, shared memory and tmpfs.
-        kreclaimable: that the kernel would give back (4.20); slab, sreclaimable, sunreclaim: its small objects.
-        kernel_stack, page_tables, sec_page_tables (6.1), percpu (4.21): the kernel's own.
-        commit_limit, committed_as: overcommitment; vmalloc_total, vmalloc_used, vmalloc_chunk: its address space.
-        anon_huge_pages, shmem_huge_pages, shmem_pmd_mapped, file_huge_pages, file_pmd_mapped (5.4): in large pages.
-        huge_pages_total, huge_pages_free, huge_pages_rsvd, huge_pages_surp: pages of hugetlbfs of the default size.
-        hugepagesize: of one of them; hugetlb: of all sizes (4.16).
-        others: sizes that are not known here, by their key, as text.
+        mem_total, mem_free, mem_available: main memory; mem_available is the memory that can be used without swapping.
+        buffers, cached: cache of block devices and of files.
+        swap_cached: in memory and also in swap.
+        active, inactive, active_anon, inactive_anon, active_file, inactive_file: used recently, or not.
+        unevictable, mlocked: memory that cannot be reclaimed.
+        swap_total, swap_free: swap space.
+        zswap, zswapped: compressed memory, and its uncompressed size (5.19).
+        dirty, writeback: waiting to be written, being written.
+        anon_pages, mapped, shmem: anonymous memory, mapped files, shared memory and tmpfs.
+        kreclaimable: kernel memory that can be reclaimed (4.20).
+        slab, sreclaimable, sunreclaim: kernel objects: all, reclaimable, not reclaimable.
+        kernel_stack, page_tables, sec_page_tables (6.1), percpu (4.21): other kernel memory.
+        commit_limit, committed_as: overcommit limit, and committed memory.
+        vmalloc_total, vmalloc_used, vmalloc_chunk: address space of vmalloc.
+        anon_huge_pages, shmem_huge_pages, shmem_pmd_mapped, file_huge_pages, file_pmd_mapped (5.4): memory in huge
+            pages.
+        huge_pages_total, huge_pages_free, huge_pages_rsvd, huge_pages_surp: number of hugetlbfs pages of the default
+            size.
+        hugepagesize: default size of a hugetlbfs page.
+        hugetlb: hugetlbfs memory of all page sizes (4.16).
+        others: unknown sizes, by key, as text.
     """
 
     __module__ = "fastproc.procfs"
@@ -217,7 +232,7 @@ class Meminfo(Record):
     hugetlb: int | Absent = Absent(NOT_IN_KERNEL, "built without hugetlbfs")
 
 
-# The keys of the kernel that are not the field with its underscores and parentheses taken out.
+# The fields by the kernel's keys in lower case, without underscores and parentheses.
 _KEYS = {"".join(name.split("_")): name for name in Meminfo._fields if name != "others"}
 
 
@@ -226,10 +241,10 @@ def _meminfo_key(key: bytes) -> str | None:
 
 
 def parse_meminfo(data: bytes) -> Meminfo:
-    """Read /proc/meminfo.
+    """Parse /proc/meminfo.
 
     Raises:
-        ParseError: it is no such text.
+        ParseError: the data do not have the format of this file.
     """
     lines = lines_of(data)
     table: dict[bytes, tuple[str, Callable[[bytes], object]]] = {}
@@ -247,11 +262,12 @@ parse_meminfo.__module__ = "fastproc.procfs"
 
 
 class Loadavg(Record):
-    """What /proc/loadavg tells (proc_loadavg(5)).
+    """The content of /proc/loadavg (proc_loadavg(5)).
 
     Attributes:
-        one, five, fifteen: mean number of threads that run or wait for a disk, over so many minutes.
-        running, threads: now ready to run, and there at all; last_pid: the number given last in this PID namespace.
+        one, five, fifteen: average number of threads that run or wait for a disk, over 1, 5 and 15 minutes.
+        running, threads: number of runnable threads, and of all threads.
+        last_pid: pid given to the last new process in this PID namespace.
     """
 
     __module__ = "fastproc.procfs"
@@ -265,10 +281,10 @@ class Loadavg(Record):
 
 
 def parse_loadavg(data: bytes) -> Loadavg:
-    """Read /proc/loadavg.
+    """Parse /proc/loadavg.
 
     Raises:
-        ParseError: it is no such text.
+        ParseError: the data do not have the format of this file.
     """
 
     def convert(line: bytes) -> Loadavg:
@@ -283,10 +299,11 @@ parse_loadavg.__module__ = "fastproc.procfs"
 
 
 class Uptime(Record):
-    """What /proc/uptime tells, in seconds.
+    """The content of /proc/uptime, in seconds.
 
     Attributes:
-        up: since the boot, with time suspended; idle: that all CPUs together had nothing to do.
+        up: time since boot, including suspended time.
+        idle: idle time of all CPUs together.
     """
 
     __module__ = "fastproc.procfs"
@@ -296,15 +313,15 @@ class Uptime(Record):
 
 
 def parse_uptime(data: bytes) -> Uptime:
-    """Read /proc/uptime.
+    """Parse /proc/uptime.
 
     Raises:
-        ParseError: it is no such text.
+        ParseError: the data do not have the format of this file.
     """
 
     def convert(line: bytes) -> Uptime:
         up, idle = line.split()
-        # lxcfs subtracts what it has counted elsewhere.
+        # lxcfs may write a negative idle time, because it subtracts other times.
         return Uptime(real(up), -real(idle[1:]) if idle[:1] == b"-" else real(idle))
 
     return only(data, "uptime", convert)
@@ -314,12 +331,12 @@ parse_uptime.__module__ = "fastproc.procfs"
 
 
 def parse_vmstat(data: bytes) -> Table[int]:
-    """Read /proc/vmstat, or another file of lines "name number": counts of pages and events, by the kernel's names.
+    """Parse /proc/vmstat, or another file with lines "name number": counts by the kernel's names.
 
-    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+    A line in another format is left out; `refused` has it, with the reason.
 
     Raises:
-        ParseError: it is no such text: no line is.
+        ParseError: no line has the format of this file.
     """
 
     def convert(line: bytes) -> tuple[str, int]:
@@ -336,7 +353,8 @@ class Stall(Record):
     """One line of a file of pressure stall information.
 
     Attributes:
-        avg10, avg60, avg300: percent of the time over so many seconds; total_us: microseconds since the boot.
+        avg10, avg60, avg300: percent of the last 10, 60 and 300 seconds.
+        total_us: microseconds since boot.
     """
 
     __module__ = "fastproc.procfs"
@@ -348,10 +366,11 @@ class Stall(Record):
 
 
 class Pressure(Record):
-    """How much time was lost waiting for a resource (/proc/pressure, Linux 4.20; a cgroup's *.pressure).
+    """Pressure stall information: time lost by waiting for a resource (/proc/pressure, Linux 4.20, or a cgroup).
 
     Attributes:
-        some: at least one task waited; absent for irq; full: all waited; absent for cpu before 5.13.
+        some: time in which at least one task waited; absent for irq.
+        full: time in which all tasks waited; absent for cpu before 5.13.
     """
 
     __module__ = "fastproc.procfs"
@@ -370,10 +389,10 @@ def _stall(line: bytes) -> tuple[str, Stall]:
 
 
 def parse_pressure(data: bytes) -> Pressure:
-    """Read /proc/pressure/cpu, memory, io or irq.
+    """Parse /proc/pressure/cpu, memory, io or irq.
 
     Raises:
-        ParseError: it is no such text.
+        ParseError: the data do not have the format of this file.
     """
     found = dict(rows(data, "pressure", _stall))
     if not found:

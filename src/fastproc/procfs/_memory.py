@@ -1,4 +1,4 @@
-"""/proc/PID/maps, smaps, smaps_rollup, numa_maps: what a process's memory is made of. Pure."""
+"""/proc/PID/maps, smaps, smaps_rollup, numa_maps: the memory of a process. Pure."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ class Mapping(Record):
     r"""One line of /proc/PID/maps (proc_pid_maps(5)).
 
     Attributes:
-        start, end: addresses; the byte at end is not part of it.
-        perms: four letters: r, w, x or "-", then p (private) or s (shared).
-        offset: where in the file it begins, in bytes.
-        device: (major, minor) of the file system; inode: of the file, 0 for none.
-        path: of the file, or "[heap]", "[stack]", "[anon:NAME]"; "" for none. The kernel escapes a newline, and no
-            backslash, so a name that has the four characters \012 in it looks like one with a newline.
+        start, end: addresses; the byte at end is not included.
+        perms: four letters: r, w, x or "-", and p (private) or s (shared).
+        offset: offset in the file, in bytes.
+        device: (major, minor) of the file system.
+        inode: inode of the file, 0 for none.
+        path: path of the file, or "[heap]", "[stack]", "[anon:NAME]"; "" for none. The kernel escapes newlines but not
+            backslashes, so a name that contains the four characters \012 looks like a name with a newline.
     """
 
     __module__ = "fastproc.procfs"
@@ -48,35 +49,35 @@ class Mapping(Record):
 
     @property
     def size(self) -> int:
-        """Its bytes."""
+        """The size in bytes."""
         return self.end - self.start
 
     @property
     def deleted(self) -> bool:
-        """Whether its file has no name any more (or one that ends so)."""
+        """Whether the file was deleted. A name that ends in " (deleted)" looks the same."""
         return self.inode > 0 and self.path.endswith(" (deleted)")
 
 
 def _mapping(line: bytes) -> Mapping:
-    # The path is what follows five fields and blanks, and may begin with anything but a blank.
+    # The path follows five fields and spaces. It may begin with any character except a space.
     words = line.split(b" ", 5)
     if len(words) < 5:
         raise ValueError(f"{len(words)} fields and not 5")
     start, end = words[0].split(b"-")
     perms = words[1].decode("ascii", "replace")
     if len(perms) != 4 or any(one not in allowed for one, allowed in zip(perms, ("r-", "w-", "x-", "ps"), strict=True)):
-        raise ValueError(f"{words[1][:40]!r} are no permissions")
+        raise ValueError(f"{words[1][:40]!r} are not permissions")
     path = words[5].lstrip(b" ").replace(b"\\012", b"\n") if len(words) == 6 else b""
     return Mapping(hexa(start), hexa(end), perms, hexa(words[2]), device(words[3]), number(words[4]), text(path))
 
 
 def parse_maps(data: bytes) -> Rows[Mapping]:
-    """Read /proc/PID/maps.
+    """Parse /proc/PID/maps.
 
-    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+    A line in another format is left out; `refused` has it, with the reason.
 
     Raises:
-        ParseError: it is no such text: no line is.
+        ParseError: no line has the format of this file.
     """
     return rows(data, "maps", _mapping)
 
@@ -91,16 +92,21 @@ class Usage(Record):
     """The memory of one mapping (smaps) or of all (smaps_rollup), in bytes.
 
     Attributes:
-        rss: in memory; pss: the same with each shared page divided by the processes that share it.
-        pss_dirty: the part that was written to (6.0); pss_anon, pss_file, pss_shmem: its parts, in smaps_rollup only
-            (5.3).
+        rss: resident memory.
+        pss: resident memory, with each shared page divided by the number of processes that share it.
+        pss_dirty: part of pss that was written to (6.0).
+        pss_anon, pss_file, pss_shmem: parts of pss, only in smaps_rollup (5.3).
         shared_clean, shared_dirty, private_clean, private_dirty: parts of rss.
-        referenced: touched lately; anonymous: belongs to no file; ksm: merged by KSM (6.7).
-        lazy_free: may be freed any time (4.12).
-        anon_huge_pages, shmem_pmd_mapped, file_pmd_mapped (5.4): in large pages; shared_hugetlb, private_hugetlb: in
-            hugetlbfs.
-        swap: swapped out; swap_pss: divided as pss; locked: divided as pss, of locked pages.
-        others: lines that are not known here, by their key.
+        referenced: accessed recently.
+        anonymous: memory that belongs to no file.
+        ksm: merged by KSM (6.7).
+        lazy_free: may be freed at any time (4.12).
+        anon_huge_pages, shmem_pmd_mapped, file_pmd_mapped (5.4): memory in huge pages.
+        shared_hugetlb, private_hugetlb: memory in hugetlbfs pages.
+        swap: swapped out.
+        swap_pss: swapped out, divided like pss.
+        locked: locked memory, divided like pss.
+        others: unknown lines, by key.
     """
 
     __module__ = "fastproc.procfs"
@@ -131,7 +137,7 @@ class Usage(Record):
 
     @property
     def uss(self) -> int:
-        """What would be free if it ended: private pages that are in memory."""
+        """The unique set size: resident private pages, which would be freed if the process ended."""
         return self.private_clean + self.private_dirty
 
 
@@ -139,11 +145,13 @@ class Smap(Record):
     """One mapping of /proc/PID/smaps.
 
     Attributes:
-        mapping: its line as in maps; usage: its memory.
-        size: bytes; kernel_page_size, mmu_page_size: bytes.
-        thp_eligible: whether it may get transparent large pages (5.0).
-        protection_key: where the CPU has such keys.
-        flags: two letters each, as "rd", "mr", "sd".
+        mapping: the mapping, as in maps.
+        usage: memory use.
+        size: bytes.
+        kernel_page_size, mmu_page_size: bytes.
+        thp_eligible: whether the mapping may get transparent huge pages (5.0).
+        protection_key: protection key, if the CPU has such keys.
+        flags: two letters each, for example "rd", "mr", "sd".
     """
 
     __module__ = "fastproc.procfs"
@@ -174,7 +182,7 @@ _USAGE = {
     b"KSM": "ksm",
     b"LazyFree": "lazy_free",
     b"AnonHugePages": "anon_huge_pages",
-    b"ShmemHugePages": "shmem_pmd_mapped",  # its name until 4.11
+    b"ShmemHugePages": "shmem_pmd_mapped",  # the name before 4.12
     b"ShmemPmdMapped": "shmem_pmd_mapped",
     b"FilePmdMapped": "file_pmd_mapped",
     b"Shared_Hugetlb": "shared_hugetlb",
@@ -188,7 +196,7 @@ _NEEDED = ("rss", "pss", "shared_clean", "shared_dirty", "private_clean", "priva
 
 
 class _Part:
-    """One mapping of smaps while its lines are read."""
+    """One mapping of smaps while its lines are parsed."""
 
     def __init__(self, count: int, mapping: Mapping) -> None:
         self.count = count
@@ -236,17 +244,17 @@ def _parts(data: bytes) -> list[_Part]:
             elif parts:
                 parts[-1].take(line)
             else:
-                raise ValueError("no mapping before it")
+                raise ValueError("no mapping before this line")
         except BAD as error:
             raise blame("smaps", count, error, line) from None
     return parts
 
 
 def parse_smaps(data: bytes) -> tuple[Smap, ...]:
-    """Read /proc/PID/smaps.
+    """Parse /proc/PID/smaps.
 
     Raises:
-        ParseError: it is no such text.
+        ParseError: the data do not have the format of this file.
     """
     return tuple(part.done() for part in _parts(data))
 
@@ -255,10 +263,10 @@ parse_smaps.__module__ = "fastproc.procfs"
 
 
 def parse_smaps_rollup(data: bytes) -> Usage:
-    """Read /proc/PID/smaps_rollup (Linux 4.14).
+    """Parse /proc/PID/smaps_rollup (Linux 4.14).
 
     Raises:
-        ParseError: it is no such text.
+        ParseError: the data do not have the format of this file.
     """
     parts = _parts(data)
     if len(parts) != 1:
@@ -273,13 +281,14 @@ class NumaMapping(Record):
     """One line of /proc/PID/numa_maps (numa(7)). Counts are pages of kernel_page_size bytes.
 
     Attributes:
-        start: address; policy: as "default", "bind:0", "interleave:0-1", "prefer (many):0".
-        file: its path, or "" for none; heap, stack, huge: what it is.
-        anon, dirty, mapped, mapmax, swapcache, active, writeback: pages, 0 where the line does not tell; mapmax is
-            the
-            most processes that have one page mapped.
+        start: address.
+        policy: for example "default", "bind:0", "interleave:0-1", "prefer (many):0".
+        file: path of the file, or "" for none.
+        heap, stack, huge: whether the mapping is the heap, a stack, or uses huge pages.
+        anon, dirty, mapped, mapmax, swapcache, active, writeback: pages, 0 if not in the line; mapmax is the largest
+            number of processes that map one of the pages.
         nodes: pages on each memory node.
-        kernel_page_size: bytes; absent where no page is there.
+        kernel_page_size: bytes; absent if no page is allocated.
     """
 
     __module__ = "fastproc.procfs"
@@ -302,7 +311,7 @@ class NumaMapping(Record):
 
 
 _COUNTS = ("anon", "dirty", "mapped", "mapmax", "swapcache", "active", "writeback")
-# Names of policies that have a blank (mm/mempolicy.c, 5.15 and 6.9).
+# Names of policies with a space (mm/mempolicy.c, 5.15 and 6.9).
 _TWO_WORDS = ((b"prefer", b"(many)"), (b"weighted", b"interleave"))
 
 
@@ -333,12 +342,12 @@ def _numa(line: bytes) -> NumaMapping:
 
 
 def parse_numa_maps(data: bytes) -> Rows[NumaMapping]:
-    """Read /proc/PID/numa_maps.
+    """Parse /proc/PID/numa_maps.
 
-    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+    A line in another format is left out; `refused` has it, with the reason.
 
     Raises:
-        ParseError: it is no such text: no line is.
+        ParseError: no line has the format of this file.
     """
     return rows(data, "numa_maps", _numa)
 

@@ -7,13 +7,20 @@ from fastproc.procfs._text import Rows, number, path, rows, signed, text
 
 
 class MountInfo(Record):
-    r"""One line of /proc/PID/mountinfo (proc_pid_mountinfo(5)). Blanks, tabs, newlines and backslashes are unescaped.
+    """One line of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
+
+    Escaped spaces, tabs, newlines and backslashes are decoded.
 
     Attributes:
-        id, parent: of the mount, and of the one that it lies in; device: (major, minor).
-        root: what of the file system is mounted; target: where, as seen from the process's root.
-        options: of the mount, as ("rw", "relatime"); propagation: as ("shared:2", "master:1"); none for private.
-        fstype: as "ext4", "fuse.sshfs"; source: what is mounted, may be ""; super_options: of the file system.
+        id, parent: ids of the mount and of its parent mount.
+        device: (major, minor).
+        root: mounted directory of the file system.
+        target: mount point, as seen from the process's root.
+        options: mount options, for example ("rw", "relatime").
+        propagation: for example ("shared:2", "master:1"); empty for private.
+        fstype: for example "ext4" or "fuse.sshfs".
+        source: mounted device or name, may be "".
+        super_options: options of the file system.
     """
 
     __module__ = "fastproc.procfs"
@@ -31,17 +38,17 @@ class MountInfo(Record):
 
 
 def _options(word: bytes) -> tuple[str, ...]:
-    # A comma inside a value is escaped by nothing; what stands between two commas is kept as it is.
+    # The kernel does not escape a comma inside a value, so such a value is split too.
     return tuple(path(part) for part in word.split(b","))
 
 
 def _mountinfo(line: bytes) -> MountInfo:
-    # Single blanks: a source may be empty.
+    # Fields are separated by single spaces, because a source may be empty.
     words = line.split(b" ")
     dash = words.index(b"-", 6)
     ident, parent, device, root, target, options = words[:6]
     major, minor = device.split(b":")
-    # Options are of the file system, and some write blanks into them (9p of WSL2: "path=C:\\Program Files").
+    # Some file systems write spaces into their options (9p of WSL2: "path=C:\\Program Files").
     fstype, source, supers = words[dash + 1], words[dash + 2], b" ".join(words[dash + 3 :])
     if len(words) < dash + 4:
         raise ValueError(f"{len(words) - dash - 1} fields after the dash and not 3")
@@ -60,12 +67,12 @@ def _mountinfo(line: bytes) -> MountInfo:
 
 
 def parse_mountinfo(data: bytes) -> Rows[MountInfo]:
-    """Read /proc/PID/mountinfo.
+    """Parse /proc/PID/mountinfo.
 
-    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+    A line in another format is left out; `refused` has it, with the reason.
 
     Raises:
-        ParseError: it is no such text: no line is.
+        ParseError: no line has the format of this file.
     """
     return rows(data, "mountinfo", _mountinfo)
 
@@ -77,7 +84,8 @@ class Mount(Record):
     """One line of /proc/PID/mounts, /proc/mounts or fstab (fstab(5)), unescaped.
 
     Attributes:
-        source, target, fstype: what, where, which kind; options: of mount and file system.
+        source, target, fstype: device, mount point, file system type.
+        options: options of the mount and of the file system.
         dump, passno: for dump(8) and fsck(8).
     """
 
@@ -92,7 +100,7 @@ class Mount(Record):
 
 
 def _mount(line: bytes) -> Mount:
-    # Options with blanks, as in mountinfo: what stands before and behind them has none.
+    # Options may contain spaces, as in mountinfo. The fields before and after them do not.
     source, target, fstype, *options, dump, passno = line.split(b" ")
     if not options:
         raise ValueError("5 fields and not 6")
@@ -100,12 +108,12 @@ def _mount(line: bytes) -> Mount:
 
 
 def parse_mounts(data: bytes) -> Rows[Mount]:
-    """Read /proc/PID/mounts.
+    """Parse /proc/PID/mounts.
 
-    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+    A line in another format is left out; `refused` has it, with the reason.
 
     Raises:
-        ParseError: it is no such text: no line is.
+        ParseError: no line has the format of this file.
     """
     return rows(data, "mounts", _mount)
 
@@ -117,8 +125,10 @@ class Swap(Record):
     """One line of /proc/swaps (proc_swaps(5)).
 
     Attributes:
-        path: of the file or partition; kind: "file" or "partition"; size, used: bytes; priority: higher is used
-            first.
+        path: file or partition.
+        kind: "file" or "partition".
+        size, used: bytes.
+        priority: areas with a higher priority are used first.
     """
 
     __module__ = "fastproc.procfs"
@@ -136,12 +146,12 @@ def _swap(line: bytes) -> Swap:
 
 
 def parse_swaps(data: bytes) -> Rows[Swap]:
-    """Read /proc/swaps.
+    """Parse /proc/swaps.
 
-    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+    A line in another format is left out; `refused` has it, with the reason.
 
     Raises:
-        ParseError: it is no such text: no line is.
+        ParseError: no line has the format of this file.
     """
     return rows(data, "swaps", _swap, skip=1)
 

@@ -17,8 +17,12 @@ class Route(Record):
     """One line of net/route: a route of IPv4's main table.
 
     Attributes:
-        interface; destination, gateway, mask: addresses; flags: bit set, 1 up, 2 gateway, 4 host.
-        references, use: unused; metric: lower is better; mtu, window, irtt: 0 for the default.
+        interface: name of the interface.
+        destination, gateway, mask: addresses.
+        flags: bit set: 1 up, 2 gateway, 4 host.
+        references, use: unused.
+        metric: routes with a lower metric are preferred.
+        mtu, window, irtt: 0 for the default.
     """
 
     __module__ = "fastproc.procfs"
@@ -37,10 +41,10 @@ class Route(Record):
 
 
 def parse_route(data: bytes, byteorder: Literal["little", "big"] = sys.byteorder) -> Rows[Route]:
-    """Read net/route.
+    """Parse net/route.
 
     Raises:
-        ParseError: it is no such table.
+        ParseError: no line has the format of this file.
     """
 
     def convert(line: bytes) -> Route:
@@ -57,10 +61,10 @@ parse_route.__module__ = "fastproc.procfs"
 
 
 class Interface(Record):
-    """One line of net/dev: what passed through an interface since it was made.
+    """One line of net/dev: the traffic of an interface since it was created.
 
     Attributes:
-        name: of the interface.
+        name: name of the interface.
         rx_bytes, rx_packets, rx_errors, rx_dropped, rx_fifo, rx_frame, rx_compressed, rx_multicast: received.
         tx_bytes, tx_packets, tx_errors, tx_dropped, tx_fifo, tx_collisions, tx_carrier, tx_compressed: sent.
     """
@@ -87,14 +91,14 @@ class Interface(Record):
 
 
 def parse_dev(data: bytes) -> Rows[Interface]:
-    """Read net/dev.
+    """Parse net/dev.
 
     Raises:
-        ParseError: it is no such table.
+        ParseError: no line has the format of this file.
     """
 
     def convert(line: bytes) -> Interface:
-        # There may be no blank after the colon, and an alias of old times has one itself (eth0:1).
+        # There may be no space after the colon. The name of an old alias contains a colon (eth0:1).
         name, _, counts = line.rpartition(b":")
         values = tuple(map(number, counts.split()))
         if len(values) != 16:
@@ -111,8 +115,12 @@ class Neighbour(Record):
     """One line of net/arp.
 
     Attributes:
-        ip: its address; hardware_type: 1 for Ethernet; flags: 2 complete, 4 permanent; mac: "00:..." where unknown;
-        mask: "*"; interface: where it is.
+        ip: address of the neighbour.
+        hardware_type: 1 for Ethernet.
+        flags: 2 complete, 4 permanent.
+        mac: hardware address, "00:..." if unknown.
+        mask: "*".
+        interface: name of the interface.
     """
 
     __module__ = "fastproc.procfs"
@@ -126,10 +134,10 @@ class Neighbour(Record):
 
 
 def parse_arp(data: bytes) -> Rows[Neighbour]:
-    """Read net/arp.
+    """Parse net/arp.
 
     Raises:
-        ParseError: it is no such table.
+        ParseError: no line has the format of this file.
     """
 
     def convert(line: bytes) -> Neighbour:
@@ -146,8 +154,11 @@ class Interface6(Record):
     """One line of net/if_inet6: an IPv6 address of an interface.
 
     Attributes:
-        ip: the address; index: of the interface; prefix: its bits; scope, flags: as the kernel has them; name: of
-            the interface.
+        ip: the address.
+        index: index of the interface.
+        prefix: prefix length in bits.
+        scope, flags: numbers of the kernel.
+        name: name of the interface.
     """
 
     __module__ = "fastproc.procfs"
@@ -161,15 +172,15 @@ class Interface6(Record):
 
 
 def parse_if_inet6(data: bytes) -> Rows[Interface6]:
-    """Read net/if_inet6.
+    """Parse net/if_inet6.
 
     Raises:
-        ParseError: it is no such table.
+        ParseError: no line has the format of this file.
     """
 
     def convert(line: bytes) -> Interface6:
         ip, index, prefix, scope, flags, name = line.split()
-        # Unlike the tables of sockets, byte after byte.
+        # In network byte order, unlike the tables of sockets.
         return Interface6(ip_address(ip, "big"), hexa(index), hexa(prefix), hexa(scope), hexa(flags), text(name))
 
     return rows(data, "net/if_inet6", convert)
@@ -179,10 +190,10 @@ parse_if_inet6.__module__ = "fastproc.procfs"
 
 
 def parse_counters(data: bytes) -> dict[str, dict[str, int]]:
-    """Read net/snmp or net/netstat: counters by protocol and name, as found["Tcp"]["RetransSegs"].
+    """Parse net/snmp or net/netstat: counters by protocol and name, for example found["Tcp"]["RetransSegs"].
 
     Raises:
-        ParseError: it is no such text.
+        ParseError: the data do not have the format of this file.
     """
     found: dict[str, dict[str, int]] = {}
     lines = lines_of(data)
@@ -191,7 +202,7 @@ def parse_counters(data: bytes) -> dict[str, dict[str, int]]:
         try:
             head, again = keys.pop(0), numbers.pop(0)
             if head != again or len(keys) != len(numbers) or head[-1:] != b":":
-                raise ValueError(f"it does not belong to line {count}")
+                raise ValueError(f"this line does not match line {count}")
             found[text(head[:-1])] = dict(zip(map(text, keys), map(signed, numbers), strict=True))
         except BAD as error:
             raise blame("net/snmp", below, error, values) from None
@@ -204,12 +215,12 @@ parse_counters.__module__ = "fastproc.procfs"
 
 
 def parse_sockstat(data: bytes) -> Table[dict[str, int]]:
-    """Read net/sockstat or sockstat6: as found["TCP"]["inuse"]; "mem" counts pages.
+    """Parse net/sockstat or sockstat6: numbers of sockets, for example found["TCP"]["inuse"]; "mem" counts pages.
 
-    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+    A line in another format is left out; `refused` has it, with the reason.
 
     Raises:
-        ParseError: it is no such text: no line is.
+        ParseError: no line has the format of this file.
     """
 
     def convert(line: bytes) -> tuple[str, dict[str, int]]:

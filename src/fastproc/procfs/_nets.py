@@ -1,4 +1,4 @@
-"""The tables of one network namespace, read through a process or for this one."""
+"""The tables of one network namespace: of a process, or of this process."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
     class Source(Protocol):
-        """What gives the meaning of a file by its name."""
+        """An object that reads and parses a file."""
 
         def get(self, name: str, parse: Callable[[bytes], T]) -> T | Absent:
-            """Return it, or why it is absent."""
+            """Return the parsed file, or an Absent with the reason."""
 
 
 class Net:
     """The tables of one network namespace, as /proc/PID/net shows them.
 
-    Each method reads its file anew. A table is not read at one moment: a socket that moves in the kernel's table
-    meanwhile is missed or shown twice.
+    Each method reads its file again. The kernel does not produce a table at one instant: a socket that moves in the
+    kernel's table meanwhile may be missing or appear twice.
     """
 
     __module__ = "fastproc.procfs"
@@ -110,7 +110,7 @@ class Net:
         return self._source.get("net/packet", parse_packet)
 
     def route(self) -> tuple[Route, ...] | Absent:
-        """Return the routes of IPv4."""
+        """Return the IPv4 routes."""
         return self._source.get("net/route", parse_route)
 
     def dev(self) -> tuple[Interface, ...] | Absent:
@@ -118,7 +118,7 @@ class Net:
         return self._source.get("net/dev", parse_dev)
 
     def arp(self) -> tuple[Neighbour, ...] | Absent:
-        """Return the neighbours of IPv4 whose hardware address is known or asked for."""
+        """Return the IPv4 neighbours whose hardware address is known or being requested."""
         return self._source.get("net/arp", parse_arp)
 
     def if_inet6(self) -> tuple[Interface6, ...] | Absent:
@@ -126,11 +126,11 @@ class Net:
         return self._source.get("net/if_inet6", parse_if_inet6)
 
     def snmp(self) -> dict[str, dict[str, int]] | Absent:
-        """Return counters of IP, ICMP, TCP and UDP, as found["Tcp"]["RetransSegs"]."""
+        """Return counters of IP, ICMP, TCP and UDP, for example found["Tcp"]["RetransSegs"]."""
         return self._source.get("net/snmp", parse_counters)
 
     def netstat(self) -> dict[str, dict[str, int]] | Absent:
-        """Return Linux's own counters, as found["TcpExt"]["ListenDrops"]."""
+        """Return Linux-specific counters, for example found["TcpExt"]["ListenDrops"]."""
         return self._source.get("net/netstat", parse_counters)
 
     def snmp6(self) -> dict[str, int] | Absent:
@@ -138,9 +138,9 @@ class Net:
         return self._source.get("net/snmp6", parse_vmstat)
 
     def sockstat(self) -> dict[str, dict[str, int]] | Absent:
-        """Return how many sockets there are; "mem" counts pages."""
+        """Return numbers of sockets; "mem" counts pages."""
         return self._source.get("net/sockstat", parse_sockstat)
 
     def sockstat6(self) -> dict[str, dict[str, int]] | Absent:
-        """Return the same for IPv6."""
+        """Return numbers of IPv6 sockets; "mem" counts pages."""
         return self._source.get("net/sockstat6", parse_sockstat)

@@ -1,4 +1,4 @@
-"""One process, known by its directory and not by its number."""
+"""One process, identified by its open directory and not by its pid."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class Task(Entry):
-    """One thread: the files of /proc/PID/task/TID. Made by `Process.task()` and `tasks()`.
+    """One thread: the files of /proc/PID/task/TID. `Process.task()` and `tasks()` create it.
 
     Attributes:
-        pid: the thread's number.
+        pid: the thread id.
     """
 
     __module__ = "fastproc.procfs"
@@ -46,29 +46,29 @@ class Task(Entry):
         return f"Task({self.pid})"
 
     def children(self) -> tuple[int, ...] | Absent:
-        """Return the pids of the children that this thread has made.
+        """Return the pids of the children that this thread has started.
 
-        While some of them end, others can be missing (proc_tid_children(5)). A number may be another process's by the
-        time it is used.
+        Children may be missing while other children end (proc_tid_children(5)). A pid may belong to another process
+        when it is used.
         """
         return self.get("children", parse_pids)
 
 
 class Process(Entry):
-    """One process. It holds its directory open, so that a later process with the same number is never read.
+    """One process. It holds its directory open, so a later process with the same pid is never read.
 
     Args:
-        pid: its number. A thread's is taken as well, as the kernel does.
-        root: where procfs is mounted, or a folder with saved files.
+        pid: the pid. A thread id is accepted too, as in the kernel.
+        root: the mount point of procfs, or a directory with saved files.
 
     Attributes:
-        pid: its number.
+        pid: the pid.
 
     Raises:
-        TypeError, ValueError: pid is none that a process can have.
-        ProcessGone: there is none with that number.
-        ProcessHidden: there is, and procfs does not show it to this user (hidepid).
-        NoProcfs: there is nothing at the root.
+        TypeError, ValueError: `pid` is not a valid pid.
+        ProcessGone: there is no process with this pid.
+        ProcessHidden: the process exists, but procfs hides it from this user (hidepid).
+        NoProcfs: the root is empty or missing, or /proc belongs to another PID namespace.
         OSError: EMFILE, ENFILE, ENOMEM.
     """
 
@@ -82,7 +82,7 @@ class Process(Entry):
 
     @classmethod
     def current(cls) -> Process:
-        """Return this process."""
+        """Return a handle for this process."""
         return cls(os.getpid())
 
     def __enter__(self) -> Process:
@@ -95,22 +95,23 @@ class Process(Entry):
         return f"Process({self.pid})" if self._root == "/proc" else f"Process({self.pid}, {self._root!r})"
 
     def _has_ended(self, stat: Stat) -> bool:
-        # The first thread of a process may have ended while others run (GOTCHAS D10).
+        # The first thread of a process may have ended while other threads run (GOTCHAS D10).
         return stat.is_zombie and stat.num_threads <= 1
 
     def tids(self) -> tuple[int, ...] | Absent:
-        """Return the numbers of its threads, ascending."""
+        """Return the ids of its threads, ascending."""
         names = self._names("task")
         if isinstance(names, Absent):
             return names
         return tuple(sorted(int(name) for name in names if name.isdecimal()))
 
     def task(self, tid: int) -> Task:
-        """Return one of its threads; it holds a descriptor until it is closed.
+        """Return a handle for one of its threads; the handle holds a descriptor until it is closed.
 
         Raises:
-            ProcessGone: it has no such thread (any more).
-            PermissionError, OSError: the thread may not be read; EMFILE, ENFILE, ENOMEM.
+            ProcessGone: the process has no such thread (any more).
+            PermissionError: the thread may not be read.
+            OSError: EMFILE, ENFILE, ENOMEM.
         """
         try:
             return Task(tid, Folder(f"task/{check_pid('tid', tid)}", self._folder))
@@ -120,7 +121,7 @@ class Process(Entry):
             raise ProcessGone(tid) from None
 
     def tasks(self) -> Iterator[Task]:
-        """Yield each of its threads, but those that end meanwhile."""
+        """Return a handle for each of its threads, without those that end meanwhile."""
         tids = self.tids()
         for tid in () if isinstance(tids, Absent) else tids:
             try:
@@ -130,7 +131,7 @@ class Process(Entry):
             yield found
 
     def children(self) -> tuple[int, ...] | Absent:
-        """Return the pids of its children, of all its threads, ascending; see `Task.children`."""
+        """Return the pids of the children of all its threads, ascending; see `Task.children`."""
         tids = self.tids()
         if isinstance(tids, Absent):
             return tids
@@ -140,7 +141,8 @@ class Process(Entry):
             if not isinstance(some, Absent):
                 found.update(some)
             elif not self._folder_has(f"task/{tid}"):
-                # That thread has ended; its children have gone to another one, which may have been read already.
+                # The thread has ended. Another thread is now the parent of its children, and may have been read
+                # already.
                 continue
             else:
                 return some
@@ -154,17 +156,17 @@ class Process(Entry):
         return True
 
     def autogroup(self) -> Autogroup | Absent | None:
-        """Return its session's group for the scheduler; None where it is in none."""
+        """Return the scheduler's group of its session; None if there is none."""
         return self.get("autogroup", parse_autogroup)
 
     def coredump_filter(self) -> int | Absent:
-        """Return which mappings a core file of it would have (core(5)), a bit set."""
+        """Return bit set of the mappings that a core file would contain (core(5))."""
         return self.get("coredump_filter", parse_hex)
 
     def timens_offsets(self) -> tuple[TimeOffset, ...] | Absent:
-        """Return what its time namespace adds to clocks (Linux 5.5)."""
+        """Return the clock offsets of its time namespace (Linux 5.5)."""
         return self.get("timens_offsets", parse_timens_offsets)
 
     def timerslack_ns(self) -> int | Absent:
-        """Return by how many nanoseconds its timers may be late."""
+        """Return its timer slack: how many nanoseconds its timers may be late."""
         return self.get("timerslack_ns", parse_number)

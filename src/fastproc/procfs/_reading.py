@@ -1,7 +1,7 @@
-"""Directories of /proc, held open and read by openat; what an error means.
+"""Directories of /proc, which are held open and read by openat(2), and the meaning of errors.
 
-Invariant: everything about one process is read through the one directory that was opened for it. The kernel ties that
-directory to the process and not to its number, so a process that has the number later is never read (GOTCHAS D1).
+Invariant: everything about a process is read through one open directory. The kernel ties this directory to the process
+and not to the pid, so a later process with the same pid is never read (GOTCHAS D1).
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 OURS = (EMFILE, ENFILE, ENOMEM)
-"""Our own shortage, which says nothing about what was asked for (GOTCHAS K2): always raised."""
+"""Errors of this process, which say nothing about the file (GOTCHAS K2): always raised."""
 MISSING = (ENOENT, ESRCH, ENOTDIR)
 NOT_MOUNTED = "there is no procfs (is it mounted?)"
 
 
 class NoProcfs(ProcfsError, FileNotFoundError):
-    """There is no procfs at the root: /proc is not mounted here (GOTCHAS K5), or is another PID namespace's.
+    """There is no usable procfs at the root: /proc is not mounted (GOTCHAS K5), or belongs to another PID namespace.
 
-    The numbers of another one name other processes here. Its files can be read all the same where it is mounted
-    elsewhere, with `root`.
+    In another PID namespace the same pids name other processes. To read its files anyway, mount it elsewhere and use
+    `root`.
     """
 
     __module__ = "fastproc.procfs"
 
 
 class ProcessGone(ProcfsError, ProcessLookupError):
-    """The process has ended and was waited for, or there was none with that number.
+    """The process has ended and was waited for, or never existed.
 
     Attributes:
         pid: its number.
@@ -58,7 +58,7 @@ class ProcessGone(ProcfsError, ProcessLookupError):
 
 
 class ProcessHidden(ProcfsError, PermissionError):
-    """The process is there, and this /proc does not show it: it is mounted with hidepid.
+    """The process exists, but this /proc hides it: it is mounted with hidepid.
 
     Attributes:
         pid: its number.
@@ -76,14 +76,14 @@ class ProcessHidden(ProcfsError, PermissionError):
 
 
 class Folder:
-    """A directory that is held open.
+    """An open directory.
 
     Args:
-        path: of it.
-        inside: another one that the path is relative to.
+        path: the path of the directory.
+        inside: an open directory to which the path is relative.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: the directory cannot be opened.
     """
 
     def __init__(self, path: str, inside: Folder | None = None) -> None:
@@ -96,27 +96,27 @@ class Folder:
         self._fd.lift()
 
     def fileno(self) -> int:
-        """The descriptor.
+        """Return the descriptor.
 
         Raises:
-            ValueError: it is closed.
+            ValueError: the directory is closed.
         """
         return self._fd.fileno()
 
     def close(self) -> None:
-        """Close it."""
+        """Close the directory."""
         self._fd.close()
 
     def is_linked(self) -> bool:
-        """Return whether the directory still has a name: those of procfs always have one."""
+        """Return whether the directory still has a name. A directory of procfs always has one."""
         try:
             return os.fstat(self.fileno()).st_nlink > 0
         except FileNotFoundError:
-            # pid_getattr() in fs/proc/base.c, for a hidden one.
+            # pid_getattr() in fs/proc/base.c, for a hidden process.
             return True
 
     def read(self, name: str) -> bytes:
-        """Return all of a file.
+        """Return the contents of a file.
 
         Raises:
             OSError: it cannot be read.
@@ -126,7 +126,7 @@ class Folder:
             return read_all(file.number)
 
     def link(self, name: str) -> bytes:
-        """Return where a link points to.
+        """Return the target of a link.
 
         Raises:
             OSError: it cannot be read.
@@ -134,9 +134,9 @@ class Folder:
         return os.readlink(os.fsencode(name), dir_fd=self.fileno())
 
     def names(self, name: str = ".") -> list[str]:
-        """Return the names in it, or in a directory inside of it.
+        """Return the names in the directory, or in a subdirectory.
 
-        It is opened anew, as another thread that lists the same descriptor would move our place in it.
+        The directory is opened again, because another thread that lists the same descriptor would move its offset.
 
         Raises:
             OSError: it cannot be read.
@@ -147,18 +147,18 @@ class Folder:
 
 
 def open_process(pid: int, root: str) -> Folder:
-    """Open a process's directory.
+    """Open the directory of a process.
 
     Raises:
-        ProcessGone: there is none with that number.
-        ProcessHidden: there is, and it is not shown to this user.
-        NoProcfs: there is nothing at the root, or it is /proc and another PID namespace's.
+        ProcessGone: there is no process with this pid.
+        ProcessHidden: the process exists, but is hidden from this user.
+        NoProcfs: the root is empty or missing, or /proc belongs to another PID namespace.
         OSError: EMFILE, ENFILE, ENOMEM.
     """
     try:
         if not proc.is_proc(root):
             return Folder(f"{root}/{pid}")
-        # The one that was looked at, whatever is mounted there meanwhile.
+        # The procfs that was checked, even if another is mounted over it meanwhile.
         own = open_proc()
         try:
             return Folder(str(pid), own)
@@ -181,7 +181,7 @@ def open_process(pid: int, root: str) -> Folder:
 
 
 def is_there(root: str) -> bool:
-    """Return whether anything is at the root: an unmounted /proc is an empty directory."""
+    """Return whether the root has any files: an unmounted /proc is an empty directory."""
     try:
         with os.scandir(root) as found:
             return next(found, None) is not None
@@ -195,7 +195,7 @@ def open_proc() -> Folder:
     """Open /proc.
 
     Raises:
-        NoProcfs: none is mounted there, or it is another PID namespace's.
+        NoProcfs: no procfs is mounted there, or it belongs to another PID namespace.
         OSError: EMFILE, ENFILE, ENOMEM.
     """
     try:
@@ -215,7 +215,7 @@ def open_proc() -> Folder:
 
 
 def exists(pid: int) -> bool:
-    """Return whether a process has the number, whoever may see it: pidfd_open(2) asks for no permission."""
+    """Return whether a process has this pid, even if it is hidden: pidfd_open(2) needs no permission."""
     fd = OwnedFd()
     try:
         fd.fill(_native.fp_pidfd_open, pid)
@@ -228,10 +228,10 @@ def exists(pid: int) -> bool:
 
 
 def reason_of(error: OSError, name: str) -> Absent | None:
-    """Return why a file cannot be read, or None where the error only says that it is not there.
+    """Return why a file cannot be read, or None if the error only means that it does not exist.
 
     Raises:
-        OSError: it is about our own lack of descriptors or memory.
+        OSError: this process lacks descriptors or memory.
     """
     if error.errno in OURS:
         raise error
@@ -246,17 +246,17 @@ def reason_of(error: OSError, name: str) -> Absent | None:
 
 
 class Files:
-    """Files below a directory that is opened anew each time: those of the whole machine.
+    """Files of the whole machine. Each read opens the path again.
 
     Args:
-        root: where procfs is mounted, or a folder with saved files.
+        root: the mount point of procfs, or a directory with saved files.
     """
 
     def __init__(self, root: str) -> None:
         self.root = root
 
     def get(self, name: str, parse: Callable[[bytes], T]) -> T | Absent:
-        """Return what a file means, or why it is absent: also where it has not the form that the kernel gives it.
+        """Return the parsed file, or an Absent with the reason; also if the file has another format.
 
         Raises:
             OSError: EMFILE, ENFILE, ENOMEM.

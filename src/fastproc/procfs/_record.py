@@ -1,4 +1,4 @@
-"""What a record is: fields by name, which cannot be changed. Pure."""
+"""The base class of records: immutable objects with named fields. Pure."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ if TYPE_CHECKING:
 else:
 
     def dataclass_transform(**_: object) -> object:
-        """Return what does nothing: the type checker knows the rest."""
+        """Return a decorator that does nothing. Only the type checker needs it."""
         return lambda kind: kind
 
 
 @dataclass_transform(frozen_default=True)
 class Record:
-    """Fields by name. Equal to a record of the same kind with the same fields; printed as it is made.
+    """An immutable object with named fields. Records of the same class with equal fields are equal.
 
-    A class names its fields by annotations, with a default where a kernel may not have it. `dataclasses` would cost
-    more
-    at import than all of these classes together.
+    A subclass declares its fields by annotations; a field that some kernels lack has a default. Importing `dataclasses`
+    would cost more than all of these classes together.
     """
 
     __module__ = "fastproc.procfs"
@@ -33,10 +32,10 @@ class Record:
         cls._fields = (*cls._fields, *(name for name in cls.__annotations__ if name[0] != "_"))
 
     def __init__(self, *args: object, **values: object) -> None:
-        """Take the fields, in their order or by name.
+        """Store the fields, given in order or by name.
 
         Raises:
-            TypeError: one is missing, unknown or given twice.
+            TypeError: a field is missing, unknown or given twice.
         """
         given = dict(zip(self._fields, args, strict=False))
         kind = type(self).__name__
@@ -57,11 +56,11 @@ class Record:
         raise AttributeError(f"{type(self).__name__}: {name} cannot be deleted: a record does not change")
 
     def items(self) -> Iterator[tuple[str, object]]:
-        """Yield each field's name and value, in order."""
+        """Return an iterator over the names and values of the fields, in order."""
         return ((name, getattr(self, name)) for name in self._fields)
 
     def to_dict(self) -> dict[str, object]:
-        """Return the fields as what JSON has; those that are absent as {"absent": reason}."""
+        """Return a dict of JSON values; an absent field is {"absent": reason}."""
         return {name: plain(value) for name, value in self.items()}
 
     def __eq__(self, other: object) -> bool:
@@ -77,7 +76,7 @@ class Record:
 
 
 def plain(value: object) -> object:
-    """Return a value as what JSON has."""
+    """Return a value in the types of JSON."""
     if isinstance(value, Record):
         return value.to_dict()
     if isinstance(value, Absent):

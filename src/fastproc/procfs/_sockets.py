@@ -36,7 +36,8 @@ class Address(Record):
     """One end of a socket.
 
     Attributes:
-        ip: as text, "0.0.0.0" or "::" for any; port: 0 for none; of raw sockets the protocol.
+        ip: text; "0.0.0.0" or "::" for any address.
+        port: 0 for none; the protocol of a raw socket.
     """
 
     __module__ = "fastproc.procfs"
@@ -49,16 +50,19 @@ class InetSocket(Record):
     """One line of net/tcp, tcp6, udp, udp6, udplite, raw, raw6, icmp, icmp6.
 
     Attributes:
-        slot: its place in the kernel's table; local, remote: its ends.
-        state: as "LISTEN", "ESTABLISHED"; datagram sockets have "CLOSE", connected ones "ESTABLISHED".
-        tx_queue, rx_queue: bytes waiting; of a listening socket rx_queue is the number of connections to accept.
-        timer: "none", "retransmit", "keepalive", "time_wait" or "zero_window_probe"; expires: in clock ticks.
-        retransmits: of the last segment, or keepalive probes without an answer.
-        uid: its owner's; timeout: probes of a zero window; inode: as in /proc/PID/fd, 0 for TIME_WAIT.
-        references: to it in the kernel.
-        rest: what follows: for tcp (retransmission timeout, ack timeout, quick ack, congestion window, slow start
-            threshold),
-            none for TIME_WAIT; for others (packets dropped,).
+        slot: slot in the kernel's table.
+        local, remote: addresses of both ends.
+        state: for example "LISTEN" or "ESTABLISHED"; datagram sockets have "CLOSE", or "ESTABLISHED" if connected.
+        tx_queue, rx_queue: queued bytes; for a listening socket, rx_queue is the number of connections to accept.
+        timer: "none", "retransmit", "keepalive", "time_wait" or "zero_window_probe".
+        expires: clock ticks until the timer expires.
+        retransmits: retransmissions of the last segment, or unanswered keepalive probes.
+        uid: owner.
+        timeout: zero window probes.
+        inode: inode as in /proc/PID/fd, 0 for TIME_WAIT.
+        references: references in the kernel.
+        rest: remaining columns. For tcp: (retransmission timeout, ack timeout, quick ack, congestion window, slow start
+            threshold), empty for TIME_WAIT. For others: (dropped packets,).
     """
 
     __module__ = "fastproc.procfs"
@@ -80,9 +84,9 @@ class InetSocket(Record):
 
 
 def ip_address(word: bytes, byteorder: Literal["little", "big"] = sys.byteorder) -> str:
-    """Return an address of IPv4 or IPv6 that the kernel writes as words of 32 bits in its own byte order."""
+    """Return an IPv4 or IPv6 address. The kernel writes it as words of 32 bits in host byte order."""
     if len(word) not in (8, 32) or word.strip(b"0123456789abcdefABCDEF"):
-        raise ValueError(f"{word[:40]!r} is no address")
+        raise ValueError(f"{word[:40]!r} is not an address")
     data = bytes.fromhex(word.decode())
     if byteorder == "little":
         data = b"".join(data[at : at + 4][::-1] for at in range(0, len(data), 4))
@@ -104,15 +108,15 @@ def _name(table: tuple[str, ...], word: bytes) -> str:
 def parse_inet(
     data: bytes, file: str = "net/tcp", byteorder: Literal["little", "big"] = sys.byteorder
 ) -> Rows[InetSocket]:
-    """Read net/tcp, tcp6, udp, udp6, udplite, udplite6, raw, raw6, icmp or icmp6.
+    """Parse net/tcp, tcp6, udp, udp6, udplite, udplite6, raw, raw6, icmp or icmp6.
 
     Args:
-        data: what the file has.
-        file: its name, for errors.
-        byteorder: that of the machine whose file it is.
+        data: the contents of the file.
+        file: the name of the file, for errors.
+        byteorder: the byte order of the machine that the file is from.
 
     Raises:
-        ParseError: it is no such table.
+        ParseError: no line has the format of this file.
     """
 
     def end(word: bytes) -> Address:
@@ -151,11 +155,12 @@ class UnixSocket(Record):
     """One line of net/unix.
 
     Attributes:
-        references: to it in the kernel; flags: 0x10000 for a listening socket.
-        kind: "stream", "dgram" or "seqpacket"; state: "free", "unconnected", "connecting", "connected",
-            "disconnecting".
-        inode: as in /proc/PID/fd.
-        path: "" for an unnamed one; "@" begins an abstract name, whose NULs are shown as "@" too.
+        references: references in the kernel.
+        flags: 0x10000 for a listening socket.
+        kind: "stream", "dgram" or "seqpacket".
+        state: "free", "unconnected", "connecting", "connected", "disconnecting".
+        inode: inode as in /proc/PID/fd.
+        path: "" for an unnamed socket; an abstract name starts with "@", and NUL bytes in it are shown as "@" too.
     """
 
     __module__ = "fastproc.procfs"
@@ -168,7 +173,7 @@ class UnixSocket(Record):
     path: str
 
 
-# The first word is an address, hashed, or "(____ptrval____)" soon after the boot.
+# The first word is a hashed address, or "(____ptrval____)" soon after boot.
 _UNIX = re.compile(
     rb"[0-9A-Za-z()_]+: ([0-9A-F]{8}) [0-9A-F]{8} ([0-9A-F]{8}) ([0-9A-F]{4}) ([0-9A-F]{2}) +(\d+)(?: (.*))?"
 )
@@ -177,14 +182,13 @@ _STATES = ("free", "unconnected", "connecting", "connected", "disconnecting")
 
 
 def parse_unix(data: bytes) -> tuple[UnixSocket, ...]:
-    """Read net/unix.
+    """Parse net/unix.
 
-    A name may hold newlines, which the kernel does not escape: a line that does not begin as an entry does belongs
-    to the
-    name before it. So whoever may bind a socket can write a name that looks like several entries.
+    A name may contain newlines, which the kernel does not escape. A line that does not look like an entry belongs to
+    the name before it. So a user who can bind a socket can choose a name that looks like several entries.
 
     Raises:
-        ParseError: it is no such table.
+        ParseError: no line has the format of this file.
     """
     found: list[tuple[int, list[bytes]]] = []
     for count, line in enumerate(data.split(b"\n"), 1):
@@ -226,10 +230,14 @@ class NetlinkSocket(Record):
     """One line of net/netlink.
 
     Attributes:
-        protocol: 0 route, 4 sock_diag, 9 audit, 15 uevent, 16 generic, ... (netlink(7)); port: mostly a pid, 0 for
-            the kernel's own.
-        groups: bit set of the first 32; rmem, wmem: bytes of its queues; dump: whether one is under way.
-        references: in the kernel; drops: messages lost; inode: as in /proc/PID/fd.
+        protocol: 0 route, 4 sock_diag, 9 audit, 15 uevent, 16 generic, ... (netlink(7)).
+        port: usually a pid, 0 for the kernel.
+        groups: bit set of the first 32 multicast groups.
+        rmem, wmem: bytes in the queues.
+        dump: whether a dump is in progress.
+        references: references in the kernel.
+        drops: number of lost messages.
+        inode: inode as in /proc/PID/fd.
     """
 
     __module__ = "fastproc.procfs"
@@ -246,10 +254,10 @@ class NetlinkSocket(Record):
 
 
 def parse_netlink(data: bytes) -> Rows[NetlinkSocket]:
-    """Read net/netlink.
+    """Parse net/netlink.
 
     Raises:
-        ParseError: it is no such table.
+        ParseError: no line has the format of this file.
     """
 
     def convert(line: bytes) -> NetlinkSocket:
@@ -269,9 +277,14 @@ class PacketSocket(Record):
     """One line of net/packet (packet(7)).
 
     Attributes:
-        references: in the kernel; kind: 3 raw, 2 dgram; protocol: of Ethernet, 3 for all; interface: its index, 0
-            for all.
-        running: whether it receives; rmem: bytes in its queue; uid: its owner's; inode: as in /proc/PID/fd.
+        references: references in the kernel.
+        kind: 3 raw, 2 dgram.
+        protocol: Ethernet protocol, 3 for all.
+        interface: index of the interface, 0 for all.
+        running: whether the socket receives.
+        rmem: bytes in the queue.
+        uid: owner.
+        inode: inode as in /proc/PID/fd.
     """
 
     __module__ = "fastproc.procfs"
@@ -287,10 +300,10 @@ class PacketSocket(Record):
 
 
 def parse_packet(data: bytes) -> Rows[PacketSocket]:
-    """Read net/packet.
+    """Parse net/packet.
 
     Raises:
-        ParseError: it is no such table.
+        ParseError: no line has the format of this file.
     """
 
     def convert(line: bytes) -> PacketSocket:

@@ -15,42 +15,44 @@ PF_KTHREAD = 0x00200000
 
 
 class Stat(Record):
-    """What /proc/PID/stat tells (proc_pid_stat(5)), all 52 fields.
+    """The content of /proc/PID/stat (proc_pid_stat(5)), all 52 fields.
 
-    Clock ticks are hundredths of a second wherever the C library says so (sysconf(_SC_CLK_TCK)); pages are of
-    sysconf(_SC_PAGESIZE) bytes. Where the caller may not trace the process, the kernel writes 0 or 1 for addresses
-    and
-    the exit code (since 4.18 and before); such a field is Absent("denied") here.
+    Ticks are clock ticks of sysconf(_SC_CLK_TCK), usually hundredths of a second. If the caller may not trace the
+    process, the kernel writes 0 or 1 for addresses and the exit code. fastproc returns Absent("denied") for such a
+    field.
 
     Attributes:
-        pid: the number of the process, of the thread below task/.
-        comm: its name, up to 15 bytes; longer for workers of the kernel.
-        state: one letter: R running, S sleeping, D in an uninterruptible wait, Z zombie, T stopped, t held by a
-            tracer,
-            X dead, I idle thread of the kernel, P parked.
+        pid: pid of the process; below task/, id of the thread.
+        comm: name, up to 15 bytes; longer for workers of the kernel.
+        state: one letter: R running, S sleeping, D uninterruptible sleep, Z zombie, T stopped, t stopped by a tracer, X
+            dead, I idle kernel thread, P parked.
         ppid, pgrp, session: pids of the parent, the process group and the session.
-        tty_nr: device number of the controlling terminal, 0 without one; `tty` splits it.
-        tpgid: the terminal's foreground process group, -1 without one.
-        flags: the kernel's PF_ flags.
-        minflt, majflt: page faults without and with a read from disk; cminflt, cmajflt: of children waited for.
-        utime, stime: ticks in user mode (with guest_time) and in the kernel; cutime, cstime: of children waited for.
-        priority: 20 + nice, or -1 - priority of a real-time policy.
+        tty_nr: device number of the controlling terminal, 0 for none; `tty` splits it.
+        tpgid: foreground process group of the terminal, -1 without a terminal.
+        flags: PF_ flags of the kernel.
+        minflt, majflt: page faults without and with reading from disk.
+        cminflt, cmajflt: the same for children that were waited for.
+        utime, stime: ticks in user mode (including guest_time) and in kernel mode.
+        cutime, cstime: the same for children that were waited for.
+        priority: 20 + nice, or -1 - priority for a real-time policy.
         nice: -20 to 19.
         num_threads: threads of the process.
         itrealvalue: always 0.
-        starttime: ticks from the boot to its start.
-        vsize: bytes of virtual memory; rss: pages in memory, inexact (`statm` and `status` too); rsslim: bytes.
+        starttime: ticks from boot to the start of the process.
+        vsize: bytes of virtual memory.
+        rss: resident pages, inexact (in `statm` and `status` too).
+        rsslim: bytes.
         startcode, endcode, startstack, kstkesp, kstkeip: addresses.
         signal, blocked, sigignore, sigcatch: bit sets of the first 31 signals; `Status` has all.
-        wchan: 1 where it waits in the kernel; an address in old kernels.
+        wchan: 1 if the process waits in the kernel; an address in old kernels.
         nswap, cnswap: always 0.
-        exit_signal: what its parent gets at its end.
-        processor: the CPU that it was last on.
+        exit_signal: signal that the parent gets when the process ends.
+        processor: CPU on which it ran last.
         rt_priority, policy: scheduling (sched(7)).
-        delayacct_blkio_ticks: ticks it waited for block devices; 0 unless kernel.task_delayacct is on.
-        guest_time, cguest_time: ticks in virtual CPUs.
+        delayacct_blkio_ticks: ticks spent waiting for block devices; 0 unless kernel.task_delayacct is on.
+        guest_time, cguest_time: ticks running virtual CPUs; the same for children.
         start_data, end_data, start_brk, arg_start, arg_end, env_start, env_end: addresses.
-        exit_code: as waitpid(2) gives it, for a zombie.
+        exit_code: exit status of a zombie, in the form of waitpid(2).
     """
 
     __module__ = "fastproc.procfs"
@@ -110,24 +112,24 @@ class Stat(Record):
 
     @property
     def tty(self) -> tuple[int, int] | None:
-        """The controlling terminal's (major, minor), or None."""
+        """The device (major, minor) of the controlling terminal, or None."""
         if not self.tty_nr:
             return None
         return (self.tty_nr >> 8) & 0xFFF, (self.tty_nr & 0xFF) | ((self.tty_nr >> 12) & 0xFFF00)
 
     @property
     def is_kernel_thread(self) -> bool:
-        """Whether it is a thread of the kernel (PF_KTHREAD)."""
+        """Whether this is a kernel thread (PF_KTHREAD)."""
         return bool(self.flags & PF_KTHREAD)
 
     @property
     def is_ending(self) -> bool:
-        """Whether it is on its way to its end (PF_EXITING), a zombie too."""
+        """Whether the process is exiting (PF_EXITING) or is a zombie."""
         return bool(self.flags & PF_EXITING)
 
     @property
     def is_zombie(self) -> bool:
-        """Whether it has ended and was not waited for; a leader that has, while its other threads run, looks so too."""
+        """Whether the state is zombie or dead. A leader that has ended before its other threads is a zombie too."""
         return self.state in "ZXx"
 
 
@@ -136,18 +138,18 @@ _SIGNED = frozenset(
 ) | {"rss", "exit_signal", "processor", "exit_code", "cguest_time"}
 _NUMBERS = Stat._fields[3:]
 _HIDDEN = frozenset(("startcode", "endcode", "startstack", "kstkesp", "kstkeip", *Stat._fields[44:]))
-_DENIED = Absent(DENIED, "stat: only for who may trace the process")
+_DENIED = Absent(DENIED, "stat: the caller may not trace the process")
 
 
 def parse_stat(data: bytes) -> Stat:
-    """Read /proc/PID/stat.
+    """Parse /proc/PID/stat.
 
     Raises:
-        ParseError: it is no such text.
+        ParseError: the data do not have the format of this file.
     """
 
     def convert(line: bytes) -> Stat:
-        # The name may hold blanks, newlines and parentheses: it ends at the last one.
+        # The name may contain spaces, newlines and parentheses: it ends at the last parenthesis.
         first, last = line.find(b" ("), line.rfind(b") ")
         if first < 0 or last < first + 2:
             raise ValueError("no name in parentheses")
@@ -161,7 +163,7 @@ def parse_stat(data: bytes) -> Stat:
         }
         for name, word in zip(_NUMBERS, words[1:], strict=False):
             values[name] = signed(word) if name in _SIGNED else number(word)
-        # do_task_stat() in fs/proc/array.c: 1 stands for a start of code that the caller may not know.
+        # do_task_stat() in fs/proc/array.c writes startcode as 1 if the caller may not trace the process.
         if values["startcode"] == 1:
             values.update(dict.fromkeys(_HIDDEN, _DENIED))
         return Stat(**values)  # type: ignore[arg-type]
@@ -174,16 +176,22 @@ parse_stat.__module__ = "fastproc.procfs"
 
 def _letter(word: bytes) -> str:
     if len(word) != 1 or not word.isalpha():
-        raise ValueError(f"{word[:40]!r} is no state")
+        raise ValueError(f"{word[:40]!r} is not a state")
     return word.decode()
 
 
 class Statm(Record):
-    """What /proc/PID/statm tells, in pages; inexact, as the kernel counts on each CPU for itself.
+    """The content of /proc/PID/statm, in pages.
+
+    The values are inexact, because the kernel counts on each CPU separately.
 
     Attributes:
-        size: virtual memory; resident: in memory; shared: in memory, of files and shared memory.
-        code: of the program's code; lib, dirty: always 0; data: data and stack.
+        size: virtual memory.
+        resident: resident memory.
+        shared: resident memory of files and shared memory.
+        code: code of the program.
+        lib, dirty: always 0.
+        data: data and stack.
     """
 
     __module__ = "fastproc.procfs"
@@ -198,10 +206,10 @@ class Statm(Record):
 
 
 def parse_statm(data: bytes) -> Statm:
-    """Read /proc/PID/statm.
+    """Parse /proc/PID/statm.
 
     Raises:
-        ParseError: it is no such text.
+        ParseError: the data do not have the format of this file.
     """
     return only(data, "statm", lambda line: Statm(*map(number, exactly(line, 7))))
 
@@ -210,7 +218,7 @@ parse_statm.__module__ = "fastproc.procfs"
 
 
 def exactly(line: bytes, count: int) -> list[bytes]:
-    """Return the words of a line that has at least so many: kernels add at the end."""
+    """Return the first `count` words of a line. Later kernels may add words."""
     words = line.split()
     if len(words) < count:
         raise ValueError(f"{len(words)} fields and not {count}")
@@ -218,13 +226,13 @@ def exactly(line: bytes, count: int) -> list[bytes]:
 
 
 class Io(Record):
-    """What /proc/PID/io tells (proc_pid_io(5)), in bytes and calls, with children that were waited for.
+    """The content of /proc/PID/io (proc_pid_io(5)), in bytes and calls. It includes children that were waited for.
 
     Attributes:
-        rchar, wchar: bytes that read and write calls took, from memory or a terminal too.
-        syscr, syscw: such calls.
-        read_bytes, write_bytes: bytes from and to block devices.
-        cancelled_write_bytes: bytes of write_bytes that were never written, as their file was cut.
+        rchar, wchar: bytes transferred by read and write calls, including those from the page cache or a terminal.
+        syscr, syscw: number of read and write calls.
+        read_bytes, write_bytes: bytes read from and written to block devices.
+        cancelled_write_bytes: bytes of write_bytes that were never written, because the file was truncated.
     """
 
     __module__ = "fastproc.procfs"
@@ -242,10 +250,10 @@ _IO: dict[bytes, tuple[str, Callable[[bytes], object]]] = {name.encode(): (name,
 
 
 def parse_io(data: bytes) -> Io:
-    """Read /proc/PID/io.
+    """Parse /proc/PID/io.
 
     Raises:
-        ParseError: it is no such text.
+        ParseError: the data do not have the format of this file.
     """
     values, _ = keyed(lines_of(data), "io", _IO)
     fill(values, "io", *Io._fields)
@@ -256,11 +264,12 @@ parse_io.__module__ = "fastproc.procfs"
 
 
 class Schedstat(Record):
-    """What /proc/PID/schedstat tells.
+    """The content of /proc/PID/schedstat.
 
     Attributes:
-        run_ns: nanoseconds on a CPU; wait_ns: nanoseconds ready to run, waiting for one.
-        slices: how often it was given one.
+        run_ns: nanoseconds on a CPU.
+        wait_ns: nanoseconds runnable, waiting for a CPU.
+        slices: number of time slices.
     """
 
     __module__ = "fastproc.procfs"
@@ -271,10 +280,10 @@ class Schedstat(Record):
 
 
 def parse_schedstat(data: bytes) -> Schedstat:
-    """Read /proc/PID/schedstat.
+    """Parse /proc/PID/schedstat.
 
     Raises:
-        ParseError: it is no such text.
+        ParseError: the data do not have the format of this file.
     """
     return only(data, "schedstat", lambda line: Schedstat(*map(number, exactly(line, 3))))
 
@@ -283,12 +292,13 @@ parse_schedstat.__module__ = "fastproc.procfs"
 
 
 class Syscall(Record):
-    """What /proc/PID/syscall tells (proc_pid_syscall(5)).
+    """The content of /proc/PID/syscall (proc_pid_syscall(5)).
 
     Attributes:
-        running: it is on a CPU or ready to be, so that nothing else is known.
-        number: of the system call that it waits in; -1 where it waits elsewhere in the kernel; absent while it runs.
-        arguments: the six registers of the call.
+        running: whether the thread is running or runnable; then `arguments` is empty and the other fields are absent.
+        number: number of the system call in which it waits; -1 if it waits elsewhere in the kernel; absent while it
+            runs.
+        arguments: the six argument registers.
         stack_pointer, program_counter: addresses.
     """
 
@@ -301,14 +311,14 @@ class Syscall(Record):
     program_counter: int | Absent
 
 
-_RUNNING = Absent(NOT_IN_KERNEL, "it runs, and is not in a system call that it waits in")
+_RUNNING = Absent(NOT_IN_KERNEL, "the thread is running and does not wait in a system call")
 
 
 def parse_syscall(data: bytes) -> Syscall:
-    """Read /proc/PID/syscall.
+    """Parse /proc/PID/syscall.
 
     Raises:
-        ParseError: it is no such text.
+        ParseError: the data do not have the format of this file.
     """
 
     def convert(line: bytes) -> Syscall:

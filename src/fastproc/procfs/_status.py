@@ -28,37 +28,49 @@ if TYPE_CHECKING:
 
 
 class Status(Record):
-    """What /proc/PID/status tells (proc_pid_status(5)). A line that a kernel does not have is Absent.
+    """The content of /proc/PID/status (proc_pid_status(5)). A line that the kernel does not write is Absent.
 
-    Sizes are bytes. A kernel thread, and a process that has given its memory back, have none of those from vm_peak to
-    vm_swap, nor core_dumping and thp_enabled: the reason says which it is.
+    Sizes are in bytes. For a kernel thread, and for a process that has released its memory, the fields from vm_peak to
+    vm_swap, core_dumping and thp_enabled are absent. The reason distinguishes the two cases.
 
     Attributes:
-        name: its name, without the kernel's escapes; umask: file mode mask (4.7), absent for a zombie.
+        name: name, with the kernel's escapes decoded.
+        umask: file mode mask (4.7); absent for a zombie.
         state: one letter, as in Stat.
-        tgid, pid, ppid: of the process, the thread, the parent; ngid: NUMA group, 0 for none; tracer_pid: 0 for none.
-        uids, gids: real, effective, saved, filesystem; groups: the supplementary groups, ascending.
-        fd_size: slots for descriptors.
-        ns_tgid, ns_pid, ns_pgid, ns_sid: the ids in this PID namespace and each one inside it, outermost first.
-        kernel_thread: whether it is a thread of the kernel (6.8).
-        vm_peak, vm_size: virtual memory, and the most there was; vm_lck: locked; vm_pin: pinned.
-        vm_hwm, vm_rss: resident memory, the most and now, inexact; rss_anon, rss_file, rss_shmem: its parts.
-        vm_data, vm_stk, vm_exe, vm_lib: virtual memory of data, stack, program, libraries; vm_pte: page tables.
-        vm_swap: swapped out; hugetlb_pages: memory in large pages of hugetlbfs.
-        core_dumping: whether it is being dumped (4.15); thp_enabled: whether it may have transparent large pages
-            (5.0).
-        untag_mask: bits that the CPU does not ignore in addresses (6.4, with address tagging).
-        threads: threads of the process.
-        sigq: signals queued for its user, and the limit.
-        sigpnd, shdpnd, sigblk, sigign, sigcgt: bit sets of signals pending for the thread, for the process, blocked,
-            ignored, caught; bit 0 is signal 1.
-        capabilities: the five sets; no_new_privs: whether execve can give it no privileges (4.10).
-        seccomp: 0 none, 1 strict, 2 filter; seccomp_filters: how many (5.9).
-        speculation_store_bypass: the state of that mitigation (4.17).
-        speculation_indirect_branch: the same of that one (5.16).
-        cpus_allowed, mems_allowed: CPUs and memory nodes that it may use.
-        voluntary_ctxt_switches, nonvoluntary_ctxt_switches: of this thread.
-        others: lines that are not known here, by their key.
+        tgid, pid, ppid: ids of the process, the thread and the parent.
+        ngid: NUMA group, 0 for none.
+        tracer_pid: pid of the tracer, 0 for none.
+        uids, gids: real, effective, saved, filesystem.
+        groups: the supplementary groups, ascending.
+        fd_size: allocated slots for descriptors.
+        ns_tgid, ns_pid, ns_pgid, ns_sid: the ids in this PID namespace and in each namespace inside it, outermost
+            first.
+        kernel_thread: whether this is a kernel thread (6.8).
+        vm_peak, vm_size: largest and current virtual memory.
+        vm_lck: locked memory.
+        vm_pin: pinned memory.
+        vm_hwm, vm_rss: largest and current resident memory, inexact.
+        rss_anon, rss_file, rss_shmem: parts of vm_rss.
+        vm_data, vm_stk, vm_exe, vm_lib: virtual memory of data, stack, program, libraries.
+        vm_pte: memory of page tables.
+        vm_swap: memory that is swapped out.
+        hugetlb_pages: memory in hugetlbfs pages.
+        core_dumping: whether a core dump is in progress (4.15).
+        thp_enabled: whether transparent huge pages are permitted (5.0).
+        untag_mask: address bits that the CPU does not ignore (6.4, with address tagging).
+        threads: number of threads of the process.
+        sigq: number of signals queued for the user, and the limit.
+        sigpnd, shdpnd, sigblk, sigign, sigcgt: bit sets of signals: pending for the thread, pending for the process,
+            blocked, ignored, caught; bit 0 is signal 1.
+        capabilities: the five sets.
+        no_new_privs: whether execve cannot grant privileges (4.10).
+        seccomp: 0 none, 1 strict, 2 filter.
+        seccomp_filters: number of filters (5.9).
+        speculation_store_bypass: state of this mitigation (4.17).
+        speculation_indirect_branch: state of this mitigation (5.16).
+        cpus_allowed, mems_allowed: permitted CPUs and memory nodes.
+        voluntary_ctxt_switches, nonvoluntary_ctxt_switches: context switches of this thread.
+        others: unknown lines, by key.
     """
 
     __module__ = "fastproc.procfs"
@@ -120,7 +132,7 @@ class Status(Record):
 
     @property
     def identity(self) -> Identity:
-        """Who it is and what it may do, as `privileges.identity()` gives it."""
+        """The identity of the process, as `privileges.identity()` returns it."""
         words = ("none", "strict", "filter")
         seccomp = self.seccomp if isinstance(self.seccomp, int) else 0
         return Identity(
@@ -149,7 +161,7 @@ def _queue(word: bytes) -> tuple[int, int]:
 
 def _state(word: bytes) -> str:
     if not word[:1].isalpha():
-        raise ValueError(f"{word[:40]!r} is no state")
+        raise ValueError(f"{word[:40]!r} is not a state")
     return word[:1].decode()
 
 
@@ -209,9 +221,9 @@ _TABLE.update(
         b"Mems_allowed_list": ("mems_allowed", cpus),
     }
 )
-# The same as the lists, as masks of 32 bits.
+# The same as the lists, as words of 32 bits.
 _MASKS = ("Cpus_allowed", "Mems_allowed")
-# Each with the version that brought it, where that is after 4.18, or what it depends on.
+# The version that introduced each field, or what the field depends on.
 _LATER = {
     "kernel_thread": since("6.8"),
     "untag_mask": since("6.4, with address tagging"),
@@ -225,15 +237,15 @@ _LATER = {
 }
 _MEMORY = frozenset(Status._fields[Status._fields.index("vm_peak") : Status._fields.index("threads")])
 _NEEDED: tuple[str, ...] = ("name", "state", "tgid", "pid", "ppid", "uids", "gids", "groups", "threads")
-# Who it is and what it may do is told in whole or not at all.
+# Fields of the identity: an invalid one makes the whole file invalid.
 _TRUE = frozenset((*_NEEDED, *(f"cap{key}" for key in ("inh", "prm", "eff", "bnd", "amb")), "no_new_privs", "seccomp"))
 
 
 def parse_status(data: bytes) -> Status:
-    """Read /proc/PID/status. A line that cannot be read is Absent, with the reason, and the others stand.
+    """Parse /proc/PID/status. A line that cannot be parsed gives an Absent, with the reason.
 
     Raises:
-        ParseError: it is no such text, or a line about who the process is cannot be read.
+        ParseError: the data do not have the format of this file, or a line about the identity cannot be parsed.
     """
     values, others = keyed(lines_of(data), "status", _TABLE, _TRUE)
     require(values, "status", *_NEEDED)
@@ -258,10 +270,10 @@ parse_status.__module__ = "fastproc.procfs"
 
 
 def _without_memory(values: dict[str, object]) -> Absent:
-    """Why there are no lines about memory: task_mem() in fs/proc is called only for a thread that has some."""
+    """Return why the lines about memory are missing: the kernel calls task_mem() only for a thread with memory."""
     if values["state"] in ("Z", "X", "x"):
         return Absent(ZOMBIE)
-    # Before 6.8 no line tells; all threads of the kernel are children of thread 2, or that thread itself.
+    # Before 6.8 there is no line for this. All kernel threads are children of thread 2, or thread 2 itself.
     if values.get("kernel_thread") or (
         "kernel_thread" not in values and (values["pid"] == 2 or values["ppid"] == 2) and values["uids"] == (0, 0, 0, 0)
     ):

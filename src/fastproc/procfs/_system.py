@@ -53,19 +53,30 @@ class SysKernel(Record):
     """Values below /proc/sys/kernel (proc_sys_kernel(5)). Any of them may be absent.
 
     Attributes:
-        ostype, osrelease, version: as uname(2); hostname, domainname: of the reader's UTS namespace.
-        pid_max: highest pid plus one; threads_max: of the machine; ngroups_max: supplementary groups of a process.
-        cap_last_cap: highest number of a capability; overflowuid: shown for users that have no number here.
-        core_pattern: where core files go; core_uses_pid: 1 to add the pid.
-        randomize_va_space: 0 to 2; dmesg_restrict, kptr_restrict, perf_event_paranoid,
-            unprivileged_bpf_disabled: what is kept from users.
-        tainted: bit set; panic: seconds to a reboot after one.
-        sched_autogroup_enabled: whether sessions are groups for the scheduler.
-        sem: semaphores of a set, in all, operations of a call, sets.
-        shmmax: bytes of a segment; shmall: pages; shmmni: segments.
-        msgmax, msgmnb: bytes of a message and a queue; msgmni: queues.
-        boot_id: random, the same until the next boot; entropy_avail: bits.
-        ptrace_scope: of Yama, 0 to 3.
+        ostype, osrelease, version: as in uname(2).
+        hostname, domainname: of the reader's UTS namespace.
+        pid_max: highest pid plus one.
+        threads_max: maximum number of threads of the machine.
+        ngroups_max: maximum number of supplementary groups of a process.
+        cap_last_cap: highest number of a capability.
+        overflowuid: uid shown for users without a uid in this namespace.
+        core_pattern: pattern for core file names.
+        core_uses_pid: 1 if the pid is appended.
+        randomize_va_space: 0 to 2.
+        dmesg_restrict, kptr_restrict, perf_event_paranoid, unprivileged_bpf_disabled: restrictions for unprivileged
+            users.
+        tainted: bit set of taint flags.
+        panic: seconds from a panic to the reboot.
+        sched_autogroup_enabled: whether the scheduler groups processes by session.
+        sem: maximum number of semaphores of a set, of all semaphores, of operations of a call, of sets.
+        shmmax: maximum size of a segment, in bytes.
+        shmall: maximum number of pages of all segments.
+        shmmni: maximum number of segments.
+        msgmax, msgmnb: maximum size of a message and of a queue, in bytes.
+        msgmni: maximum number of queues.
+        boot_id: random id that stays the same until the next boot.
+        entropy_avail: available entropy, in bits.
+        ptrace_scope: restriction by Yama, 0 to 3.
     """
 
     __module__ = "fastproc.procfs"
@@ -106,14 +117,21 @@ class SysFs(Record):
     """Values below /proc/sys/fs (proc_sys_fs(5)). Any of them may be absent.
 
     Attributes:
-        file_nr: open files, free ones, the most there may be; file_max: that last one.
-        nr_open: descriptors of a process.
-        inode_nr: inodes in memory, free ones; dentry_state: names in memory, unused, age limit, wanted pages, negative.
-        pipe_max_size: bytes, for users; pipe_user_pages_soft, pipe_user_pages_hard: pages of all pipes of a user.
-        aio_nr, aio_max_nr: requests of io_setup(2); epoll_max_user_watches: of one user.
-        inotify_max_user_watches, inotify_max_user_instances, inotify_max_queued_events: of one user, of one instance.
-        mount_max: of one namespace; lease_break_time: seconds; suid_dumpable: 0 to 2.
-        protected_hardlinks, protected_symlinks, protected_fifos, protected_regular: 1 or 2 where they are.
+        file_nr: allocated file handles, free ones, maximum.
+        file_max: maximum number of file handles.
+        nr_open: maximum number of descriptors of a process.
+        inode_nr: inodes in memory, free ones.
+        dentry_state: directory entries in memory, unused ones, age limit, wanted pages, negative ones.
+        pipe_max_size: bytes, for unprivileged users.
+        pipe_user_pages_soft, pipe_user_pages_hard: limits on the pages of all pipes of a user.
+        aio_nr, aio_max_nr: requests of io_setup(2), and their maximum.
+        epoll_max_user_watches: maximum for each user.
+        inotify_max_user_watches, inotify_max_user_instances, inotify_max_queued_events: maximum for each user (watches,
+            instances) and for each instance (events).
+        mount_max: maximum number of mounts of a namespace.
+        lease_break_time: seconds.
+        suid_dumpable: 0 to 2.
+        protected_hardlinks, protected_symlinks, protected_fifos, protected_regular: 0 if off; 1 or 2 if on.
     """
 
     __module__ = "fastproc.procfs"
@@ -141,7 +159,7 @@ class SysFs(Record):
     protected_regular: int | Absent
 
 
-# Files whose name is not the field's with "-" or the same.
+# Files whose name differs from the field's name.
 _PLACES = {
     "threads_max": "threads-max",
     "boot_id": "random/boot_id",
@@ -173,12 +191,12 @@ def _numbers(data: bytes) -> tuple[int, ...]:
 
 
 class Host:
-    """The whole machine. Each method reads its file anew; what cannot be read is Absent, with the reason.
+    """The whole machine. Each method reads its file again. A file that cannot be read is Absent, with the reason.
 
     Args:
-        root: where procfs is mounted, or a folder with saved files.
+        root: the mount point of procfs, or a directory with saved files.
 
-    A file that has not the form the kernel gives it is Absent, "error", with the line and the reason.
+        A file in another format is Absent, "error", with the line and the reason.
     """
 
     __module__ = "fastproc.procfs"
@@ -192,27 +210,27 @@ class Host:
 
     @property
     def net(self) -> Net:
-        """The tables of the reader's own network namespace."""
+        """The tables of the reader's network namespace."""
         return Net(self._files)
 
     def stat(self) -> KernelStat | Absent:
-        """Return times of CPUs and counts of what the kernel did, from /proc/stat."""
+        """Return CPU times and counts of kernel events, from /proc/stat."""
         return self._files.get("stat", parse_kernel_stat)
 
     def meminfo(self) -> Meminfo | Absent:
-        """Return what memory is used for, in bytes."""
+        """Return memory use, in bytes."""
         return self._files.get("meminfo", parse_meminfo)
 
     def loadavg(self) -> Loadavg | Absent:
-        """Return the mean number of threads that wanted to run."""
+        """Return the load average."""
         return self._files.get("loadavg", parse_loadavg)
 
     def uptime(self) -> Uptime | Absent:
-        """Return the seconds since the boot."""
+        """Return seconds since boot."""
         return self._files.get("uptime", parse_uptime)
 
     def vmstat(self) -> dict[str, int] | Absent:
-        """Return counts of pages and events of the memory management, by the kernel's names."""
+        """Return counts of pages and events of memory management, by the names of the kernel."""
         return self._files.get("vmstat", parse_vmstat)
 
     def pressure(self, resource: str) -> Pressure | Absent:
@@ -222,14 +240,14 @@ class Host:
             resource: "cpu", "memory", "io" or "irq" (Linux 6.1).
 
         Raises:
-            ValueError: it is none of those.
+            ValueError: `resource` is not one of these.
         """
         if resource not in RESOURCES:
             raise ValueError(f"resource: {resource!r} is none of {', '.join(RESOURCES)}")
         return self._files.get(f"pressure/{resource}", parse_pressure)
 
     def diskstats(self) -> tuple[Disk, ...] | Absent:
-        """Return counts of each block device."""
+        """Return counters of each block device."""
         return self._files.get("diskstats", parse_diskstats)
 
     def partitions(self) -> tuple[Partition, ...] | Absent:
@@ -237,19 +255,19 @@ class Host:
         return self._files.get("partitions", parse_partitions)
 
     def mounts(self) -> tuple[Mount, ...] | Absent:
-        """Return the mounts of the reader's own mount namespace."""
+        """Return the mounts of the reader's mount namespace."""
         return self._files.get("mounts", parse_mounts)
 
     def swaps(self) -> tuple[Swap, ...] | Absent:
-        """Return the files and partitions that are swapped to."""
+        """Return the files and partitions used for swapping."""
         return self._files.get("swaps", parse_swaps)
 
     def cpuinfo(self) -> Cpuinfo | Absent:
-        """Return what is known of each CPU."""
+        """Return a description of each CPU."""
         return self._files.get("cpuinfo", parse_cpuinfo)
 
     def modules(self) -> tuple[Module, ...] | Absent:
-        """Return the modules that are loaded; absent where the kernel has none."""
+        """Return the loaded modules; absent if the kernel does not support modules."""
         return self._files.get("modules", parse_modules)
 
     def locks(self) -> tuple[Lock, ...] | Absent:
@@ -257,7 +275,7 @@ class Host:
         return self._files.get("locks", parse_locks)
 
     def devices(self) -> Devices | Absent:
-        """Return the names of drivers by their major number."""
+        """Return the names of drivers, by major number."""
         return self._files.get("devices", parse_devices)
 
     def cgroups(self) -> tuple[Controller, ...] | Absent:
@@ -265,25 +283,25 @@ class Host:
         return self._files.get("cgroups", parse_cgroups)
 
     def filesystems(self) -> dict[str, bool] | Absent:
-        """Return each kind of file system, and whether it needs a block device."""
+        """Return each file system type, and whether it needs a block device."""
         return self._files.get("filesystems", parse_filesystems)
 
     def cmdline(self) -> str | Absent:
-        """Return what the kernel was started with."""
+        """Return the command line of the kernel."""
         return self._files.get("cmdline", parse_line)
 
     def version(self) -> str | Absent:
-        """Return the line about the kernel and its compiler."""
+        """Return the version line of the kernel, with the compiler."""
         return self._files.get("version", parse_line)
 
     def sysctl(self, name: str) -> int | tuple[int, ...] | str | Absent:
-        """Return a value below /proc/sys: a number, several numbers, or text where it is neither.
+        """Return a value below /proc/sys: a number, several numbers, or text if it is neither.
 
         Args:
-            name: as sysctl(8) takes it, "kernel.pid_max" or "net/ipv4/conf/eth0.1/mtu".
+            name: a name of sysctl(8), such as "kernel.pid_max" or "net/ipv4/conf/eth0.1/mtu".
 
         Raises:
-            ValueError: it leads out of /proc/sys.
+            ValueError: the name does not name a file below /proc/sys.
         """
         parts = name.split("/" if "/" in name else ".")
         if not all(parts) or ".." in parts or "." in parts or "\0" in name:
@@ -298,18 +316,18 @@ class Host:
         return found
 
     def sys_kernel(self) -> SysKernel:
-        """Return what is below /proc/sys/kernel."""
+        """Return the values below /proc/sys/kernel."""
         return SysKernel(**self._values("kernel", SysKernel._fields))  # type: ignore[arg-type]
 
     def sys_fs(self) -> SysFs:
-        """Return what is below /proc/sys/fs."""
+        """Return the values below /proc/sys/fs."""
         return SysFs(**self._values("fs", SysFs._fields))  # type: ignore[arg-type]
 
     def pids(self) -> tuple[int, ...]:
-        """Return the numbers of all processes that are shown, ascending.
+        """Return the pids of all visible processes, ascending.
 
         Raises:
-            NoProcfs: there is nothing at the root, or it is /proc and another PID namespace's.
+            NoProcfs: the root is empty or missing, or /proc belongs to another PID namespace.
             OSError: EMFILE, ENFILE, ENOMEM.
         """
         try:
@@ -334,10 +352,10 @@ class Host:
             folder.close()
 
     def processes(self) -> Iterator[Process]:
-        """Yield a handle of each process that is shown and still there; each holds a descriptor until it is closed.
+        """Return a handle for each visible process; each handle holds a descriptor until it is closed.
 
         Raises:
-            NoProcfs, OSError: as `pids`.
+            NoProcfs, OSError: as for `pids()`.
         """
         for pid in self.pids():
             try:

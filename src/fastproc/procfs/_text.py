@@ -1,4 +1,4 @@
-"""The words that the files of /proc are made of, read strictly, and the one error about them. Pure."""
+"""Strict converters for the words in the files of /proc, and their exception. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     class _Table(dict[str, T]): ...
 
 else:
-    # Without typing, which costs more to import than all parsers.
+    # Importing typing would cost more than all parsers.
     class _Rows(tuple):
         __slots__ = ()
 
@@ -35,25 +35,25 @@ HEX = b"0123456789abcdefABCDEF"
 
 
 class ProcfsError(ProcessError):
-    """Base of what fastproc.procfs raises."""
+    """The base class of the exceptions of fastproc.procfs."""
 
     __module__ = "fastproc.procfs"
 
 
 class ParseError(ProcfsError, ValueError):
-    """A file of /proc does not have the form that the kernel gives it.
+    """A file of /proc does not have the kernel's format.
 
     Attributes:
-        file: which one, as "stat" or "net/tcp".
-        line: the number of the line, from 1.
-        reason: what is wrong there.
-        text: the line, at most 200 bytes of it.
+        file: the file, such as "stat" or "net/tcp".
+        line: the number of the line, starting at 1.
+        reason: what is wrong in the line.
+        text: the first 200 bytes of the line.
     """
 
     __module__ = "fastproc.procfs"
 
     def __init__(self, file: str, line: int, reason: str, text: bytes = b"") -> None:
-        """Take where and what."""
+        """Store the place and the reason."""
         super().__init__(file, line, reason, text[:200])
         self.file = file
         self.line = line
@@ -64,12 +64,12 @@ class ParseError(ProcfsError, ValueError):
         return f"{self.file}, line {self.line}: {self.reason}: {self.text!r}"
 
 
-# What converters raise for text that is not as it should be.
+# The exceptions of converters for invalid text.
 BAD = (ValueError, IndexError, KeyError, OverflowError)
 
 
 def blame(file: str, line: int, error: BaseException, text: bytes) -> ParseError:
-    """Return the ParseError of what a converter raised."""
+    """Return a ParseError for an exception of a converter."""
     if isinstance(error, ParseError):
         return error
     if isinstance(error, ValueError):
@@ -80,9 +80,9 @@ def blame(file: str, line: int, error: BaseException, text: bytes) -> ParseError
 
 
 def number(word: bytes) -> int:
-    """Return a decimal number without a sign. `int` would also take blanks, signs and underscores."""
+    """Return a decimal number without a sign. `int` would also accept spaces, signs and underscores."""
     if not word.isdigit():
-        raise ValueError(f"{word[:40]!r} is no number")
+        raise ValueError(f"{word[:40]!r} is not a number")
     return int(word)
 
 
@@ -94,41 +94,41 @@ def signed(word: bytes) -> int:
 def hexa(word: bytes) -> int:
     """Return a hexadecimal number without "0x"."""
     if not word or word.strip(HEX):
-        raise ValueError(f"{word[:40]!r} is no hexadecimal number")
+        raise ValueError(f"{word[:40]!r} is not a hexadecimal number")
     return int(word, 16)
 
 
 def hex0x(word: bytes) -> int:
     """Return a hexadecimal number with "0x"."""
     if word[:2] != b"0x":
-        raise ValueError(f"{word[:40]!r} is no hexadecimal number")
+        raise ValueError(f"{word[:40]!r} is not a hexadecimal number")
     return hexa(word[2:])
 
 
 def octal(word: bytes) -> int:
     """Return an octal number."""
     if not word or word.strip(b"01234567"):
-        raise ValueError(f"{word[:40]!r} is no octal number")
+        raise ValueError(f"{word[:40]!r} is not an octal number")
     return int(word, 8)
 
 
 def real(word: bytes) -> float:
-    """Return a number with a point, as 12.34."""
+    """Return a decimal fraction such as 12.34."""
     whole, point, rest = word.partition(b".")
     if not whole.isdigit() or (point and not rest.isdigit()):
-        raise ValueError(f"{word[:40]!r} is no number with a point")
+        raise ValueError(f"{word[:40]!r} is not a decimal fraction")
     return float(word)
 
 
 def kib(word: bytes) -> int:
-    """Return the bytes that a size such as "12 kB" means: the kernel's kB has 1024."""
+    """Return a size such as "12 kB" in bytes. The kernel's kB has 1024 bytes."""
     if word[-3:] != b" kB":
-        raise ValueError(f"{word[:40]!r} is no size in kB")
+        raise ValueError(f"{word[:40]!r} is not a size in kB")
     return number(word[:-3].strip()) * 1024
 
 
 def yes(word: bytes) -> bool:
-    """Return whether it is 1 and not 0."""
+    """Return True for 1 and False for 0."""
     return bool((b"0", b"1").index(word)) if word in (b"0", b"1") else _no(word)
 
 
@@ -137,12 +137,12 @@ def _no(word: bytes) -> bool:
 
 
 def text(word: bytes) -> str:
-    """Return bytes as text. What is no UTF-8 becomes surrogates: `procfs.raw` gives the bytes back."""
+    """Return bytes as text. Bytes that are not UTF-8 become surrogates; `procfs.raw()` converts them back."""
     return word.decode("utf-8", "surrogateescape")
 
 
 def raw(word: str) -> bytes:
-    """Return the bytes of a name, path or argument that a record holds as text."""
+    """Return the original bytes of a name, path or argument of a record."""
     return word.encode("utf-8", "surrogateescape")
 
 
@@ -150,12 +150,12 @@ raw.__module__ = "fastproc.procfs"
 
 
 def numbers(word: bytes) -> tuple[int, ...]:
-    """Return the numbers between blanks."""
+    """Return numbers that are separated by spaces."""
     return tuple(map(number, word.split()))
 
 
 def device(word: bytes) -> tuple[int, int]:
-    """Return (major, minor) of "fe:00", which is hexadecimal."""
+    """Return (major, minor) for hexadecimal text such as "fe:00"."""
     major, minor = word.split(b":")
     return hexa(major), hexa(minor)
 
@@ -167,15 +167,15 @@ def cpus(word: bytes) -> tuple[int, ...]:
         first, dash, last = part.partition(b"-")
         start, end = number(first), number(last) if dash else number(first)
         if not start <= end < 1 << 20:
-            raise ValueError(f"{part[:40]!r} is no range")
+            raise ValueError(f"{part[:40]!r} is not a range")
         found.extend(range(start, end + 1))
         if len(found) > 1 << 20:
-            raise ValueError("too long a list")
+            raise ValueError("the list is too long")
     return tuple(found)
 
 
 def unescape(word: bytes) -> bytes:
-    r"""Undo the kernel's octal escapes, as \040 for a blank (mangle_path in fs/seq_file.c)."""
+    r"""Decode the kernel's octal escapes, such as \040 for a space (mangle_path in fs/seq_file.c)."""
     if b"\\" not in word:
         return word
     parts = word.split(b"\\")
@@ -190,15 +190,15 @@ def unescape(word: bytes) -> bytes:
 
 
 def path(word: bytes) -> str:
-    """Return a path whose blanks and backslashes are escaped."""
+    """Decode a path whose spaces and backslashes are escaped."""
     return text(unescape(word))
 
 
 def only(data: bytes, file: str, convert: Callable[[bytes], T]) -> T:
-    """Return what the text of a file of one line means; the newline at its end may be missing.
+    """Convert a file with one line; the newline may be missing.
 
     Raises:
-        ParseError: it is no such text.
+        ParseError: the data do not have the format of this file.
     """
     line = data[:-1] if data.endswith(b"\n") else data
     try:
@@ -208,10 +208,10 @@ def only(data: bytes, file: str, convert: Callable[[bytes], T]) -> T:
 
 
 class Rows(_Rows[T]):
-    """What the lines of a file mean: a tuple of those that could be read.
+    """The converted lines of a file: a tuple of the valid lines.
 
     Attributes:
-        refused: for each line that could not be read, in order, the ParseError with its number and the reason.
+        refused: a ParseError for each invalid line, in order, with its number and the reason.
     """
 
     __module__ = "fastproc.procfs"
@@ -220,10 +220,10 @@ class Rows(_Rows[T]):
 
 
 def rows(data: bytes, file: str, convert: Callable[[bytes], T], skip: int = 0) -> Rows[T]:
-    """Return what each line means, but the first `skip` and empty ones. One that is not as it should be is refused.
+    """Convert each line except the first `skip` lines and empty lines. An invalid line is refused.
 
     Raises:
-        ParseError: none is as it should be.
+        ParseError: there are invalid lines and no valid one.
     """
     found: list[T] = []
     refused: list[ParseError] = []
@@ -242,10 +242,10 @@ def rows(data: bytes, file: str, convert: Callable[[bytes], T], skip: int = 0) -
 
 
 class Table(_Table[T]):
-    """What the lines of a file mean by the name that each has: a dict of those that could be read.
+    """The converted lines of a file by name: a dict of the valid lines.
 
     Attributes:
-        refused: as in Rows.
+        refused: as for Rows.
     """
 
     __module__ = "fastproc.procfs"
@@ -254,7 +254,7 @@ class Table(_Table[T]):
 
 
 def table(found: Rows[tuple[str, T]]) -> Table[T]:
-    """Return rows of names and values as a table."""
+    """Convert rows of names and values to a table."""
     result = Table(found)
     if found.refused:
         result.refused = found.refused
@@ -267,18 +267,18 @@ def keyed(
     table: Mapping[bytes, tuple[str, Callable[[bytes], Any]]],
     needed: Container[str] = (),
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the values of lines "Key: value" by their field's name, and those that the table does not know as text.
+    """Return the values of lines "Key: value" by field name, and the text of lines that the table does not have.
 
-    A value that is not as the table says is Absent, with the reason; a line without a colon is passed over.
+    An invalid value is Absent, with the reason. A line without a colon is skipped.
 
     Args:
-        lines: with their numbers.
-        file: whose they are.
-        table: by key, the field's name and what reads its value.
-        needed: fields that may not be wrong.
+        lines: the lines, with their numbers.
+        file: the name of the file.
+        table: for each key the name of the field, and the converter of its value.
+        needed: fields that must be valid.
 
     Raises:
-        ParseError: there is no value that is as the table says, and one that is not; or one that is needed is not.
+        ParseError: a needed field is invalid, or there are invalid lines and no valid one.
     """
     values: dict[str, Any] = {}
     others: dict[str, str] = {}
@@ -292,7 +292,7 @@ def keyed(
             if known is None:
                 others[text(key)] = text(value.strip())
             else:
-                # A name may begin and end with blanks: one tab is the kernel's, the rest its own.
+                # The kernel writes one tab. Further blanks at both ends belong to the name.
                 values[known[0]] = known[1](value[1:] if key == b"Name" else value.strip(b" \t"))
         except BAD as error:
             refused.append(blame(file, count, error, line))
@@ -306,15 +306,15 @@ def keyed(
 
 
 def lines_of(data: bytes) -> list[tuple[int, bytes]]:
-    """Return the lines that are not empty, each with its number."""
+    """Return the non-empty lines, each with its number."""
     return [(count, line) for count, line in enumerate(data.split(b"\n"), 1) if line]
 
 
 def fill(values: dict[str, Any], file: str, *names: str) -> None:
-    """Make absent what a file does not have, though every kernel's has it.
+    """Set missing fields to Absent, although every kernel has them.
 
     Raises:
-        ParseError: it has nothing of it.
+        ParseError: all of these fields are missing.
     """
     if not any(name in values for name in names):
         raise ParseError(file, 1, f"there is no {names[0]}")
@@ -323,10 +323,10 @@ def fill(values: dict[str, Any], file: str, *names: str) -> None:
 
 
 def require(values: Mapping[str, object], file: str, *names: str) -> None:
-    """Check that what every kernel writes is there.
+    """Check that the fields that every kernel writes are present.
 
     Raises:
-        ParseError: it is not.
+        ParseError: a field is missing.
     """
     for name in names:
         if name not in values:

@@ -16,7 +16,7 @@ class Limit(Record):
     """One resource limit (getrlimit(2)).
 
     Attributes:
-        soft, hard: None for unlimited.
+        soft, hard: the limits; None for unlimited.
         unit: "bytes", "seconds", "files", "processes", "locks", "signals", "us"; "" for a plain number.
     """
 
@@ -48,7 +48,7 @@ _LIMITS = {
 
 
 def _limit(line: bytes) -> tuple[str, Limit]:
-    # Columns of 25, 20, 20 and 10 characters, padded with blanks, and a blank between two (fs/proc/base.c).
+    # Columns of 25, 20, 20 and 10 characters, padded with spaces and separated by a space (fs/proc/base.c).
     name = line[:25].strip()
     words = line[25:].split()
     if len(words) not in (2, 3):
@@ -58,12 +58,12 @@ def _limit(line: bytes) -> tuple[str, Limit]:
 
 
 def parse_limits(data: bytes) -> Table[Limit]:
-    """Read /proc/PID/limits; the keys are the names of the RLIMIT_ constants, as "nofile".
+    """Parse /proc/PID/limits; the keys are the names of the RLIMIT_ constants, such as "nofile".
 
-    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+    A line in another format is left out; `refused` has it, with the reason.
 
     Raises:
-        ParseError: it is no such text: no line is.
+        ParseError: no line has the format of this file.
     """
     if not data.startswith(b"Limit "):
         raise ParseError("limits", 1, "no heading", data.split(b"\n", 1)[0])
@@ -77,11 +77,11 @@ class Cgroup(Record):
     """One line of /proc/PID/cgroup (cgroups(7)).
 
     Attributes:
-        hierarchy: its number; 0 is cgroup v2.
-        controllers: of a v1 hierarchy, as ("cpu", "cpuacct") or ("name=systemd",); none for v2.
-        path: below the root of the hierarchy as the reader sees it; begins with "/.." outside the reader's cgroup
-            namespace.
-        deleted: whether the cgroup was removed while the process, a zombie, is still in it.
+        hierarchy: number of the hierarchy; 0 is cgroup v2.
+        controllers: controllers of a v1 hierarchy, for example ("cpu", "cpuacct") or ("name=systemd",); empty for v2.
+        path: path below the root of the hierarchy as the reader sees it; starts with "/.." if it is outside the
+            reader's cgroup namespace.
+        deleted: whether the cgroup was removed while the process, a zombie, was in it.
     """
 
     __module__ = "fastproc.procfs"
@@ -102,12 +102,12 @@ def _cgroup(line: bytes) -> Cgroup:
 
 
 def parse_cgroup(data: bytes) -> Rows[Cgroup]:
-    """Read /proc/PID/cgroup.
+    """Parse /proc/PID/cgroup.
 
-    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+    A line in another format is left out; `refused` has it, with the reason.
 
     Raises:
-        ParseError: it is no such text: no line is.
+        ParseError: no line has the format of this file.
     """
     return rows(data, "cgroup", _cgroup)
 
@@ -119,7 +119,9 @@ class IdRange(Record):
     """One line of /proc/PID/uid_map, gid_map or projid_map (user_namespaces(7)).
 
     Attributes:
-        inside: the first id in the namespace; outside: the same one as the reader sees it; count: how many.
+        inside: first id inside the namespace.
+        outside: the same id as the reader sees it.
+        count: number of ids.
     """
 
     __module__ = "fastproc.procfs"
@@ -130,12 +132,12 @@ class IdRange(Record):
 
 
 def parse_id_map(data: bytes) -> Rows[IdRange]:
-    """Read /proc/PID/uid_map, gid_map or projid_map.
+    """Parse /proc/PID/uid_map, gid_map or projid_map.
 
-    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+    A line in another format is left out; `refused` has it, with the reason.
 
     Raises:
-        ParseError: it is no such text: no line is.
+        ParseError: no line has the format of this file.
     """
 
     def convert(line: bytes) -> IdRange:
@@ -149,10 +151,11 @@ parse_id_map.__module__ = "fastproc.procfs"
 
 
 class Autogroup(Record):
-    """What /proc/PID/autogroup tells (sched(7)).
+    """The content of /proc/PID/autogroup (sched(7)).
 
     Attributes:
-        name: as "/autogroup-17"; nice: of the whole group.
+        name: for example "/autogroup-17".
+        nice: nice value of the whole group.
     """
 
     __module__ = "fastproc.procfs"
@@ -162,10 +165,10 @@ class Autogroup(Record):
 
 
 def parse_autogroup(data: bytes) -> Autogroup | None:
-    """Read /proc/PID/autogroup; None for the empty file of a process that is in none.
+    """Parse /proc/PID/autogroup; None for the empty file of a process without an autogroup.
 
     Raises:
-        ParseError: it is no such text.
+        ParseError: the data do not have the format of this file.
     """
 
     def convert(line: bytes) -> Autogroup:
@@ -186,7 +189,8 @@ class TimeOffset(Record):
     """One line of /proc/PID/timens_offsets (time_namespaces(7), Linux 5.5).
 
     Attributes:
-        clock: "monotonic" or "boottime"; seconds, nanoseconds: added to it in the namespace.
+        clock: "monotonic" or "boottime".
+        seconds, nanoseconds: offset of the clock in the namespace.
     """
 
     __module__ = "fastproc.procfs"
@@ -197,12 +201,12 @@ class TimeOffset(Record):
 
 
 def parse_timens_offsets(data: bytes) -> Rows[TimeOffset]:
-    """Read /proc/PID/timens_offsets.
+    """Parse /proc/PID/timens_offsets.
 
-    A line that is not as the kernel writes it is left out, and in `refused` with the reason.
+    A line in another format is left out; `refused` has it, with the reason.
 
     Raises:
-        ParseError: it is no such text: no line is.
+        ParseError: no line has the format of this file.
     """
 
     def convert(line: bytes) -> TimeOffset:
@@ -216,10 +220,10 @@ parse_timens_offsets.__module__ = "fastproc.procfs"
 
 
 def parse_number(data: bytes) -> int:
-    """Read a file of one decimal number: oom_score, oom_score_adj, oom_adj, timerslack_ns, ...
+    """Parse a file with one decimal number: oom_score, oom_score_adj, oom_adj, timerslack_ns, ...
 
     Raises:
-        ParseError: it is no such text.
+        ParseError: the data do not have the format of this file.
     """
     return only(data, "number", lambda line: signed(line.strip()))
 
@@ -228,10 +232,10 @@ parse_number.__module__ = "fastproc.procfs"
 
 
 def parse_hex(data: bytes) -> int:
-    """Read a file of one hexadecimal number: coredump_filter, personality.
+    """Parse a file with one hexadecimal number: coredump_filter, personality.
 
     Raises:
-        ParseError: it is no such text.
+        ParseError: the data do not have the format of this file.
     """
     return only(data, "number", lambda line: hexa(line.strip()))
 
@@ -240,10 +244,10 @@ parse_hex.__module__ = "fastproc.procfs"
 
 
 def parse_unset(data: bytes) -> int | None:
-    """Read loginuid or sessionid; None where it was never set (4294967295).
+    """Parse loginuid or sessionid; None if it was never set (4294967295).
 
     Raises:
-        ParseError: it is no such text.
+        ParseError: the data do not have the format of this file.
     """
     value = parse_number(data)
     return None if value == 0xFFFFFFFF else value
@@ -253,7 +257,7 @@ parse_unset.__module__ = "fastproc.procfs"
 
 
 def parse_line(data: bytes) -> str:
-    """Read a file of one line of text: comm, wchan, cpuset, attr/current. A name may hold newlines itself."""
+    """Parse a file with one line of text: comm, wchan, cpuset, attr/current. A name may contain newlines."""
     return text(data[:-1] if data.endswith((b"\n", b"\0")) else data)
 
 
@@ -261,10 +265,10 @@ parse_line.__module__ = "fastproc.procfs"
 
 
 def parse_pids(data: bytes) -> tuple[int, ...]:
-    """Read task/TID/children.
+    """Parse task/TID/children.
 
     Raises:
-        ParseError: it is no such text.
+        ParseError: the data do not have the format of this file.
     """
     return only(data, "children", lambda line: tuple(map(number, line.split())))
 
@@ -273,10 +277,9 @@ parse_pids.__module__ = "fastproc.procfs"
 
 
 def parse_cmdline(data: bytes) -> tuple[str, ...]:
-    """Read /proc/PID/cmdline: the arguments, each ended by a NUL.
+    """Parse /proc/PID/cmdline: the arguments, each terminated by a NUL.
 
-    A process may write other text over its own (setproctitle(3)), which then may have no NUL at all: it is one
-    argument.
+    A process may overwrite its arguments (setproctitle(3)). Text without a NUL is one argument.
     """
     if not data:
         return ()
@@ -287,9 +290,9 @@ parse_cmdline.__module__ = "fastproc.procfs"
 
 
 def parse_environ(data: bytes) -> dict[str, str]:
-    """Read /proc/PID/environ: what it was started with. Of a name that stands there twice the first counts (getenv(3)).
+    """Parse /proc/PID/environ: the environment at execve. Of a repeated name the first counts, as for getenv(3).
 
-    Entries without "=" are left out: no program can read them by name.
+    Entries without "=" are left out, because no program can read them by name.
     """
     found: dict[str, str] = {}
     for entry in data.split(b"\0"):
@@ -315,15 +318,15 @@ AT_NAMES = {
 def parse_auxv(
     data: bytes, word: int | None = None, byteorder: Literal["little", "big"] = sys.byteorder
 ) -> dict[str, int]:
-    """Read /proc/PID/auxv: the names of getauxval(3) in lower case without AT_, as "pagesz".
+    """Parse /proc/PID/auxv: the names of getauxval(3) in lower case without AT_, such as "pagesz".
 
     Args:
-        data: what the file has.
-        word: bytes of one number, 4 for a 32-bit process; None to find out.
-        byteorder: the machine's.
+        data: the contents of the file.
+        word: the size of a number in bytes, 4 for a 32-bit process; None: detect the size.
+        byteorder: the byte order of the machine that the file is from.
 
     Raises:
-        ParseError: it is no such vector.
+        ParseError: the data are not an auxiliary vector.
     """
     try:
         if word is None:
@@ -341,7 +344,7 @@ parse_auxv.__module__ = "fastproc.procfs"
 
 
 def _ends_well(data: bytes, word: int, byteorder: Literal["little", "big"]) -> bool:
-    """Whether it is a vector of pairs that ends with AT_NULL (0) and has no other type that no kernel has."""
+    """Return whether the data are pairs that end with AT_NULL (0), and all types are plausible (below 65536)."""
     if not data or len(data) % (2 * word):
         return False
     types = [int.from_bytes(data[at : at + word], byteorder) for at in range(0, len(data), 2 * word)]
@@ -349,13 +352,13 @@ def _ends_well(data: bytes, word: int, byteorder: Literal["little", "big"]) -> b
 
 
 class Target(Record):
-    """What a link of /proc/PID/fd, exe, cwd or root points to.
+    """The target of a link: /proc/PID/fd/N, exe, cwd or root.
 
     Attributes:
-        text: as the kernel gives it, without " (deleted)".
-        kind: "path", or what stands before ":[", as "socket", "pipe", "net"; "anon_inode" for those.
-        id: the inode of a socket, pipe or namespace; 0 for others.
-        deleted: whether the name is gone (or ends so: the kernel does not say which).
+        text: text of the link, without " (deleted)".
+        kind: "path"; or the word before ":[", such as "socket", "pipe" or "net"; or "anon_inode".
+        id: inode of a socket, pipe or namespace; 0 for others.
+        deleted: whether the file was deleted; a name that ends in " (deleted)" looks the same.
     """
 
     __module__ = "fastproc.procfs"
@@ -367,7 +370,7 @@ class Target(Record):
 
 
 def parse_target(data: bytes) -> Target:
-    """Read what readlink(2) gives for a link of /proc/PID."""
+    """Parse the target of a link of /proc/PID, as readlink(2) returns it."""
     deleted = data.endswith(b" (deleted)")
     if deleted:
         data = data[: -len(b" (deleted)")]
@@ -386,7 +389,8 @@ class Fd(Record):
     """One descriptor.
 
     Attributes:
-        number: of it; target: what it refers to.
+        number: number of the descriptor.
+        target: what the descriptor refers to.
     """
 
     __module__ = "fastproc.procfs"
@@ -399,8 +403,9 @@ class Namespace(Record):
     """One link of /proc/PID/ns (namespaces(7)).
 
     Attributes:
-        name: of the link, as "pid_for_children"; kind: of the namespace, as "pid".
-        inode: two processes with the same one share it.
+        name: name of the link, for example "pid_for_children".
+        kind: kind of namespace, for example "pid".
+        inode: processes with the same inode share the namespace.
     """
 
     __module__ = "fastproc.procfs"
