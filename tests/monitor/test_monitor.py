@@ -121,7 +121,7 @@ def test_ordinary_user_watches_processes_of_others() -> None:
     """No right to signal them is needed; what may not be read is told once, and the rest is watched."""
     with Foreign("sleep", "60") as one:
         told = isolated(_as_nobody, one.pid)
-    assert told[0] == "sleep): io cannot be had: EACCES"
+    assert told[0] == "sleep): io is not available: EACCES"
     assert told[1].startswith("sleep): rss is above 0: ")
 
 
@@ -195,7 +195,7 @@ def test_zombie_is_told_until_it_is_buried() -> None:
 def test_pressure_of_the_machine() -> None:
     """Where the kernel tells of it; another metric is refused."""
     with Monitor(0.01) as monitor:
-        with pytest.raises(ValueError, match="is about no pressure of the machine"):
+        with pytest.raises(ValueError, match="is not about a pressure of the machine"):
             monitor.watch_host(Rule("rss", 1))
         monitor.watch_host(Rule("memory_pressure", below=101, clear=101))
         alert = monitor.next(5)
@@ -326,7 +326,7 @@ def test_who_cannot_be_watched() -> None:
         for pid in (0, -1):
             with pytest.raises(ValueError, match="pid"):
                 monitor.watch(pid)
-        with pytest.raises(ValueError, match="rules: 3 is no Rule"):
+        with pytest.raises(ValueError, match="rules: 3 is not a Rule"):
             monitor.watch(os.getpid(), 3)  # type: ignore[arg-type]
         assert monitor.watches == ()
     with pytest.raises(RuntimeError, match="the monitor is closed"):

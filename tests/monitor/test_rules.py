@@ -17,13 +17,13 @@ from fastproc.monitor._rules import METRICS, Level, ProcessAlert, Rule
     ("arguments", "options", "text"),
     [
         (("heat", 1), {}, "metric: 'heat' is none of cpu, rss"),
-        (("cpu",), {}, "cpu: one threshold is wanted, above or below"),
-        (("cpu", 1), {"below": 2}, "cpu: one threshold is wanted, above or below"),
-        (("cpu", float("nan")), {}, "cpu: threshold: nan is no number"),
-        (("cpu", "9"), {}, "cpu: threshold: '9' is no number"),
-        (("cpu", 9), {"hold": -1}, "cpu: hold and clear_hold are seconds, and not negative"),
-        (("cpu", 9), {"clear": 10}, "cpu: clear=10 lies beyond the threshold 9"),
-        (("rss",), {"below": 9, "clear": 8}, "rss: clear=8 lies beyond the threshold 9"),
+        (("cpu",), {}, "cpu: needs one threshold, above or below"),
+        (("cpu", 1), {"below": 2}, "cpu: needs one threshold, above or below"),
+        (("cpu", float("nan")), {}, "cpu: threshold: nan is not a number"),
+        (("cpu", "9"), {}, "cpu: threshold: '9' is not a number"),
+        (("cpu", 9), {"hold": -1}, "cpu: hold and clear_hold must be seconds of 0 or more"),
+        (("cpu", 9), {"clear": 10}, "cpu: clear=10 is beyond the threshold 9"),
+        (("rss",), {"below": 9, "clear": 8}, "rss: clear=8 is beyond the threshold 9"),
     ],
 )
 def test_wrong_rules_are_refused(arguments: tuple[Any, ...], options: dict[str, Any], text: str) -> None:
@@ -126,8 +126,8 @@ def test_alerts_are_lines_for_a_log() -> None:
         "process 7 (x): rss is back at 50: 50",
         "process 7 (x) has died with -9",
         "process 7 (x) has died",
-        "process 8 (x) has taken the place of 7",
-        "process 7 (x): rss cannot be had: EACCES",
+        "process 8 (x) has replaced process 7",
+        "process 7 (x): rss is not available: EACCES",
         "the machine: io_pressure is above 5: 7.5",
     ]
     assert repr(alerts[2]) == "ProcessAlert(event='died', pid=7, name='x', returncode=-9)"

@@ -1,4 +1,4 @@
-"""Watching other people's processes: their ends at once and for nothing, thresholds by one timer for all.
+"""Watching processes of any user: their end, reported at once and without polling, and thresholds, by one timer.
 
 >>> from fastproc.monitor import Monitor, Rule
 >>> import fastproc
@@ -8,9 +8,9 @@
 >>> alert.event, alert.name, alert.pid == child.pid
 ('died', 'sleep', True)
 
-The end of a process is told by its pidfd: nothing is looked at, and nothing costs anything, until the kernel says so.
-What a rule needs is read from all watched processes in one snapshot, every `interval` seconds.
-Invariant: an alert is about the process that was watched, and never about another one that has its number now.
+The kernel reports the end of a process by its pidfd. Until then nothing is polled, and a watch costs no CPU time. The
+values for rules are read in one snapshot of all watched processes, every `interval` seconds.
+Invariant: an alert is about the process that was watched, and never about another process with the same pid.
 """
 
 from __future__ import annotations

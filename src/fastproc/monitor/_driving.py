@@ -1,4 +1,4 @@
-"""How a monitor is driven: by iteration, by callbacks, in an event loop, or in a loop of the caller's own."""
+"""The ways to drive a monitor: iteration, callbacks, an event loop, or a loop of the caller."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 SLOW_WAKE = 0.1
-"""Seconds that this thread may wait for a CPU on a busy machine."""
+"""Seconds for which this thread may wait for a CPU on a busy machine."""
 
 
 class Driven:
-    """Alerts on a reactor of their own, to callbacks and to whoever iterates."""
+    """A reactor of its own, and the delivery of alerts to callbacks and iterators."""
 
     def __init__(self, callback: Callable[[ProcessAlert], object] | None) -> None:
-        """Tell the callback, if there is one."""
+        """Store the callback, if there is one."""
         self._callbacks = [] if callback is None else [callback]
         self._reactor = Reactor()
         self._alerts: deque[ProcessAlert] = deque()
@@ -34,14 +34,14 @@ class Driven:
         self._woke: float | None = None
 
     def add_callback(self, callback: Callable[[ProcessAlert], object]) -> None:
-        """Call it with each alert from now on."""
+        """Call a function with each alert from now on."""
         self._callbacks.append(callback)
 
     def _check(self) -> None:
         if self._closed:
             raise RuntimeError("the monitor is closed")
         if self._reactor.inert:
-            raise RuntimeError("the monitor belongs to the process that this one is a fork of")
+            raise RuntimeError("the monitor belongs to the process of which this process is a fork")
 
     def _tell(self, alert: ProcessAlert) -> None:
         if not self._callbacks or self._is_read():
@@ -50,7 +50,7 @@ class Driven:
             callback(alert)
 
     def fileno(self) -> int:
-        """The descriptor that is readable when something has happened, for a loop of the caller's own.
+        """Return a descriptor for a loop of the caller. It is readable when an event has happened.
 
         Raises:
             OSError: EMFILE, ENFILE.
@@ -58,23 +58,24 @@ class Driven:
         return self._reactor.fileno()
 
     def timeout(self) -> float | None:
-        """Seconds until the next look; None without rules."""
+        """Return the seconds until the next look; None without rules."""
         return self._reactor.timeout()
 
     def run_once(self, timeout: float | None = None) -> None:
-        """Wait until something happens, at most so long, and tell of it.
+        """Wait for an event, for at most `timeout` seconds, and deliver its alerts.
 
         Raises:
-            RuntimeError: nothing is watched, and there is no timeout.
+            RuntimeError: nothing is watched, and there is no timeout; the monitor is closed, or belongs to the parent.
         """
         self._check()
         self._looked, self._looking, self._woke = self._looking, since_boot(), None
         self._reactor.run_once(timeout)
 
     def _earliest(self) -> float:
-        """The earliest instant since the boot for what is told now: it was not there at the look before.
+        """Return the earliest possible time of the event that is handled now, in seconds since boot.
 
-        What ends a wait has just happened, but for the time that we took to wake up.
+        The event happened after the previous look. An event that ended a wait has just happened, except for the time
+        that this thread needed to wake up.
         """
         woke = self._wake()
         return woke - SLOW_WAKE if woke - self._looking > SLOW_WAKE else self._looked
@@ -85,22 +86,22 @@ class Driven:
         return self._woke
 
     def run(self, timeout: float | None = None) -> None:
-        """Tell the callbacks what happens, until nothing is watched any more or the time is over.
+        """Deliver alerts to the callbacks until nothing is watched any more or the timeout has passed.
 
         Raises:
-            BaseException: what a callback raises.
+            BaseException: a callback raised it.
         """
         for _ in self._alerts_until(timeout, keep=False):
             pass
 
     def next(self, timeout: float | None = None) -> ProcessAlert | None:
-        """Wait for an alert; None when the time is over, or nothing is watched any more."""
+        """Wait for an alert; return None if the timeout has passed or nothing is watched any more."""
         for alert in self._alerts_until(timeout, keep=True):
             return alert
         return None
 
     def __iter__(self) -> Iterator[ProcessAlert]:
-        """Alerts as they come, until nothing is watched any more."""
+        """Iterate over the alerts, until nothing is watched any more."""
         return self._alerts_until(None, keep=True)
 
     def _busy(self) -> bool:
@@ -111,12 +112,12 @@ class Driven:
         return Alerts(self, deadline_from("timeout", timeout), keep)
 
     def _is_read(self) -> bool:
-        """Whether somebody iterates, who has to be given the alerts."""
+        """Return whether there are iterators, for which alerts must be kept."""
         self._iterating = [alerts for alerts in self._iterating if alerts() is not None]
         return bool(self._readers or self._iterating)
 
     async def __aiter__(self) -> AsyncIterator[ProcessAlert]:
-        """Alerts as they come, in the event loop that runs: one registered descriptor for all that is watched."""
+        """Iterate over the alerts in the running event loop. One descriptor is registered for all watches."""
         from fastproc.aio._current import current_hub
         from fastproc.aio._hub import Scope
 
@@ -167,14 +168,14 @@ class Driven:
 
 
 class Alerts:
-    """Alerts as they come, until nothing is watched any more or the time is over.
+    """An iterator over the alerts, until nothing is watched any more or the deadline has passed.
 
-    Not a generator: the end of one that is dropped runs in a finalizer, where a signal handler's exception is lost.
+    This is not a generator: a dropped generator ends in a finalizer, where an exception of a signal handler is lost.
 
     Args:
-        monitor: where they come from.
-        deadline: of the monotonic clock; None for no limit.
-        keep: whether alerts are kept for this, from the first that is asked for, also where there are callbacks.
+        monitor: the monitor.
+        deadline: a monotonic time; None for no limit.
+        keep: whether alerts are kept for this iterator from its first step on, even if there are callbacks.
     """
 
     __slots__ = ("__weakref__", "_deadline", "_keep", "_monitor", "_own")
@@ -189,7 +190,7 @@ class Alerts:
         return self
 
     def __next__(self) -> ProcessAlert:
-        """Return the next one, or end."""
+        """Return the next alert."""
         monitor = self._monitor
         if self._keep and self._own not in monitor._iterating:
             monitor._iterating.append(self._own)
@@ -203,5 +204,5 @@ class Alerts:
 
 
 def now_() -> float:
-    """Return this instant of the monotonic clock."""
+    """Return the current monotonic time."""
     return deadline_from("now", 0.0) or 0.0

@@ -1,4 +1,4 @@
-"""What the metrics of rules are in the columns of a snapshot, and in the pressure files of cgroups."""
+"""The values of metrics, from the columns of a snapshot and the pressure files of cgroups."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fastproc.procfs import Pressure
 
 PRESSURES = ("cpu_pressure", "memory_pressure", "io_pressure")
-"""Those that the machine has too."""
+"""The metrics that the machine has too."""
 
 _FIELDS: dict[str, tuple[str, ...]] = {
     "rss": ("rss",),
@@ -24,11 +24,11 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "write": ("write_bytes_per_s",),
     "io": ("read_bytes_per_s", "write_bytes_per_s"),
 }
-"""The columns whose sum a metric is."""
+"""The columns of a metric, which are added."""
 
 
 def values(metric: str, table: Snapshot) -> list[float | None]:
-    """A metric of all rows; None where it is absent, and everywhere where it needs a second look."""
+    """Return a metric for all rows; None if it is absent, or if it needs a second look."""
     names = _FIELDS[metric]
     if any(name not in table.fields for name in names):
         return [None] * len(table)
@@ -42,15 +42,15 @@ def values(metric: str, table: Snapshot) -> list[float | None]:
 
 
 def has_ended(state: str | None, threads: int | None) -> bool:
-    """Whether all of a process has ended: a leader that has is a zombie, too, while its threads run (GOTCHAS D10)."""
+    """Return whether all threads have ended. A leader that has ended before them is a zombie too (GOTCHAS D10)."""
     return state is not None and state in "ZX" and (threads or 0) <= 1
 
 
 def of_cgroup(pid: int) -> dict[str, Pressure]:
-    """The pressures of a process's cgroup, by kind; none where they are not told.
+    """Return the pressures of a process's cgroup by kind; an empty dict if the kernel does not report them.
 
     Raises:
-        OSError: our own lack of descriptors or memory, which says nothing about the cgroup.
+        OSError: this process lacks descriptors or memory.
     """
     try:
         return cgroup_use(pid).pressure
@@ -61,9 +61,9 @@ def of_cgroup(pid: int) -> dict[str, Pressure]:
 
 
 def why_absent(metric: str, record: Record) -> str | None:
-    """Why a metric is absent, or None where it is not for long: it ends, or is looked at for the first time."""
+    """Return why a metric is absent; None if this is temporary: the process is ending, or this is the first look."""
     if metric in PRESSURES:
-        return None if record.why("starttime") else "its cgroup does not tell it (PSI, cgroup v2)"
+        return None if record.why("starttime") else "its cgroup does not report it (PSI, cgroup v2)"
     for name in METRICS[metric][1]:
         why = record.why(name)
         if why is not None and why != "gone":
@@ -77,5 +77,5 @@ def stalled(found: dict[str, Pressure], metric: str) -> float | None:
 
 
 def are_rated(metrics: set[str]) -> bool:
-    """Return whether one of the metrics is made of two looks."""
+    """Return whether one of the metrics needs two looks."""
     return not metrics.isdisjoint(("cpu", "io", "read", "write"))

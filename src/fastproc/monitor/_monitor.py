@@ -1,6 +1,6 @@
-"""`Monitor`: the watches, one timer for all that has to be looked at, and what is told.
+"""`Monitor`: the watches, one timer for all values, and the alerts.
 
-Invariant: an alert is about the process that was watched, and never about another one that has its number now.
+Invariant: an alert is about the process that was watched, and never about another process with the same pid.
 """
 
 from __future__ import annotations
@@ -23,25 +23,26 @@ if TYPE_CHECKING:
     Shares = dict[tuple[str, int], float | None]
 
 HOST = 0
-"""In the place of a pid: the machine itself."""
+"""Used as a pid: the machine."""
 
 TICK = 0.01
-"""Seconds: the steps of starttime (USER_HZ)."""
+"""Seconds: the resolution of starttime (USER_HZ)."""
 
 
 class Monitor(Driven):
-    """Watches processes, and gives a `ProcessAlert` for what happens to them.
+    """Watches processes, and delivers a `ProcessAlert` for each event.
 
-    Alerts go to the callbacks, and to whoever iterates: `for`, `async for` (asyncio, uvloop, trio), `next()`. Nothing
-    runs by itself: somebody iterates, calls `run()`, or drives it in a loop of his own by `fileno()`, `timeout()` and
-    `run_once(0)`. One descriptor serves any number of processes, and each has one more, its pidfd. Not thread-safe.
+    Alerts go to the callbacks and to iterators: `for`, `async for` (asyncio, uvloop, trio) and `next()`. There is no
+    thread: the program iterates, calls `run()`, or drives the monitor in its own loop by `fileno()`, `timeout()` and
+    `run_once(0)`. A monitor uses one descriptor, and one pidfd for each process. It is not thread-safe.
 
     Args:
-        interval: seconds between two looks at what the rules need. Without rules there are none.
-        callback: called with each alert. What it raises leaves `run()`, `next()` or the iteration.
+        interval: seconds between two looks at the values that the rules need. Without rules there are no looks.
+        callback: a function that is called with each alert. Its exceptions propagate from `run()`, `next()` or the
+            iteration.
 
     Raises:
-        ValueError: interval is not positive.
+        ValueError: `interval` is not positive.
     """
 
     __module__ = "fastproc.monitor"
@@ -49,7 +50,7 @@ class Monitor(Driven):
     def __init__(self, interval: float = 1.0, callback: Callable[[ProcessAlert], object] | None = None) -> None:
         """See the class."""
         if not interval > 0:
-            raise ValueError(f"interval: {interval!r} is no positive number of seconds")
+            raise ValueError(f"interval: {interval!r} is not a positive number of seconds")
         self.interval = interval
         super().__init__(callback)
         self._watches: dict[int, Watch] = {}
@@ -60,28 +61,28 @@ class Monitor(Driven):
     # -- what is watched
 
     def watch(self, pid: int, *rules: Rule, restart: bool = False) -> Watch:
-        """Watch a process, its end and some thresholds; anybody's, the right to signal it is not needed.
+        """Watch the end and the thresholds of a process of any user. The permission to signal it is not needed.
 
-        Watching a process again replaces its rules.
+        A second watch of the same process replaces the rules.
 
         Args:
-            pid: its number.
-            rules: thresholds; none to be told of its end alone, which costs nothing until it comes.
-            restart: after its end look for another process with the same name, user and arguments that began later
-                (not before this one was seen to live for the last time), tell of it ("restarted"), and watch that
-                one from then on. What they are is read again until they have lived for a second, as execve(2)
-                changes it. It is looked for at each look, until it is found or `unwatch()` is called.
+            pid: the pid.
+            rules: thresholds. Without rules only the end is reported, and the watch costs no CPU time until then.
+            restart: after the end of the process, look for a later process with the same name, user and arguments,
+                report it ("restarted"), and watch it instead. It must have started after this process was last seen
+                alive. The monitor searches at each look, until it has found a process or `unwatch()` is called. Name,
+                user and arguments are read again until a process has run for a second, because execve(2) changes them.
 
         Raises:
-            ProcessLookupError: there is no such process.
-            ValueError: pid is none, or a thread's that is no process; a rule is no Rule.
+            ProcessLookupError: the process does not exist.
+            ValueError: `pid` is invalid or the id of a thread; a rule is not a Rule.
             OSError: EMFILE: each watched process needs a descriptor (RLIMIT_NOFILE).
-            RuntimeError: the monitor is closed, or belongs to the process that this one is a fork of.
+            RuntimeError: the monitor is closed, or belongs to the process of which this process is a fork.
         """
         self._check()
         for rule in rules:
             if not isinstance(rule, Rule):
-                raise ValueError(f"rules: {rule!r} is no Rule")
+                raise ValueError(f"rules: {rule!r} is not a Rule")
         watch = Watch(pid, rules, restart)
         watch._identify()
         self.unwatch(pid)
@@ -93,19 +94,19 @@ class Monitor(Driven):
         """Watch the machine: cpu_pressure, memory_pressure, io_pressure.
 
         Raises:
-            ValueError: a rule is about something else.
+            ValueError: a rule is about another metric.
         """
         self._check()
         for rule in rules:
             if not isinstance(rule, Rule) or rule.metric not in PRESSURES:
-                raise ValueError(f"rules: {rule!r} is about no pressure of the machine")
+                raise ValueError(f"rules: {rule!r} is not about a pressure of the machine")
         watch = self._watches[HOST] = Watch(HOST, rules, False)
         watch.name = "host"
         self._arm()
         return watch
 
     def unwatch(self, pid: int) -> None:
-        """Watch it no longer. Harmless when it is not watched."""
+        """End the watch of a pid. Does nothing if it is not watched."""
         watch = self._watches.pop(pid, None)
         self._dead = [one for one in self._dead if one.pid != pid]
         if watch is not None:
@@ -113,11 +114,11 @@ class Monitor(Driven):
 
     @property
     def watches(self) -> tuple[Watch, ...]:
-        """Those that live, and the machine's."""
+        """The watches of living processes, and of the machine."""
         return tuple(self._watches.values())
 
     def close(self) -> None:
-        """Give all descriptors back. Harmless when repeated."""
+        """Close all descriptors. Further calls do nothing."""
         self._closed = True
         for watch in self._watches.values():
             self._forget(watch)
@@ -145,7 +146,7 @@ class Monitor(Driven):
 
     def _ended(self, watch: Watch) -> None:
         if self._watches.get(watch.pid) is not watch:
-            return  # it is watched no longer
+            return  # the watch has ended
         watch._died = max(watch._died, self._earliest())
         status = watch._status()
         del self._watches[watch.pid]
@@ -161,7 +162,7 @@ class Monitor(Driven):
             self._timer = self._reactor.call_after(self.interval, self._look)
 
     def _look(self) -> None:
-        """One look at all that rules need, by one timer."""
+        """Read all values that the rules need, and evaluate the rules."""
         self._timer = None
         self._wake()
         watched = [one for one in (*self._watches.values(), *self._dead) if one.pid and one._needs_looks()]
@@ -185,7 +186,7 @@ class Monitor(Driven):
             self._arm()
 
     def _learn(self, young: list[Watch]) -> None:
-        """Read again who they are, where we have the descriptors for that."""
+        """Read name, user and arguments again, if descriptors are available."""
         try:
             for watch, record in zip(young, snapshot(IDENTITY, [one.pid for one in young]), strict=True):
                 watch._learn(record)
@@ -194,7 +195,7 @@ class Monitor(Driven):
                 raise
 
     def _read(self, watched: list[Watch], fields: set[str]) -> tuple[Snapshot, Shares] | None:
-        """What is looked at; None where we lack the descriptors now: the next look may have them."""
+        """Return the values; None if this process lacks descriptors now. The next look tries again."""
         try:
             table = snapshot(sorted(fields), [one.pid for one in watched])
             shares: Shares = {}
@@ -209,13 +210,13 @@ class Monitor(Driven):
             raise
 
     def _is_current(self, watch: Watch) -> bool:
-        """Whether it is to be told of: a callback may have ended that, or given it other rules."""
+        """Return whether the watch is still in force: a callback may have ended or replaced it."""
         if watch.alive:
             return self._watches.get(watch.pid) is watch
         return any(one is watch for one in self._dead)
 
     def _judge(self, watched: list[Watch], metrics: set[str], shares: Shares, table: Snapshot, now: float) -> None:
-        """Hold each rule to the value of its process; by columns, as there may be thousands of rows."""
+        """Evaluate each rule with the value of its process, by columns, because there may be thousands of rows."""
         starts, states, threads = (table.values(name) for name in ("starttime", "state", "num_threads"))
         columns = {metric: values(metric, table) for metric in metrics if metric not in PRESSURES}
         for at, watch in enumerate(watched):
@@ -235,11 +236,11 @@ class Monitor(Driven):
                     self._tell(ProcessAlert(event, watch.pid, watch.name, now, rule=level.rule, value=value))
 
     def _replaced(self, watch: Watch, now: float) -> None:
-        """Its number is nobody's or another's: it is no zombie any more."""
+        """Handle a pid that is unused or belongs to another process: the watched process is not a zombie any more."""
         if watch.alive and watch.by == "polling":
             self._ended(watch)
         if watch.alive:
-            return  # its pidfd will tell
+            return  # its pidfd will report the end
         for level in watch._levels:
             if level.rule.metric == "zombie" and self._is_current(watch) and level.reset():
                 self._tell(ProcessAlert("cleared", watch.pid, watch.name, now, rule=level.rule, value=0.0))
@@ -247,7 +248,7 @@ class Monitor(Driven):
             self._dead.remove(watch)
 
     def _lacks(self, watch: Watch, level: Level, record: Record, now: float) -> None:
-        """Tell once why a metric cannot be had; not of one that will be there at the next look."""
+        """Report once why a metric is not available, unless it will be available at the next look."""
         why = why_absent(level.rule.metric, record)
         if why is not None and level.rule.metric not in watch._unknown:
             watch._unknown.add(level.rule.metric)
@@ -257,7 +258,7 @@ class Monitor(Driven):
         try:
             found = pressure()
         except OSError:
-            return  # our own lack: the next look may tell
+            return  # this process lacks descriptors: the next look tries again
         for level in watch._levels:
             if not self._is_current(watch):
                 return
@@ -267,11 +268,11 @@ class Monitor(Driven):
                 self._tell(ProcessAlert(event, HOST, watch.name, now, rule=level.rule, value=value))
             elif value is None and level.rule.metric not in watch._unknown:
                 watch._unknown.add(level.rule.metric)
-                reason = "this kernel does not tell it (PSI)"
+                reason = "this kernel does not report it (PSI)"
                 self._tell(ProcessAlert("unknown", HOST, watch.name, now, rule=level.rule, reason=reason))
 
     def _find_restarted(self) -> None:
-        """Look for those that took the place of the dead: by name first, and by user and arguments where that fits."""
+        """Look for replacements of dead processes: by name first, then by user and arguments."""
         names = {one._like[0] for one in self._dead if one._restart}
         try:
             table = snapshot(("pid", "comm", "state", "num_threads"))
@@ -283,7 +284,7 @@ class Monitor(Driven):
             raise
         for record in records.sort_by("starttime"):
             for old in self._dead:
-                # Which began before the other's end lives beside it.
+                # A process that started before the other's end is not its replacement.
                 later = record.starttime is not None and record.starttime >= old._died - TICK
                 if not old._restart or not later or likeness(record) != old._like:
                     continue

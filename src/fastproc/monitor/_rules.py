@@ -1,4 +1,4 @@
-"""Watching processes: rules, what becomes of a value under a rule, and the alerts. Pure: instants are handed in."""
+"""Rules, the evaluation of a value by a rule, and alerts. Pure: the caller passes the time."""
 
 from __future__ import annotations
 
@@ -13,34 +13,35 @@ METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "rss": ("bytes of resident memory", ("rss",)),
     "fds": ("open descriptors", ("num_fds",)),
     "threads": ("threads", ("num_threads",)),
-    "io": ("bytes read from and sent to disks, by the second", ("read_bytes", "write_bytes", "starttime")),
-    "read": ("bytes read from disks, by the second", ("read_bytes", "starttime")),
-    "write": ("bytes sent to disks, by the second", ("write_bytes", "starttime")),
-    "age": ("seconds since it began", ("age",)),
-    "zombie": ("1 while it has ended and waits for its parent, else 0", ("state", "num_threads")),
-    "cpu_pressure": ("per cent of 10 s that something in its cgroup waited for a CPU", ()),
-    "memory_pressure": ("per cent of 10 s that something in its cgroup waited for memory", ()),
-    "io_pressure": ("per cent of 10 s that something in its cgroup waited for disks", ()),
+    "io": ("bytes per second read from and written to disks", ("read_bytes", "write_bytes", "starttime")),
+    "read": ("bytes per second read from disks", ("read_bytes", "starttime")),
+    "write": ("bytes per second written to disks", ("write_bytes", "starttime")),
+    "age": ("seconds since its start", ("age",)),
+    "zombie": ("1 while it is a zombie, else 0", ("state", "num_threads")),
+    "cpu_pressure": ("per cent of the last 10 s in which a task of its cgroup waited for a CPU", ()),
+    "memory_pressure": ("per cent of the last 10 s in which a task of its cgroup waited for memory", ()),
+    "io_pressure": ("per cent of the last 10 s in which a task of its cgroup waited for disks", ()),
 }
-"""What can be watched: its unit, and the fields of a snapshot that it is made of. Of the host only the pressures.
+"""The metrics: the unit of each, and its fields of a snapshot. The host has only the pressures.
 
-io, read and write jump when the process reaps a child: the kernel adds what that has moved in all its life."""
+io, read and write jump when the process reaps a child, because the kernel adds all bytes of the child."""
 
 EVENTS = ("raised", "cleared", "died", "restarted", "unknown")
 
 
 class Rule:
-    """A threshold of one metric.
+    """A threshold for one metric.
 
-    An alert is raised when the value has been beyond the threshold for `hold` seconds without a break, and cleared when
-    it has been back beyond `clear` for `clear_hold` seconds without a break: a value that trembles around the
-    threshold tells nothing twice.
+    An alert is raised when the value has been beyond the threshold for `hold` seconds without a break. It is cleared
+    when the value has been at `clear` or better for `clear_hold` seconds without a break. So a value that fluctuates
+    around the threshold does not raise an alert repeatedly.
 
     Attributes:
         metric: a name in METRICS.
-        above, below: the threshold; one of them is None.
-        clear: where it is over. By default a tenth of the threshold away from it; of fds and threads rounded
-            towards the threshold, and of "below" in per cent never nearer to 100 than half way.
+        above, below: the threshold; one of the two is None.
+        clear: the value at which the alert is cleared. Default: a tenth of the threshold away from it. For fds and
+            threads the distance is rounded down. For `below` with a percentage it is at most half of the distance to
+            100.
         hold, clear_hold: seconds.
     """
 
@@ -58,26 +59,27 @@ class Rule:
         hold: float = 0.0,
         clear_hold: float = 0.0,
     ) -> None:
-        """Take the threshold.
+        """Check the arguments.
 
         Raises:
-            ValueError: there is no such metric, no threshold or two, a negative time, or `clear` on the wrong side.
+            ValueError: there is no such metric; not exactly one of `above` and `below` is given; a value is not a
+                number; `hold` or `clear_hold` is negative; `clear` is beyond the threshold.
         """
         if metric not in METRICS:
             raise ValueError(f"metric: {metric!r} is none of {', '.join(METRICS)}")
         if metric == "zombie" and above is None and below is None:
             above = 0.5
         if (above is None) == (below is None):
-            raise ValueError(f"{metric}: one threshold is wanted, above or below")
+            raise ValueError(f"{metric}: needs one threshold, above or below")
         threshold = above if above is not None else below
         assert threshold is not None
         for name, value in (("threshold", threshold), ("clear", clear), ("hold", hold), ("clear_hold", clear_hold)):
             if value is not None and (not isinstance(value, (int, float)) or value != value):
-                raise ValueError(f"{metric}: {name}: {value!r} is no number")
+                raise ValueError(f"{metric}: {name}: {value!r} is not a number")
         if hold < 0 or clear_hold < 0:
-            raise ValueError(f"{metric}: hold and clear_hold are seconds, and not negative")
+            raise ValueError(f"{metric}: hold and clear_hold must be seconds of 0 or more")
         if clear is not None and (clear > threshold if above is not None else clear < threshold):
-            raise ValueError(f"{metric}: clear={clear!r} lies beyond the threshold {threshold!r}")
+            raise ValueError(f"{metric}: clear={clear!r} is beyond the threshold {threshold!r}")
         self.metric = metric
         self.above = above
         self.below = below
@@ -87,15 +89,15 @@ class Rule:
 
     @property
     def threshold(self) -> float:
-        """Above or below, whichever it is."""
+        """The value of `above` or `below`."""
         return self.above if self.above is not None else self.below  # type: ignore[return-value]
 
     def is_over(self, value: float) -> bool:
-        """Whether a value is beyond the threshold."""
+        """Return whether a value is beyond the threshold."""
         return value > self.above if self.above is not None else value < self.below  # type: ignore[operator]
 
     def is_clear(self, value: float) -> bool:
-        """Whether a value is where the alert ends."""
+        """Return whether a value clears the alert."""
         return value <= self.clear if self.above is not None else value >= self.clear
 
     def _key(self) -> tuple[Any, ...]:
@@ -116,7 +118,7 @@ class Rule:
 
 
 def _margin(metric: str, above: float | None, threshold: float) -> float:
-    """Where an alert ends when nothing is said: far enough from the threshold, and where the value can come to."""
+    """Return the default of `clear`: away from the threshold, and a value that the metric can reach."""
     away = abs(threshold) / 10
     if metric in ("fds", "threads"):
         away = away // 1
@@ -128,7 +130,7 @@ def _margin(metric: str, above: float | None, threshold: float) -> float:
 
 
 class Level:
-    """A rule's state for one process: raised or not, and since when the value has been on the other side."""
+    """The state of a rule for one process: whether it is raised, and since when the value is on the other side."""
 
     __slots__ = ("_since", "raised", "rule")
 
@@ -138,7 +140,7 @@ class Level:
         self._since: float | None = None
 
     def step(self, value: float, now: float) -> str | None:
-        """Take the value of an instant; return "raised" or "cleared" when that is what it makes."""
+        """Evaluate a value; return "raised" or "cleared" if the state changes, otherwise None."""
         rule = self.rule
         crossed = rule.is_clear(value) if self.raised else rule.is_over(value)
         if not crossed:
@@ -153,23 +155,26 @@ class Level:
         return "raised" if self.raised else "cleared"
 
     def reset(self) -> bool:
-        """Begin anew, as for another process; return whether it was raised."""
+        """Reset the state, as for another process; return whether the rule was raised."""
         was, self.raised, self._since = self.raised, False, None
         return was
 
 
 class ProcessAlert:
-    """Something that happened to a watched process, or to the machine.
+    """An event of a watched process or of the machine.
 
     Attributes:
-        event: "raised", "cleared": a rule; "died"; "restarted": another process has taken the place of one that died;
-            "unknown": a metric cannot be had, and `reason` says why.
-        pid: its number; 0 for the machine. name: its name.
-        rule: of a rule's alert, else None. value: the metric's value then.
-        when: instant of the monotonic clock. since: of "raised" and "cleared", seconds that it took.
-        returncode: of "died": exit code, or minus the signal; None where the kernel does not tell it.
-        replaced: of "restarted": the pid of the one that died.
-        reason: of "unknown".
+        event: "raised" or "cleared": a rule. "died": the process has ended. "restarted": another process has replaced a
+            process that died. "unknown": a metric is not available.
+        pid: the pid; 0 for the machine.
+        name: the name of the process.
+        rule: the rule of the alert, or None.
+        value: the value of the rule's metric, or None.
+        when: the monotonic time of the alert.
+        returncode: for "died" the exit code, or the negative number of the signal; None if the kernel does not report
+            it.
+        replaced: for "restarted" the pid of the process that died.
+        reason: for "unknown" the reason.
     """
 
     __module__ = "fastproc"
@@ -189,7 +194,7 @@ class ProcessAlert:
         replaced: int | None = None,
         reason: str = "",
     ) -> None:
-        """Take what happened."""
+        """Store the values."""
         self.event = event
         self.pid = pid
         self.name = name
@@ -202,19 +207,19 @@ class ProcessAlert:
 
     @property
     def metric(self) -> str | None:
-        """The rule's."""
+        """The metric of the rule, or None."""
         return self.rule.metric if self.rule is not None else None
 
     def __str__(self) -> str:
-        """A line for a log."""
+        """Return a line for a log."""
         who = f"process {self.pid} ({printable(self.name)})" if self.pid else "the machine"
         if self.event == "died":
             how = "" if self.returncode is None else f" with {self.returncode}"
             return f"{who} has died{how}"
         if self.event == "restarted":
-            return f"{who} has taken the place of {self.replaced}"
+            return f"{who} has replaced process {self.replaced}"
         if self.event == "unknown":
-            return f"{who}: {self.metric} cannot be had: {printable(self.reason)}"
+            return f"{who}: {self.metric} is not available: {printable(self.reason)}"
         assert self.rule is not None
         side = "above" if self.rule.above is not None else "below"
         threshold = self.rule.threshold if self.event == "raised" else self.rule.clear

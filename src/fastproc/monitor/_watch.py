@@ -1,4 +1,4 @@
-"""One watched process: who it is, which pidfd tells of its end, and how it ended."""
+"""One watched process: its identity, its pidfd, and its exit code."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ if TYPE_CHECKING:
 IDENTITY: tuple[str, ...] = ("pid", "comm", "name", "state", "num_threads", "starttime", "uid", "cmdline")
 
 YOUNG = 1.0
-"""Seconds of its life in which a process may not be yet who it will be: execve sets the name before the arguments, and
-a shell executes what it was begun for."""
+"""Seconds after its start in which the name and arguments of a process may still change. execve(2) sets the name before
+the arguments, and a shell may execute another program."""
 
 
 class Watch:
     """One watched process, or the machine.
 
     Attributes:
-        pid: its number; 0 for the machine. name: its name when the watch began.
-        alive: whether it has not ended.
-        by: "pidfd", or "polling" where the kernel has none (before 5.3) or a sandbox refuses them.
-        rules: its thresholds.
+        pid: the pid; 0 for the machine.
+        name: the name when the watch began.
+        alive: whether the process has not ended.
+        by: "pidfd", or "polling" if the kernel has no pidfds (before 5.3) or a sandbox refuses them.
+        rules: the thresholds.
     """
 
     __module__ = "fastproc.monitor"
@@ -41,7 +42,7 @@ class Watch:
     )
 
     def __init__(self, pid: int, rules: Iterable[Rule], restart: bool) -> None:
-        """Only `Monitor.watch()` makes one."""
+        """Called by `Monitor.watch()`."""
         self.pid = pid
         self.name = ""
         self.alive = True
@@ -53,36 +54,36 @@ class Watch:
         self._member: Member | None = None
         self._starttime: float | None = None
         self._like: tuple[object, ...] = ()
-        self._died = since_boot()  # not before this, once it has; until then when it was seen last
+        self._died = since_boot()  # the earliest possible time of its end; while it lives, when it was last seen alive
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """Its thresholds."""
+        """The thresholds."""
         return tuple(level.rule for level in self._levels)
 
     @property
     def raised(self) -> tuple[Rule, ...]:
-        """Those whose alert is raised now."""
+        """The rules whose alert is raised now."""
         return tuple(level.rule for level in self._levels if level.raised)
 
     def _metrics(self) -> set[str]:
         return {level.rule.metric for level in self._levels}
 
     def _needs_looks(self) -> bool:
-        """Whether the timer has to look at it."""
+        """Return whether the timer must look at the process."""
         if not self.alive:
             return self._restart or any(level.rule.metric == "zombie" for level in self._levels)
         return bool(self._levels) or self.by == "polling" or self._is_young()
 
     def _is_young(self) -> bool:
-        """Whether who it is has to be read again, for one that takes its place to be known."""
+        """Return whether the identity must be read again, so that a replacement can be recognized."""
         return self._restart and self.alive and not self._settled
 
     def __repr__(self) -> str:
         return f"<Watch of {self.pid} ({self.name}), {'alive' if self.alive else 'ended'}, by {self.by}>"
 
     def _identify(self) -> None:
-        """Open its pidfd, read who it is, and make sure that it was that one (GOTCHAS D1).
+        """Open the pidfd, read the identity, and verify that the pid was not reused meanwhile (GOTCHAS D1).
 
         Raises:
             As `Monitor.watch()`.
@@ -91,7 +92,7 @@ class Watch:
             self._member = Member(self.pid)
         except OSError as error:
             if error.errno == EINVAL and self.pid != 1:
-                raise ValueError(f"pid: {self.pid} is the number of no process") from None
+                raise ValueError(f"pid: {self.pid} is not the pid of a process") from None
             if error.errno not in (ENOSYS, EPERM, EINVAL):
                 raise
             self.by = "polling"
@@ -111,28 +112,28 @@ class Watch:
         return self._starttime is None or since_boot() - self._starttime >= YOUNG
 
     def _learn(self, record: Record) -> None:
-        """Take over who it is; nothing of another process, or of one that has ended."""
+        """Store the identity, unless the record is of another process or of a zombie."""
         if record.starttime == self._starttime and record.state not in ("Z", "X"):
             self.name = record.name or "?"
             self._settled = self._is_grown()
             self._like = likeness(record)
 
     def _close(self) -> None:
-        """Give its pidfd back, which nothing waits for any more."""
+        """Close the pidfd. No reactor watches it any more."""
         if self._member is not None:
             self._member.close()
             self._member = None
 
     def _status(self) -> int | None:
-        """How it ended, as far as the kernel tells us: by the pidfd once it was reaped, else by the zombie.
+        """Return the exit code if the kernel reports it: by the pidfd if the process was reaped, otherwise in /proc.
 
-        None also where we lack the descriptors to look.
+        Returns None also if this process lacks descriptors.
         """
         status = self._told()
         if status is not None:
             return status
         try:
-            # Whoever may not trace it is not told its exit code (proc(5)).
+            # /proc shows the exit code only to a process that may trace it (proc(5)).
             (record,) = snapshot(("state", "exit_code", "starttime"), [self.pid])
         except OSError:
             return None
@@ -148,5 +149,5 @@ class Watch:
 
 
 def likeness(record: Record) -> tuple[object, ...]:
-    """Return what a process and the one that takes its place have alike."""
+    """Return the properties that a process and its replacement share."""
     return record.comm, record.uid, tuple(record.cmdline or ())
