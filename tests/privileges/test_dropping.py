@@ -277,8 +277,8 @@ def test_values_that_are_not_possible_are_refused_before_anything_changes() -> N
         ["ValueError", "who: 4294967295 is no id: it is -1"],
         ["ValueError", "who: '' cannot be a name"],
         ["TypeError", "who: must be a name or an id, not True"],
-        ["ValueError", "group: must be given, as the user database has no entry with the id 9"],
-        ["ValueError", "groups: must be given, as the user database has no entry with the id 9"],
+        ["ValueError", "group: must be given, because the user database has no entry with the id 9"],
+        ["ValueError", "groups: must be given, because the user database has no entry with the id 9"],
         ["ValueError", 'user: -1 is no id: it is which means "unchanged" to the kernel'],
         ["UnknownGroup", "there is no group named 'nogroup-here'"],
         ["ValueError", 'group: -1 is no id: it is which means "unchanged" to the kernel'],
@@ -295,7 +295,7 @@ def test_values_that_are_not_possible_are_refused_before_anything_changes() -> N
         ["ValueError", "ambient: cap_kill must be in keep too"],
         ["ValueError", "bounding: 'typo' is no capability: a name such as 'cap_net_raw' or 'net_raw' is expected"],
         ["TypeError", "securebits: must be Securebits, not True"],
-        ["ValueError", "securebits: 0x100000 has flags that there are not: 0xfff are all"],
+        ["ValueError", "securebits: 0x100000 has unknown flags: 0xfff are all flags"],
         ["TypeError", "no_new_privs: must be True or False, not 1"],
     ]
 
@@ -318,10 +318,10 @@ def test_what_the_securebits_lock_is_refused_before_anything_changes() -> None:
     zero = f"{0:016x}"
     *refused, worked, seen = isolated(locks, pid_namespace=True)
     assert refused == [
-        ["PermissionError", "[Errno 1] ambient: the securebits (no_cap_ambient_raise) forbid to raise any", "True"],
-        ["PermissionError", "[Errno 1] keep: the securebits (keep_caps_locked) forbid to keep any", "True"],
-        ["PermissionError", "[Errno 1] keep: the securebits (keep_caps_locked) forbid to keep any", "True"],
-        ["MissingCapability", "[Errno 1] bounding: cap_kill is not in it, and nothing brings one back", "True"],
+        ["PermissionError", "[Errno 1] ambient: the securebits (no_cap_ambient_raise) forbid adding any", "True"],
+        ["PermissionError", "[Errno 1] keep: the securebits (keep_caps_locked) forbid keeping any", "True"],
+        ["PermissionError", "[Errno 1] keep: the securebits (keep_caps_locked) forbid keeping any", "True"],
+        ["MissingCapability", "[Errno 1] bounding: cap_kill is not in this set, and nothing can add to it", "True"],
         ["MissingCapability", "[Errno 1] ambient: cap_kill is not in the bounding set", "True"],
     ]
     assert worked == ["returned"]
@@ -415,7 +415,7 @@ def regained(name: str) -> list[Any]:
 def test_old_id_that_can_be_had_back_is_found_by_trying(name: str) -> None:
     """GOTCHAS G4: also when every other look was deceived."""
     told = isolated(regained, name, pid_namespace=True)
-    assert told == ["proof", "drop_privileges: the id 0 could be had back", 1234, 1235]
+    assert told == ["proof", "drop_privileges: the id 0 could be restored", 1234, 1235]
 
 
 def permuted(order: list[str]) -> list[Any]:

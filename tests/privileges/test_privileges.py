@@ -225,9 +225,9 @@ def test_what_is_not_possible_is_refused_by_name() -> None:
     beyond = capabilities.cap_last_cap() + 1
     lacks = "MissingCapability"
     assert isolated(refused_changes, pid_namespace=True) == [
-        [lacks, "[Errno 1] permitted: cap_mknod is not there, and only an execve can add to this set", True],
+        [lacks, "[Errno 1] permitted: cap_mknod is not in this set, and only an execve can add to it", True],
         [lacks, "[Errno 1] effective: cap_mknod, cap_lease is not permitted to this process", True],
-        [lacks, "[Errno 1] bounding: cap_sys_time is not in it, and nothing brings one back", True],
+        [lacks, "[Errno 1] bounding: cap_sys_time is not in this set, and nothing can add to it", True],
         [lacks, "[Errno 1] inheritable: cap_sys_time is not in the bounding set", True],
         [lacks, "[Errno 1] ambient: cap_chown is not in the inheritable set: raise it there first", True],
         [lacks, "[Errno 1] ambient: cap_mknod is not permitted to this process", True],
@@ -301,19 +301,19 @@ def test_securebits_keepcaps_and_no_new_privs() -> None:
         [None, 0b1101, False, False],
         [["PermissionError", "[Errno 1] securebits: no_setuid_fixup is locked"], 0b1101, False, False],
         [
-            ["PermissionError", "[Errno 1] securebits: no_setuid_fixup_locked cannot be taken back"],
+            ["PermissionError", "[Errno 1] securebits: no_setuid_fixup_locked cannot be removed"],
             0b1101,
             False,
             False,
         ],
-        [["ValueError", "flags: 0x1000 has flags that there are not: 0xfff are all"], 0b1101, False, False],
-        [["ValueError", "flags: -0x1 has flags that there are not: 0xfff are all"], 0b1101, False, False],
+        [["ValueError", "flags: 0x1000 has unknown flags: 0xfff are all flags"], 0b1101, False, False],
+        [["ValueError", "flags: -0x1 has unknown flags: 0xfff are all flags"], 0b1101, False, False],
         [["TypeError", "flags: must be Securebits, not True"], 0b1101, False, False],
         [["PermissionError", "[Errno 1] securebits: keep_caps is locked"], 0b1101101, False, False],
         [
             [
                 "PermissionError",
-                "[Errno 1] ambient: the securebits of this process (no_cap_ambient_raise) forbid to raise any",
+                "[Errno 1] ambient: the securebits of this process (no_cap_ambient_raise) forbid adding any",
             ],
             0b1101101,
             False,
@@ -392,8 +392,8 @@ def test_threads_that_differ_are_left_alone() -> None:
 def test_thread_that_cannot_be_reached_is_named_and_nothing_changes() -> None:
     found = isolated(other_thread_differs, "deaf", pid_namespace=True)
     why = (
-        "thread TID cannot be reached within 0.3 s: it sleeps, and does not hear signal 33: it has blocked it, or is "
-        "the kernel's own, as those of io_uring are; nothing was changed"
+        "thread TID cannot be reached within 0.3 s: it sleeps and does not handle signal 33: it has blocked it, or is "
+        "a thread of the kernel, such as io_uring's; nothing was changed"
     )
     assert found == [
         [False, True, f"effective: {why}"],
@@ -563,7 +563,7 @@ def test_false_proc_is_not_believed() -> None:
     none, fake, lies, unchanged = isolated(false_proc, pid_namespace=True)
     assert none == ["FileNotFoundError", "[Errno 2] no /proc is mounted: '/proc/thread-self/status'"]
     assert fake == none
-    assert lies == ["OSError", "[Errno 18] this /proc is not this process's: the kernel tells other capabilities"]
+    assert lies == ["OSError", "[Errno 18] this /proc is not this process's: the kernel reports other capabilities"]
     assert unchanged == [True]
 
 
@@ -644,7 +644,10 @@ def one_thread_refuses() -> list[Any]:
 @changing
 @pytest.mark.privileged
 def test_change_that_one_other_thread_cannot_make_is_told() -> None:
-    text = "effective: Operation not permitted in thread TID, though not in this one: they differ now, and should end"
+    text = (
+        "effective: Operation not permitted in thread TID, but not in this thread: the threads differ now, and the "
+        "process should end"
+    )
     assert isolated(one_thread_refuses, pid_namespace=True) == [True, True, text, 2]
 
 

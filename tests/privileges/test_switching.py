@@ -122,12 +122,12 @@ def test_options_nesting_and_errors() -> None:
         True,
         ["LookupError", "1234"],
         True,
-        ["RuntimeError", "this block is entered already"],
-        ["RuntimeError", "this block is not entered"],
+        ["RuntimeError", "this block was entered already"],
+        ["RuntimeError", "this block was not entered"],
         ["TypeError", "user: must be a name, an id or a User, not None"],
         ["ValueError", 'who: -1 is no id: it is which means "unchanged" to the kernel'],
         ["UnknownUser", "there is no user named '1234' (a string is always a name, an id always a number)"],
-        ["ValueError", "group: must be given, as the user database has no entry with the id 9"],
+        ["ValueError", "group: must be given, because the user database has no entry with the id 9"],
         True,
     ]
 
@@ -179,11 +179,11 @@ def test_where_it_is_not_safe_it_is_refused() -> None:
         ],
         [
             "UnsafeSwitch",
-            "temporarily: neither the real nor the saved user id is 0: the kernel would take the permitted "
-            "capabilities away, and there would be no way back",
+            "temporarily: neither the real nor the saved user id is 0: the kernel would clear the permitted "
+            "capabilities, so it would be impossible to switch back",
             True,
         ],
-        ["UnsafeSwitch", "temporarily: there would be no way back to the effective user id", True],
+        ["UnsafeSwitch", "temporarily: it would be impossible to restore the effective user id", True],
         [
             "UnsafeSwitch",
             "temporarily: the securebits (no_cap_ambient_raise) would keep the ambient set empty",

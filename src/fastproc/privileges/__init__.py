@@ -1,11 +1,11 @@
-"""Who this process is and what it may do: reading it, and giving it up (credentials(7), capabilities(7)).
+"""Reading and changing the identity and the capabilities of this process (credentials(7), capabilities(7)).
 
-Everything here holds for the whole process. What is changed is changed in every thread and read back from
-/proc/self/task, or it is refused, with the reason, and nothing is changed. A call that needs a privilege which is not
-there raises MissingCapability, a PermissionError that names it.
+Every change applies to the whole process. It is made in every thread and read back from /proc/self/task. If it cannot
+be made in every thread, an exception has the reason, and nothing is changed. If a capability is missing,
+MissingCapability is raised, a PermissionError that names it.
 
-For a child there are the options of `run()`; giving privileges up in a child is simpler and safer than in a process
-that has threads, libraries and open files already.
+To change the identity of a child, use the options of `run()`. This is simpler and safer than a change in a process that
+already has threads, libraries and open files.
 """
 
 from __future__ import annotations
@@ -61,21 +61,21 @@ _SETPCAP = CapabilitySet([Capability.CAP_SETPCAP])
 
 
 def identity(pid: int | None = None) -> Identity:
-    """Return who a process is and what it may do.
+    """Return the ids, groups, capabilities and flags of a process or thread.
 
     Args:
-        pid: a process, of which the main thread is asked, or a thread; None for the calling thread, of which the
-            securebits are known too.
+        pid: the pid of a process, for its main thread, or the id of a thread. None: the calling thread; only its
+            securebits are known.
 
     Raises:
-        ProcessLookupError: there is none.
-        OSError: no /proc is mounted, or another one than this process's.
+        ProcessLookupError: there is no such process or thread.
+        OSError: /proc is not mounted, or belongs to another PID namespace.
     """
     return _credentials.own() if pid is None else read_identity(pid)
 
 
 def threads(pid: int | None = None) -> dict[int, Identity]:
-    """Return the identity of each thread of a process, by thread id; of this process for None.
+    """Return the identity of each thread of a process by thread id. Default: this process.
 
     Raises:
         ProcessLookupError: there is no such process.
@@ -87,7 +87,7 @@ def threads(pid: int | None = None) -> dict[int, Identity]:
 
 
 class Set:
-    """One of the five sets of this process. `effective`, `permitted`, `inheritable`, `bounding`, `ambient` are these.
+    """One of the five sets of this process: `effective`, `permitted`, `inheritable`, `bounding` or `ambient`.
 
     >>> from fastproc import privileges
     >>> privileges.effective.drop("net_raw")  # doctest: +SKIP
@@ -98,7 +98,7 @@ class Set:
     __slots__ = ("name",)
 
     def __init__(self, name: str) -> None:
-        """Take the name."""
+        """Store the name."""
         self.name = name
 
     def read(self, pid: int | None = None) -> CapabilitySet:
@@ -112,38 +112,40 @@ class Set:
         return found
 
     def set(self, capabilities: str | Iterable[CapabilityLike]) -> None:
-        """Make it exactly these, in all threads.
+        """Set the set to exactly these capabilities, in all threads.
 
-        What the kernel takes along goes along: what leaves the permitted set leaves the effective and the ambient one,
-        what leaves the inheritable set leaves the ambient one. Leaving the bounding set takes nothing from the others
-        (GOTCHAS G13).
+        The kernel also changes other sets. A capability that is removed from the permitted set is removed from the
+        effective and ambient sets too. A capability that is removed from the inheritable set is removed from the
+        ambient set too. A removal from the bounding set changes no other set (GOTCHAS G13).
 
         Raises:
-            MissingCapability: effective, permitted: one is not permitted. inheritable: cap_setpcap is missing for one
-                that is not permitted, or one is not in the bounding set. bounding: cap_setpcap is missing, or one is
-                not in it: nothing comes back. ambient: one is not permitted, or not inheritable.
-            PermissionError: the ambient set is locked by the securebits, or a security module refuses.
-            NotAllThreads: the threads differ before or cannot all be reached; nothing was changed, but see `changed`.
-            ValueError: this kernel does not have one of them.
+            MissingCapability: effective, permitted: a capability is not permitted. inheritable: a capability is not
+                permitted and cap_setpcap is missing, or a capability is not in the bounding set. bounding: cap_setpcap
+                is missing, or a capability is not in the set and cannot be added. ambient: a capability is not
+                permitted or not inheritable.
+            PermissionError: the securebits lock the ambient set, or a security module refuses the change.
+            NotAllThreads: the threads differ, or a thread cannot be reached. Nothing was changed, unless `changed` is
+                set.
+            ValueError: this kernel does not have one of the capabilities.
         """
         wanted = as_set(self.name, capabilities)
         with _credentials.lock:
             self._become(wanted, wanted)
 
     def raise_(self, *capabilities: CapabilityLike) -> None:
-        """Add some. Raises as `set`."""
+        """Add capabilities. Raises as `set()`."""
         more = as_set(self.name, capabilities)
         with _credentials.lock:
             self._become(self.read() | more, more)
 
     def drop(self, *capabilities: CapabilityLike) -> None:
-        """Take some away; those that are not in it are not missed. Raises as `set`."""
+        """Remove capabilities; those that are not in the set are ignored. Raises as `set()`."""
         less = as_set(self.name, capabilities)
         with _credentials.lock:
             self._become(self.read() - less, less)
 
     def clear(self) -> None:
-        """Take all away. Raises as `set`."""
+        """Remove all capabilities. Raises as `set()`."""
         self.set(())
 
     def _become(self, wanted: CapabilitySet, named: CapabilitySet) -> None:
@@ -169,7 +171,7 @@ def _effective(now: Identity, wanted: CapabilitySet) -> tuple[Change, Capabiliti
 def _permitted(now: Identity, wanted: CapabilitySet) -> tuple[Change, Capabilities]:
     has = now.capabilities
     if not wanted <= has.permitted:
-        raise missing(wanted - has.permitted, "permitted: {} is not there, and only an execve can add to this set")
+        raise missing(wanted - has.permitted, "permitted: {} is not in this set, and only an execve can add to it")
     after = has._replace(
         effective=has.effective & wanted, permitted=wanted, ambient=has.ambient & wanted & has.inheritable
     )
@@ -191,7 +193,7 @@ def _inheritable(now: Identity, wanted: CapabilitySet) -> tuple[Change, Capabili
 def _bounding(now: Identity, wanted: CapabilitySet) -> tuple[Change, Capabilities]:
     has = now.capabilities
     if not wanted <= has.bounding:
-        raise missing(wanted - has.bounding, "bounding: {} is not in it, and nothing brings one back")
+        raise missing(wanted - has.bounding, "bounding: {} is not in this set, and nothing can add to it")
     if not has.effective >= _SETPCAP:
         raise missing(_SETPCAP, "bounding: dropping from it needs {} in the effective set")
     return (_credentials.BOUNDING, ((has.bounding - wanted).mask,)), has._replace(bounding=wanted)
@@ -205,7 +207,7 @@ def _ambient(now: Identity, wanted: CapabilitySet) -> tuple[Change, Capabilities
     if not more <= has.inheritable:
         raise missing(more - has.inheritable, "ambient: {} is not in the inheritable set: raise it there first")
     if more and now.securebits is not None and Securebits.NO_CAP_AMBIENT_RAISE in now.securebits:
-        raise PermissionError(1, "ambient: the securebits of this process (no_cap_ambient_raise) forbid to raise any")
+        raise PermissionError(1, "ambient: the securebits of this process (no_cap_ambient_raise) forbid adding any")
     return (_credentials.AMBIENT, (wanted.mask,)), has._replace(ambient=wanted)
 
 
@@ -228,10 +230,10 @@ ambient = Set("ambient")
 
 
 def securebits() -> Securebits:
-    """Return the securebits of the calling thread (PR_GET_SECUREBITS). Those of other threads the kernel does not tell.
+    """Return the securebits of the calling thread (PR_GET_SECUREBITS). The kernel does not report other threads'.
 
     Raises:
-        OSError: this kernel has none.
+        OSError: this kernel has no securebits.
     """
     found = _credentials.held().securebits
     if found < 0:
@@ -240,12 +242,12 @@ def securebits() -> Securebits:
 
 
 def set_securebits(flags: Securebits | int) -> None:
-    """Make the securebits exactly these, in all threads.
+    """Set the securebits to exactly these flags, in all threads.
 
     Raises:
         MissingCapability: cap_setpcap is missing.
-        PermissionError: a flag is locked; a lock cannot be taken back.
-        ValueError: a flag that there is not, or that this kernel does not have.
+        PermissionError: a flag is locked, or is a lock that would be removed.
+        ValueError: there is no such flag, or this kernel does not have it.
         NotAllThreads: a thread cannot be reached.
     """
     wanted = _credentials.check_securebits("flags", flags)
@@ -269,18 +271,18 @@ def _refuse_locked(before: Securebits, wanted: Securebits) -> None:
     for flag in Securebits:
         locks = bool(int(flag) & 0xAAA)
         if locks and flag in before and flag not in wanted:
-            raise PermissionError(1, f"securebits: {flag.names[0]} cannot be taken back")
+            raise PermissionError(1, f"securebits: {flag.names[0]} cannot be removed")
         if not locks and int(before) >> 1 & int(flag) and (flag in before) != (flag in wanted):
             raise PermissionError(1, f"securebits: {flag.names[0]} is locked")
 
 
 def no_new_privs() -> bool:
-    """Return whether execve can give the calling thread no privileges (PR_GET_NO_NEW_PRIVS)."""
+    """Return whether execve(2) grants the calling thread no privileges (PR_GET_NO_NEW_PRIVS)."""
     return _credentials.held().no_new_privs == 1
 
 
 def set_no_new_privs() -> None:
-    """See to it that no execve gives this process privileges, in all threads; for good. Needs no privilege.
+    """Set no_new_privs in all threads: no execve(2) grants privileges any more. Irreversible; needs no privilege.
 
     Raises:
         NotAllThreads: a thread cannot be reached; nothing was changed.
@@ -293,17 +295,17 @@ def set_no_new_privs() -> None:
 
 
 def keepcaps() -> bool:
-    """Return whether the calling thread keeps the permitted set when it gives up uid 0 (PR_GET_KEEPCAPS)."""
+    """Return whether the calling thread keeps its permitted set when it gives up uid 0 (PR_GET_KEEPCAPS)."""
     return _credentials.held().keepcaps == 1
 
 
 def set_keepcaps(on: bool) -> None:
-    """Set whether this process keeps the permitted set when it gives up uid 0, in all threads. execve clears it.
+    """Set in all threads whether this process keeps its permitted set when it gives up uid 0. execve(2) clears it.
 
     `drop_privileges()` does this itself.
 
     Raises:
-        PermissionError: the securebits lock it.
+        PermissionError: the securebits lock the flag.
         NotAllThreads: a thread cannot be reached; nothing was changed.
     """
     if not isinstance(on, bool):

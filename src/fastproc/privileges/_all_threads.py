@@ -1,8 +1,8 @@
-"""What every thread of this process holds, and how that is changed in all of them, proven, or in none.
+"""The ids and capabilities of all threads of this process, and changes in all threads or in none, which are verified.
 
-In the kernel ids and capabilities belong to a thread (GOTCHAS G9). The C library changes ids in all threads;
-capabilities, securebits and their like are changed by `fp_credentials_set`, which holds all threads still meanwhile.
-What came of it is read back from /proc/self/task.
+In the kernel, ids and capabilities belong to a thread (GOTCHAS G9). The C library changes ids in all threads.
+`fp_credentials_set` changes capabilities, securebits and similar flags, and stops all threads meanwhile. The result is
+read back from /proc/self/task.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fastproc._native.credentials import Change, Held
 
 TIMEOUT_NS = 5_000_000_000
-"""How long the other threads may take to stand still."""
+"""Nanoseconds within which the other threads must stop."""
 
 AMBIENT, BOUNDING, CAPSET = _native.AMBIENT, _native.BOUNDING, _native.CAPSET
 KEEPCAPS, NO_NEW_PRIVS, SECUREBITS = _native.KEEPCAPS, _native.NO_NEW_PRIVS, _native.SECUREBITS
@@ -35,8 +35,8 @@ held = _native.held
 set_dumpable = _native.set_dumpable
 
 _STATES = {
-    "S": "sleeps, and does not hear signal 33: it has blocked it, or is the kernel's own, as those of io_uring are",
-    "R": "runs, and does not hear signal 33",
+    "S": "sleeps and does not handle signal 33: it has blocked it, or is a thread of the kernel, such as io_uring's",
+    "R": "runs and does not handle signal 33",
     "D": "is in uninterruptible sleep",
     "T": "is stopped",
     "t": "is stopped by a tracer",
@@ -47,7 +47,7 @@ class MissingCapability(PermissionError):
     """A capability is missing.
 
     Attributes:
-        capabilities: those that are.
+        capabilities: the missing capabilities.
     """
 
     __module__ = "fastproc.privileges"
@@ -56,17 +56,17 @@ class MissingCapability(PermissionError):
 
 
 class NotAllThreads(ProcessError):
-    """What holds for all threads of this process, or should, does not.
+    """The threads of this process differ, or a change could not be made in all of them.
 
     Attributes:
-        changed: whether something was changed in some threads. The process should end then.
-        tid: the thread concerned; 0 when it is no single one.
+        changed: whether some threads were changed. Then the process should exit.
+        tid: the id of the thread; 0 if it is not a single thread.
     """
 
     __module__ = "fastproc.privileges"
 
     def __init__(self, text: str, *, changed: bool = False, tid: int = 0) -> None:
-        """Keep the text and the facts."""
+        """Store the text and the attributes."""
         super().__init__(text)
         self.changed = changed
         self.tid = tid
@@ -76,18 +76,18 @@ class NotAllThreads(ProcessError):
 
 
 def missing(capabilities: CapabilitySet, text: str) -> MissingCapability:
-    """Make the error; the text has a {} for the names."""
+    """Return the exception; {} in the text is replaced by the names."""
     error = MissingCapability(errno.EPERM, text.format(", ".join(capabilities.names)))
     error.capabilities = capabilities
     return error
 
 
-# Reading, changing and reading back are one: two changes that began from the same state would undo one another.
+# Held over read, change and read back: two changes from the same state would undo each other.
 lock = RLock()
 
 
 def _new_lock() -> None:
-    # The thread that held it is not in a forked copy.
+    # The thread that held the lock does not exist in a forked copy.
     global lock
     lock = RLock()
 
@@ -99,19 +99,19 @@ os.register_at_fork(after_in_child=_new_lock)
 
 
 def own() -> Identity:
-    """Return the calling thread's identity, with its securebits.
+    """Return the identity of the calling thread, with its securebits.
 
     Raises:
-        OSError: there is no /proc, or another one than this process's (GOTCHAS G23).
+        OSError: /proc is not mounted, or does not belong to this process (GOTCHAS G23).
     """
     for _ in range(100):
         found = read_identity()
         got = _native.held()
         if found.capabilities == _sets(got):
             break
-        # Another thread has changed them in between, or it is no true /proc.
+        # Another thread has changed them meanwhile, or this is not a real /proc.
     else:
-        raise OSError(errno.EXDEV, "this /proc is not this process's: the kernel tells other capabilities")
+        raise OSError(errno.EXDEV, "this /proc is not this process's: the kernel reports other capabilities")
     found.securebits = Securebits(got.securebits) if got.securebits >= 0 else None
     return found
 
@@ -121,16 +121,16 @@ def _sets(got: Held) -> Capabilities:
 
 
 def sets() -> Capabilities:
-    """Return what the calling thread has, as system calls tell it."""
+    """Return the sets of the calling thread by system calls, without /proc."""
     return _sets(_native.held())
 
 
 def threads(pid: int | None = None) -> dict[int, Identity]:
-    """Return the identity of every thread of a process by its thread id.
+    """Return the identity of each thread of a process by thread id.
 
     Raises:
         ProcessLookupError: there is no such process.
-        OSError: there is no /proc, or another one than this process's.
+        OSError: /proc is not mounted, or belongs to another PID namespace.
     """
     folder = f"/proc/{'self' if pid is None else check_pid('pid', pid)}/task"
     capabilities.check_proc()
@@ -144,7 +144,7 @@ def threads(pid: int | None = None) -> dict[int, Identity]:
             with capabilities.open_proc(f"{folder}/{name}/status") as file:
                 found[int(name)] = Identity.from_status(file.read())
         except (FileNotFoundError, ProcessLookupError):
-            continue  # it has ended meanwhile
+            continue  # the thread has ended meanwhile
     if not found:
         raise ProcessLookupError(errno.ESRCH, "no such process", folder)
     return found
@@ -160,10 +160,10 @@ def _tasks(folder: str) -> list[str]:
 
 
 class proc_at:
-    """For the time of a `with` block /proc is at a descriptor: where a chroot has none, or one not to be believed.
+    """Use a descriptor of /proc in a `with` block, because a new root may have no /proc or an untrusted one.
 
     Args:
-        fd: of /proc, closed at the end; with no number, nothing changes.
+        fd: the descriptor of /proc, which is closed at the end. If it is not open, the block has no effect.
     """
 
     def __init__(self, fd: OwnedFd) -> None:
@@ -182,20 +182,20 @@ class proc_at:
 
 
 def rights(identity: Identity) -> tuple[object, ...]:
-    """Return what a change of capabilities needs to be equal in all threads."""
+    """Return the properties that must be equal in all threads for a change of capabilities."""
     return identity.capabilities, identity.no_new_privs
 
 
 def everything(identity: Identity) -> tuple[object, ...]:
-    """Return what a change of the user needs to be equal in all threads."""
+    """Return the properties that must be equal in all threads for a change of the user."""
     return identity.uids, identity.gids, identity.groups, identity.capabilities, identity.no_new_privs
 
 
 def uniform(key: Callable[[Identity], tuple[object, ...]], *, changed: bool = False) -> Identity:
-    """Return the calling thread's identity, after a look whether all threads have the same.
+    """Return the identity of the calling thread, after a check that all threads are equal.
 
     Raises:
-        NotAllThreads: they differ.
+        NotAllThreads: the threads differ.
     """
     mine = own()
     for tid, other in threads().items():
@@ -213,24 +213,24 @@ def uniform(key: Callable[[Identity], tuple[object, ...]], *, changed: bool = Fa
 
 
 def check_known(name: str, capabilities: CapabilitySet) -> None:
-    """Refuse what this kernel does not have (GOTCHAS G12)."""
+    """Refuse capabilities that this kernel does not have (GOTCHAS G12)."""
     beyond = capabilities - CapabilitySet.all(cap_last_cap())
     if beyond:
         raise ValueError(f"{name}: this kernel does not have {', '.join(beyond.names)}")
 
 
 def check_securebits(name: str, flags: object) -> Securebits:
-    """Return flags, or raise an error that names the argument."""
+    """Return valid flags, or raise an exception that names the argument."""
     if isinstance(flags, bool) or not isinstance(flags, int):
         raise TypeError(f"{name}: must be Securebits, not {flags!r}")
     every = sum(flag.value for flag in Securebits)
     if int(flags) & ~every:
-        raise ValueError(f"{name}: {int(flags):#x} has flags that there are not: {every:#x} are all")
+        raise ValueError(f"{name}: {int(flags):#x} has unknown flags: {every:#x} are all flags")
     return Securebits(int(flags))
 
 
 def capset(effective: CapabilitySet, permitted: CapabilitySet, inheritable: CapabilitySet) -> Change:
-    """Return the change to these three sets."""
+    """Return the change that sets these three sets."""
     return CAPSET, (effective.mask, permitted.mask, inheritable.mask)
 
 
@@ -238,12 +238,12 @@ def change(what: str, changes: Sequence[Change]) -> None:
     """Make changes in all threads.
 
     Args:
-        what: for the message.
-        changes: from the constants above.
+        what: the name of the operation, for messages.
+        changes: changes by the constants above.
 
     Raises:
-        NotAllThreads: a thread cannot be reached; with `changed` set, it differs now.
-        PermissionError: the kernel, or a security module, refuses it.
+        NotAllThreads: a thread cannot be reached; if `changed` is set, the threads differ now.
+        PermissionError: the kernel or a security module refuses a change.
         OSError: another error.
     """
     report = _native.spread(changes, TIMEOUT_NS)
@@ -251,8 +251,8 @@ def change(what: str, changes: Sequence[Change]) -> None:
         return
     if report.op >= 0 and report.tid:
         raise NotAllThreads(
-            f"{what}: {os.strerror(report.error)} in thread {report.tid}, though not in this one: they differ now, and "
-            "should end",
+            f"{what}: {os.strerror(report.error)} in thread {report.tid}, but not in this thread: the threads differ "
+            "now, and the process should end",
             changed=True,
             tid=report.tid,
         )
@@ -262,10 +262,10 @@ def change(what: str, changes: Sequence[Change]) -> None:
 
 
 def set_ids(what: str, call: Callable[..., None], *ids: object) -> None:
-    """Call one of os.setgroups, setresgid, setresuid, setegid, seteuid, which libc does in all threads.
+    """Call os.setgroups, setresgid, setresuid, setegid or seteuid, which the C library performs in all threads.
 
     Raises:
-        OSError: with what was done, and what a user namespace may have to do with it (GOTCHAS G21).
+        OSError: the call failed; the text names the call, and a user namespace as a possible reason (GOTCHAS G21).
     """
     try:
         call(*ids)
@@ -288,12 +288,12 @@ def _setgroups_denied() -> bool:
 
 
 def unreachable(what: str, error: int, tid: int, state: str) -> Exception:
-    """Say why nothing was changed."""
+    """Return the exception for a change that was not made."""
     if error == errno.ETIMEDOUT:
         why = _STATES.get(state, f"is in state {state!r}")
         text = f"thread {tid} cannot be reached within {TIMEOUT_NS / 1e9:g} s: it {why}"
     elif error == errno.EXDEV:
-        text = "no /proc shows the threads of this process, so whether all were reached could not be told"
+        text = "no /proc shows the threads of this process, so it is not known whether all were reached"
     elif error == errno.E2BIG:
         text = "there are too many threads"
     else:
@@ -302,10 +302,10 @@ def unreachable(what: str, error: int, tid: int, state: str) -> Exception:
 
 
 def verify(key: Callable[[Identity], tuple[object, ...]], expected: tuple[object, ...], what: str) -> Identity:
-    """Return the identity that all threads have now, after a look that it is the expected one.
+    """Return the identity of all threads, after a check that it is the expected one.
 
     Raises:
-        NotAllThreads: it is not, though every call said so; something between this process and the kernel lies.
+        NotAllThreads: the identity differs although every call succeeded, for example under a faulty sandbox.
     """
     found = uniform(key, changed=True)
     if key(found) != expected:

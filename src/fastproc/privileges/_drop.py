@@ -1,8 +1,9 @@
-"""Giving up privileges for good: one transaction, proven at the end.
+"""Dropping privileges irreversibly, in one transaction that is verified at the end.
 
-The kernel forces the order (GOTCHAS G2, G10, G11): setgroups needs a capability that the change of uids takes away; the
-change of uids empties the ambient set and, without keepcaps, the permitted set. What cannot be taken back, the bounding
-and the permitted set, comes last, with CAP_SETPCAP brought over by keepcaps; so what fails before is undone.
+The kernel's rules decide the order (GOTCHAS G2, G10, G11). setgroups(2) needs a capability that the change of uids
+removes. The change of uids clears the ambient set and, without keepcaps, the permitted set. The irreversible changes,
+of the bounding and the permitted set, come last, so that an earlier failure can be undone. keepcaps preserves
+CAP_SETPCAP for them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class _Plan:
-    """What there was, what there shall be, and which capabilities the way needs."""
+    """The identity before and after the change, and the capabilities that the change needs."""
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class _Plan:
         else:
             self.bounding = has.bounding & keep if bounding is None else bounding
         if not self.bounding <= has.bounding:
-            raise missing(self.bounding - has.bounding, "bounding: {} is not in it, and nothing brings one back")
+            raise missing(self.bounding - has.bounding, "bounding: {} is not in this set, and nothing can add to it")
         if not ambient <= has.inheritable | self.bounding:
             raise missing(ambient - has.inheritable - self.bounding, "ambient: {} is not in the bounding set")
         self.capabilities = Capabilities(keep, keep, ambient, self.bounding, ambient)
@@ -74,7 +75,8 @@ class _Plan:
                 raise missing(SETPCAP, f"{what} needs {{}}, which is not permitted to this process")
             if change:
                 self.need |= SETPCAP
-        # GOTCHAS G11: once none of the three uids is 0 the kernel clears the permitted set, unless keepcaps is set.
+        # GOTCHAS G11: when none of the three uids is 0 any more, the kernel clears the permitted set unless keepcaps is
+        # set.
         leaves_root = 0 in before.uids[:3] and 0 not in self.uids[:3] and Securebits.NO_SETUID_FIXUP not in bits
         self.loses_all = False
         self.set_keepcaps = leaves_root and Securebits.KEEP_CAPS not in bits
@@ -82,14 +84,14 @@ class _Plan:
 
     def _refuse_locks(self, bits: Securebits, keep: CapabilitySet, ambient: CapabilitySet) -> None:
         if ambient and Securebits.NO_CAP_AMBIENT_RAISE in bits:
-            raise PermissionError(errno.EPERM, "ambient: the securebits (no_cap_ambient_raise) forbid to raise any")
+            raise PermissionError(errno.EPERM, "ambient: the securebits (no_cap_ambient_raise) forbid adding any")
         if self.set_keepcaps and Securebits.KEEP_CAPS_LOCKED in bits:
             if keep or self.new_securebits:
-                raise PermissionError(errno.EPERM, "keep: the securebits (keep_caps_locked) forbid to keep any")
+                raise PermissionError(errno.EPERM, "keep: the securebits (keep_caps_locked) forbid keeping any")
             self.set_keepcaps, self.loses_all = False, True
 
     def expected(self) -> tuple[object, ...]:
-        """What all threads must have in the end."""
+        """Return the properties that all threads must have at the end."""
         return self.uids, self.gids, self.groups, self.capabilities, self.no_new_privs
 
 
@@ -106,37 +108,39 @@ def drop_privileges(
     users: Users | None = None,
     load: bool = True,
 ) -> Identity:
-    """Give privileges up for good: become another user, keep only the capabilities named. One transaction.
+    """Drop privileges irreversibly: become another user and keep only the named capabilities, in one transaction.
 
-    All threads of the process change. It is read back in all of them what they are, and tried whether the old ids can
-    be had back, which must fail (but for the capabilities that are kept). Everything is looked up and checked first; an
-    error before the first irreversible step leaves all as it was.
+    All threads of the process change. Afterwards the identity of all threads is read back. Then the function tries to
+    restore the old ids, which must fail, unless a kept capability permits it. All names are looked up and all arguments
+    checked first. If a step before the first irreversible step fails, the earlier steps are undone.
 
-    With a change of ids the process is not dumpable any more (PR_GET_DUMPABLE is 0): other processes of the new user
-    cannot read from its memory what it knew as the old one. And the kernel forgets its parent-death signal
-    (GOTCHAS G19). Its session keyring stays (keyrings(7)).
+    After a change of ids the process is not dumpable (PR_GET_DUMPABLE is 0), so other processes of the new user cannot
+    read secrets from its memory. The kernel clears its parent-death signal (GOTCHAS G19). Its session keyring is kept
+    (keyrings(7)).
 
     Args:
-        user: a name, an id or a User; None to stay who one is and only give capabilities up.
-        group: a name, an id or a Group; None for the user's primary group.
-        groups: the supplementary groups: "init" for those of the user, which None means when there is a user; "keep";
-            or a list of groups.
-        keep: capabilities that stay permitted and effective; none by default.
-        ambient: those of them that programs executed later shall have too. They become inheritable; no others are.
-        bounding: what stays in the bounding set; "keep" leaves it as it is; None for what the argument `keep` names.
-        securebits: these flags, exactly; None leaves them.
-        no_new_privs: no execve gives privileges any more.
-        users: where names are looked up; the system for None.
-        load: import all modules of fastproc before, where the new user may be unable to read them (0.3 s).
+        user: a name, an id or a User; None: keep the user, and only drop capabilities.
+        group: a name, an id or a Group; None: the user's primary group.
+        groups: the supplementary groups: "init" for the user's groups, "keep", or a list of groups. Default: "init" if
+            a user is given, otherwise "keep".
+        keep: capabilities that stay permitted and effective. Default: none.
+        ambient: those capabilities of `keep` that programs executed later get too. They become inheritable, and all
+            others not inheritable.
+        bounding: the capabilities that stay in the bounding set; "keep" leaves the set; None means the same as `keep`.
+        securebits: the new flags, exactly; None keeps the flags.
+        no_new_privs: no execve(2) grants privileges any more.
+        users: the database for names; None for the system's.
+        load: first import all modules of fastproc if the new user may be unable to read them (0.3 s).
 
     Returns:
-        what this process is now.
+        the new identity of this process.
 
     Raises:
-        MissingCapability: a capability to be kept is not there, or one that the change needs.
-        UnknownUser, UnknownGroup, TypeError, ValueError: a value that is not possible.
-        NotAllThreads: the threads differ, or one cannot be reached; nothing was changed.
-        HalfSwitched: a step failed and what was done before cannot be undone. End the process.
+        MissingCapability: a capability to keep, or one that the change needs, is not permitted.
+        UnknownUser, UnknownGroup: there is no such user or group.
+        TypeError, ValueError: an argument is invalid.
+        NotAllThreads: the threads differ, or a thread cannot be reached; nothing was changed.
+        HalfSwitched: a step failed, and earlier steps cannot be undone. End the process.
         OSError: a step failed; nothing was changed.
     """
     flags = None if securebits is None else _credentials.check_securebits("securebits", securebits)
@@ -158,7 +162,7 @@ drop_privileges.__module__ = "fastproc.privileges"
 
 
 class _Drop:
-    """The steps, in the only order in which they work."""
+    """The steps, in the only possible order."""
 
     def __init__(self, plan: _Plan) -> None:
         self.plan = plan
@@ -188,7 +192,7 @@ class _Drop:
         _credentials.set_ids(f"drop_privileges: {self.stage}", call, *ids)
 
     def _reach(self) -> None:
-        """Prove that every thread can be reached, before anything is changed; make effective what is needed."""
+        """Verify first that every thread can be reached; make the needed capabilities effective."""
         self.stage = "reach"
         has = self.before.capabilities
         self._change([_credentials.capset(has.effective | self.plan.need, has.permitted, has.inheritable)])
@@ -224,7 +228,7 @@ class _Drop:
         self.stage = "ambient"
         ambient = plan.capabilities.ambient
         working = _credentials.capset(plan.need & SETPCAP & has.permitted, has.permitted, ambient)
-        # After the uids (GOTCHAS G10), and before the securebits, which may forbid it.
+        # After the change of uids (GOTCHAS G10), and before the securebits, which may forbid it.
         self._change([working, (_credentials.AMBIENT, (ambient.mask,))])
         self._read_back(_credentials.sets().ambient, ambient)
         self.stage = "bounding"
@@ -256,7 +260,7 @@ class _Drop:
         return found
 
     def _prove(self) -> None:
-        """Try to be the old user and group again, which must fail (as OpenSSH does)."""
+        """Try to restore the old user and group, which must fail. OpenSSH does the same."""
         self.stage = "proof"
         keep = self.plan.capabilities.permitted
         if not keep & SETUID:
@@ -270,10 +274,10 @@ class _Drop:
                 call(number)
             except PermissionError:
                 continue
-            call(new.effective)  # better half than whole again
-            raise NotAllThreads(f"drop_privileges: the id {number} could be had back", changed=True)
+            call(new.effective)  # give up at least the effective id again
+            raise NotAllThreads(f"drop_privileges: the id {number} could be restored", changed=True)
 
     def _read_back(self, found: object, expected: object) -> None:
-        # GOTCHAS G3: a call that says 0 and does nothing.
+        # GOTCHAS G3: a call may return 0 and do nothing.
         if found != expected:
             raise OSError(errno.EPERM, f"drop_privileges: {self.stage}: read back {found}, expected {expected}")

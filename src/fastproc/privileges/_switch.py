@@ -1,4 +1,4 @@
-"""Whom to become, in numbers; the way back; and being another user for a while."""
+"""The ids of a new identity, restoring the old identity, and a temporary change of the user."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Groups = Literal["init", "keep"] | Iterable[GroupLike]
 
     class Target(NamedTuple):
-        """Whom to become, in numbers. None: as it is."""
+        """The ids of a new identity. None: keep the current value."""
 
         uid: int | None
         gid: int | None
@@ -47,40 +47,41 @@ class HalfSwitched(ProcessError):
     """A change of identity could neither be finished nor undone: end the process.
 
     Attributes:
-        stage: the step that failed; its error is the __cause__.
-        identity: what the calling thread is now; None where that could not be read.
+        stage: the step that failed. Its exception is the __cause__.
+        identity: the current identity of the calling thread; None if it could not be read.
     """
 
     __module__ = "fastproc.privileges"
 
     def __init__(self, stage: str, identity: Identity | None) -> None:
-        """Keep both."""
+        """Store both."""
         super().__init__(stage, identity)
         self.stage = stage
         self.identity = identity
 
     def __str__(self) -> str:
-        """The step, and what is left to do."""
+        """Return the step and the advice to exit."""
         return f"the change of identity failed at {self.stage} and could not be undone: this process should end"
 
 
-# -- whom to become
+# -- the ids of a new identity
 
 
 def target(user: UserLike | None, group: GroupLike | None, groups: Groups | None, users: Users | None = None) -> Target:
-    """Return ids for a user, a group and a decision about the supplementary groups (GOTCHAS G1).
+    """Return the ids of a user, a group and the supplementary groups (GOTCHAS G1).
 
     Args:
-        user: a name, an id, an entry; None to stay who one is.
-        group: likewise; None for the user's primary group.
-        groups: "init" for all groups of the user, which is what None means when there is one; "keep" for those that
-            there are; or the groups themselves, none for an empty list.
-        users: where to look them up; the system for None.
+        user: a name, an id or an entry; None: keep the user.
+        group: a name, an id or an entry; None: the user's primary group.
+        groups: "init" for all groups of the user; "keep" for the current groups; or a list of groups, which may be
+            empty. Default: "init" if a user is given, otherwise "keep".
+        users: the database; None for the system's.
 
     Raises:
-        UnknownUser, UnknownGroup: there is no such name; or an id without an entry of which more was to be known.
-        TypeError, ValueError: a value that is not possible.
-        OSError: the database could not be asked.
+        UnknownUser, UnknownGroup: there is no such name.
+        TypeError, ValueError: an argument is invalid, or an id has no entry and its primary group or groups are
+            needed.
+        OSError: the database could not be read.
     """
     place = SystemUsers() if users is None else users
     entry = None
@@ -112,7 +113,7 @@ def target(user: UserLike | None, group: GroupLike | None, groups: Groups | None
 
 def _known(entry: User | None, uid: int, option: str) -> User:
     if entry is None:
-        raise ValueError(f"{option}: must be given, as the user database has no entry with the id {uid}")
+        raise ValueError(f"{option}: must be given, because the user database has no entry with the id {uid}")
     return entry
 
 
@@ -122,14 +123,14 @@ def _gid(name: str, group: GroupLike, place: Users) -> int:
     return place.group(group).gid if isinstance(group, str) else check_id(name, group)
 
 
-# -- the way back
+# -- restoring the old identity
 
 
 def needed(before: Identity, uids: Ids, gids: Ids, groups: tuple[int, ...]) -> CapabilitySet:
-    """Return the capabilities that a change of ids needs; none when it only exchanges the three that there are.
+    """Return the capabilities that a change of ids needs; none if it only permutes the current three ids.
 
     Raises:
-        MissingCapability: one of them is not permitted.
+        MissingCapability: a needed capability is not permitted.
     """
     need = NONE
     for change, capability, what in (
@@ -144,9 +145,9 @@ def needed(before: Identity, uids: Ids, gids: Ids, groups: tuple[int, ...]) -> C
 
 
 def go_back(before: Identity) -> bool:
-    """Make all threads what they were; return whether that worked. Does nothing where it cannot.
+    """Restore the identity of all threads; return whether that succeeded. Does nothing if it is impossible.
 
-    What a signal handler raises meanwhile comes out when all is as it was.
+    If a signal handler raises meanwhile, its exception is raised after the identity is restored.
     """
     try:
         return _undo(before)
@@ -160,7 +161,7 @@ def _undo(before: Identity) -> bool:
     try:
         now = _credentials.own()
         has, had = now.capabilities, before.capabilities
-        # What nothing brings back; half of the way back would be worse than none.
+        # These changes cannot be undone, and a partly restored identity would be worse than none.
         lost = not had.permitted <= has.permitted or has.bounding != had.bounding
         if lost or now.no_new_privs != before.no_new_privs or _others(now) != _others(before):
             return False
@@ -185,7 +186,7 @@ def _others(identity: Identity) -> int:
 
 
 def _sets_back(before: Identity, *, working: CapabilitySet = NONE) -> None:
-    """Make the sets what they were; on the way with more that is effective, and without what the next step empties."""
+    """Restore the sets. Before the last step: with `working` effective too, and without the ambient set."""
     now, had = _credentials.own(), before.capabilities
     changes: list[Change] = []
     if not working and now.securebits != before.securebits:
@@ -200,43 +201,45 @@ def _sets_back(before: Identity, *, working: CapabilitySet = NONE) -> None:
 
 
 def half_switched(stage: str) -> HalfSwitched:
-    """Make the error, with what this process is now."""
+    """Return the exception, with the current identity."""
     try:
         return HalfSwitched(stage, _credentials.own())
     except (OSError, ValueError):
         return HalfSwitched(stage, None)
 
 
-# -- for a while
+# -- a temporary change
 
 
 class UnsafeSwitch(ProcessError, RuntimeError):
-    """Being another user for a while is not safe here; the text says why. Nothing was changed."""
+    """A temporary change of the user is not safe here; the text has the reason. Nothing was changed."""
 
     __module__ = "fastproc.privileges"
 
 
 class temporarily:
-    """Have another user's effective ids in a `with` block, and one's own again after it.
+    """Switch to another user's effective ids in a `with` block, and back at its end.
 
-    For what is to be done with the rights of that user, such as opening a file. Effective and filesystem ids and
-    supplementary groups are the user's, no capability is effective or ambient; all are read back, on both ways.
+    Use it to act with the rights of that user, for example to open a file. The effective and filesystem ids and the
+    supplementary groups are the user's, and no capability is effective or ambient. All are read back after both
+    changes.
 
-    It is no cage: real and saved ids and the permitted set stay, as there would be no way back without them. Code that
-    is not trusted can take the old identity again, and so can **a program that is started inside**, which has the old
-    real user id. The parent-death signal of this process is forgotten by the kernel (GOTCHAS G19).
+    This is not a sandbox: the real and saved ids and the permitted set stay, because they are needed to switch back.
+    Untrusted code can restore the old identity, and so can **a program that is started in the block**, because it has
+    the old real user id. The kernel clears the parent-death signal of this process (GOTCHAS G19).
 
-    Refused, with UnsafeSwitch, where others would be switched too: in a process with more than one thread, and in an
-    event loop.
+    In a process with more than one thread, and in an event loop, other code would be switched too, so UnsafeSwitch is
+    raised.
 
     Args:
-        user, group, groups, users: as in `drop_privileges()`.
+        user, group, groups, users: as for `drop_privileges()`.
 
     Raises:
-        UnsafeSwitch: see above; or there would be no way back.
-        MissingCapability: one that the change needs.
-        UnknownUser, UnknownGroup, TypeError, ValueError: a value that is not possible.
-        HalfSwitched: at the end: what there was before cannot be restored. End the process.
+        UnsafeSwitch: see above; or it would be impossible to switch back.
+        MissingCapability: a capability that the change needs is not permitted.
+        UnknownUser, UnknownGroup: there is no such user or group.
+        TypeError, ValueError: an argument is invalid.
+        HalfSwitched: at the end: the old identity cannot be restored. End the process.
         OSError: a step failed; nothing was changed.
     """
 
@@ -250,7 +253,7 @@ class temporarily:
         groups: Groups | None = None,
         users: Users | None = None,
     ) -> None:
-        """Look everything up; nothing is changed yet."""
+        """Look up the names; nothing is changed yet."""
         if user is None:
             raise TypeError("user: must be a name, an id or a User, not None")
         self._target = target(user, group, groups, users)
@@ -259,10 +262,10 @@ class temporarily:
         self._stage = ""
 
     def __enter__(self) -> Identity:
-        """Become the user; return the identity."""
+        """Switch to the user; return the identity."""
         if self._before is not None:
-            raise RuntimeError("this block is entered already")
-        # Inside it could be unreadable, and the importer remembers an unreadable directory as an empty one.
+            raise RuntimeError("this block was entered already")
+        # In the block the modules may be unreadable, and the importer caches an unreadable directory as empty.
         load_if_unreadable()
         with _credentials.lock:
             before = _credentials.uniform(everything)
@@ -313,13 +316,13 @@ class temporarily:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Be who one was, in all threads."""
+        """Restore the old identity in all threads."""
         try:
             if self._before is None:
-                raise RuntimeError("this block is not entered")
+                raise RuntimeError("this block was not entered")
             self._leave()
         except BaseException:
-            # What a signal handler raises comes out when all is as it was.
+            # If a signal handler raises, its exception is raised after the identity is restored.
             self._leave()
             raise
 
@@ -336,7 +339,8 @@ class temporarily:
 
 
 def _dumpable_again(before: int) -> None:
-    # The kernel cleared it at the change of uids. That is undone, so what protected the memory is back (GOTCHAS G20).
+    # The kernel cleared the flag at the change of uids. The uids are restored, and they protect the memory (GOTCHAS
+    # G20).
     if before == 1:
         _credentials.set_dumpable(True)
 
@@ -349,22 +353,22 @@ def _refuse_unsafe(before: Identity, uids: Ids) -> None:
         raise UnsafeSwitch("temporarily: an event loop runs in this thread, and its other tasks would be switched too")
     for ids in (before.uids, before.gids):
         if ids.effective != ids.filesystem:
-            raise UnsafeSwitch(f"temporarily: this thread has filesystem ids of its own ({ids}); they would be lost")
+            raise UnsafeSwitch(f"temporarily: this thread has separate filesystem ids ({ids}), which would be lost")
     bits = before.securebits or Securebits(0)
     keeps = Securebits.KEEP_CAPS in bits or Securebits.NO_SETUID_FIXUP in bits
     if 0 in before.uids[:3] and 0 not in uids[:3] and not keeps:
         raise UnsafeSwitch(
-            "temporarily: neither the real nor the saved user id is 0: the kernel would take the permitted "
-            "capabilities away, and there would be no way back"
+            "temporarily: neither the real nor the saved user id is 0: the kernel would clear the permitted "
+            "capabilities, so it would be impossible to switch back"
         )
     if before.uids.effective not in (uids.real, uids.saved) and not before.capabilities.permitted >= SETUID:
-        raise UnsafeSwitch("temporarily: there would be no way back to the effective user id")
+        raise UnsafeSwitch("temporarily: it would be impossible to restore the effective user id")
     if before.capabilities.ambient and Securebits.NO_CAP_AMBIENT_RAISE in bits:
         raise UnsafeSwitch("temporarily: the securebits (no_cap_ambient_raise) would keep the ambient set empty")
 
 
 def _in_event_loop() -> bool:
-    # Looked up and not imported: where they are not loaded no loop runs.
+    # Looked up in sys.modules and not imported: if they are not loaded, no loop runs.
     running = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
     if running is not None and running() is not None:
         return True
