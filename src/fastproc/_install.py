@@ -1,4 +1,4 @@
-"""Putting fastproc in the place of the standard `subprocess`, and of the event loops' children, for a whole process."""
+"""Replacing the standard `subprocess`, and the event loops' calls for children, in a whole process."""
 
 from __future__ import annotations
 
@@ -15,46 +15,47 @@ if TYPE_CHECKING:
     from typing import Any
 
 _REPLACED = ("Popen", "call", "check_call", "check_output", "getoutput", "getstatusoutput", "run")
-"""The names that are not the very same objects in both modules."""
+"""The names that are different objects in the two modules."""
 
 _places: list[tuple[dict[str, Any], str, Any, Any]] = []
-"""Where a name was changed: the namespace, the name, what was there, what is there now."""
+"""The changed names: the namespace, the name, the old value, the new value."""
 
 _LOOPS = {"asyncio.base_events": "BaseEventLoop", "uvloop": "Loop"}
-"""Where the loops' own calls for children are: the module, its class."""
+"""The classes with the loops' calls for children, by module."""
 
 _calls: list[tuple[type, str, Any]] = []
-"""Calls of loops that were replaced: the class, the name, what was there; None where it was inherited."""
+"""The replaced calls of loops: the class, the name, the old value; None if it was inherited."""
 
 _installed = False
 
 
 def install() -> None:
-    """Make `import subprocess` mean fastproc.subprocess in this process, also in modules that have imported it already.
+    """Replace `subprocess` by fastproc.subprocess in this process, also in modules that have already imported it.
 
-    The standard library's own users (multiprocessing, ...) are among them. The standard Popen, wherever it is kept (a
-    default argument, a table, a functools.partial of run()), makes objects of ours. A class that was derived from the
-    standard Popen before stays as it was. Calling it again takes in what was imported in between.
+    This includes modules of the standard library (multiprocessing, ...). If the standard Popen is stored elsewhere (a
+    default argument, a table, a functools.partial of run()), a call of it creates a Popen of fastproc. A class that was
+    derived from the standard Popen before is not changed. A second call covers modules that were imported meanwhile.
 
-    The loops of asyncio and uvloop, imported before or later, make their children by `fastproc.aio`: what goes through
-    `asyncio.create_subprocess_exec()` and `_shell()`, or the loop's calls below these. Neither is imported for it.
+    The loops of asyncio and uvloop, imported before or later, start their children by `fastproc.aio`. This concerns
+    `asyncio.create_subprocess_exec()` and `_shell()`, and the loops' calls below them. install() imports neither of the
+    two.
     """
     global _installed
     swap = {id(getattr(standard, name)): getattr(ours, name) for name in _REPLACED}
     swap[id(standard)] = ours
-    # By identity: ours stands there by the standard's name too, and a program may have given it others.
+    # Compared by identity: sys.modules may have our module under the standard name and under other names.
     left_alone = {id(module) for name, module in sys.modules.items() if name.partition(".")[0] == "fastproc"}
     left_alone |= {id(standard), id(ours)}
     _installed = True
     if "__new__" not in vars(standard.Popen):
-        # For good: a class whose own __new__ was deleted again refuses the arguments of its __init__.
+        # Never undone: a class whose __new__ was deleted again refuses the arguments of its __init__.
         standard.Popen.__new__ = _new_popen  # type: ignore[method-assign, assignment]
     sys.modules["subprocess"] = ours
     for module in list(sys.modules.values()):
         if id(module) in left_alone:
             continue
         try:
-            # Not by its own __getattribute__, which loads a module that is to be loaded later (importlib's LazyLoader).
+            # Not by the module's __getattribute__, which would load a lazy module (importlib's LazyLoader).
             space = object.__getattribute__(module, "__dict__")
         except AttributeError:
             continue
@@ -77,7 +78,7 @@ install.__module__ = "fastproc"
 
 
 def uninstall() -> None:
-    """Undo `install()`. A module that has imported `subprocess` since then keeps what it got."""
+    """Undo `install()`. A module that has imported `subprocess` since then keeps fastproc.subprocess."""
     global _installed
     _installed = False
     while _places:
@@ -102,7 +103,7 @@ uninstall.__module__ = "fastproc"
 
 
 def _new_popen(kind: type[Any], /, *_args: object, **_options: object) -> Any:
-    """Stand for the standard Popen's __new__: its own objects are ours, where we are installed."""
+    """Replace __new__ of the standard Popen: while fastproc is installed, create a Popen of fastproc."""
     return object.__new__(ours.Popen if _installed and kind is standard.Popen else kind)
 
 
@@ -112,14 +113,14 @@ def _new_popen(kind: type[Any], /, *_args: object, **_options: object) -> Any:
 async def _subprocess_exec(
     loop: Any, protocol_factory: Callable[[], Any], program: Any, *args: Any, **options: Any
 ) -> tuple[Any, Any]:
-    """Start a program, as the loop's own call of that name, by fastproc."""
+    """Start a program by fastproc, as the loop's method of the same name."""
     from fastproc.aio import subprocess_exec
 
     return await subprocess_exec(loop, protocol_factory, program, *args, **options)
 
 
 async def _subprocess_shell(loop: Any, protocol_factory: Callable[[], Any], cmd: Any, **options: Any) -> Any:
-    """Start a line for the shell, as the loop's own call of that name, by fastproc."""
+    """Start a shell command by fastproc, as the loop's method of the same name."""
     from fastproc.aio import subprocess_shell
 
     return await subprocess_shell(loop, protocol_factory, cmd, **options)
@@ -129,7 +130,7 @@ _BY_FASTPROC = {"subprocess_exec": _subprocess_exec, "subprocess_shell": _subpro
 
 
 def _cover(module: ModuleType) -> None:
-    """Put our calls into the loops of a module. One that overrides the call in a class of its own keeps that."""
+    """Replace the calls of a module's loop class. A derived class that overrides a call keeps its override."""
     kind = getattr(module, _LOOPS[module.__name__], None)
     if isinstance(kind, type):
         for name, call in _BY_FASTPROC.items():
@@ -140,11 +141,11 @@ def _cover(module: ModuleType) -> None:
 
 
 class _LoopFinder:
-    """Sees that the module of an event loop is imported after install()."""
+    """A finder that notices the import of an event loop's module after install()."""
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """As importlib's finders: asks those that come later."""
+        """Return the spec that a later finder of sys.meta_path returns, with a loader that replaces the calls."""
         if name not in _LOOPS:
             return None
         for finder in sys.meta_path:
@@ -158,7 +159,7 @@ class _LoopFinder:
 
 
 class _LoopLoader:
-    """Loads such a module by its own loader, and covers it."""
+    """Loads a module by its own loader, and replaces its calls."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
@@ -167,7 +168,7 @@ class _LoopLoader:
         return getattr(self._loader, name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """As the module's own loader, which it is left with."""
+        """Execute the module by its own loader, and restore this loader in the module."""
         module.__loader__ = self._loader
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader

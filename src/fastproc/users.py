@@ -1,9 +1,9 @@
-"""Users and groups: typed entries of the databases, a cache, a fake for tests, and the ids of this thread.
+"""Users and groups: typed entries of the databases, a cache, a fake for tests, and the ids of the calling thread.
 
-A string is always a name, a number always an id (GOTCHAS G7). -1, 65535 and 4294967295 are no ids (GOTCHAS G6). There
-is no default: who is not there raises UnknownUser or UnknownGroup, and a database that cannot be read raises OSError,
-where the standard modules `pwd` and `grp` say "not there". The C library is asked, so all sources of nsswitch.conf(5)
-count. Ask before a chroot, not after it (GOTCHAS G8).
+A string is always a name, a number always an id (GOTCHAS G7). -1, 65535 and 4294967295 are not ids (GOTCHAS G6). If a
+user or group does not exist, UnknownUser or UnknownGroup is raised. If a database cannot be read, OSError is raised,
+while the standard modules `pwd` and `grp` report that the entry does not exist. The C library performs the look-up, so
+all sources of nsswitch.conf(5) are used. Look up names before a chroot, not after it (GOTCHAS G8).
 
 >>> from fastproc import users
 >>> users.user("root").uid, users.user(0).name
@@ -51,70 +51,71 @@ __all__ = [
     "user",
 ]
 
-# What refers to another database, in the old form of nsswitch.conf(5), "compat".
+# In the old "compat" form of nsswitch.conf(5), such names refer to another database.
 _COMPAT = ("+", "-")
 
 
 class Users:
-    """Where users and groups are looked up. SystemUsers, UsersCache and FakeUsers are such places."""
+    """The interface of a database of users and groups. SystemUsers, UsersCache and FakeUsers implement it."""
 
     def find_user(self, who: str | int) -> User | None:
-        """Return a user by name or by id; None when there is none.
+        """Return a user by name or id; None if there is no such user.
 
         Raises:
-            TypeError: it is neither a string nor a number.
-            ValueError: no user can have that name or id, or the database gives that user an id that is none.
-            OSError: the database could not be asked.
+            TypeError: `who` is not a string or number.
+            ValueError: `who` is not a valid name or id, or the id of the user in the database is invalid.
+            OSError: the database could not be read.
         """
         raise NotImplementedError
 
     def find_group(self, who: str | int) -> Group | None:
-        """Return a group by name or by id; None when there is none. Raises as `find_user`."""
+        """Return a group by name or id; None if there is no such group. Raises as `find_user()`."""
         raise NotImplementedError
 
     def all_users(self) -> list[User]:
         """Return all users that the databases list, in their order.
 
-        A database may know users that it does not list (LDAP, winbind), and list one twice. Entries whose id is none
-        are left out (asking for one of them raises ValueError), and lines with + or -, which are no users.
+        A database may have users that it does not list (LDAP, winbind), and may list a user twice. Entries with an
+        invalid id are left out (`find_user()` raises ValueError for them), and so are lines with + or -, which are not
+        users.
         """
         raise NotImplementedError
 
     def all_groups(self) -> list[Group]:
-        """Return all groups that the databases list, in their order; see `all_users`."""
+        """Return all groups that the databases list, in their order; see `all_users()`."""
         raise NotImplementedError
 
     def group_list(self, who: str | int | User, gid: int | None = None) -> tuple[int, ...]:
-        """Return the ids of all groups that a user is in (getgrouplist(3)), the primary one among them.
+        """Return the ids of all groups of a user, including the primary group (getgrouplist(3)).
 
         Args:
             who: a user.
-            gid: taken for the primary group's in the user's place.
+            gid: the id of the primary group. Default: the user's.
 
         Raises:
             UnknownUser: there is no such user.
-            ValueError, OSError: as `find_user`.
+            ValueError, OSError: as for `find_user()`.
         """
         raise NotImplementedError
 
     def uids(self) -> Ids:
-        """Return the real, effective, saved and filesystem user id of the calling thread."""
+        """Return the real, effective, saved and filesystem user ids of the calling thread."""
         raise NotImplementedError
 
     def gids(self) -> Ids:
-        """Return the real, effective, saved and filesystem group id of the calling thread."""
+        """Return the real, effective, saved and filesystem group ids of the calling thread."""
         raise NotImplementedError
 
     def access_list(self) -> tuple[int, ...]:
-        """Return the ids of the calling thread's supplementary groups (getgroups(2)), in ascending order."""
+        """Return the ids of the supplementary groups of the calling thread (getgroups(2)), ascending."""
         raise NotImplementedError
 
     def user(self, who: str | int) -> User:
-        """Return a user by name or by id.
+        """Return a user by name or id.
 
         Raises:
-            UnknownUser: there is none.
-            TypeError, ValueError, OSError: as `find_user`.
+            UnknownUser: there is no such user.
+            TypeError, ValueError, OSError: as for `find_user()`.
         """
         found = self.find_user(who)
         if found is None:
@@ -122,11 +123,11 @@ class Users:
         return found
 
     def group(self, who: str | int) -> Group:
-        """Return a group by name or by id.
+        """Return a group by name or id.
 
         Raises:
-            UnknownGroup: there is none.
-            TypeError, ValueError, OSError: as `find_user`.
+            UnknownGroup: there is no such group.
+            TypeError, ValueError, OSError: as for `find_user()`.
         """
         found = self.find_group(who)
         if found is None:
@@ -134,30 +135,30 @@ class Users:
         return found
 
     def groups_of(self, who: str | int | User) -> list[Group]:
-        """Return all groups that a user is in, those ids left out that belong to no known group."""
+        """Return all groups of a user. Ids without a group entry are left out."""
         return self._known(self.group_list(who))
 
     def current_user(self) -> User:
-        """Return the user with the real id of the calling thread. Raises UnknownUser when that id has no entry."""
+        """Return the user with the real id of the calling thread. Raises UnknownUser if the id has no entry."""
         return self._user_of(self.uids().real)
 
     def effective_user(self) -> User:
-        """Return the user with the effective id of the calling thread; see `current_user`."""
+        """Return the user with the effective id of the calling thread; see `current_user()`."""
         return self._user_of(self.uids().effective)
 
     def current_group(self) -> Group:
-        """Return the group with the real id of the calling thread. Raises UnknownGroup when that id has no entry."""
+        """Return the group with the real id of the calling thread. Raises UnknownGroup if the id has no entry."""
         return self._group_of(self.gids().real)
 
     def effective_group(self) -> Group:
-        """Return the group with the effective id of the calling thread; see `current_group`."""
+        """Return the group with the effective id of the calling thread; see `current_group()`."""
         return self._group_of(self.gids().effective)
 
     def access_groups(self) -> list[Group]:
-        """Return the supplementary groups of the calling thread, those ids left out that belong to no known group."""
+        """Return the supplementary groups of the calling thread. Ids without a group entry are left out."""
         return self._known(self.access_list())
 
-    # The kernel lets a thread have 65535, which cannot be asked for (GOTCHAS G6): nobody has it in the databases.
+    # A thread may have the id 65535, but it cannot be looked up (GOTCHAS G6): no database has it.
     def _user_of(self, uid: int) -> User:
         if not is_id(uid):
             raise UnknownUser(uid)
@@ -173,7 +174,7 @@ class Users:
 
 
 class SystemUsers(Users):
-    """The databases of this system, asked anew each time. The module's functions are the methods of one of these."""
+    """The databases of this system, without a cache. The functions of the module are the methods of a SystemUsers."""
 
     def find_user(self, who: str | int) -> User | None:  # noqa: D102
         key = check_who("who", who)
@@ -192,7 +193,7 @@ class SystemUsers(Users):
         return _checked_group(*found)
 
     def all_users(self) -> list[User]:  # noqa: D102
-        # The position of getpwent(3) belongs to the process. pwd.getpwall() guards it against other threads.
+        # All threads share the position of getpwent(3). pwd.getpwall() protects it against other threads.
         from pwd import getpwall
 
         users = []
@@ -231,7 +232,7 @@ class SystemUsers(Users):
     def group_list(self, who: str | int | User, gid: int | None = None) -> tuple[int, ...]:  # noqa: D102
         entry = who if isinstance(who, User) else self.user(who)
         primary = check_id("gid", entry.gid if gid is None else gid)
-        # getgrouplist(3) knows no errors: a database that cannot be read has no groups for it.
+        # getgrouplist(3) reports no errors: it ignores a database that cannot be read. find_group() raises.
         self.find_group(primary)
         found = os.getgrouplist(entry.name, primary)
         return tuple(check_id(f"the group database, for {entry.name!r}", number) for number in found)
@@ -247,28 +248,28 @@ class SystemUsers(Users):
 
 
 class UsersCache(Users):
-    """Another place's answers, each asked for once; also that somebody is not there.
+    """A cache of another database. Each look-up is made once, also if the user or group does not exist.
 
-    Names and ids are two directions that are cached apart: one id may have two names (`root` and `toor`), and then what
-    a name leads to says nothing about what the id leads to. Errors are not kept. Ids of this thread are never cached.
-    Threads may share a cache. It grows with what it is asked; `clear()` empties it, and is the way to see a change.
+    Look-ups by name and by id are cached separately, because one id may have two names (`root` and `toor`). Errors and
+    the ids of the calling thread are not cached. Threads may share a cache. It grows with each new look-up. `clear()`
+    empties it; changes in the database become visible only then.
 
     Args:
-        source: whom to ask; the system for None.
+        source: the database; None for the system's.
     """
 
     def __init__(self, source: Users | None = None) -> None:
-        """Begin empty."""
+        """Create an empty cache."""
         self._source = _system if source is None else source
         self._users: dict[str | int, User | None] = {}
         self._groups: dict[str | int, Group | None] = {}
         self._lists: dict[tuple[str, int], tuple[int, ...]] = {}
 
     def preload(self) -> None:
-        """Take in all users and groups that the source lists, by name and by id.
+        """Cache all users and groups that the source lists, by name and id.
 
-        Where two entries share a name or an id the first is taken, as the C library does. Who is not listed is still
-        asked for.
+        Of entries with the same name or id the first is used, as by the C library. Other users and groups are still
+        looked up in the source.
         """
         for user in self._source.all_users():
             self._users.setdefault(user.name, user)
@@ -278,7 +279,7 @@ class UsersCache(Users):
             self._groups.setdefault(group.gid, group)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Empty the cache."""
         self._users.clear()
         self._groups.clear()
         self._lists.clear()
@@ -298,11 +299,11 @@ class UsersCache(Users):
             return self._groups.setdefault(key, self._source.find_group(key))
 
     def all_users(self) -> list[User]:
-        """Ask the source each time: a cache does not know whether it has all."""
+        """Return all users of the source. The list is not cached, because the cache may not have all entries."""
         return self._source.all_users()
 
     def all_groups(self) -> list[Group]:
-        """Ask the source each time."""
+        """Return all groups of the source. The list is not cached."""
         return self._source.all_groups()
 
     def group_list(self, who: str | int | User, gid: int | None = None) -> tuple[int, ...]:  # noqa: D102
@@ -324,16 +325,16 @@ class UsersCache(Users):
 
 
 class FakeUsers(Users):
-    """Users and groups of a test, in the place of the system's.
+    """A database for tests, in place of the system's.
 
     >>> fake = FakeUsers([User("ann", 1000, 1000)], [Group("audio", 29, ["ann"])], uid=1000, gid=1000)
     >>> fake.current_user().name, fake.group_list("ann")
     ('ann', (1000, 29))
 
     Args:
-        users, groups: the entries, in the order in which a database would have them; `add()` adds more.
-        uid, gid: the current ids: one number for all four, or Ids.
-        access_list: the current supplementary groups.
+        users, groups: the entries, in the order of the database; `add()` adds more.
+        uid, gid: the ids of the calling thread: one number for all four, or Ids.
+        access_list: the supplementary groups of the calling thread.
     """
 
     def __init__(
@@ -345,7 +346,7 @@ class FakeUsers(Users):
         gid: int | Ids = 0,
         access_list: Iterable[int] = (),
     ) -> None:
-        """Take the entries."""
+        """Store the entries."""
         self._users: list[User] = []
         self._groups: list[Group] = []
         self.add(*users, *groups)

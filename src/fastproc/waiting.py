@@ -1,9 +1,9 @@
-"""Waiting for several children at once: one epoll for all of them, no thread, nothing spent while they run.
+"""Waiting for several children at once: one epoll for all, without a thread, and without CPU time while they run.
 
-Reads and feeds no stream: a child that waits for somebody to read its full pipe does not end. Where a child has a
-limit, callback or copy its outputs are read, as its wait() does it; it has ended when they have.
-Invariant: each handle is held while it is watched, so that another thread that reaps the child cannot make its pidfd a
-stranger's number (GOTCHAS C12, C15).
+These functions do not read or feed streams, so a child that waits until its full pipe is read does not end. If a child
+has a limit, callback or copy, its outputs are read as by its wait(), and the child has ended when the outputs have
+ended. Invariant: each handle is held while it is watched. So another thread that reaps the child cannot close the
+pidfd, and its number cannot be reused (GOTCHAS C12, C15).
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ __all__ = ["as_completed", "wait_all", "wait_any"]
 
 
 def wait_any(processes: Iterable[Process], timeout: float | None = None) -> Process:
-    """Wait until one of the processes has ended, and give it; the first of those given where several have.
+    """Wait until one of the processes has ended, and return it; if several have ended, the first in the given order.
 
-    Its status is there without a wait: `returncode`, or `poll()`, which raises ExitStatusUnknown where it was lost.
+    Its status is available without a wait: `returncode`, or `poll()`, which raises ExitStatusUnknown if it was lost.
 
     Args:
         processes: handles from `start()`, at least one.
-        timeout: seconds at most; None for no limit.
+        timeout: seconds; None for no limit.
 
     Raises:
-        TimeoutExpired: all still run.
-        ValueError: there are none.
-        ProcessError: one of them belongs to the process that this one is a fork of.
+        TimeoutExpired: all processes still run.
+        ValueError: `processes` is empty.
+        ProcessError: this process is a forked copy, and a handle belongs to its parent.
     """
     waiting = _distinct(processes)
     if not waiting:
@@ -44,38 +44,38 @@ def wait_any(processes: Iterable[Process], timeout: float | None = None) -> Proc
     try:
         return next(completions)
     finally:
-        # Here and not by the collector, which would swallow what a signal handler raises meanwhile.
+        # Closed here: in the garbage collector an exception of a signal handler would be lost.
         completions.close()
 
 
 def as_completed(processes: Iterable[Process], timeout: float | None = None) -> Iterator[Process]:
-    """Give each process when it has ended, in the order of their ends.
+    """Iterate over the processes in the order in which they end.
 
-    Those that have ended before come first, in the order given; one that is given twice comes once. What the caller
-    does between two of them delays the report of the next, and loses none.
+    Processes that have already ended come first, in the given order. A process that is given twice comes once. A caller
+    that is slow between two items gets the next one later, and misses none.
 
     Args:
         processes: handles from `start()`.
-        timeout: seconds from this call on in which all must end; None for no limit.
+        timeout: seconds from this call, within which all processes must end; None for no limit.
 
     Raises:
-        TimeoutExpired: some still run; all that had ended have been given.
-        ProcessError: one of them belongs to the process that this one is a fork of.
+        TimeoutExpired: some processes still run; all that had ended were returned.
+        ProcessError: this process is a forked copy, and a handle belongs to its parent.
     """
     return _completions(_distinct(processes), timeout)
 
 
 def wait_all(processes: Iterable[Process], timeout: float | None = None) -> list[int]:
-    """Wait until all processes have ended, and give their return codes in the order of the processes.
+    """Wait until all processes have ended, and return their return codes in the given order.
 
     Args:
         processes: handles from `start()`.
-        timeout: seconds at most; None for no limit.
+        timeout: seconds; None for no limit.
 
     Raises:
-        TimeoutExpired: some still run.
-        ExitStatusUnknown: all have ended, and the status of one is lost.
-        ProcessError: one of them belongs to the process that this one is a fork of.
+        TimeoutExpired: some processes still run.
+        ExitStatusUnknown: all processes have ended, and the status of one is lost.
+        ProcessError: this process is a forked copy, and a handle belongs to its parent.
     """
     given = list(processes)
     for _ in _completions(_distinct(given), timeout):
@@ -92,7 +92,7 @@ def _distinct(processes: Iterable[Process]) -> dict[Process, None]:
 
 
 def _completions(running: dict[Process, None], timeout: float | None) -> Generator[Process, None, None]:
-    """Check what can be checked now; the iteration begins with the first `next`."""
+    """Check the arguments now; the iteration begins with the first `next`."""
     deadline = deadline_from("timeout", timeout)
     ended = [process for process in running if has_ended(process) and process.taps is None]
     for process in ended:
@@ -106,7 +106,7 @@ def _iterate(
     yield from ended
     if not running:
         return
-    # Its own, not the thread's: what runs between two items may be driven by that one.
+    # A separate reactor: code that runs between two items may use the thread's reactor.
     reactor = Reactor()
     watches: list[ExitWatch | ReadOut] = []
     late: list[bool] = []
@@ -120,7 +120,7 @@ def _iterate(
             reactor.call_at(deadline, lambda: late.append(True))
         while running:
             reactor.run_once(0.0 if late or ended else orphans.attend())
-            # Those that ended together with the deadline have ended in time.
+            # A process that ends together with the deadline has ended in time.
             batch, ended[:] = ended[:], []
             for process in batch:
                 del running[process]
@@ -129,7 +129,7 @@ def _iterate(
                 assert timeout is not None
                 raise errors.TimeoutExpired(_text(running), timeout)
     except KeyboardInterrupt:
-        # The terminal's reaches our group only (GOTCHAS H5).
+        # The terminal sends SIGINT only to this process group (GOTCHAS H5).
         for process in running:
             process.interrupt_group()
         raise
@@ -140,7 +140,7 @@ def _iterate(
 
 
 def _text(running: dict[Process, None]) -> str:
-    """The command for a message: that of the first which runs, and how many others do."""
+    """Return the command of the first running process, and the number of others, for a message."""
     line = shortened(next(iter(running)).argv, 1000)
     others = len(running) - 1
     return f"{line} (and {others} more)" if others else line

@@ -86,7 +86,7 @@ def test_damaged_bytes_are_refused(data: bytes, why: str) -> None:
     [
         ({"rootid": -1}, ValueError, "rootid: -1"),
         ({"rootid": 2**32 - 1}, ValueError, "rootid: 4294967295"),
-        ({"rootid": 5, "version": 2}, ValueError, "version 2 has none"),
+        ({"rootid": 5, "version": 2}, ValueError, "version 2 has no rootid"),
         ({"rootid": True}, TypeError, "rootid: must be"),
         ({"version": 4}, ValueError, "version: 4"),
         ({"permitted": "bpf", "version": 1}, ValueError, "first 32"),

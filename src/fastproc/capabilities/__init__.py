@@ -1,6 +1,6 @@
-"""Capabilities: values, their text forms, what this kernel has, and those of processes and files (capabilities(7)).
+"""Capabilities: values, text forms, the kernel's support, and the sets of processes and files (capabilities(7)).
 
-Not here: changing the capabilities of this process, which is `fastproc.privileges`.
+`fastproc.privileges` changes the capabilities of this process.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ __all__ = [
 _last_cap: int | None = None
 
 
-# -- what this kernel has
+# -- support of this kernel
 
 
 def cap_last_cap() -> int:
-    """Return the number of the last capability that this kernel has.
+    """Return the highest capability number of this kernel.
 
-    From /proc/sys/kernel/cap_last_cap (Linux 3.2), or, without /proc, by asking for each with PR_CAPBSET_READ.
+    It is read from /proc/sys/kernel/cap_last_cap (Linux 3.2), or, without /proc, found by PR_CAPBSET_READ.
     """
     global _last_cap
     if _last_cap is None:
@@ -64,7 +64,7 @@ def cap_last_cap() -> int:
                 found = int(file.read())
         except (OSError, ValueError):
             found = -1
-        # A file that somebody put there does not decide (GOTCHAS G23).
+        # The file is not trusted alone: in a container it may be another file (GOTCHAS G23).
         if found < 0 or _native.in_bounding(found) is None or _native.in_bounding(found + 1) is not None:
             found = max(number for number in range(64) if _native.in_bounding(number) is not None)
         _last_cap = found
@@ -77,7 +77,7 @@ def ambient_supported() -> bool:
 
 
 def file_capabilities_supported(path: Place) -> bool:
-    """Return whether the file system of an existing file can hold capabilities (and tells them)."""
+    """Return whether the file system of an existing file supports capabilities."""
     try:
         os.getxattr(path, XATTR)
     except OSError as error:
@@ -92,15 +92,15 @@ def file_capabilities_supported(path: Place) -> bool:
 
 
 def of_process(pid: int | None = None) -> Capabilities:
-    """Return the five sets of a process: of its main thread, or of the calling thread for None.
+    """Return the five sets of a process.
 
     Args:
-        pid: a process or thread id.
+        pid: a pid, for the main thread of the process, or a thread id. None: the calling thread.
 
     Raises:
-        ProcessLookupError: there is none.
-        TypeError, ValueError: it is no pid.
-        OSError: a pid is given, and no /proc is mounted, or another PID namespace's.
+        ProcessLookupError: there is no such process or thread.
+        TypeError, ValueError: `pid` is not a pid.
+        OSError: a pid is given, and /proc is not mounted or belongs to another PID namespace.
     """
     if pid is None and not _is_told():
         return Capabilities(*(CapabilitySet.from_mask(getattr(_native.held(), name)) for name in Capabilities._fields))
@@ -108,17 +108,17 @@ def of_process(pid: int | None = None) -> Capabilities:
 
 
 def has_cap(capability: CapabilityLike, pid: int | None = None) -> bool:
-    """Return whether a process may use a capability now: it is in the effective set.
+    """Return whether a capability is in the effective set of a process.
 
     Args:
         capability: a name or a number.
-        pid: as in `of_process`.
+        pid: as for `of_process()`.
     """
     return Capability.find(capability) in of_process(pid).effective
 
 
 proc_fd = -1
-"""A descriptor of /proc, for the time in which this process is in another root; see `_credentials.proc_at()`."""
+"""A descriptor of /proc while this process is in another root, or -1; see `proc_at` in privileges/_all_threads.py."""
 
 
 def open_proc(path: str) -> BufferedReader:
@@ -129,7 +129,7 @@ def open_proc(path: str) -> BufferedReader:
 
 
 def read_identity(pid: int | None = None) -> Identity:
-    """Return what /proc/PID/status tells about ids, groups and capabilities; see `fastproc.privileges.identity`."""
+    """Return the ids, groups and capabilities in /proc/PID/status; see `fastproc.privileges.identity()`."""
     path = "/proc/thread-self/status" if pid is None else f"/proc/{check_pid('pid', pid)}/status"
     check_proc(path)
     try:
@@ -149,11 +149,11 @@ def _is_told() -> bool:
 
 
 def check_proc(path: str = "/proc") -> None:
-    """Make sure that the numbers in /proc are those of this process's PID namespace.
+    """Check that /proc belongs to the PID namespace of this process.
 
     Raises:
-        FileNotFoundError: no /proc is mounted.
-        OSError: EXDEV: it is another PID namespace's; EMFILE, ENFILE, ENOMEM.
+        FileNotFoundError: /proc is not mounted.
+        OSError: EXDEV: /proc belongs to another PID namespace; EMFILE, ENFILE, ENOMEM.
     """
     try:
         proc.check(proc_fd)
@@ -167,20 +167,20 @@ def check_proc(path: str = "/proc") -> None:
 
 
 def from_text(text: str) -> CapabilityState:
-    """Read libcap's text form, such as `cap_net_bind_service=ep` or `all=eip cap_chown-e`, for this kernel.
+    """Parse libcap's text form, such as `cap_net_bind_service=ep` or `all=eip cap_chown-e`, for this kernel.
 
     Raises:
-        ValueError: cap_from_text(3) would not take it either; says where and why.
-        TypeError: it is no string.
+        ValueError: the text is invalid for cap_from_text(3); the message has the position and the reason.
+        TypeError: `text` is not a string.
     """
     return captext.state_from_text(text, cap_last_cap())
 
 
 def to_text(state: CapabilityState | Capabilities | FileCapabilities) -> str:
-    """Write libcap's text form, as cap_to_text(3) does on this kernel.
+    """Return libcap's text form, as cap_to_text(3) returns it on this kernel.
 
     Args:
-        state: the three sets; or the five, of which it tells three; or those of a file, as getcap(8) shows them.
+        state: three sets; five sets, of which three are used; or the capabilities of a file, in the form of getcap(8).
     """
     if isinstance(state, FileCapabilities):
         has = state.permitted | state.inheritable
@@ -189,17 +189,17 @@ def to_text(state: CapabilityState | Capabilities | FileCapabilities) -> str:
 
 
 def from_iab(text: str) -> IAB:
-    """Read libcap's IAB form, such as `!cap_chown,^cap_net_raw` (cap_iab(3)).
+    """Parse libcap's IAB form, such as `!cap_chown,^cap_net_raw` (cap_iab(3)).
 
     Raises:
-        ValueError: libcap would not take it either; says where and why.
-        TypeError: it is no string.
+        ValueError: the text is invalid for libcap; the message has the position and the reason.
+        TypeError: `text` is not a string.
     """
     return captext.iab_from_text(text)
 
 
 def to_iab(state: IAB | Capabilities) -> str:
-    """Write libcap's IAB form, as cap_iab_to_text(3) does on this kernel.
+    """Return libcap's IAB form, as cap_iab_to_text(3) returns it on this kernel.
 
     Args:
         state: an IAB, or the five sets of a process.
@@ -213,14 +213,14 @@ def to_iab(state: IAB | Capabilities) -> str:
 
 
 def read_file(place: Place) -> FileCapabilities | None:
-    """Return the capabilities of a file; None when it has none.
+    """Return the capabilities of a file; None if it has none.
 
     Args:
         place: a path (symbolic links are followed) or a descriptor.
 
     Raises:
-        ValueError: the attribute is damaged.
-        OSError: getxattr(2). EOVERFLOW: they are for a user namespace whose root has no number here.
+        ValueError: the attribute is malformed.
+        OSError: getxattr(2) failed. EOVERFLOW: they are for a user namespace whose root has no uid in this namespace.
     """
     try:
         return FileCapabilities.from_bytes(os.getxattr(place, XATTR))
@@ -235,22 +235,23 @@ def write_file(place: Place, capabilities: FileCapabilities | str) -> None:
 
     Args:
         place: a path (a symbolic link is refused) or a descriptor of a regular file.
-        capabilities: the value; or a text such as `cap_net_raw=ep`, whose effective part must be all or nothing, as a
-            file has only one bit for it.
+        capabilities: the value, or a text such as `cap_net_raw=ep`. A file has one effective bit, so either all or none
+            of the capabilities must be effective.
 
     Raises:
-        ValueError: no regular file; a text that a file cannot hold; a capability that this kernel does not have.
+        ValueError: `place` is not a regular file; a file cannot hold the sets of the text; this kernel does not have a
+            capability.
         PermissionError: CAP_SETFCAP is missing.
-        OSError: setxattr(2).
+        OSError: setxattr(2) failed.
     """
     value = _file_value(capabilities)
     beyond = (value.permitted | value.inheritable) - CapabilitySet.all(cap_last_cap())
     if beyond:
         raise ValueError(f"capabilities: this kernel does not have {', '.join(beyond.names)}")
     _check_regular(place)
-    # cap_convert_nscap() of the kernel takes versions 2 and 3 only.
+    # cap_convert_nscap() of the kernel accepts only versions 2 and 3.
     if value.version == 1:
-        raise ValueError("capabilities: the kernel reads version 1 and writes it no more: use version 2")
+        raise ValueError("capabilities: the kernel reads version 1 but does not write it: use version 2")
     try:
         os.setxattr(place, XATTR, value.to_bytes(), follow_symlinks=isinstance(place, int))
     except PermissionError as error:
@@ -258,15 +259,15 @@ def write_file(place: Place, capabilities: FileCapabilities | str) -> None:
 
 
 def remove_file(place: Place) -> bool:
-    """Take the capabilities of a file away; return whether it had some.
+    """Remove the capabilities of a file; return whether it had any.
 
     Args:
-        place: as in `write_file`.
+        place: as for `write_file()`.
 
     Raises:
-        ValueError: no regular file.
+        ValueError: `place` is not a regular file.
         PermissionError: CAP_SETFCAP is missing.
-        OSError: removexattr(2).
+        OSError: removexattr(2) failed.
     """
     _check_regular(place)
     try:
@@ -301,10 +302,11 @@ def _file_value(capabilities: FileCapabilities | str) -> FileCapabilities:
 
 
 def _check_regular(place: Place) -> None:
-    # execve(2) looks only at regular files; setxattr would take others (GOTCHAS H8: and links lead elsewhere).
+    # execve(2) uses the attribute only of regular files, but setxattr(2) accepts others. Links are refused (GOTCHAS
+    # H8).
     mode = os.stat(place, follow_symlinks=isinstance(place, int)).st_mode
     if not stat.S_ISREG(mode):
-        what = "is a symbolic link" if stat.S_ISLNK(mode) else "is no regular file"
+        what = "is a symbolic link" if stat.S_ISLNK(mode) else "is not a regular file"
         raise ValueError(f"place: {place!r} {what}")
 
 

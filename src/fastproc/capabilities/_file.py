@@ -1,8 +1,8 @@
-"""The capabilities of a file: the bytes of its `security.capability` attribute, read and written. Pure.
+"""The capabilities of a file: parsing and formatting the bytes of its `security.capability` attribute. Pure.
 
-struct vfs_cap_data and vfs_ns_cap_data of <linux/capability.h>, little endian: a word of magic and flags, then for
-each 32 capabilities the permitted and the inheritable ones, then, in version 3, the root of the user namespace that
-they are for.
+The bytes are struct vfs_cap_data or vfs_ns_cap_data of <linux/capability.h>, in little endian: a word with version and
+flags, then for each 32 capabilities a word of permitted and a word of inheritable ones, then, in version 3, the root
+user of the user namespace.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _SIZES = {1: 12, 2: 20, 3: 24}
 
 
 class FileCapabilities:
-    """What a file gives to who executes it (capabilities(7), "File capabilities"). Immutable.
+    """The capabilities that a process gets when it executes a file (capabilities(7), "File capabilities"). Immutable.
 
     Attributes:
-        permitted: what the new program has, as far as the bounding set allows.
-        inheritable: what it has if the process had it as inheritable.
-        effective: whether that is effective at once: one bit for the whole file.
-        rootid: the user, as this user namespace numbers it, who is root where the file counts; 0 for the namespace of
-            the file system.
+        permitted: capabilities that the new program gets, limited by the bounding set.
+        inheritable: capabilities that the new program gets if they are inheritable in the process.
+        effective: whether these capabilities are effective at once: one bit for the whole file.
+        rootid: the uid, in this user namespace, of the root user of the user namespace in which the capabilities count;
+            0 for the namespace of the file system.
         version: 1 (32 capabilities), 2, or 3 (with rootid).
     """
 
@@ -47,18 +47,18 @@ class FileCapabilities:
         rootid: int = 0,
         version: int | None = None,
     ) -> None:
-        """Take the sets.
+        """Check and store the sets.
 
         Args:
-            permitted: what CapabilitySet takes.
-            inheritable: the same.
+            permitted: a value that CapabilitySet() accepts.
+            inheritable: a value that CapabilitySet() accepts.
             effective: see the attributes.
             rootid: see the attributes.
-            version: None chooses 3 with a rootid and else 2.
+            version: None: 3 if `rootid` is given, otherwise 2.
 
         Raises:
-            ValueError: a rootid that is none, or that this version cannot hold; a capability that it cannot hold.
-            TypeError: something of the wrong type.
+            ValueError: `rootid` is not a uid, or the version cannot hold it; the version cannot hold a capability.
+            TypeError: an argument has the wrong type.
         """
         sets = as_set("permitted", permitted), as_set("inheritable", inheritable)
         if not isinstance(effective, bool):
@@ -66,13 +66,13 @@ class FileCapabilities:
         if isinstance(rootid, bool) or not isinstance(rootid, int):
             raise TypeError(f"rootid: must be a number, not {rootid!r}")
         if not 0 <= rootid <= ROOTID_MAX:
-            raise ValueError(f"rootid: {rootid} is no user: 0 to {ROOTID_MAX}")
+            raise ValueError(f"rootid: {rootid} is not in the range 0 to {ROOTID_MAX}")
         if version is None:
             version = 3 if rootid else 2
         if version not in _SIZES:
             raise ValueError(f"version: {version!r} is none of 1, 2, 3")
         if rootid and version != 3:
-            raise ValueError(f"rootid: version {version} has none")
+            raise ValueError(f"rootid: version {version} has no rootid")
         beyond = (sets[0] | sets[1]).mask >> 32 * _WORDS[version]
         if beyond:
             raise ValueError(f"version: 1 holds the first 32 capabilities only, not {sets[0] | sets[1]}")
@@ -84,10 +84,10 @@ class FileCapabilities:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> FileCapabilities:
-        """Read the attribute's bytes.
+        """Parse the bytes of the attribute.
 
         Raises:
-            ValueError: no version that this knows, or not its size.
+            ValueError: the version is unknown, or the size does not match it.
         """
         magic = int.from_bytes(data[:4], "little")
         version = magic >> _VERSION_SHIFT
@@ -105,7 +105,7 @@ class FileCapabilities:
         return cls(*sets, bool(magic & _EFFECTIVE), rootid, version)
 
     def to_bytes(self) -> bytes:
-        """Write the attribute's bytes."""
+        """Return the bytes of the attribute."""
         words = [self.version << _VERSION_SHIFT | (_EFFECTIVE if self.effective else 0)]
         for index in range(_WORDS[self.version]):
             words += [some.mask >> 32 * index & 0xFFFFFFFF for some in (self.permitted, self.inheritable)]

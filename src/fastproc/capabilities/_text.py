@@ -1,7 +1,7 @@
-"""Capabilities as text: libcap's forms, read and written by its rules (cap_from_text(3), cap_iab(3)). Pure.
+"""Capabilities as text: parsing and formatting libcap's forms by its rules (cap_from_text(3), cap_iab(3)). Pure.
 
-The grammar is libcap's, with its corners: a comma may end the IAB form, digits are read as C reads them (0x1f, 037),
-`all` means every capability up to the last one that the kernel has.
+The grammar includes libcap's special cases. A comma may end the IAB form. Numbers are read as in C (0x1f, 037). `all`
+means every capability of the kernel.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         inheritable: CapabilitySet
 
     class IAB(NamedTuple):
-        """What an execve passes on. See below."""
+        """The capabilities that an execve passes on. See below."""
 
         inheritable: CapabilitySet
         ambient: CapabilitySet
@@ -43,14 +43,14 @@ else:
     )
     CapabilityState.__doc__ = """The three sets of capget(2) and of libcap's text form, each a CapabilitySet."""
     IAB = namedtuple("IAB", ("inheritable", "ambient", "blocked"), module="fastproc.capabilities")
-    IAB.__doc__ = """What an execve passes on: libcap's IAB, each a CapabilitySet.
+    IAB.__doc__ = """The capabilities that an execve passes on: libcap's IAB, each a CapabilitySet.
 
-`blocked` is what is missing in the bounding set.
+`blocked` has the capabilities that are missing in the bounding set.
 """
 
 
 class _Reader:
-    """A place in a text; None stands for its end."""
+    """A position in a text; "" is its end."""
 
     __slots__ = ("at", "text")
 
@@ -82,7 +82,7 @@ class _Reader:
         return end
 
     def capability(self) -> int:
-        """Read one capability; a number as strtoul(3) with base 0 reads it."""
+        """Parse one capability: a name, or a number as strtoul(3) with base 0 parses it."""
         start = self.at
         if self.peek() and self.peek() in _DIGITS:
             self.at, number = self._number(start)
@@ -110,7 +110,7 @@ class _Reader:
 
     def _value(self, start: int, end: int, base: int) -> int:
         digits = self.text[start:end].lstrip("0")
-        # Python refuses to convert thousands of digits; all those numbers are too large anyway.
+        # Python refuses to convert thousands of digits. Such numbers are too large anyway.
         return int(digits or "0", base) if len(digits) < 20 else NUMBERS
 
     def is_all(self) -> bool:
@@ -121,15 +121,15 @@ class _Reader:
 
 
 def state_from_text(text: str, last_cap: int = LAST_KNOWN) -> CapabilityState:
-    """Read libcap's text form: clauses such as `cap_net_bind_service=ep` or `all=eip cap_chown-e`.
+    """Parse libcap's text form: clauses such as `cap_net_bind_service=ep` or `all=eip cap_chown-e`.
 
     Args:
-        text: the clauses; the empty text is no capability at all.
-        last_cap: the last capability that `all` and a clause without a list mean.
+        text: the clauses; an empty text means no capability.
+        last_cap: the last capability of `all` and of a clause without a list.
 
     Raises:
-        ValueError: libcap would not take it either; says where and why.
-        TypeError: it is no string.
+        ValueError: the text is invalid for libcap; the message has the position and the reason.
+        TypeError: `text` is not a string.
     """
     reader = _Reader(text)
     sets = {_EFFECTIVE: 0, _PERMITTED: 0, _INHERITABLE: 0}
@@ -164,7 +164,7 @@ def _clause(reader: _Reader, sets: dict[int, int], everything: int) -> None:
                 raise reader.bad("one of e i p is expected")
             flags |= _FLAGS[reader.take()]
         elif needs_flags:
-            raise reader.bad("only = may be followed by nothing")
+            raise reader.bad("one of e i p is expected after + or -")
         for flag in sets:
             if clear:
                 sets[flag] &= ~mask
@@ -187,7 +187,7 @@ def _list(reader: _Reader, everything: int) -> int:
     while True:
         if reader.is_all():
             reader.at += 3
-            mask = everything  # libcap: what was listed before it and is not of this kernel is forgotten
+            mask = everything  # as in libcap, this drops earlier capabilities that the kernel does not have
         else:
             mask |= 1 << reader.capability()
         if reader.peek() != ",":
@@ -204,13 +204,13 @@ def _letters(flags: int) -> str:
 def state_to_text(
     effective: CapabilitySet, permitted: CapabilitySet, inheritable: CapabilitySet, last_cap: int = LAST_KNOWN
 ) -> str:
-    """Write libcap's text form as cap_to_text(3) does: what most capabilities have comes first, then the others.
+    """Return libcap's text form, as cap_to_text(3): the most frequent flags come first, then the exceptions.
 
     Args:
-        effective: one of the three sets.
-        permitted: the second.
-        inheritable: the third.
-        last_cap: the last capability of the kernel; those above are named one by one.
+        effective: the effective set.
+        permitted: the permitted set.
+        inheritable: the inheritable set.
+        last_cap: the last capability of the kernel; higher ones are listed one by one.
     """
     groups: list[list[int]] = [[] for _ in range(8)]
     unnamed: list[list[int]] = [[] for _ in range(8)]
@@ -242,13 +242,14 @@ def state_to_text(
 
 
 def iab_from_text(text: str) -> IAB:
-    """Read libcap's IAB form: capabilities with commas between them, each with its prefixes.
+    """Parse libcap's IAB form: a list of capabilities with prefixes, separated by commas.
 
-    `!` takes it out of the bounding set, `^` makes it ambient (and inheritable), `%` or nothing inheritable.
+    `!` removes a capability from the bounding set, `^` makes it ambient and inheritable, `%` or no prefix makes it
+    inheritable.
 
     Raises:
-        ValueError: libcap would not take it either; says where and why.
-        TypeError: it is no string.
+        ValueError: the text is invalid for libcap; the message has the position and the reason.
+        TypeError: `text` is not a string.
     """
     reader = _Reader(text)
     inheritable = ambient = blocked = 0
@@ -274,13 +275,13 @@ def iab_from_text(text: str) -> IAB:
 def iab_to_text(
     inheritable: CapabilitySet, ambient: CapabilitySet, blocked: CapabilitySet, last_cap: int = LAST_KNOWN
 ) -> str:
-    """Write libcap's IAB form as cap_iab_to_text(3) does.
+    """Return libcap's IAB form, as cap_iab_to_text(3).
 
     Args:
-        inheritable: what an execve may pass on.
-        ambient: what it does pass on.
-        blocked: what is missing in the bounding set.
-        last_cap: the last capability of the kernel; those above are left out.
+        inheritable: capabilities that an execve may pass on.
+        ambient: capabilities that an execve passes on.
+        blocked: capabilities that are missing in the bounding set.
+        last_cap: the last capability of the kernel; higher ones are left out.
     """
     words = []
     for number in range(last_cap + 1):
