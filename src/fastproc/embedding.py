@@ -1,7 +1,7 @@
-r"""fastproc in any event loop, by three calls: `fileno()`, `timeout()`, `run_once(0)`.
+r"""fastproc in any event loop, by three methods: `fileno()`, `timeout()`, `run_once(0)`.
 
-What is done by it are the names of `fastproc.aio` in coroutines, which a Reactor runs itself: no other loop is needed,
-and whichever there is drives it. docs/event-loops.md has it in asyncio, trio, Tornado, gevent and poll(2).
+A Reactor runs coroutines that use `fastproc.aio`. It needs no other event loop, and any event loop can drive it.
+docs/event-loops.md has examples for asyncio, trio, Tornado, gevent and poll(2).
 
 >>> import fastproc
 >>> with fastproc.Reactor() as reactor:
@@ -43,11 +43,11 @@ __all__ = ["Cancelled", "Reactor", "Task"]
 
 
 class Cancelled(BaseException):
-    """What `Task.cancel()` raises inside of the coroutine, where it waits."""
+    """The exception that `Task.cancel()` raises in the coroutine, where it waits."""
 
 
 class Flag:
-    """Something that tasks wait for."""
+    """A flag that tasks can wait for."""
 
     __slots__ = ("_set", "_waiting")
 
@@ -56,22 +56,22 @@ class Flag:
         self._waiting: list[Task] = []
 
     def set(self) -> None:
-        """Wake the tasks that wait."""
+        """Set the flag, and wake the waiting tasks."""
         self._set = True
-        # Nothing is taken from the list here: if a signal handler raises, the reactor wakes all tasks (`run_once()`).
+        # The list is not changed here: if a signal handler raises, the reactor wakes all tasks (`run_once()`).
         for task in self._waiting:
             task._go_on()
 
     def is_set(self) -> bool:
-        """Whether set() was called."""
+        """Return whether set() was called."""
         return self._set
 
     def wait(self) -> Awaitable[None]:
-        """Wait for set(); at once when it was called."""
+        """Wait until set() is called; return at once if it was called before."""
         return self
 
     def __await__(self) -> Generator[Flag, None, None]:
-        # A task is also woken, for nothing, after an exception has come out of run_once().
+        # A task is also woken, without a reason, after run_once() has raised.
         while not self._set:
             yield self
 
@@ -86,12 +86,12 @@ class Breath:
 
 
 class Task:
-    """A coroutine that a Reactor runs. Made by `Reactor.create_task()` and `run()`.
+    """A coroutine that a Reactor runs. `Reactor.create_task()` and `run()` create it.
 
     Attributes:
         done: whether the coroutine has ended.
-        on_done: called once, with this task, when it has: inside of `run_once()`, in the context in which the task was
-            made. What it raises comes out of that `run_once()`.
+        on_done: a function that is called once, with this task, when the coroutine has ended. `run_once()` calls it, in
+            the context in which the task was created, and raises its exceptions.
     """
 
     __slots__ = (
@@ -119,9 +119,9 @@ class Task:
         self._ended = Flag()
         self._value: Any = None
         self._error: BaseException | None = None
-        # What the finalizer calls: nothing, or what raises the error that nobody was told of.
+        # The finalizer calls this: it does nothing, or raises an error that was not retrieved.
         self._drop: Callable[[], object] = int
-        # What is raised in the coroutine next.
+        # The exception that is raised in the coroutine at the next step.
         self._thrown: BaseException | None = None
         self._queued = False
         self._waits_for: Flag | None = None
@@ -133,20 +133,23 @@ class Task:
         return f"<Task {getattr(self._coroutine, '__qualname__', '?')} {state}>"
 
     def cancel(self) -> None:
-        """Raise Cancelled in the coroutine, where it waits; it may end its children first. Harmless when it is done.
+        """Raise Cancelled in the coroutine, where it waits. It may end its children first.
 
-        A `run()` sends its child SIGTERM, and SIGKILL when the grace is over; the task is done when the child is gone.
+        Does nothing if the task is done.
+
+        A `run()` sends its child SIGTERM, and SIGKILL after the grace period. The task is done when the child has
+        ended.
         """
         if not self.done:
             self._thrown = Cancelled()
             self._go_on()
 
     def result(self) -> Any:
-        """Return what the coroutine returned, or raise what it raised.
+        """Return the result of the coroutine, or raise its exception.
 
         Raises:
-            RuntimeError: it still runs.
-            Cancelled: it was cancelled; of a `run()`, the Result up to then is in the attribute `result`.
+            RuntimeError: the task still runs.
+            Cancelled: the task was cancelled. For a `run()`, its attribute `result` is the Result up to then.
         """
         if not self.done:
             raise RuntimeError(f"{self!r}: has no result yet")
@@ -156,9 +159,9 @@ class Task:
         return self._value
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        """Wait for the end, in another task of the same reactor, and give the result.
+        """Wait for the end in another task of the same reactor, and return the result.
 
-        Cancelling the one that waits changes nothing for this one.
+        If the waiting task is cancelled, this task continues.
         """
         yield from self._ended.__await__()
         return self.result()
@@ -168,7 +171,7 @@ class Task:
             self._reactor._queue(self)
 
     def _step(self) -> None:
-        """Go on up to the next wait. May be called again after an exception came out of it, wherever that was."""
+        """Run the coroutine up to its next wait. May be called again after it has raised, at any point."""
         self._queued = False
         if self.done:
             if not self._ended.is_set():
@@ -176,7 +179,7 @@ class Task:
             return
         coroutine = self._coroutine
         if coroutine.__class__ is CoroutineType and coroutine.cr_frame is None:
-            # What a signal handler raised came out of run_once() just when the coroutine had ended.
+            # The coroutine had just ended when a signal handler raised out of run_once().
             self._error = RuntimeError(f"{self!r}: its outcome was lost when a signal handler raised")
             self.done = True
             self._report()
@@ -194,9 +197,9 @@ class Task:
             self._end(end.value, None)
         except BaseException as error:
             if coroutine.__class__ is CoroutineType and coroutine.cr_frame is not None:
-                # A signal handler's, just before or after the coroutine ran. The step is made again.
+                # A signal handler has raised, just before or after the coroutine ran. The step is repeated.
                 raise
-            # Without the frame of this function, which would make a cycle of the task and its error.
+            # Without the frame of this function, which would be a reference cycle between the task and its exception.
             self._end(None, error.with_traceback(error.__traceback__ and error.__traceback__.tb_next))
         else:
             # The coroutine may have cancelled its own task.
@@ -223,7 +226,7 @@ class Task:
         self._report()
 
     def _report(self) -> None:
-        """Tell those who wait for this task that it is done."""
+        """Wake the tasks that wait for this task, and call on_done."""
         error = self._error
         self._reactor._tasks.discard(self)
         self._ended.set()
@@ -231,32 +234,32 @@ class Task:
         if done is not None:
             self._context.run(done, self)
         if error is not None and not isinstance(error, (Exception, Cancelled)):
-            # Such as KeyboardInterrupt: it is for the program, not for who waits for the task.
+            # Such as KeyboardInterrupt: it concerns the program, not only the waiters of the task.
             self._drop = int
             raise error
 
     def _is_for_nobody(self, error: BaseException) -> None:
-        """If nobody asks for it, the interpreter prints an error when the task is dropped (sys.unraisablehook)."""
+        """Print the exception by sys.unraisablehook when the task is dropped, unless result() retrieves it before."""
         if not isinstance(error, Cancelled):
             self._drop = partial(_unstarted().throw, error)
 
-    # In C alone: what a signal handler raises in a finalizer of Python's is lost.
+    # Only C code: in a finalizer with Python code an exception of a signal handler would be lost.
     __del__ = property(attrgetter("_drop"))
 
 
 class ReactorHub(Hub):
-    """What fastproc.aio waits by in the tasks of a Reactor."""
+    """The hub of fastproc.aio in the tasks of a Reactor."""
 
     __slots__ = ()
 
     reactor: Reactor
 
     def event(self) -> Event:
-        """As Hub.event()."""
+        """Implement Hub.event()."""
         return Flag()
 
     async def outlast(self, event: Event) -> None:
-        """As Hub.outlast()."""
+        """Implement Hub.outlast()."""
         late: Cancelled | None = None
         while not event.is_set() and not self.reactor.inert:
             try:
@@ -267,7 +270,7 @@ class ReactorHub(Hub):
             raise late
 
     async def alongside(self, helper: Helper, event: Event, on_error: OnError) -> None:
-        """As Hub.alongside(); what is told to nobody is printed."""
+        """Implement Hub.alongside(). An exception that cannot be reported is printed."""
         leaving = False
 
         def on_done(task: Task) -> None:
@@ -287,22 +290,22 @@ class ReactorHub(Hub):
             await self.outlast(task._ended)
 
     async def breathe(self) -> None:
-        """As Hub.breathe()."""
+        """Implement Hub.breathe()."""
         await Breath()
 
 
 class Reactor(LoopReactor):
-    """A place to wait that any event loop can drive, and that runs coroutines of fastproc.aio.
+    """An event loop that any other event loop can drive, and that runs coroutines of fastproc.aio.
 
-    The contract: wait until `fileno()` is readable or `timeout()` seconds have passed, then call `run_once(0)`; and ask
-    for `timeout()` again after every `run_once()` and whenever `on_earlier` is called. Without another loop,
-    `run_once()` itself waits. Everything is done inside of `run_once()`; nothing else calls back. For one thread: all
-    calls, but those of processes, are made where it is driven. No descriptor is open before it is needed, no thread is
-    started, no signal handled.
+    To drive it: wait until `fileno()` is readable or `timeout()` seconds have passed, then call `run_once(0)`. Call
+    `timeout()` again after every `run_once()` and whenever `on_earlier` is called. Without another loop `run_once()`
+    waits itself. All work and all callbacks are done in `run_once()`. A Reactor is for one thread: all calls except the
+    methods of processes must be made in the thread that drives it. It opens no descriptor until it is needed, starts no
+    thread and handles no signal.
 
     Args:
-        on_earlier: called, by whatever makes it so, when `timeout()` has become less than it was. For loops that are
-            told of a timer in advance; one that asks for `timeout()` before each wait needs none.
+        on_earlier: a function that is called when `timeout()` has decreased. Loops whose timers are set in advance need
+            it. A loop that calls `timeout()` before each wait does not.
     """
 
     __slots__ = ("_busy", "_hub", "_ready", "_tasks")
@@ -322,30 +325,32 @@ class Reactor(LoopReactor):
         on_done: Callable[[Task], object] | None = None,
         **options: Unpack[OptionsDict],
     ) -> Task:
-        """Run a command by this reactor: a task of `fastproc.aio.run()`, with the same arguments, result and errors.
+        """Run a command in this reactor, with the arguments, result and exceptions of `fastproc.aio.run()`.
 
         Args:
-            program: as `fastproc.run()` has it.
-            args: as `fastproc.run()` has it.
-            on_done: called with the task at its end; `result()` of that gives the Result, or raises.
-            options: as `fastproc.run()` has it.
+            program: as for `fastproc.run()`.
+            args: as for `fastproc.run()`.
+            on_done: a function that is called with the task at its end. `result()` of the task returns the Result, or
+                raises.
+            options: as for `fastproc.run()`.
 
         Raises:
-            TypeError, ValueError: at once: an argument or option is not possible; its name comes first.
+            TypeError, ValueError: at once: an argument or option is invalid; the message starts with its name.
         """
         command = as_command(program, args, options)
         settle(command)
         return self.create_task(run(command), on_done)
 
     def create_task(self, coroutine: Coroutine[Any, Any, Any], on_done: Callable[[Task], object] | None = None) -> Task:
-        """Run a coroutine, from the next `run_once()` on, in a copy of the current context.
+        """Run a coroutine from the next `run_once()` on, in a copy of the current context.
 
-        It may await the names of fastproc.aio, `sleep()` and other tasks of this reactor. An error of a task without
-        `on_done` that nobody asks for is printed when the task is dropped.
+        The coroutine may await functions of fastproc.aio, `sleep()` and other tasks of this reactor. If a task without
+        `on_done` raises, and neither `result()` nor another task retrieves the exception, it is printed when the task
+        is dropped.
 
         Raises:
-            TypeError: it is no coroutine.
-            RuntimeError: the reactor is closed.
+            TypeError: `coroutine` is not a coroutine.
+                RuntimeError: the reactor is closed.
         """
         if not hasattr(coroutine, "send"):
             raise TypeError(f"coroutine: must be a coroutine, not {type(coroutine).__name__}")
@@ -357,26 +362,27 @@ class Reactor(LoopReactor):
         return task
 
     async def sleep(self, seconds: float) -> None:
-        """Let some time pass, in a task of this reactor; with 0, let the other tasks run once."""
+        """Wait in a task of this reactor. With 0, let the other tasks run once."""
         await (self._hub.sleep(seconds) if seconds > 0.0 else self._hub.breathe())
 
     def timeout(self) -> float | None:
-        """Seconds until the next timer is due; 0.0 when there is something to do now, None when there is no timer."""
+        """Return the seconds until the next timer; 0.0 if there is work to do now; None if there is no timer."""
         return 0.0 if self._ready else super().timeout()
 
     def run_once(self, timeout: float | None = None) -> int:
-        """Wait until something is ready or due, do it, and give the number of callbacks and steps of tasks.
+        """Wait for an event or timer, handle it, and return the number of callbacks and steps of tasks.
 
         Args:
-            timeout: seconds at most; None waits for the next timer or event. May return early with 0.
+            timeout: the maximum of seconds; None: wait for the next timer or event. May return early with 0.
 
         Raises:
-            RuntimeError: in a forked copy; when there is nothing that could ever happen; inside of itself.
-            BaseException: what a callback, or `on_done`, raises. The rest is done by the next call.
+            RuntimeError: this process is a forked copy; there is nothing to wait for; or the call is inside
+                `run_once()`.
+            BaseException: a callback or `on_done` raised it. The next call handles the rest.
         """
         if self._busy.locked():
-            raise RuntimeError("run_once: called by something that it called itself")
-        # A lock, as its end of the block is one call of C: no signal handler can leave it held.
+            raise RuntimeError("run_once: called inside itself")
+        # A lock, because the exit from its block is one C call: no signal handler can leave it locked.
         with self._busy:
             ran = self._turn(timeout)
         return ran
@@ -384,26 +390,27 @@ class Reactor(LoopReactor):
     def _turn(self, timeout: float | None) -> int:
         try:
             ran = super().run_once(0.0 if self._ready else timeout)
-            # Those that a step wakes come next time, so that no chain of them holds the loop.
+            # Tasks that a step wakes run at the next call, so that they cannot occupy the loop.
             for _ in range(len(self._ready)):
-                # A task leaves the queue when its step is complete: a signal handler may raise anywhere in it.
+                # A task leaves the queue only when its step is complete, because a signal handler may raise anywhere in
+                # it.
                 task = self._ready[0]
                 self._step(task)
                 if self._ready and self._ready[0] is task:
                     self._ready.popleft()
                 ran += 1
         except BaseException:
-            # A flag may be set whose tasks are not all woken: each looks again at what it waits for.
+            # A flag may be set without all its tasks being woken: wake all tasks, which check their flags again.
             for task in self._tasks:
                 task._go_on()
             raise
         return ran
 
     def close(self) -> None:
-        """Cancel the tasks, wait until they are done and their children are gone, and give everything back.
+        """Cancel the tasks, wait until they are done and their children have ended, and release all resources.
 
-        That takes the grace of a run, and for a child that cannot be killed (a tracer or a file system holds it) five
-        seconds more; it is left to be reaped later. In a forked copy nothing is waited for.
+        This may take the grace period of a run. For a child that cannot be killed (a tracer or a file system holds it)
+        it takes five seconds more, and the child is reaped later. In a forked copy it does not wait.
         """
         try:
             if self._tasks and not self.inert and not self._busy.locked():
@@ -430,13 +437,13 @@ class Reactor(LoopReactor):
                 self.run_once()
         finally:
             timer.cancel()
-            # What does not end when it is cancelled.
+            # Tasks that did not end when they were cancelled.
             for task in list(self._tasks):
                 task._drop = int
                 task._coroutine.close()
 
     def _queue(self, task: Task) -> None:
-        # In this order: what a signal handler raises in between makes one step too many, and not none.
+        # In this order, a signal handler that raises in between causes an extra step and not a missing one.
         self._ready.append(task)
         task._queued = True
         if not self._busy.locked() and len(self._ready) == 1:
@@ -446,7 +453,7 @@ class Reactor(LoopReactor):
         before = stepping.hub, stepping.loop
         hooks = sys.get_asyncgen_hooks()
         stepping.enter(self._hub)
-        # The loop around would end our asynchronous generators in its own way.
+        # Otherwise the surrounding loop would finalize the asynchronous generators of the tasks.
         sys.set_asyncgen_hooks(None, None)
         try:
             task._step()
@@ -456,9 +463,9 @@ class Reactor(LoopReactor):
 
 
 def _unstarted() -> Generator[None, None, None]:
-    """A generator whose throw() raises what it is given, with no step of its code."""
+    """Return a generator whose throw() raises the given exception without running its code."""
     yield
 
 
 def _nothing() -> None:
-    """Nobody asked."""
+    """Do nothing: the default of `on_earlier`."""
