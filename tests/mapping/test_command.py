@@ -406,7 +406,7 @@ def ours(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         (["true", ":::+", "a"], ":::+: there is no source before it"),
         (["--resume", "true"], "resume, doubt, durable: need joblog= or results="),
         (["echo | cat"], "template: '|' is for a shell"),
-        (["--shell", "echo '{}'"], "leave the quotes away"),
+        (["--shell", "echo '{}'"], "omit the quotes"),
         (["-C", "(", "true"], "-C: '(' is not a valid regular expression"),
         (["-C", "", "true"], "-C: is empty"),
         (["-n2", "-L2", "true"], "-L: cannot be combined with -n"),

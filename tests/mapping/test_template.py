@@ -46,7 +46,7 @@ def test_template_for_a_shell_quotes_the_items() -> None:
     template = Template(["echo {} >/dev/null; echo '{'{}"], shell=True)
     assert template.render(("a'b; c",), 1, 1)[2] == """echo 'a'"'"'b; c' >/dev/null; echo '{''a'"'"'b; c'"""
     for line in ("echo '{}'", 'echo "x {} y"', "echo 'a'\\''{}'"):
-        with pytest.raises(ValueError, match="leave the quotes away"):
+        with pytest.raises(ValueError, match="omit the quotes"):
             Template([line], shell=True)
 
 

@@ -1,11 +1,11 @@
-"""Many commands, one for each item: `fastproc.map`, and what it needs to be left for the night.
+"""Many commands, one for each item: `fastproc.map`, with a log, retries and resume for long unattended runs.
 
     >>> import fastproc
     >>> [result.text() for result in fastproc.map("printf %s {.}", ["a.c", "b.c"])]
     ['a', 'b']
 
-Not here: a map on its way (_mapped), who runs the tasks (_runner), what a template means
-(_values.template), the log's bytes (_values.joblog).
+A running map is in _mapped.py, the execution of tasks in _runner.py, templates in _template.py, the format of the log
+in _joblog.py.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["Mapped", "Summary", "Task", "Template", "map"]
 
 
 AHEAD = 64
-"""Items that are taken beyond the workers at most, so that these do not wait for Python."""
+"""Maximum of items that are taken in advance of the workers, so that the workers do not wait for Python."""
 
 
 def map(
@@ -59,46 +59,51 @@ def map(
     executor: futures.Executor | None = None,
     **options: Unpack[OptionsDict],
 ) -> Mapped:
-    """Run a command for each item, several at a time, and give the results.
+    """Run a command for each item, several at a time, and iterate over the results.
 
     >>> [result.text() for result in map("printf %s {}", "ab", workers=2)]
     ['a', 'b']
 
     Args:
-        work: a template such as "gzip -k {}": split into words here, by no shell; an item is never split or expanded.
-            Its places are those of Template. Or a function that makes the command or expression of an item.
-        items: taken one by one as there is room: there may be endlessly many. Of a tuple, each part is a source of its
-            own: {1}, {2}.
-        workers: how many run at the same time; as many as there are CPUs when None.
-        ordered: give the results in the order of the items; else as they end.
-        feed: makes of an item what its task reads from stdin, as bytes or an iterable of them. A template without a
-            place is left as it is then; else the item comes behind its last word.
-        retries: how many more times a task is tried that fails.
-        halt: when no more are started, as GNU parallel has it: "soon,fail=1"; "now,fail=3" also kills those that run.
-        delay: seconds between two starts at least.
-        joblog: a file with a line for each task that has ended, in GNU parallel's form.
-        results: such a file with what each wrote, too, as JSON: with it, an output is kept exactly once (docs/map.md).
-        resume: whether tasks that the file has are skipped; "failed": those that succeeded.
-        doubt: what is done, on resume, with tasks that were started and whose end is not known: "again", or "skip",
-            for which each start is written into the file, too.
-        durable: whether each line is on the disk before it goes on, so that it outlasts a crash of the machine.
-        output: where None, nothing is printed. "group": what a task writes is printed when it has ended; "line": its
-            lines as they come; "ungroup": it writes to our own streams, and nothing is captured.
-        tag: whether each line printed begins with its item and a tab; or a function that makes of a task what it
-            begins with.
-        progress: how far it is, on stderr: True, "rich", "tqdm", "plain", or a function called with the Summary.
-        dry_run: print the lines that would be run, run nothing, and give no result.
-        executor: runs the commands elsewhere, as that of Pool; `workers` is how many it is given at the same time then,
-            256 when None. What they write is printed by group only.
-        options: as of `run()`, for each. With joblog or results, die_with_parent is on.
+        work: a template such as "gzip -k {}", which is split into words without a shell. An item is never split or
+            expanded. See Template for the placeholders. Or a function that returns a command or expression for an item.
+        items: the items, which may be endless. An item is taken only when there is room for its task. Each part of a
+            tuple is a source: {1}, {2}.
+        workers: the number of tasks that run at the same time. Default: the number of CPUs.
+        ordered: True: the results are in the order of the items. False: in the order in which the tasks end.
+        feed: a function that returns the stdin of an item's task, as bytes or an iterable of bytes. With `feed` the
+            item is not appended to a template without a placeholder.
+        retries: how often a failed task is tried again.
+        halt: when to start no more tasks, as GNU parallel's --halt: "soon,fail=1". "now,fail=3" also kills the running
+            tasks.
+        delay: the minimum of seconds between two starts.
+        joblog: a file with a line for each ended task, in the format of GNU parallel.
+        results: a file with a JSON object for each ended task, including its output. Each output is stored exactly once
+            (docs/map.md).
+        resume: True: skip the tasks that the file has. "failed": skip those that succeeded.
+        doubt: what to do on resume with a task that was started and whose end is unknown. "again": run it again.
+            "skip": skip it; each start is then recorded too.
+        durable: whether each record is on the disk before the map continues, so that it survives a crash of the
+            machine.
+        output: None: print nothing. "group": print the output of a task when it has ended. "line": print each line when
+            it is complete. "ungroup": the task writes to the streams of this process, and nothing is captured.
+        tag: True: print the item and a tab before each line. Or a function that returns the tag of a task.
+        progress: show the progress on stderr: True, "rich", "tqdm" or "plain". Or a function that is called with the
+            Summary.
+        dry_run: print the command lines, run nothing, and return no results.
+        executor: run the commands by this executor, as for Pool. `workers` then is the number of tasks that it gets at
+            the same time (default: 256), and `output` can only be None or "group".
+        options: options of `run()` for each task. With joblog or results, die_with_parent is on.
 
     Raises:
-        ExitError, SpawnError, TimeoutExpired: of an item, when its turn comes; all that still run are ended. With
-            check=False a result is given: where nothing could be started, with status 126 or 127 and an `error`.
-        Exception: no command could be made of an item, such as for a NUL in it; as these.
-        FileExistsError: the file has records, and resume was not asked for.
-        BlockingIOError: another map has the file.
-        TypeError, ValueError: an argument is not possible; its name comes first. Nothing was run.
+        ExitError, SpawnError, TimeoutExpired: a task failed. It is raised in the task's turn, and ends all other
+            tasks. With check=False there is a result instead; if nothing could be started, it has status 126 or 127
+            and an `error`.
+        Exception: no command could be made of an item, for example because it contains a NUL. Handled in the same
+            way.
+        FileExistsError: the file has records, and `resume` is False.
+        BlockingIOError: another map uses the file.
+        TypeError, ValueError: an argument is invalid; the message starts with its name. Nothing was run.
     """
     count = _count(workers, executor)
     if executor is not None and output in ("line", "ungroup"):
@@ -107,13 +112,13 @@ def map(
     given: dict[str, Any] = dict(options)
     checked(given)
     if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-        raise ValueError(f"retries: must be a whole number from 0 on, not {retries!r}")
+        raise ValueError(f"retries: must be an int of 0 or more, not {retries!r}")
     if doubt not in ("again", "skip"):
         raise ValueError(f"doubt: must be 'again' or 'skip', not {doubt!r}")
     if resume not in (False, True, "failed"):
         raise ValueError(f"resume: must be True, False or 'failed', not {resume!r}")
     if isinstance(delay, bool) or not isinstance(delay, (int, float)) or not 0 <= delay < float("inf"):
-        raise ValueError(f"delay: must be a number of seconds from 0 on, not {delay!r}")
+        raise ValueError(f"delay: must be seconds of 0 or more, not {delay!r}")
     kept = chosen_form(joblog, results)
     if kept is None and (resume or doubt == "skip" or durable):
         raise ValueError("resume, doubt, durable: need joblog= or results=")
@@ -135,7 +140,7 @@ def map(
             items,
             make_runner(count, given, executor),
             workers=count,
-            # Where it matters which tasks run, and not only how many, none is given away before its time.
+            # No task is submitted in advance if it matters which tasks run.
             ahead=0 if made.takes_slot or delay or stopping or doubt == "skip" else min(count, AHEAD),
             ordered=ordered,
             options=given,
@@ -172,7 +177,7 @@ def _count(workers: int | None, executor: object) -> int:
 def _make_printer(output: str | None, ordered: bool, tag: bool | Callable[[Any], str]) -> Printer | None:
     if output is None:
         if tag:
-            raise ValueError("tag: is about output")
+            raise ValueError("tag: needs output")
         return None
     from fastproc.mapping._output import MODES, Printer
 
@@ -199,12 +204,12 @@ def _dry(
     tag: Callable[[Any], str] | None,
     known: Known | None,
 ) -> Mapped:
-    """Print what would be run, without what a log says is done."""
+    """Print the command lines of the tasks that the log does not have."""
     from fastproc._engine import standard
     from fastproc._values.options import RUN_LEVEL
     from fastproc._values.redirect import DEVNULL
 
-    # No input is what a task has in any case.
+    # DEVNULL is the default stdin of a task.
     common = {
         name: value
         for name, value in options.items()

@@ -1,19 +1,20 @@
-"""When a map goes no further: GNU parallel's --halt as a value."""
+"""The condition for ending a map early: GNU parallel's --halt as a value."""
 
 from __future__ import annotations
 
 _WHAT = ("fail", "success", "done")
 _LEAST = 3
-"""Tasks that must have ended before a share of them says anything, as with GNU parallel."""
+"""Tasks that must have ended before a percentage is evaluated, as in GNU parallel."""
 
 
 class Halt:
-    """Whether to go on, after what has ended.
+    """A condition on the numbers of ended tasks.
 
     Attributes:
-        now: whether those that run are killed, not only no more started.
-        what: "fail", "success" or "done": what is counted; "" for never.
-        limit: how many of these are enough; share: whether it is a share of 0.0 to 1.0 of all.
+        now: whether the running tasks are killed. Otherwise only no more tasks are started.
+        what: which tasks are counted: "fail", "success" or "done"; "" for never.
+        limit: the number of tasks.
+        share: whether `limit` is a share from 0.0 to 1.0 of all tasks.
 
     >>> Halt.parse("soon,fail=20%")
     Halt.parse('soon,fail=20%')
@@ -30,12 +31,12 @@ class Halt:
 
     @classmethod
     def parse(cls, text: str) -> Halt:
-        """Read `never`, or `now` or `soon`, a comma, and `fail=`, `success=` or `done=` with a number or a percentage.
+        """Parse `never`, or `now` or `soon`, a comma, and `fail=`, `success=` or `done=` with a number or a percentage.
 
-        Also 0, 1 and 2, which were the form before: never, soon after a failure, now after a failure.
+        Also the old form of GNU parallel: 0 for never, 1 for "soon,fail=1", 2 for "now,fail=1".
 
         Raises:
-            ValueError: it is none of these.
+            ValueError: the text has another form.
         """
         full = {"0": "never", "1": "soon,fail=1", "2": "now,fail=1"}.get(text, text)
         if full == "never":
@@ -48,20 +49,20 @@ class Halt:
         share = number != digits
         limit = int(digits) / 100 if share else int(digits)
         if limit == 0 or (share and limit > 1):
-            raise ValueError(f"halt: {number} is not from 1 on, or not up to 100%")
+            raise ValueError(f"halt: {number} must be at least 1, and a percentage at most 100%")
         return cls(text, when == "now", what, limit, share)
 
     def __repr__(self) -> str:
-        """Show the call that makes it."""
+        """Show the call that creates the value."""
         return f"Halt.parse({self.text!r})"
 
     def reached(self, failed: int, succeeded: int, total: int | None) -> bool:
-        """Whether that is enough.
+        """Return whether the condition holds.
 
         Args:
-            failed: how many failed.
-            succeeded: how many did not.
-            total: how many there are in all, where that is known; a share is of those that have ended, else.
+            failed: the number of failed tasks.
+            succeeded: the number of successful tasks.
+            total: the number of all tasks. If it is unknown (None), a share refers to the ended tasks.
         """
         done = failed + succeeded
         count = {"fail": failed, "success": succeeded, "done": done}.get(self.what)

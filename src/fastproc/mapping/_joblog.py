@@ -1,8 +1,9 @@
-r"""Records of tasks in a file: as bytes, and what a file with such says is done.
+r"""Records of tasks: formatting, parsing, and the tasks that a file of records has.
 
-Two forms. A job log is GNU parallel's: a header, and a line of nine columns with tabs between for each task that has
-ended. A results file has a JSON object on each line, with what the task wrote. In both a line is one task, written at
-once; a last line without its end was being written when the writer was killed, and is none.
+There are two formats. A job log is GNU parallel's: a header, and for each ended task a line of nine columns that are
+separated by tabs. A results file has a JSON object on each line, with the output of the task. In both, a line is one
+record, written by one write. A last line without a newline was being written when the writer was killed, and is
+ignored.
 
 >>> record = Record(7, "printf 'a\tb'", 1700000000.0, 0.25, 3)
 >>> TSV.decode(TSV.encode(record)) == record
@@ -17,19 +18,19 @@ if TYPE_CHECKING:
     from typing import Any
 
 STARTED = None
-"""In the place of the status: a task that was started, and not yet ended when this was written."""
+"""The status of a record of a start: the task had not ended when the record was written."""
 
 
 class Record:
-    """What is kept of one task.
+    """The record of one task.
 
     Attributes:
-        seq: its number, from 1.
-        command: the line that it is known by; a slot in it is left as {%}.
-        start: when it began, seconds since the epoch.
+        seq: the number of the task, from 1.
+        command: the command line that identifies the task; a slot is left as {%}.
+        start: the time of the start, in seconds since 1970.
         runtime: seconds.
-        status: its exit code, 0 to 255, or minus the signal that ended it; None: it was started.
-        stdout, stderr: what it wrote, or None.
+        status: the exit code, 0 to 255, or the negative number of the signal that ended the task; None for a start.
+        stdout, stderr: the output, or None.
     """
 
     __slots__ = ("command", "runtime", "seq", "start", "status", "stderr", "stdout")
@@ -84,15 +85,16 @@ def _unescaped(text: str) -> str:
     found = [pieces[0]]
     rest = iter(pieces[1:])
     for piece in rest:
-        # An empty piece is a backslash that was doubled; what comes behind the second one is as it stands.
+        # An empty piece is a doubled backslash. The piece after it is taken unchanged.
         found.append("\\" + next(rest, "") if not piece else plain.get(piece[0], "\\" + piece[0]) + piece[1:])
     return "".join(found)
 
 
 class TSV:
-    r"""The form of GNU parallel's --joblog.
+    r"""The format of GNU parallel's --joblog.
 
-    Tabs, ends of lines and backslashes in a command are written as \t, \n, \r and \\. Receive is the bytes captured.
+    Tabs, newlines, carriage returns and backslashes in a command are written as \t, \n, \r and \\. Receive is the
+    number of captured bytes.
     """
 
     NAME = "a job log"
@@ -100,7 +102,7 @@ class TSV:
 
     @staticmethod
     def begins(data: bytes) -> bool:
-        r"""Return whether this is the beginning of such a file: its header, or as much of it as was written.
+        r"""Return whether the data begin with the header, or are an incomplete header of at least four bytes.
 
         >>> TSV.begins(TSV.HEADER + b"1\t:\t..."), TSV.begins(b"Seq\tHo"), TSV.begins(b"S"), TSV.begins(b"text\n")
         (True, True, False, False)
@@ -119,7 +121,7 @@ class TSV:
 
     @staticmethod
     def decode(line: bytes) -> Record | None:
-        """Return the record of a line; None for one that is none."""
+        """Return the record of a line; None if the line is not a record."""
         columns = line.decode("utf-8", "surrogateescape").removesuffix("\n").split("\t", 8)
         try:
             seq, _, start, runtime, _, _, code, signal, command = columns
@@ -130,9 +132,9 @@ class TSV:
 
 
 class JSONLines:
-    """An object on each line: seq, command, start, runtime, and of a task that has ended status, stdout and stderr.
+    """A JSON object on each line: seq, command, start and, for an ended task, runtime, status, stdout and stderr.
 
-    Bytes of outputs that are not UTF-8 are lone surrogates, as Python's "surrogateescape" has it.
+    Bytes of outputs that are not UTF-8 become lone surrogates, as by Python's "surrogateescape".
     """
 
     NAME = "a file of results"
@@ -140,7 +142,7 @@ class JSONLines:
 
     @staticmethod
     def begins(data: bytes) -> bool:
-        r"""Return whether this is the beginning of such a file: a record, or as much of it as was written.
+        r"""Return whether the data begin with a record, or are the beginning of a record.
 
         >>> JSONLines.begins(b'{"seq": 12, "comm'), JSONLines.begins(b'{"seq": 1, "x'), JSONLines.begins(b'{"a": 1}\n')
         (True, False, False)
@@ -167,7 +169,7 @@ class JSONLines:
 
     @staticmethod
     def decode(line: bytes) -> Record | None:
-        """Return the record of a line; None for one that is none."""
+        """Return the record of a line; None if the line is not a record."""
         from json import loads
 
         try:
@@ -181,7 +183,7 @@ class JSONLines:
 
 
 _FIRST, _SECOND = b'{"seq": ', b', "command": "'
-"""What a record begins with: a number is between them."""
+"""The beginning of a record: a number is between the two."""
 
 
 def _text(data: bytes | memoryview | None) -> str | None:
@@ -193,25 +195,25 @@ def _bytes(text: str | None) -> bytes | None:
 
 
 class Book:
-    """What a file says: which tasks are done, and under which numbers.
+    """The tasks in a file of records, with their numbers.
 
-    A task is known by its command; that equal ones come twice is allowed: each number of one is a task of its own. So
-    the items may come in another order than before, and there may be more of them.
+    A task is identified by its command. Equal commands may occur several times: each number is a separate task. So the
+    items may come in another order than before, and new items may be added.
 
     Attributes:
-        broken: lines that are no records.
+        broken: the number of lines that are not records.
     """
 
     def __init__(self) -> None:
         self.broken = 0
         self._tasks: dict[str, dict[int, int | None]] = {}
-        # Of each command that was asked for, those that are left.
+        # For each command that was looked up, the tasks that are left.
         self._taken: dict[str, Iterator[tuple[int, int | None]]] = {}
         self._used: set[int] = set()
         self._highest = 0
 
     def read(self, lines: Iterable[bytes], form: type[TSV] | type[JSONLines]) -> None:
-        """Take in the lines of a file."""
+        """Read the lines of a file."""
         for line in lines:
             if line == form.HEADER:
                 continue
@@ -220,7 +222,7 @@ class Book:
                 self.broken += 1
                 continue
             numbers = self._tasks.setdefault(record.command, {})
-            # A start that comes behind an end is that of another try, which is in doubt.
+            # A start after an end is another try, whose end is unknown.
             numbers[record.seq] = record.status
             self._use(record.seq)
 
@@ -229,15 +231,15 @@ class Book:
         self._highest = max(self._highest, seq)
 
     def place(self, command: str, position: int) -> tuple[int, str, int | None]:
-        """Return what is known of the next task with a command: its number, what it is, and its status.
+        """Return the number, state and status of the next task with a command.
 
         Args:
-            command: the line that it is known by.
-            position: its place among the items, from 1: the number of one that is not known, where it is free.
+            command: the command line that identifies the task.
+            position: the position among the items, from 1. It is the number of a new task if it is free.
 
         Returns:
-            The number; "new", "ended" or "doubt" (it was started, and whether it did its work is not known); the
-            status of one that ended.
+            The number; "new", "ended" or "doubt" (the task was started, and its end is unknown); the status of an
+            ended task.
         """
         numbers = self._tasks.get(command)
         if numbers is not None:

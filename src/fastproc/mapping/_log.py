@@ -1,9 +1,9 @@
-"""The file in which a map keeps what has ended: a job log, or results with what the tasks wrote.
+"""The file with the records of a map: a job log, or results with the output of the tasks.
 
-Each record is one write(2) to a descriptor opened with O_APPEND. A process that is killed loses no record whose write
-has returned, and what it was writing is at most a last line without an end, which the next one to open the file cuts
-off. Two maps do not share a file: it is locked (flock(2)) as long as one has it. Only a file whose first line is one of
-ours, or an empty one, is ever written to or cut: any other may be anything.
+Each record is one write(2) to a descriptor opened with O_APPEND. If the process is killed, a record whose write has
+returned is not lost, and an incomplete record is the last line without a newline. The next process that opens the file
+removes it. The file is locked (flock(2)), so two maps never share a file. Only an empty file, or a file that begins
+with a header or record, is written to or truncated; any other file is refused.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 FIRST_LINE_MAX = 4096
-"""Bytes of a file that are looked at to know whether it is a log."""
+"""Bytes of a file that are examined to find out whether it is a log."""
 
 
 class LogFile:
-    """One such file, open for records.
+    """An open file of records.
 
     Args:
-        path: where it is; made when it is not there.
+        path: the path of the file, which is created if it does not exist.
         form: TSV or JSONLines.
-        resume: whether what is in it counts. Otherwise it must be empty, and an old one is not overwritten.
-        durable: whether each record is on the disk (fdatasync(2)) before the map goes on.
+        resume: True: use the records of the file. False: the file must be empty.
+        durable: whether each record is on the disk (fdatasync(2)) before the map continues.
 
     Raises:
-        FileExistsError: there is something in it, and resume was not asked for; or it is not such a file.
-        PermissionError: root would write where somebody else has made a link on the way.
-        BlockingIOError: another map has it.
-        OSError: it cannot be opened, read or written.
+        FileExistsError: the file has records, and `resume` is False; or it is not a log.
+        PermissionError: this process is root, and another user could have created a link in the path.
+        BlockingIOError: another map uses the file.
+        OSError: the file cannot be opened, read or written.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class LogFile:
                 if error.errno != EWOULDBLOCK:
                     raise
                 raise BlockingIOError(EWOULDBLOCK, "another map writes to it", self.path) from None
-            # Again, now that no other map writes to it.
+            # Checked again, because no other map writes to the file now.
             self._check(fd, resume)
             self.book.read(self._lines(fd), form)
             if os.fstat(fd).st_size == 0 and form.HEADER:
@@ -76,7 +76,7 @@ class LogFile:
     def _open(self) -> OwnedFd:
         path = absolute("joblog, results", os.fsdecode(self.path))
         try:
-            # Not even opened: some devices act when they are.
+            # Checked without an open: the open of some devices has an effect.
             check_regular(os.stat(path), self.path)
         except FileNotFoundError:
             pass
@@ -90,19 +90,19 @@ class LogFile:
             raise
 
     def _check(self, fd: int, resume: bool) -> None:
-        """Refuse a file that this map must not write to; it is as it was."""
+        """Refuse a file that this map must not write to. The file is unchanged."""
         if check_log(fd, self.form, self.path) and not resume:
-            raise FileExistsError(EEXIST, "there are records in it: resume, or take another file", self.path)
+            raise FileExistsError(EEXIST, "it has records: resume, or use another file", self.path)
 
     def _lines(self, fd: int) -> Iterator[bytes]:
-        """The lines that have an end; what is behind the last end is cut off."""
+        """Yield the complete lines; remove an incomplete last line from the file."""
         begun: list[bytes] = []
         at = 0
         while piece := os.pread(fd, _CHUNK, at):
             at += len(piece)
             *whole, rest = piece.split(b"\n")
             if whole:
-                # A line of many pieces is copied once.
+                # The pieces of a long line are joined only once.
                 whole[0] = b"".join((*begun, whole[0]))
                 begun.clear()
                 yield from (line + b"\n" for line in whole)
@@ -115,29 +115,29 @@ class LogFile:
         """Add a record.
 
         Raises:
-            OSError: it could not be written as a whole; nothing of it is left in the file.
+            OSError: the record could not be written completely; it was removed from the file.
         """
         self._write(self.form.encode(record))
 
     def _write(self, data: bytes) -> None:
         fd = self._fd.fileno()
-        # A signal that kills may end a long write early, a full disk too; only the latter is seen here.
+        # A full disk ends a write early. So may a fatal signal, but then this code does not continue.
         done = os.write(fd, data)
         if done != len(data):
             from errno import ENOSPC
 
             os.ftruncate(fd, os.fstat(fd).st_size - done)
-            raise OSError(ENOSPC, "a record could not be written as a whole", self.path)
+            raise OSError(ENOSPC, "a record could not be written completely", self.path)
         if self.durable:
             os.fdatasync(fd)
 
     def close(self) -> None:
-        """Let another map have it."""
+        """Close and unlock the file."""
         self._fd.close()
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    # A FIFO without a writer would hold it.
+    # Without O_NONBLOCK the open of a FIFO would wait for a writer.
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
@@ -145,8 +145,8 @@ def check_log(fd: int, form: type[TSV] | type[JSONLines], path: str | bytes | Pa
     """Refuse a file that is not a log of this form; return its size.
 
     Raises:
-        FileExistsError: there is something else in it.
-        OSError: it is not a regular file.
+        FileExistsError: the file has other contents.
+        OSError: the file is not a regular file.
     """
     status = os.fstat(fd)
     check_regular(status, path)
@@ -156,22 +156,22 @@ def check_log(fd: int, form: type[TSV] | type[JSONLines], path: str | bytes | Pa
 
 
 def check_regular(status: os.stat_result, path: str | bytes | PathLike[str]) -> None:
-    """Refuse what is not a regular file."""
+    """Refuse a file that is not a regular file."""
     if not stat.S_ISREG(status.st_mode):
         raise OSError(EINVAL, f"it is {kind_of(status)}, and a log must be a regular file", path)
 
 
 class Known:
-    """What such a file says, for a map that runs nothing: it is read once, and neither made, locked nor changed.
+    """The records of a file, for a dry run. The file is read once, and not created, locked or changed.
 
     Args:
-        path: where it is; it need not be there.
+        path: the path of the file, which need not exist.
         form: TSV or JSONLines.
-        failed_again: whether tasks that failed are to be run again.
-        skip_doubt: whether tasks whose end is not known are left out.
+        failed_again: whether failed tasks are run again.
+        skip_doubt: whether tasks whose end is unknown are skipped.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class Known:
             pass
 
     def is_done(self, work: Work, task: Task) -> bool:
-        """Whether a task would not be run."""
+        """Return whether a task would be skipped."""
         expression = None if task.texts is not None else work.expression(task)
         _, state, status = self._book.place(work.line(task, expression, work.fed(task)), task.number)
         if state == "doubt":
@@ -204,13 +204,13 @@ class Known:
 def chosen_form(
     joblog: str | bytes | PathLike[str] | None, results: str | bytes | PathLike[str] | None
 ) -> tuple[str | bytes | PathLike[str], type[TSV] | type[JSONLines]] | None:
-    """Return which file is kept, and in which form.
+    """Return the path and format of the file, or None.
 
     Raises:
-        ValueError: both are given.
+        ValueError: both arguments are given.
     """
     if joblog is not None and results is not None:
-        raise ValueError("joblog: results is a log, too: give one of them")
+        raise ValueError("joblog: cannot be combined with results, which is a log too")
     if joblog is not None:
         return joblog, TSV
     return None if results is None else (results, JSONLines)

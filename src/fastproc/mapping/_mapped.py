@@ -1,6 +1,6 @@
-"""One map on its way: tasks from items, to who runs them, and back in order; the log and the summary of them.
+"""A running map: it makes tasks from items, submits them to a runner, and returns them in order; with log and summary.
 
-Invariant: a task is in one place: running, waiting for another try, ended, or ready to be given.
+Invariant: a task is in one state: running, waiting for another try, ended, or ready to be returned.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
     from fastproc.mapping._tasks import Work
 
 BACKLOG = 4
-"""Results that may wait to be taken, for each worker, while an earlier item is still running."""
+"""Maximum of results for each worker that wait while the task of an earlier item is still running."""
 
 
 class Mapped:
-    """The results of a map, one after the other; see map().
+    """An iterator over the results of a map; see map().
 
-    Dropping it, closing it, or leaving its `with` block ends the tasks that run.
+    close(), the end of its `with` block, or dropping it ends the running tasks.
 
     Attributes:
-        summary: how far it is.
-        skips_doubt: whether tasks whose end is not known are left out.
+        summary: the progress.
+        skips_doubt: whether tasks whose end is unknown are skipped.
         on_begin: called with each expression before it is run, or None.
-        splits: whether a task of several items that the kernel refuses as too long (E2BIG) is run as two.
+        splits: whether a task of several items that is too long for the kernel (E2BIG) is split into two.
     """
 
     __module__ = "fastproc.mapping"
@@ -67,12 +67,12 @@ class Mapped:
         printer: Printer | None = None,
         progress: Any = None,
     ) -> None:
-        """Take what map() has checked."""
+        """Store the arguments, which map() has checked."""
         self.summary = Summary(len(items) if hasattr(items, "__len__") else None)  # type: ignore[arg-type]
         self._work = work
         self._items = iter(items)
         self._runner = runner
-        # What is given to the runner beyond the workers, so that these never wait for Python.
+        # The runner gets more tasks than workers, so that the workers never wait for Python.
         self._room_for = workers + ahead
         self._workers = workers
         self._ordered = ordered
@@ -94,7 +94,7 @@ class Mapped:
         self._again: deque[Task] = deque()
         self._ended: dict[int, Task | None] = {}
         self._ready: deque[Task] = deque()
-        # Of those in parts, which have ended.
+        # The ended tasks that are parts of a split task.
         self._done: set[Task] = set()
         self._position = 0
         self._front = 1
@@ -109,19 +109,19 @@ class Mapped:
         return self
 
     def __next__(self) -> Result:
-        """Give the next result.
+        """Return the next result.
 
         Raises:
-            ExitError, SpawnError, TimeoutExpired: of its task; all others are ended. With check=False a result is
-                given.
-            Exception: no command could be made of its item; as these.
+            ExitError, SpawnError, TimeoutExpired: the task failed; all other tasks are ended. With check=False a result
+                is returned instead.
+            Exception: no command could be made of the item. Handled in the same way.
         """
         task = self.next_task()
         error = task.error
         if error is not None:
             found: Result | None = None
             if not self._options.get("check", True):
-                # What has a result has ended; what has none, and may still run, must be heard of.
+                # A task with a result has ended. An error without a result is raised, because its child may still run.
                 if isinstance(error, SpawnError) or not isinstance(error, ProcessError):
                     found = NotStarted(task.tag, error)
                 elif isinstance(error, TimeoutError):
@@ -134,15 +134,15 @@ class Mapped:
         return result
 
     def next_task(self) -> Task:
-        """Give the next task that has ended, whatever became of it.
+        """Return the next task that has ended, successful or not.
 
         Raises:
-            StopIteration: there is none.
+            StopIteration: there are no more tasks.
         """
         return next(self._steps)
 
     def close(self) -> None:
-        """End what runs, and wait for it. Harmless when repeated."""
+        """End the running tasks, and wait for their end. Further calls do nothing."""
         self._steps.close()
         self._finish()
 
@@ -152,8 +152,8 @@ class Mapped:
     def __exit__(self, _type: type | None, _error: BaseException | None, _traceback: TracebackType | None) -> None:
         self.close()
 
-    # A generator that was never begun does nothing when it is dropped: its files and threads are given back here. Once
-    # they are, it is a function in C that is called: what a signal handler raises in one of Python's is lost.
+    # A generator that was never started runs no `finally` when it is dropped, so files and threads are released here.
+    # Afterwards _drop is a C function: in a Python function an exception of a signal handler would be lost.
     __del__ = property(attrgetter("_drop"))
 
     # -- the loop
@@ -173,7 +173,7 @@ class Mapped:
             self._finish()
 
     def _finish(self) -> None:
-        # Twice: what an interrupt leaves in the first is done in the second.
+        # Called twice: the second call completes a first call that was interrupted.
         try:
             self._finish_once()
         finally:
@@ -197,7 +197,7 @@ class Mapped:
         self._drop = int
 
     def _patience(self) -> float | None:
-        """Seconds after which there is something to do by itself."""
+        """Return the seconds until the next start is due; None if only an event can change the state."""
         if self._room() and not (self._exhausted and not self._again) and self._start_at:
             return max(0.0, self._start_at - now())
         return None
@@ -214,13 +214,13 @@ class Mapped:
             if task is None:
                 return
             if not self._begin(task):
-                # It has failed already: there may be endlessly many such items.
+                # The task has already failed. Return, because there may be endlessly many such items.
                 return
             if self._delay:
                 self._start_at = now() + self._delay
 
     def _take(self) -> Task | None:
-        """Take items until there is a task to run."""
+        """Take items until one gives a task to run."""
         while not self._exhausted:
             try:
                 item = next(self._items)
@@ -241,7 +241,7 @@ class Mapped:
         return None
 
     def _is_wanted(self, task: Task, log: LogFile) -> bool:
-        """Whether the log does not say that it is done."""
+        """Return whether a task must be run by the log."""
         try:
             expression = None if task.texts is not None else self._work.expression(task)
             task.line = self._work.line(task, expression, self._work.fed(task))
@@ -255,7 +255,7 @@ class Mapped:
         return state == "new" or (self._failed_again and status != 0)
 
     def _begin(self, task: Task) -> bool:
-        """Run a task; return False where nothing can be run for its item."""
+        """Start a task; return False if no command can be made of its item."""
         task.slot = self._slots.pop()
         task.began = time()
         task.tries += 1
@@ -299,12 +299,12 @@ class Mapped:
 
     def _on_end(self, task: Task, result: Result | None, error: BaseException | None) -> None:
         if self._active.pop(task, None) is None:
-            # Told again after an interrupt.
+            # Delivered a second time after an interrupt.
             return
         self._slots.append(task.slot)
         task.result, task.error = result, error
         if result is None and error is None:
-            # It was still waiting when the rest was killed.
+            # The task was still queued when the other tasks were killed.
             self.summary.started -= 1
             self._give(task, False)
             return
@@ -321,14 +321,14 @@ class Mapped:
             self._again.append(task)
             return
         if self._killed:
-            # It did not end by itself, so nothing is known of it.
+            # The task was killed, so it is not recorded.
             self._give(task)
             return
         if failed:
             summary.failed += 1
         else:
             summary.succeeded += 1
-        # Before anybody hears of it: who was told that it is done finds it done after a crash, too.
+        # Recorded before it is returned: a task that the caller has seen as done is done after a crash too.
         if self._log is not None:
             self._record(task, status_of(result, error))
         self._give(task)
@@ -341,12 +341,12 @@ class Mapped:
                 self._runner.kill()
 
     def _split(self, task: Task) -> bool:
-        """Put two tasks in the place of one that the kernel has refused; False where it has one item only."""
+        """Replace a task that is too long by two tasks; return False if it has only one item."""
         halves = self._work.halves(task)
         if halves is None:
             return False
         self.summary.started -= 1
-        # All of one number come to the front together, in the order of their items.
+        # All parts of a number are returned together, in the order of their items.
         parts = task.parts = task.parts or [task]
         at = parts.index(task)
         wanted = []
@@ -364,11 +364,11 @@ class Mapped:
         return True
 
     def _give(self, task: Task, ran: bool = True) -> None:
-        """Let a task be given, in its turn.
+        """Queue a task to be returned in its turn.
 
         Args:
-            task: which has ended.
-            ran: whether it has; else it is left out.
+            task: the task.
+            ran: whether it has run; otherwise it is left out.
         """
         parts = task.parts
         if not self._ordered:
@@ -399,7 +399,7 @@ class Mapped:
             if self._ready:
                 task = self._ready.popleft()
             elif self.summary.halted and not self._active and self._ended:
-                # Those behind one that was never run.
+                # Tasks after a task that was never run.
                 number = min(self._ended)
                 found = self._ended.pop(number)
                 if found is None:

@@ -1,7 +1,7 @@
-"""What the tasks of a map write, on its own outputs: in groups, line by line, or as it comes; with tags; in order.
+"""Printing the output of tasks: in groups, line by line, or directly; with tags; in order.
 
-Invariant: a line of a task is never cut by another task's, except when ungrouped. Every byte is printed as it came: a
-last line that has no end gets none.
+Invariant: a line of a task is never interrupted by another task's line, except when ungrouped. Every byte is printed
+unchanged: no newline is added to an incomplete last line.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ MODES = ("group", "line", "ungroup")
 
 
 class Printer:
-    """Prints for a map.
+    """Prints the output of the tasks of a map.
 
     Args:
-        mode: "group": all of a task when it has ended; "line": its lines as they come; "ungroup": its outputs are ours.
-        ordered: whether tasks are printed in their order; by line, only the first that runs is printed at once.
-        tag: makes of a task what stands before each of its lines.
+        mode: "group": print all output of a task when it has ended. "line": print each line when it is complete.
+            "ungroup": the task writes to the streams of this process.
+        ordered: whether tasks are printed in their order. In line mode only the first running task is then printed at
+            once.
+        tag: returns the text before each line of a task.
         write: called with the stream's name and bytes.
 
     Attributes:
-        follows: whether it must know of each task before it is run.
-        failure: why something could not be printed; by line it comes out where only a task would hear of it.
+        follows: whether options() must be called for each task.
+        failure: the first error of a write. In line mode it is raised in a callback of a task, so it is stored for the
+            map.
     """
 
     def __init__(
@@ -49,7 +52,7 @@ class Printer:
         self._ended: set[int] = set()
 
     def options(self, task: Any) -> dict[str, Any]:
-        """Return the options that a task is run with, so that its output comes here."""
+        """Return the options of a task, so that this object gets its output."""
         if self.mode == "ungroup":
             return {"capture": False}
         if self.mode == "group":
@@ -83,13 +86,13 @@ class Printer:
             self._write(stream, line)
 
     def forget(self, task: Any) -> None:
-        """A try of a task has failed, and another one follows: what waits of it is dropped."""
-        # Others of its number are parts of the same items.
+        """Drop the waiting lines of a task that failed and is tried again."""
+        # Other tasks with the same number are parts of the same items.
         lines = self._waiting.get(task.number, [])
         lines[:] = [one for one in lines if one[0] is not task]
 
     def ended(self, task: Any, result: Any) -> None:
-        """A task has ended: print its group; or go on to the next one in order."""
+        """Print the group of a task that has ended; in line mode continue with the next task."""
         if self.mode == "group":
             for stream in ("stdout", "stderr"):
                 data = getattr(result, stream, None)
@@ -100,7 +103,7 @@ class Printer:
             self._advance()
 
     def skip(self, number: int) -> None:
-        """A task is not run; those behind it do not wait for it."""
+        """Skip a task that is not run, so that later tasks do not wait for it."""
         if self.mode == "line" and self._ordered:
             self._ended.add(number)
             self._advance()
@@ -117,6 +120,6 @@ class Printer:
             self._write(stream, line)
 
     def finish(self) -> None:
-        """Print what still waits, of tasks that come after one that never ended."""
+        """Print the waiting lines of tasks after a task that never ended."""
         for number in sorted(self._waiting):
             self._flush(number)

@@ -1,4 +1,4 @@
-"""How far a map is: a bar by rich or tqdm, or plain lines; always on stderr."""
+"""Showing the progress of a map on stderr: a bar of rich or tqdm, or plain lines."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 KINDS = ("auto", "rich", "tqdm", "plain")
 PAUSE = 1.0
-"""Seconds between two plain lines; on a terminal they take one another's place ten times as often."""
+"""Seconds between two plain lines. On a terminal the line is replaced ten times as often."""
 
 
 def plain_line(summary: Summary) -> str:
-    """Return one line: how many, the rate, the time that is left, the failures."""
+    """Return one line: the count, the rate, the remaining time, the failures."""
     total = summary.total
     known = f"/{total} ({100 * summary.finished // total if total else 100}%)" if total is not None else ""
     rate = summary.rate
@@ -32,7 +32,7 @@ def plain_line(summary: Summary) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """Return a duration as 5s, 3m05s or 2h03m."""
+    """Return a duration, such as 5s, 3m05s or 2h03m."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"
@@ -42,7 +42,7 @@ def seconds_text(seconds: float) -> str:
 
 
 class Plain:
-    """Lines on stderr: on a terminal one that changes, elsewhere one now and then."""
+    """Plain lines on stderr: on a terminal a line that is replaced, otherwise a line every PAUSE seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -50,7 +50,7 @@ class Plain:
         self._next = 0.0
 
     def update(self, summary: Summary) -> None:
-        """Show it, when it is time."""
+        """Show the progress if it is due."""
         now = self._clock()
         if now >= self._next:
             self._next = now + (PAUSE / 10 if self._terminal else PAUSE)
@@ -61,12 +61,12 @@ class Plain:
         self._write(f"\r{line}\x1b[K" if self._terminal else line + "\n")
 
     def _write(self, text: str) -> None:
-        # How far it is must not end it.
+        # A failed write of the progress must not end the map.
         with suppress(OSError):
             standard.write("stderr", text.encode())
 
     def close(self, summary: Summary) -> None:
-        """Show the last."""
+        """Show the final progress."""
         self._show(summary)
         if self._terminal:
             self._write("\n")
@@ -78,7 +78,7 @@ class Tqdm:
     def __init__(self) -> None:
         from importlib import import_module
 
-        # Its monitor would be a thread of ours.
+        # tqdm's monitor would start a thread.
         self._make: Any = type("Bar", (import_module("tqdm").tqdm,), {"monitor_interval": 0})
         self._bar: Any = None
 
@@ -127,33 +127,33 @@ class Rich:
         self._progress.stop()
 
 
-class Told:
-    """A function that is told."""
+class Callback:
+    """A function that is called with the Summary."""
 
     def __init__(self, call: Callable[[Summary], object]) -> None:
         self.update = call
 
     def close(self, summary: Summary) -> None:
-        """Tell the last."""
+        """Call the function with the final Summary."""
         self.update(summary)
 
 
-def make(kind: Any, clock: Callable[[], float]) -> Plain | Tqdm | Rich | Told | None:
-    """Return what shows it.
+def make(kind: Any, clock: Callable[[], float]) -> Plain | Tqdm | Rich | Callback | None:
+    """Return an object that shows the progress.
 
     Args:
-        kind: None or False for nothing; True or "auto": rich or tqdm where one is installed and stderr is a terminal,
-            else plain lines; "rich", "tqdm", "plain"; or a function, called with the Summary.
-        clock: gives monotonic seconds.
+        kind: None or False: nothing. True or "auto": rich or tqdm if one is installed and stderr is a terminal,
+            otherwise plain lines. "rich", "tqdm", "plain". Or a function that is called with the Summary.
+        clock: returns monotonic seconds.
 
     Raises:
-        ModuleNotFoundError: the one that was asked for is not installed.
-        ValueError: it is none of these.
+        ModuleNotFoundError: rich or tqdm was requested and is not installed.
+        ValueError: `kind` has another value.
     """
     if kind is None or kind is False:
         return None
     if callable(kind):
-        return Told(kind)
+        return Callback(kind)
     if kind is True:
         kind = "auto"
     if kind not in KINDS:

@@ -1,7 +1,7 @@
-"""What runs the tasks of a map: the only part that knows how.
+"""The runners of a map: the only part that executes tasks.
 
-A runner is given expressions with options and a function to call with what became of each; it calls it from `turn()`,
-in the thread that drives it. Anything with these methods can stand in its place.
+A runner gets expressions with options, and a function that it calls with the result or error of each. It calls this
+function in `start()` or `turn()`, in the thread that drives it. Any object with these methods can be a runner.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ if TYPE_CHECKING:
     Deliver = Callable[[Result | None, BaseException | None], object]
 
     class Runner(Protocol):
-        """What a map asks of who runs its tasks."""
+        """The interface of a runner."""
 
         def start(self, expression: Expression, options: Mapping[str, Any], deliver: Deliver) -> None:
-            """Run an expression when there is a place for it.
+            """Run an expression when a worker is free.
 
-            `deliver` is called once, during this call or a `turn()`, with its result or error; with neither when it
-            was ended before it began.
+            `deliver` is called once, during this call or a `turn()`, with the result or the error; with neither if the
+            task was cancelled before it started.
             """
 
         def turn(self, seconds: float | None) -> None:
-            """Wait until something has happened, for so many seconds at most; call what is to be called."""
+            """Wait for an event, for at most `seconds`, and call the deliver functions that are due."""
 
         def kill(self) -> None:
-            """End what runs; all of it is still delivered."""
+            """Kill the running tasks. They are still delivered."""
 
         def close(self) -> None:
-            """End what runs, wait for it, and deliver nothing any more."""
+            """Kill the running tasks, wait for their end, and deliver nothing more."""
 
 
 def make(workers: int, options: Mapping[str, Any], executor: futures.Executor | None = None) -> Runner:
-    """Return what runs the tasks: the threads of a pool, or a reactor where this system has none; or an executor.
+    """Return a runner: by the threads of a pool, by a reactor if this system has no pools, or by an executor.
 
     Args:
-        workers: how many run at the same time at most; the pool holds what is given beyond that.
-        options: what most tasks are run with.
-        executor: as of Pool.
+        workers: the maximum of tasks that run at the same time. A pool queues further tasks.
+        options: the options of most tasks.
+        executor: as for Pool.
 
     Raises:
-        TypeError, ValueError: it is no executor, or an option cannot be sent to it.
+        TypeError, ValueError: `executor` is not an executor, or an option cannot be sent to it.
     """
     if executor is not None:
         loaded("fastproc._values.options")
@@ -77,7 +77,7 @@ def make(workers: int, options: Mapping[str, Any], executor: futures.Executor | 
 
 
 class PoolRunner:
-    """Runs them by the threads of a pool, which are made with the first task."""
+    """Runs tasks by the threads of a pool, which are started with the first task."""
 
     def __init__(self, workers: int, options: Mapping[str, Any], executor: futures.Executor | None = None) -> None:
         loaded("fastproc.pool._settings")
@@ -87,7 +87,7 @@ class PoolRunner:
         self._workers = workers
         self._options = options
         self._executor = executor
-        # A pool's defaults are for commands with any stdin.
+        # The defaults of a pool cannot contain an input.
         self._shared = "input" not in options
         self._made: Channel | None = None
 
@@ -107,7 +107,7 @@ class PoolRunner:
         channel = self._channel
         crew = channel.crew
         said = None
-        # What a command says itself goes before the pool's options, but not before those of a map.
+        # Options of a command override those of a pool, but not those of a map.
         if (
             options is not self._options
             or not self._shared
@@ -151,11 +151,11 @@ class PoolRunner:
 
 _KILL = 2
 _WANT = 32
-"""Ends for which a moment is waited, where enough others are under way."""
+"""Number of ended tasks for which one turn waits if enough tasks are running."""
 
 
 class ReactorRunner:
-    """Runs them on one reactor of its own."""
+    """Runs tasks on a reactor."""
 
     def __init__(self) -> None:
         self._made: Reactor | None = None

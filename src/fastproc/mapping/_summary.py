@@ -1,4 +1,4 @@
-"""How far a map is: counts, rate, the time that is left."""
+"""The progress of a map: counts, rate, remaining time."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from fastproc._engine.reactor import deadline_from
 
 
 def now() -> float:
-    """The monotonic instant."""
+    """Return the monotonic time."""
     found = deadline_from("", 0.0)
     assert found is not None
     return found
 
 
 class Summary:
-    """How far a map is.
+    """The progress of a map.
 
     Attributes:
-        total: how many items there are, or None while that is not known.
-        skipped: how many the log had already.
-        doubt: the lines of tasks that were started before and whose end is not known; they are not run again with
-            `doubt="skip"`, and are counted in skipped.
-        started, succeeded, failed: how many were. A task that is tried again is started once.
-        retried: how many further tries there were.
-        halted: whether `halt` has ended it before its time.
+        total: the number of items, or None while it is unknown.
+        skipped: the number of tasks that the log already had.
+        doubt: the command lines of tasks that an earlier run has started and whose end is unknown. With `doubt="skip"`
+            they are not run again, and are counted in `skipped`.
+        started, succeeded, failed: numbers of tasks. A task that is tried again counts as started once.
+        retried: the number of further tries.
+        halted: whether `halt` has ended the map early.
     """
 
     __module__ = "fastproc.mapping"
@@ -41,28 +41,28 @@ class Summary:
 
     @property
     def finished(self) -> int:
-        """How many are done, those of an earlier run among them."""
+        """The number of tasks that are done, including those of earlier runs."""
         return self.skipped + self.succeeded + self.failed
 
     @property
     def duration(self) -> float:
-        """Seconds since it began, or that it took."""
+        """Seconds since the start of the map; after its end, the seconds that it took."""
         return (self._ended or now()) - self._began
 
     @property
     def rate(self) -> float:
-        """Tasks that have ended in a second."""
+        """Ended tasks per second."""
         duration = self.duration
         return (self.succeeded + self.failed) / duration if duration > 0 else 0.0
 
     @property
     def eta(self) -> float | None:
-        """Seconds that it will still take at this rate; None where that cannot be known."""
+        """The remaining seconds at this rate; None if they cannot be estimated."""
         rate = self.rate
         return None if self.total is None or not rate else max(0, self.total - self.finished) / rate
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Return the progress in one line."""
         words = [f"{self.succeeded} succeeded", f"{self.failed} failed"]
         words += [f"{self.skipped} skipped"] if self.skipped else []
         words += [f"{len(self.doubt)} in doubt"] if self.doubt else []

@@ -1,4 +1,4 @@
-"""The tasks of a map: from an item to the expression that is run, the line that it is known by, and its record."""
+"""The tasks of a map: the expression, the identifying command line and the status of an item's task."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def status_of(result: object, error: BaseException | None) -> int:
-    """Return the status of a task, a signal as minus its number: 127 and 126 where no program was started."""
+    """Return the status of a task: an exit code, a negative signal number, or 126 or 127 if no program was started."""
     code = getattr(result, "returncode", None)
     if code is not None:
         return int(code)
@@ -23,12 +23,12 @@ def status_of(result: object, error: BaseException | None) -> int:
 
 
 class NotStarted(Result):
-    """In the place of a result, where nothing could be run for an item: see map(check=False).
+    """The result of a task for which nothing could be run: see map(check=False).
 
-    Its returncode is a shell's: 127 where there is no such program, else 126.
+    Its returncode is that of a shell: 127 if the program does not exist, otherwise 126.
 
     Attributes:
-        error: why: a SpawnError, or what the item or a function of the user's has raised.
+        error: the reason: a SpawnError, or an exception that the item or a user's function has raised.
     """
 
     __slots__ = ("error",)
@@ -36,17 +36,17 @@ class NotStarted(Result):
     error: BaseException
 
     def __init__(self, item: str, error: BaseException) -> None:
-        """Take the item as text, and why."""
+        """Store the item as text, and the reason."""
         super().__init__(getattr(error, "argv", (item,)), status_of(None, error), None, None, 0, 0, None, "")
         self.error = error
 
     @property
     def ok(self) -> bool:
-        """Never."""
+        """False."""
         return False
 
     def status_text(self) -> str:
-        """Why it was not started."""
+        """Return why the task was not started."""
         return printable(f"not started: {self.error or type(self.error).__name__}")
 
     def check(self) -> NoReturn:
@@ -59,23 +59,24 @@ class NotStarted(Result):
 
 
 _LINE = 2000
-"""Characters of an item in a tag."""
+"""Maximum of characters of an item in a tag."""
 
 
 class Task:
-    """One item on its way.
+    """The task of an item.
 
     Attributes:
-        number: its place among the items, from 1.
-        seq: its number in the log.
-        item: as it was given; texts: what a template puts into its places.
-        line: what it is known by; only made where there is a log, or it is printed.
-        slot: from 1, while it runs.
-        tries: how often it was started.
-        began: when, in seconds since the epoch.
-        result, error: what became of it.
-        fault: why nothing can be run for the item; None.
-        parts: the tasks that do its work, where it was too long for one; of one of those, its neighbours too.
+        number: the position of the item, from 1.
+        seq: the number in the log.
+        item: the item.
+        texts: the texts for the placeholders of a template, or None.
+        line: the identifying command line; only set if there is a log.
+        slot: the slot, from 1, while the task runs.
+        tries: how often the task was started.
+        began: the time of the start, in seconds since 1970.
+        result, error: the outcome.
+        fault: why no command can be made of the item, or None.
+        parts: the tasks into which a task that was too long was split, also in each part; otherwise None.
     """
 
     __module__ = "fastproc.mapping"
@@ -99,32 +100,32 @@ class Task:
 
     @property
     def shell_status(self) -> int:
-        """Its status as a shell's `$?` has it."""
+        """The status in the form of a shell's `$?`."""
         status = status_of(self.result, self.error)
         return status if status >= 0 else 128 - status
 
     @property
     def tag(self) -> str:
-        """The item, in one line, with nothing in it that does not print but tabs."""
+        """The item as one line of printable characters and tabs."""
         text = " ".join(self.texts) if self.texts is not None else str(self.item)
         return printable(text.replace("\n", " ")[:_LINE], "\t")
 
 
 def _with_options(expression: Expression, options: Mapping[str, Any] | None) -> Expression:
-    """Return it with options in every command of it."""
+    """Return an expression with options added to each of its commands."""
     return expression._each(lambda command: command._with(options)) if options else expression
 
 
 class Work:
-    """What a map makes of items: a template, or a function.
+    """Makes tasks from items, by a template or a function.
 
     Args:
-        work: a Template, the text of one, a Command whose arguments may have places, or a function that returns an
+        work: a Template, its text, a Command whose arguments may have placeholders, or a function that returns an
             expression.
-        feed: makes of an item what its task reads from stdin; None.
+        feed: returns the stdin of an item's task, or None.
 
     Raises:
-        TypeError, ValueError: work is none of these.
+        TypeError, ValueError: `work` has another type, or is an invalid template.
     """
 
     def __init__(self, work: Any, feed: Callable[[Any], Any] | None) -> None:
@@ -148,8 +149,8 @@ class Work:
             raise ValueError("template: the name of the program is empty")
 
     def task(self, number: int, item: Any) -> Task:
-        """Return the task of an item, which has a fault where a template cannot take it."""
-        # A template that has no place for items takes everything.
+        """Return the task of an item. It has a fault if the template cannot use the item."""
+        # A template without a placeholder for items accepts any item.
         template = self._template
         if template is None or not template.takes_items:
             return Task(number, item, None)
@@ -161,21 +162,21 @@ class Work:
             return task
 
     def halves(self, task: Task) -> tuple[Task, Task] | None:
-        """Return two tasks that do the work of one of several items; None for a single item."""
+        """Split a task of several items into two; return None for a single item."""
         texts = task.texts or ()
         middle = len(texts) // 2
         return (self.task(task.number, texts[:middle]), self.task(task.number, texts[middle:])) if middle else None
 
     @property
     def takes_slot(self) -> bool:
-        """Whether the slot must be known before a task is begun."""
+        """Whether the slot must be known before a task is started."""
         return self._template is not None and self._template.takes_slot
 
     def expression(self, task: Task) -> Expression:
-        """Return what is run.
+        """Return the expression of a task.
 
         Raises:
-            TypeError: the function returned something else.
+            TypeError: the function did not return an expression.
         """
         if self._template is None:
             made = self._function(task.item)
@@ -186,11 +187,11 @@ class Work:
         return cmd(*words) if self._base is None else build(tuple(words), self._base._options)
 
     def fed(self, task: Task) -> Any:
-        """Return what its stdin is, or None where that is not the map's."""
+        """Return the stdin of a task by `feed`, or None without `feed`."""
         return None if self._feed is None else self._feed(task.item)
 
     def line(self, task: Task, expression: Expression | None, fed: Any) -> str:
-        """Return the line that a task is known by, which is the same in every run."""
+        """Return the command line that identifies a task. It is the same in every run."""
         text = self.shown(task, "{%}") if self._template is not None else str(expression)
         if isinstance(fed, (bytes, bytearray, memoryview)):
             from hashlib import blake2b
@@ -199,12 +200,12 @@ class Work:
         return text
 
     def shown(self, task: Task, slot: int | str, options: Mapping[str, Any] | None = None) -> str:
-        """Return what is run, as a line.
+        """Return the command of a task as a line.
 
         Args:
-            task: of which item.
-            slot: what stands in the place of its slot.
-            options: of the child, that it is run with beside its own.
+            task: the task.
+            slot: the text for the slot.
+            options: further options of the child.
         """
         template = self._template
         if template is None:
@@ -217,5 +218,5 @@ class Work:
             made = cmd(*words) if self._base is None else build(tuple(words), self._base._options)
             return str(_with_options(made, options))
         except ValueError:
-            # Such as for a NUL: it is shown, and fails when it is to be run.
+            # Such as for a NUL: the line is shown, and the task fails when it is started.
             return joined(words)

@@ -1,4 +1,4 @@
-r"""Templates of commands: words with places for an item, as xargs and GNU parallel have them; no shell reads them.
+r"""Templates of commands: words with placeholders for an item, as in xargs and GNU parallel. No shell reads them.
 
 >>> Template.parse("convert {} -resize '50 %' {.}.png").render(("a b.jpg",), 1, 1)
 ['convert', 'a b.jpg', '-resize', '50 %', 'a b.png']
@@ -23,7 +23,7 @@ _ESCAPED_IN_QUOTES = '"\\$`\n'
 
 
 def extension(path: str) -> int:
-    """Where the extension of a path starts, its length without one: what GNU parallel cuts off for {.}."""
+    """Return where the extension of a path starts, or the length of the path: GNU parallel's {.} ends there."""
     dot = path.rfind(".")
     return dot if dot > path.rfind("/") else len(path)
 
@@ -37,7 +37,7 @@ def _base(path: str) -> str:
 
 
 def _directory(path: str) -> str:
-    # As dirname(1): the slashes behind the last part are none of it.
+    # As dirname(1): slashes after the last part are ignored.
     slash = path.rstrip("/").rfind("/")
     return path[:slash].rstrip("/") or "/" if slash >= 0 else "/" if path.startswith("/") else "."
 
@@ -49,15 +49,15 @@ FORMS: dict[str, Callable[[str], str]] = {
     "//": _directory,
     "/.": lambda path: _without(_base(path)),
 }
-"""What may stand in braces behind the number of a source, and what it makes of the item."""
+"""The forms in braces, after the number of a source, and the conversion of each."""
 
 
 class Place:
-    """A place in a word: an item or what is made of it, or the number of the task ("#"), or its slot ("%").
+    """A placeholder in a word: an item or a part of it, the number of the task ("#"), or its slot ("%").
 
     Attributes:
-        form: what is made of it; a key of FORMS, or one of these two.
-        source: of which source it is, from 1, or from -1 backwards; None for all.
+        form: the conversion of the item, a key of FORMS; or "#" or "%".
+        source: the number of the source, from 1, or from -1 backwards; None for all sources.
     """
 
     __module__ = "fastproc.mapping"
@@ -69,11 +69,11 @@ class Place:
 
     @property
     def is_for_all(self) -> bool:
-        """Whether it takes the items of all sources."""
+        """Whether the placeholder stands for the items of all sources."""
         return self.source is None and self.form in FORMS
 
     def values(self, items: tuple[str, ...], number: int, slot: int | str) -> list[str]:
-        """Return what stands there: one for each source that is meant."""
+        """Return the values for the placeholder, one for each source."""
         if self.form == "#":
             return [str(number)]
         if self.form == "%":
@@ -82,25 +82,25 @@ class Place:
         if self.source is None:
             return [make(item) for item in items]
         index = self.source - 1 if self.source > 0 else self.source
-        # A source that is not there gives nothing, as with GNU parallel.
+        # A missing source gives an empty text, as in GNU parallel.
         return [make(items[index])] if -len(items) <= index < len(items) else [""]
 
 
 class Template:
-    """A command with places for items.
+    """A command with placeholders for items.
 
-    Places: `{}` the item; `{.}` without its extension; `{/}` its last part; `{//}` its directory; `{/.}` the last part
-    without extension; `{1}`, `{2/.}`, `{-1}` and so on those of one of several sources; `{#}` the number of the task,
-    from 1; `{%}` its slot, from 1 to the number of workers. A word that is only `{}` becomes as many arguments as there
-    are items. Where there is no place at all, the item comes behind the last word.
-    An item is never split, unquoted or expanded.
+    Placeholders: `{}` the item; `{.}` the item without its extension; `{/}` its last path component; `{//}` its
+    directory; `{/.}` the last component without extension; `{1}`, `{2/.}`, `{-1}` and so on the same for one of several
+    sources; `{#}` the number of the task, from 1; `{%}` its slot, from 1 to the number of workers. If a word is only
+    `{}`, each item becomes an argument. If there is no placeholder, the item is appended after the last word. An item
+    is never split, unquoted or expanded.
 
     Attributes:
-        words: each a tuple of str and Place.
-        takes_items: whether a place for an item was found.
-        takes_slot: whether {%} was.
-        shell: whether it is one line for `sh -c`, in which items are quoted.
-        repeats: whether a word with a place in it is repeated for each of several items.
+        words: the words, each a tuple of str and Place.
+        takes_items: whether there is a placeholder for an item.
+        takes_slot: whether there is {%}.
+        shell: whether the template is one line for `sh -c`, in which items are quoted.
+        repeats: whether a word with a placeholder is repeated for each of several items.
     """
 
     __module__ = "fastproc.mapping"
@@ -110,25 +110,25 @@ class Template:
     def __init__(
         self, words: Iterable[str], mark: str = "{}", shell: bool = False, append: bool = True, repeats: bool = False
     ) -> None:
-        """Find the places in words.
+        """Find the placeholders in words.
 
         Args:
-            words: the program and its arguments; one line for a shell.
-            mark: what stands for the item in the place of {}.
-            shell: whether it is a line for a shell.
-            append: whether an item with no place comes behind the last word.
-            repeats: whether a word with a place in it is repeated for each of several items, as GNU parallel has it
-                with -X; else they come into the one word, with blanks between.
+            words: the program and its arguments, or one line for a shell.
+            mark: the placeholder for the item, instead of {}.
+            shell: whether this is a line for a shell.
+            append: whether the item is appended after the last word if there is no placeholder.
+            repeats: whether a word with a placeholder is repeated for each of several items, as by -X of GNU parallel.
+                Otherwise the items are joined with spaces in one word.
 
         Raises:
-            ValueError: there is no word; mark is empty; a place is inside the quotes of a line for a shell, or in a
-                word of it that would be repeated.
+            ValueError: there is no word; `mark` is empty; in a line for a shell a placeholder is inside quotes, or
+                would have to be repeated and is only a part of a word.
         """
         if not mark:
             raise ValueError("replace: must not be empty")
         self.words = [tuple(_parts(word, mark)) for word in words]
         if not self.words or (shell and not any(self.words)):
-            raise ValueError("template: there is no command in it")
+            raise ValueError("template: it has no command")
         self.shell = shell
         places = [part for word in self.words for part in word if type(part) is Place]
         self.takes_items = any(place.form in FORMS for place in places)
@@ -147,35 +147,35 @@ class Template:
 
     @classmethod
     def parse(cls, text: str, mark: str = "{}", append: bool = True, repeats: bool = False) -> Template:
-        """Split a line into words as a shell does (blanks, quotes, backslashes), and find the places.
+        """Split a line into words as a shell does (blanks, quotes, backslashes), and find the placeholders.
 
         Raises:
-            ValueError: a quote is not closed; something stands unquoted there that only a shell understands: see
-                split(); or the first word is an assignment, as in `A=b make`, or begins a compound command, as `if`.
+            ValueError: a quote is not closed; an unquoted character is for a shell: see split(); or the first word is
+                an assignment, as in `A=b make`, or begins a compound command, as `if`.
         """
         _check_first(text)
         return cls(split(text, mark), mark, append=append, repeats=repeats)
 
     @property
     def takes_one_source(self) -> bool:
-        """Whether there is a place for the item of one source."""
+        """Whether there is a placeholder for the item of one source."""
         return any(isinstance(part, Place) and part.source is not None for word in self.words for part in word)
 
     @property
     def places(self) -> int:
-        """How many places there are."""
+        """The number of placeholders."""
         return sum(isinstance(part, Place) for word in self.words for part in word)
 
     def render(
         self, items: tuple[str, ...], number: int, slot: int | str, quoted: Callable[[str], str] = quote
     ) -> list[str]:
-        """Return the arguments for these items, one of each source.
+        """Return the arguments for items, one of each source.
 
         Args:
-            items: of each source.
-            number: of the task.
-            slot: of the task.
-            quoted: what quotes an item in a line for a shell: another one for a line that a person reads.
+            items: the items.
+            number: the number of the task.
+            slot: the slot of the task.
+            quoted: the function that quotes an item in a line for a shell. A line for people uses another function.
         """
         if self.shell:
             return ["sh", "-c", "".join(_joined(word, items, number, slot, quoted) for word in self.words)]
@@ -200,7 +200,7 @@ def _joined(
     show: Callable[[str], str],
     every: tuple[str, ...] | None = None,
 ) -> str:
-    """Return a word with its places filled; those for all items by `every`, if it is given."""
+    """Return a word with its placeholders replaced; those for all items by `every`, if it is given."""
     return "".join(
         part
         if isinstance(part, str)
@@ -210,7 +210,7 @@ def _joined(
 
 
 def _parts(word: str, mark: str) -> Iterator[Part]:
-    """Cut a word into text and places."""
+    """Split a word into text and placeholders."""
     start = at = 0
     while at < len(word):
         place, end = None, at
@@ -230,12 +230,12 @@ def _parts(word: str, mark: str) -> Iterator[Part]:
 
 
 def _place(body: str) -> Place | None:
-    """What braces mean; None where they are only braces."""
+    """Return the placeholder for the text in braces; None if it is not a placeholder."""
     if body in ("#", "%"):
         return Place(body, None)
     digits = len(body) - len(body.lstrip("-0123456789"))
     source, form = body[:digits], body[digits:]
-    # {} itself is the mark, which may be another one.
+    # {} itself is the mark, which may have another value.
     if form not in FORMS or not body:
         return None
     if not source:
@@ -246,15 +246,15 @@ def _place(body: str) -> Place | None:
     return Place(form, int(source))
 
 
-_FOR_A_SHELL_HERE = "is for a shell, and none reads this: quote it, or give the words 'sh', '-c', ..."
+_FOR_A_SHELL_HERE = "is for a shell, and no shell reads this: quote it, or use the words 'sh', '-c', ..."
 _COMPOUND = ("!", "{", "}", "case", "do", "done", "elif", "else", "esac", "fi", "for", "if", "then", "until", "while")
 
 
 def _check_first(text: str) -> None:
-    """Refuse a first word that only a shell understands.
+    """Refuse a first word that is for a shell.
 
     Raises:
-        ValueError: it is an assignment or a reserved word, and no quote is in it.
+        ValueError: the word is an assignment or a reserved word, and has no quote.
     """
     text = text.strip(" \t\n")
     end = next((at for at, char in enumerate(text) if char in " \t'\"\\"), len(text))
@@ -267,16 +267,16 @@ def _check_first(text: str) -> None:
 
 
 def _check_plain(word: list[str], start: int, text: str, at: int) -> None:
-    """Refuse an unquoted character that means something to a shell only where it stands.
+    """Refuse an unquoted character that has a meaning for a shell at this position.
 
     Args:
-        word: what there is of the word before it, without quotes.
-        start: where the word begins in the text.
+        word: the word before the character, without quotes.
+        start: the position of the word in the text.
         text: the line.
-        at: where the character is.
+        at: the position of the character.
 
     Raises:
-        ValueError: it does.
+        ValueError: the character has a meaning.
     """
     char = text[at]
     if char == "#" and at == start:
@@ -298,7 +298,7 @@ def _check_plain(word: list[str], start: int, text: str, at: int) -> None:
 
 
 def _without_quoted(text: str) -> str:
-    """Return the beginning of a word with a NUL for each character that is quoted or escaped, or a quote."""
+    """Return the beginning of a word with each quote, and each quoted or escaped character, replaced by a NUL."""
     found, quote, at = [], "", 0
     while at < len(text):
         char = text[at]
@@ -319,18 +319,18 @@ def _without_quoted(text: str) -> str:
 
 
 def split(text: str, mark: str = "") -> list[str]:
-    r"""Split a line into words as a POSIX shell does, which `shlex` would do with the imports of `re`.
+    r"""Split a line into words as a POSIX shell does, without `shlex`, which imports `re`.
 
-    Unquoted are refused: `| & ; < > ( ) ` $ * ? [` and a newline; `~` and `#` at the beginning of a word (and `~`
-    behind the `=` or a `:` of an assignment); braces that bash expands, as {a,b} and {1..3}. All others are as they
-    stand.
-    The mark of a place, where it is given, means nothing else.
+    These are refused unless they are quoted: `| & ; < > ( ) ` $ * ? [` and a newline; `~` and `#` at the beginning of a
+    word, and `~` after the `=` or a `:` of an assignment; braces that bash expands, such as {a,b} and {1..3}. All other
+    characters are taken literally.
+    The mark of a placeholder, if given, is never refused.
 
     >>> split(r'''printf '%s\n' "a b"  c\ d''')
     ['printf', '%s\\n', 'a b', 'c d']
 
     Raises:
-        ValueError: a quote is not closed, or something stands unquoted there that only a shell understands.
+        ValueError: a quote is not closed, or an unquoted character is for a shell.
     """
     words: list[str] = []
     word: list[str] | None = None
@@ -371,7 +371,7 @@ def split(text: str, mark: str = "") -> list[str]:
 
 
 def _quoted(text: str, at: int, mark: str, word: list[str]) -> int:
-    """Take what is quoted; return where it goes on."""
+    """Read a quoted part; return the position after it."""
     while at < len(text):
         char = text[at]
         at += 1
@@ -382,19 +382,19 @@ def _quoted(text: str, at: int, mark: str, word: list[str]) -> int:
                 word.append(text[at])
             at += 1
         elif mark == '"' and char in "$`":
-            raise ValueError(f"template: {char!r} is for a shell, and none reads this: put it into single quotes")
+            raise ValueError(f"template: {char!r} is for a shell, and no shell reads this: put it into single quotes")
         else:
             word.append(char)
     raise ValueError(f"template: a quote {mark} is not closed")
 
 
 def _check_unquoted(word: tuple[Part, ...]) -> None:
-    """Refuse a place inside quotes: what is put there has its own, and would end these."""
+    """Refuse a placeholder inside quotes: the item is quoted, and its quotes would end these."""
     inside = ""
     for part in word:
         if not isinstance(part, str):
             if inside:
-                raise ValueError(f"template: {inside}{{}}{inside}: leave the quotes away, an item is quoted already")
+                raise ValueError(f"template: {inside}{{}}{inside}: omit the quotes, an item is quoted already")
             continue
         at = 0
         while at < len(part):
@@ -409,7 +409,7 @@ def _check_unquoted(word: tuple[Part, ...]) -> None:
 
 
 def _check_alone(word: tuple[Part, ...]) -> None:
-    """Refuse a place for all items that is a part of a word only: which word that is only a shell knows."""
+    """Refuse a placeholder for all items that is only a part of a word: only a shell can find the whole word."""
     for at, part in enumerate(word):
         if isinstance(part, str) or not part.is_for_all:
             continue
@@ -424,10 +424,10 @@ _ENDS_A_WORD = " \t\n;|&()<>"
 
 
 def item_text(item: Any) -> str:
-    """Return an item as the text of an argument: str, bytes and paths as they are, numbers as str().
+    """Return an item as the text of an argument: str, bytes and paths unchanged, numbers by str().
 
     Raises:
-        TypeError: it is something else.
+        TypeError: the item has another type.
     """
     if isinstance(item, str):
         return item
@@ -442,7 +442,7 @@ def item_text(item: Any) -> str:
 
 
 def item_texts(item: Any) -> tuple[str, ...]:
-    """Return what an item is for each source: of a tuple or list, its parts."""
+    """Return the text of an item for each source: the parts of a tuple or list."""
     if isinstance(item, (tuple, list)):
         return tuple(map(item_text, item))
     return (item_text(item),)

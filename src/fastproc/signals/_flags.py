@@ -139,7 +139,7 @@ class Shutdown(_Tapped):
         if force_mask & ~mask:
             raise ValueError("force: each of these signals must be one of `signals`")
         if not 0 <= patience < 1e9:
-            raise ValueError(f"patience: must be seconds from 0 on, not {patience!r}")
+            raise ValueError(f"patience: must be seconds of 0 or more, not {patience!r}")
         if status is not None and (isinstance(status, bool) or not isinstance(status, int) or not 0 <= status <= 255):
             raise ValueError(f"status: must be an exit status (0 to 255) or None, not {status!r}")
         self._first: Received | None = None
