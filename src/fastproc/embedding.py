@@ -381,8 +381,9 @@ class Reactor(LoopReactor):
         if self._busy.locked():
             raise RuntimeError("run_once: called inside itself")
         # A lock, because the exit from its block is one C call: no signal handler can leave it locked.
+        ran = 0
         with self._busy:
-            ran = self._turn(timeout)
+            ran += self._turn(timeout)
         return ran
 
     def _turn(self, timeout: float | None) -> int:
