@@ -135,8 +135,8 @@ class Task:
     def cancel(self) -> None:
         """Raise Cancelled in the coroutine, where it waits. It may end its children first.
 
-        Does nothing if the task is done. A `run()` sends its child SIGTERM, and SIGKILL after the grace period. The task
-        is done when the child has ended.
+        Does nothing if the task is done. A `run()` sends its child SIGTERM, and SIGKILL after the grace period. The
+        task is done when the child has ended.
         """
         if not self.done:
             self._thrown = Cancelled()
