@@ -662,7 +662,7 @@ def threads_refused() -> list[str]:
 def test_process_with_threads_is_not_forked() -> None:
     """GOTCHAS I1: refused with the way out named."""
     text = "this process has 9 threads, and a forked copy would have one, and the locks of all: use Daemon.spawn() or"
-    text += " Daemon.call(), which start a fresh interpreter"
+    text += " Daemon.call(), which start a new interpreter"
     assert isolated(threads_refused, pid_namespace=True) == [text] * 3
 
 
