@@ -227,7 +227,11 @@ def test_only_regular_files_are_written(target: Path, tmp_path: Path) -> None:
     link, fifo = tmp_path / "link", tmp_path / "fifo"
     link.symlink_to(target)
     os.mkfifo(fifo)
-    for place, why in ((link, "is a symbolic link"), (fifo, "no regular file"), (tmp_path, "no regular file")):
+    for place, why in (
+        (link, "is a symbolic link"),
+        (fifo, "is not a regular file"),
+        (tmp_path, "is not a regular file"),
+    ):
         with pytest.raises(ValueError, match=why):
             capabilities.write_file(place, "cap_chown=p")
         with pytest.raises(ValueError, match=why):

@@ -160,7 +160,7 @@ def test_known_texts(text: str, effective: object, permitted: object, inheritabl
         ("+ep", "needs a list"),
         ("=+e", "needs a list"),
         ("cap_chown=x", "e i p"),
-        ("cap_chown+", "only ="),
+        ("cap_chown+", "one of e i p is expected"),
         ("cap_chown,=e", "after the comma"),
         ("64=e", "0 to 63"),
         ("9" * 5000 + "=e", "0 to 63"),

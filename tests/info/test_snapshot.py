@@ -56,7 +56,7 @@ def test_fields_that_are_described_are_those_that_are_read() -> None:
     ("fields", "kind", "text"),
     [
         ("pid", TypeError, "fields: must be several names, not 'pid'"),
-        ([1], TypeError, "fields: a name is a string, not 1"),
+        ([1], TypeError, "fields: a name must be a string, not 1"),
         (["pid", "nonsense"], ValueError, "fields: there is no 'nonsense'"),
     ],
 )

@@ -24,7 +24,7 @@ def test_nothing_is_read_before_the_first_look() -> None:
     """And it is said so."""
     system = System()
     assert (system.cpu, system.cpus, system.disk_io, system.networks) == (None, None, {}, {})
-    with pytest.raises(RuntimeError, match=r"refresh\(\) reads the processes"):
+    with pytest.raises(RuntimeError, match=r"call refresh\(\) first"):
         system.processes  # noqa: B018
 
 

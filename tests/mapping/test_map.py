@@ -150,7 +150,7 @@ def test_old_log_is_not_overwritten(tmp_path: Path) -> None:
     log = tmp_path / "log"
     outs("true", "a", joblog=log)
     before = log.read_bytes()
-    with pytest.raises(FileExistsError, match="resume, or take another file"):
+    with pytest.raises(FileExistsError, match="resume, or use another file"):
         fastproc.map("true", "a", joblog=log)
     assert log.read_bytes() == before
 

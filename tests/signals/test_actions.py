@@ -70,7 +70,7 @@ def test_shutdown_is_awaited_by_several(loop: str) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"force": ("HUP",)}, "force: these signals must be among"),
+        ({"force": ("HUP",)}, "force: each of these signals must be one of"),
         ({"force": ("KILL",)}, "force: SIGKILL cannot"),
         ({"patience": -1}, "patience: must be seconds"),
         ({"patience": float("nan")}, "patience: must be seconds"),

@@ -547,7 +547,7 @@ def test_logger_knows_the_childs_name_and_pid(caplog: pytest.LogCaptureFixture) 
         ((("127.0.0.1", 1),), {"protocol": "datagram"}, ValueError, "protocol: must be one of udp, tcp"),
         ((), {"format": "json"}, ValueError, "format: must be one of"),
         ((), {"facility": "x"}, ValueError, "facility: "),
-        ((), {"framing": "octet"}, ValueError, "framing: datagram has messages"),
+        ((), {"framing": "octet"}, ValueError, "framing: is for a stream, and datagram has messages"),
         ((), {"protocol": "stream", "framing": "x"}, ValueError, "framing: must be one of"),
         ((), {"backlog": 0}, ValueError, "backlog: 0 is less than 1"),
         ((), {"backlog": 1.5}, TypeError, "backlog: must be an int"),

@@ -409,5 +409,5 @@ def test_journal_socket_does_not_wait_longer_than_told(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as journal:
         journal.bind(path)
         journal.listen(0)
-        with systemd.journal_socket("a", path=path), pytest.raises(TimeoutError, match="was not taken"):
+        with systemd.journal_socket("a", path=path), pytest.raises(TimeoutError, match="was not accepted"):
             systemd.journal_socket("a", path=path, timeout=0.02)
